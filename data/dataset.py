@@ -1,0 +1,165 @@
+"""What a reader returns: the Q-matrix, optional responses, names; and the parts into which students are split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from qcq.errors import DataError
+from qcq.seeds import generator
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Responses, grouped by student and in the order in which each student gave them.
+
+    Attributes
+    ----------
+    student : int32 (n,), ascending. Index into ``Dataset.students``.
+    question : int32 (n,). Index into ``Dataset.questions``.
+    correct : int8 (n,), 0 or 1.
+    timestamp : float64 (n,) in seconds, or None where the source gives only an order (or none).
+    ordered : False where the source has no order: then the order inside a student means nothing.
+    """
+
+    student: NDArray[np.int32]
+    question: NDArray[np.int32]
+    correct: NDArray[np.int8]
+    timestamp: NDArray[np.float64] | None = None
+    ordered: bool = True
+
+    def __len__(self) -> int:
+        return len(self.student)
+
+    def of(self, students: NDArray[np.int32]) -> Interactions:
+        """The responses of the given students only, order kept."""
+        keep = np.isin(self.student, students)
+        time = None if self.timestamp is None else self.timestamp[keep]
+        return Interactions(self.student[keep], self.question[keep], self.correct[keep], time, self.ordered)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Questions, the concepts they test, and, where known, who answered them how.
+
+    Attributes
+    ----------
+    name : short name, used in results.
+    questions, concepts, students : their identifiers, in index order.
+    q_matrix : scipy.sparse.csr_array float64 (questions × concepts); a positive entry is an edge with its weight.
+    interactions : the responses, or None.
+    question_names, concept_names : identifier → readable name, where the source has them.
+    parents : concept identifier → parent concept identifier, where the source has a hierarchy.
+    parts : int8 (students,) with 0 train, 1 validation, 2 test where the source brings its own split, else None.
+    notes : what the reader met and did, one line each ("merged 51,033 repeated attempts").
+    truth : what a simulation planted, by name; empty for real data.
+    """
+
+    name: str
+    questions: Sequence[str]
+    concepts: Sequence[str]
+    q_matrix: sparse.csr_array
+    interactions: Interactions | None = None
+    students: Sequence[str] = ()
+    question_names: Mapping[str, str] = field(default_factory=dict)
+    concept_names: Mapping[str, str] = field(default_factory=dict)
+    parents: Mapping[str, str] = field(default_factory=dict)
+    parts: NDArray[np.int8] | None = None
+    notes: tuple[str, ...] = ()
+    truth: Mapping[str, NDArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.q_matrix.shape != (len(self.questions), len(self.concepts)):
+            raise DataError(
+                "the Q-matrix doesn't fit the identifiers",
+                value=f"{self.q_matrix.shape} for {len(self.questions)} questions, {len(self.concepts)} concepts",
+            )
+        if len(self.questions) == 0:
+            raise DataError("no questions in the data set", value=self.name, fix="give at least one question")
+
+    def split(self, seed: int = 0, fractions: tuple[float, float] = (0.1, 0.2)) -> Split:
+        """Divide the students once. The source's own split is kept where it has one.
+
+        Parameters
+        ----------
+        seed : which division.
+        fractions : shares of validation and test students.
+
+        Raises
+        ------
+        DataError : the data set has no interactions.
+        """
+        if self.interactions is None:
+            raise DataError("the data set has no interactions, so there are no students to split", value=self.name)
+        if self.parts is not None:
+            part = self.parts
+        else:
+            n = len(self.students)
+            order = generator(seed, "split", "students").permutation(n)
+            n_test, n_valid = round(fractions[1] * n), round(fractions[0] * n)
+            part = np.zeros(n, dtype=np.int8)
+            part[order[:n_test]] = 2
+            part[order[n_test : n_test + n_valid]] = 1
+        students = [np.flatnonzero(part == p).astype(np.int32) for p in range(3)]
+        made = [self.interactions.of(s) for s in students]
+        return Split(
+            seed,
+            TrainPart(self, students[0], made[0]),
+            ValidationPart(self, students[1], made[1]),
+            TestPart(self, students[2], made[2]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The students of one part of a split, and their responses only."""
+
+    dataset: Dataset
+    students: NDArray[np.int32]
+    interactions: Interactions
+
+
+@dataclass(frozen=True, eq=False)
+class TrainPart(Part):
+    """The only part that anything may learn from. What derives from responses takes this type, and no other."""
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Training responses a question: int64 (questions,)."""
+        return np.bincount(self.interactions.question, minlength=len(self.dataset.questions))
+
+    @cached_property
+    def difficulty(self) -> NDArray[np.float64]:
+        """Share of wrong answers of training students a question: float64 (questions,), NaN where none answered."""
+        right = np.bincount(
+            self.interactions.question, weights=self.interactions.correct, minlength=len(self.dataset.questions)
+        )
+        with np.errstate(invalid="ignore"):
+            return 1.0 - right / self.counts
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationPart(Part):
+    """Students on whom settings are chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class TestPart(Part):
+    """Students who are read once, at the end."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Students divided into train, validation and test, once."""
+
+    seed: int
+    train: TrainPart
+    validation: ValidationPart
+    test: TestPart

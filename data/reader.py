@@ -1,0 +1,36 @@
+"""What every reader promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from qcq.data.dataset import Dataset
+from qcq.settings import settings
+
+
+@settings
+class Reader(ABC):
+    """Reads one public format. The class is its configuration (most formats need none).
+
+    Class attributes
+    ----------------
+    needs_path : False for data that is made, not read.
+    """
+
+    needs_path: ClassVar[bool] = True
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether the folder (or file) looks like this format, judged by its contents; never raises."""
+
+    @abstractmethod
+    def read(self, path: Path | None) -> Dataset:
+        """Read it.
+
+        Raises
+        ------
+        DataError : what is wrong, with file, row, column, value and what to do.
+        """

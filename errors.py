@@ -1,0 +1,105 @@
+"""Typed, one-line errors: what went wrong, where, what was given, what to do.
+
+Every error the library raises on purpose is a :class:`QCQError`; the command line prints it as one line and leaves with
+exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class QCQError(Exception):
+    """Base of every error that qcq raises on purpose. Its text is one line."""
+
+
+class DataError(QCQError):
+    """A data set that can't be read.
+
+    Parameters
+    ----------
+    what : what is wrong, in a few words.
+    file, row, column : where; rows count from 1 as an editor shows them, the header included.
+    value : the offending value, shown as Python writes it and cut at 60 characters.
+    fix : what to do about it.
+
+    Examples
+    --------
+    >>> str(DataError("response is neither 0 nor 1", file="i.csv", row=3, column="correct", value="2", fix="write 0 or 1"))
+    "i.csv, row 3, column correct: response is neither 0 nor 1: '2'; write 0 or 1"
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str | Path | None = None,
+        row: int | None = None,
+        column: str | None = None,
+        value: object = None,
+        fix: str | None = None,
+    ) -> None:
+        self.file, self.row, self.column, self.value = file, row, column, value
+        where = [str(file)] if file is not None else []
+        where += [f"row {row}"] if row is not None else []
+        where += [f"column {column}"] if column is not None else []
+        text = f"{', '.join(where)}: {what}" if where else what
+        if value is not None:
+            shown = repr(value)
+            text += f": {shown if len(shown) <= 60 else shown[:57] + '...'}"
+        super().__init__(" ".join((text + (f"; {fix}" if fix else "")).split("\n")))
+
+
+class GraphError(QCQError):
+    """A graph that can't be built, or isn't what an operation needs."""
+
+
+class WalkError(QCQError):
+    """Walks that can't be sampled on this graph with these settings."""
+
+
+class CorpusError(QCQError):
+    """A corpus that can't be read, or that belongs to another graph."""
+
+
+class ChainError(QCQError):
+    """No exact chain or floor for this walk or objective; the text says why. Nothing is invented in its place."""
+
+
+class TrainingError(QCQError):
+    """Training that can't start or had to stop (divergence, NaN)."""
+
+
+class EmbeddingError(QCQError):
+    """Vectors of the wrong shape, with NaN or infinity, or without the question asked for."""
+
+
+class EvaluationError(QCQError):
+    """A task that can't be scored on this data set."""
+
+
+class LeakageError(QCQError):
+    """Responses of students outside the training part were offered to something that learns."""
+
+
+class ConfigError(QCQError):
+    """A misspelt, mistyped or impossible setting."""
+
+
+class UnknownNameError(ConfigError):
+    """A name that no registry holds. Says the nearest valid ones.
+
+    Examples
+    --------
+    >>> str(UnknownNameError("walk", "qcp", ["qcq", "node2vec"]))
+    "unknown walk 'qcp'; did you mean qcq? (known: node2vec, qcq)"
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        listed = ", ".join(known[:40]) + (", ..." if len(known) > 40 else "")
+        super().__init__(f"unknown {kind} {name!r}; {hint}(known: {listed})")

@@ -1,0 +1,211 @@
+"""The undirected question–concept graph."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from qcq.errors import GraphError
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from qcq.data import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class KnowledgeGraph:
+    """Questions, concepts and the weighted edges between them. One id space: questions 0…Q-1, concepts Q…Q+C-1.
+
+    Parameters
+    ----------
+    questions, concepts : identifiers, in index order. They name nodes of different types, so one string may be both.
+    weights : scipy.sparse.csr_array float64 (questions × concepts), positive and finite where there is an edge, with
+        sorted indices and no explicit zeros.
+
+    Raises
+    ------
+    GraphError : wrong shape, or a zero, negative or non-finite weight.
+
+    Examples
+    --------
+    >>> g = KnowledgeGraph.from_edges([("q1", "c1"), ("q2", "c1"), ("q2", "c2")])
+    >>> g.n_questions, g.n_concepts, g.n_edges
+    (2, 2, 3)
+    """
+
+    questions: Sequence[str]
+    concepts: Sequence[str]
+    weights: sparse.csr_array
+
+    def __post_init__(self) -> None:
+        w = sparse.csr_array(self.weights, dtype=np.float64)
+        if w.shape != (len(self.questions), len(self.concepts)):
+            raise GraphError(
+                f"weights of shape {w.shape} don't fit {len(self.questions)} questions × {len(self.concepts)} concepts"
+            )
+        if not w.has_canonical_format:
+            w = w.copy()
+            w.sum_duplicates()
+        if not w.has_sorted_indices:
+            w = w.sorted_indices()
+        bad = np.flatnonzero(~(np.isfinite(w.data) & (w.data > 0)))
+        if len(bad):
+            row = int(np.searchsorted(w.indptr, bad[0], side="right") - 1)
+            q, c = self.questions[row], self.concepts[int(w.indices[bad[0]])]
+            raise GraphError(
+                f"the weight of edge {q!r} – {c!r} is {w.data[bad[0]]}; weights must be positive and finite, "
+                "leave an edge out to give it none"
+            )
+        object.__setattr__(self, "weights", w)
+
+    @property
+    def n_questions(self) -> int:
+        return len(self.questions)
+
+    @property
+    def n_concepts(self) -> int:
+        return len(self.concepts)
+
+    @property
+    def n_edges(self) -> int:
+        return int(self.weights.nnz)
+
+    @cached_property
+    def by_concept(self) -> sparse.csr_array:
+        """The same edges seen from the concepts: csr_array float64 (concepts × questions), indices sorted."""
+        turned = sparse.csr_array(self.weights.T.tocsr())
+        turned.sort_indices()
+        return turned
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over identifiers, edges and weights: equal exactly when the graphs are."""
+        h = hashlib.sha256(np.array(self.weights.shape, dtype=np.int64).tobytes())
+        h.update(self.weights.indptr.astype(np.int64).tobytes())
+        h.update(self.weights.indices.astype(np.int64).tobytes())
+        h.update(self.weights.data.tobytes())
+        for names in (self.questions, self.concepts):
+            h.update("\0".join(names).encode())
+        return h.hexdigest()
+
+    @cached_property
+    def question_index(self) -> dict[str, int]:
+        return {q: i for i, q in enumerate(self.questions)}
+
+    @cached_property
+    def concept_sets(self) -> NDArray[np.int64]:
+        """Class of each question, int64 (questions,): equal exactly for questions with the same concepts and weights.
+
+        Such questions are exchangeable: swapping two of them leaves the law of every walk unchanged.
+        """
+        w = self.weights
+        seen: dict[bytes, int] = {}
+        rows = range(self.n_questions)
+        keys = (
+            w.indices[w.indptr[r] : w.indptr[r + 1]].tobytes() + w.data[w.indptr[r] : w.indptr[r + 1]].tobytes()
+            for r in rows
+        )
+        return np.fromiter((seen.setdefault(key, len(seen)) for key in keys), dtype=np.int64, count=self.n_questions)
+
+    def without(self, rows: NDArray, columns: NDArray) -> KnowledgeGraph:
+        """The graph without the edges ``(rows[i], columns[i])``; every question and concept stays."""
+        coo = self.weights.tocoo()
+        gone = np.isin(
+            coo.row.astype(np.int64) * self.n_concepts + coo.col,
+            np.asarray(rows, dtype=np.int64) * self.n_concepts + np.asarray(columns, dtype=np.int64),
+        )
+        kept = sparse.csr_array((coo.data[~gone], (coo.row[~gone], coo.col[~gone])), shape=self.weights.shape)
+        return KnowledgeGraph(self.questions, self.concepts, kept)
+
+    def describe(self) -> dict[str, int]:
+        """Counts: questions, concepts, edges, and what is odd about them (isolated nodes, components)."""
+        w = self.weights
+        both = sparse.block_array([[None, w], [w.T, None]], format="csr")
+        n_components = sparse.csgraph.connected_components(both, directed=False, return_labels=False)
+        return {
+            "questions": self.n_questions,
+            "concepts": self.n_concepts,
+            "edges": self.n_edges,
+            "questions_without_concept": int((np.diff(w.indptr) == 0).sum()),
+            "concepts_without_question": int((np.diff(self.by_concept.indptr) == 0).sum()),
+            "components": int(n_components),
+        }
+
+    @classmethod
+    def from_dataset(cls, dataset: Dataset) -> KnowledgeGraph:
+        """The graph of a data set's Q-matrix. Responses play no part in it."""
+        return cls(dataset.questions, dataset.concepts, dataset.q_matrix)
+
+    @classmethod
+    def from_edges(cls, edges: Iterable[tuple[str, str]]) -> KnowledgeGraph:
+        """From (question, concept) pairs, indices in order of appearance; a repeated edge counts once."""
+        questions: dict[str, int] = {}
+        concepts: dict[str, int] = {}
+        pairs = {
+            (questions.setdefault(str(q), len(questions)), concepts.setdefault(str(c), len(concepts))): 1.0
+            for q, c in edges
+        }
+        if not pairs:
+            raise GraphError("no edges given")
+        rows, cols = zip(*pairs, strict=True)
+        weights = sparse.csr_array((np.ones(len(pairs)), (rows, cols)), shape=(len(questions), len(concepts)))
+        return cls(tuple(questions), tuple(concepts), weights)
+
+    @classmethod
+    def from_networkx(cls, graph: nx.Graph, *, attribute: str = "bipartite", question: Any = 0) -> KnowledgeGraph:
+        """From an undirected networkx graph whose nodes say by an attribute which side they stand on.
+
+        Parameters
+        ----------
+        graph : edges may carry ``weight`` (default 1).
+        attribute : the node attribute that tells the sides apart (networkx's own convention is ``bipartite``).
+        question : its value on question nodes; every other value is a concept.
+
+        Raises
+        ------
+        GraphError : a node without the attribute, or an edge between two nodes of one side.
+        """
+        side = {}
+        for node, values in graph.nodes(data=True):
+            if attribute not in values:
+                raise GraphError(f"node {node!r} has no attribute {attribute!r}; set it to {question!r} on questions")
+            side[node] = values[attribute] == question
+
+        def label(node: Any) -> str:  # to_networkx() names nodes ("question", id) so that one id may be both
+            return str(node[1]) if isinstance(node, tuple) and len(node) == 2 else str(node)
+
+        questions = {node: i for i, node in enumerate(n for n in side if side[n])}
+        concepts = {node: i for i, node in enumerate(n for n in side if not side[n])}
+        rows, cols, data = [], [], []
+        for a, b, weight in graph.edges(data="weight", default=1.0):
+            if side[a] == side[b]:
+                kind = "questions" if side[a] else "concepts"
+                raise GraphError(f"edge {a!r} – {b!r} joins two {kind}; only question–concept edges are allowed")
+            q, c = (a, b) if side[a] else (b, a)
+            rows.append(questions[q])
+            cols.append(concepts[c])
+            data.append(float(weight))
+        weights = sparse.csr_array((data, (rows, cols)), shape=(len(questions), len(concepts)))
+        return cls(tuple(map(label, questions)), tuple(map(label, concepts)), weights)
+
+    def to_networkx(self) -> nx.Graph:
+        """An undirected networkx graph; nodes are ``("question", id)`` and ``("concept", id)``, with ``bipartite`` 0/1."""
+        import networkx as nx
+
+        out = nx.Graph()
+        out.add_nodes_from((("question", q) for q in self.questions), bipartite=0)
+        out.add_nodes_from((("concept", c) for c in self.concepts), bipartite=1)
+        coo = self.weights.tocoo()
+        out.add_weighted_edges_from(
+            (("question", self.questions[r]), ("concept", self.concepts[c]), float(v))
+            for r, c, v in zip(coo.row, coo.col, coo.data, strict=True)
+        )
+        return out

@@ -1,0 +1,83 @@
+"""The honest baselines: no walk, no learning. A method that doesn't beat them has learnt nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from qcq.errors import TrainingError
+from qcq.models.trainer import Model, Source, Table, Trainer
+from qcq.progress import Progress, silent
+from qcq.seeds import derive, generator
+from qcq.settings import settings
+
+_MOST = 2**31  # entries of a dense table
+
+
+@settings
+class Random(Trainer):
+    """Independent standard normal vectors: what knowing nothing gives."""
+
+    learns: ClassVar[bool] = False
+
+    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+        rng = generator(seed, "random")
+        graph = source.graph
+        questions = rng.standard_normal((graph.n_questions, self.dim), dtype=np.float32)
+        return Table(graph, questions, rng.standard_normal((graph.n_concepts, self.dim), dtype=np.float32))
+
+
+@settings
+class ConceptOneHot(Trainer):
+    """A question's row of the Q-matrix, one dimension a concept (``dim`` is not used)."""
+
+    learns: ClassVar[bool] = False
+
+    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+        graph = source.graph
+        if graph.n_questions * graph.n_concepts > _MOST:
+            raise TrainingError(
+                f"concept-onehot would need {graph.n_questions:,} × {graph.n_concepts:,} numbers; use svd instead"
+            )
+        return Table(graph, graph.weights.toarray().astype(np.float32), np.eye(graph.n_concepts, dtype=np.float32))
+
+
+@settings
+class SVD(Trainer):
+    """Truncated SVD of the degree-normalised graph, A = D_q^-1/2 W D_c^-1/2 ≈ U S V^T; vectors are U S^power.
+
+    Parameters
+    ----------
+    dim : rank; a smaller graph gives its own rank, padded with zeros.
+    power : exponent of the singular values.
+
+    References
+    ----------
+    Dhillon 2001, Co-clustering documents and words using bipartite spectral graph partitioning (KDD), eq. 9.
+    """
+
+    power: Annotated[float, Field(ge=0)] = 1.0
+
+    learns: ClassVar[bool] = False
+    tuning = ({}, {"power": 0.5}, {"power": 0.0})
+
+    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+        from scipy import sparse
+        from sklearn.utils.extmath import randomized_svd
+
+        graph = source.graph
+        w = graph.weights
+
+        def scale(degree: np.ndarray) -> sparse.dia_array:
+            return sparse.diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
+
+        a = scale(w.sum(axis=1)) @ w @ scale(w.sum(axis=0))  # (questions, concepts)
+        rank = min(self.dim, *w.shape)
+        u, s, vt = randomized_svd(sparse.csr_matrix(a), rank, n_iter=7, random_state=derive(seed, "svd") % 2**32)
+        wide = np.zeros((2, max(w.shape), self.dim), dtype=np.float32)
+        gain = np.where(s > 1e-9 * max(s[0], 1e-300), s, 0) ** self.power * (s > 1e-9 * max(s[0], 1e-300))
+        wide[0, : w.shape[0], :rank] = u * gain
+        wide[1, : w.shape[1], :rank] = vt.T * gain
+        return Table(graph, wide[0, : w.shape[0]], wide[1, : w.shape[1]])

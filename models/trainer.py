@@ -1,0 +1,149 @@
+"""What every trainer is given, and what it gives back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from qcq.corpus import Corpus
+from qcq.embeddings import Embeddings
+from qcq.errors import ConfigError, CorpusError
+from qcq.graph import KnowledgeGraph
+from qcq.objectives import Objective, Probe
+from qcq.progress import Progress, silent
+from qcq.seeds import derive
+from qcq.settings import settings
+from qcq.walks import QCQ, WalkStrategy
+
+if TYPE_CHECKING:
+    from qcq.chain import MarkovChain
+
+HELD_OUT_WALKS = 2_000  # walks on which losses are measured: about 12,000 masked tokens at length 40
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a trainer may look at. Walks are sampled only when asked for: a closed form never pays for them.
+
+    Parameters
+    ----------
+    graph : the training graph.
+    walk : the strategy of the corpus.
+    seed : the seed of its walks.
+    given : a corpus already sampled (read from disk, say); else it is sampled on first use.
+
+    Raises
+    ------
+    CorpusError : the given corpus belongs to another graph.
+    """
+
+    graph: KnowledgeGraph
+    walk: WalkStrategy = QCQ()
+    seed: int = 0
+    given: Corpus | None = None
+
+    def __post_init__(self) -> None:
+        if self.given is not None and self.given.graph_digest != self.graph.digest:
+            raise CorpusError(
+                f"the corpus was sampled on another graph (digest {self.given.graph_digest[:12]}, "
+                f"this graph has {self.graph.digest[:12]}); sample it again"
+            )
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The training walks: the same bytes for every trainer."""
+        return self.given if self.given is not None else self.walk.sample(self.graph, self.seed)
+
+    @cached_property
+    def heldout(self) -> Corpus:
+        """Walks of the same law that no trainer learns from: at most HELD_OUT_WALKS, from a stream of their own."""
+        return self.walk.sample(self.graph, derive(self.seed, "held-out"), limit=HELD_OUT_WALKS)
+
+    @cached_property
+    def chain(self) -> MarkovChain:
+        """The exact chain of the walk. Raises ChainError where there is none."""
+        return self.walk.chain(self.graph)
+
+
+class Model(ABC):
+    """What a trainer made.
+
+    Attributes
+    ----------
+    readouts : names of the vectors that can be read from it, the default first.
+    objective : what it was trained to answer, or None where it has no likelihood.
+    tokens : training tokens it saw, all epochs together (0 for a closed form).
+    """
+
+    readouts: tuple[str, ...] = ("table",)
+    objective: Objective | None = None
+    tokens: int = 0
+
+    def embeddings(self, readout: str | None = None) -> Embeddings:
+        """The vectors called ``readout`` (default: the first).
+
+        Raises
+        ------
+        ConfigError : the model has no such read-out; the text names those it has.
+        """
+        name = readout or self.readouts[0]
+        if name not in self.readouts:
+            raise ConfigError(f"{type(self).__name__} has no read-out {name!r}; it has {', '.join(self.readouts)}")
+        return self._read(name)
+
+    @abstractmethod
+    def _read(self, readout: str) -> Embeddings: ...
+
+    def losses(self, probe: Probe) -> NDArray[np.float64]:
+        """Nats an item of a held-out paper: float64 (items,). Only where ``objective`` isn't None."""
+        raise ConfigError(f"{type(self).__name__} has no held-out loss")
+
+
+@settings
+class Trainer(ABC):
+    """Learns question vectors. The class is its configuration.
+
+    Parameters
+    ----------
+    dim : dimension of the vectors.
+
+    Class attributes
+    ----------------
+    learns : False for baselines, which don't look at walks.
+    tuning : candidate settings tried on validation, at most three, the default among them as ``{}``.
+    """
+
+    dim: Annotated[int, Field(ge=1)] = 64
+
+    learns: ClassVar[bool] = True
+    tuning: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+
+    @abstractmethod
+    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+        """Learn from ``source``; same source, settings and seed, same vectors, unless the trainer's text says not."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Model):
+    """A look-up table without a likelihood: what baselines and closed forms give back."""
+
+    graph: KnowledgeGraph
+    vectors: NDArray[np.float32]
+    concept_vectors: NDArray[np.float32] | None = None
+    tokens: int = 0
+
+    def _read(self, readout: str) -> Embeddings:
+        has = self.concept_vectors is not None
+        return Embeddings(self.graph.questions, self.vectors, self.graph.concepts if has else (), self.concept_vectors)

@@ -1,0 +1,67 @@
+"""Settings are frozen dataclasses that check themselves: the class of a walk or a trainer *is* its configuration."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass as _dataclass
+
+from qcq.errors import ConfigError, UnknownNameError
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def settings(cls: type[T]) -> type[T]:
+    """Make ``cls`` a frozen, keyword-only, self-checking dataclass; a wrong key or value raises a one-line ConfigError.
+
+    Examples
+    --------
+    >>> @settings
+    ... class Step:
+    ...     length: int = 40
+    >>> Step(lenght=3)
+    Traceback (most recent call last):
+    ...
+    qcq.errors.UnknownNameError: unknown setting 'lenght'; did you mean length? (known: length)
+    """
+    made = _dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))(cls)
+    init = made.__init__
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            init(self, *args, **kwargs)
+        except ValidationError as error:
+            raise explain(error, made) from None
+
+    made.__init__ = checked  # type: ignore[method-assign]
+    return made
+
+
+def fields(cls: type) -> dict[str, Any]:
+    """The settings of a walk or trainer class: name → default.
+
+    Examples
+    --------
+    >>> @settings
+    ... class Step:
+    ...     length: int = 40
+    >>> fields(Step)
+    {'length': 40}
+    """
+    return {name: field.default for name, field in cls.__dataclass_fields__.items()}  # type: ignore[attr-defined]
+
+
+def explain(error: ValidationError, cls: type, section: str = "") -> ConfigError:
+    """The first complaint of a pydantic ValidationError as one line that names the key and what it takes."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    full = f"{section}.{key}" if section else key
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = [f"{section}.{name}" if section else name for name in getattr(cls, "__dataclass_fields__", {})]
+        return UnknownNameError("setting", full, known)
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"setting {full}: {message[0].lower()}{message[1:]}, given {first['input']!r}")
