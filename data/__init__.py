@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
 from qcq.data.reader import Reader
+from qcq.data.simulated import Simulated
 
-DATASETS: dict[str, type[Reader]] = {}
+DATASETS: dict[str, type[Reader]] = {
+    "simulated": Simulated,
+}
 
 __all__ = [
     "DATASETS",
@@ -13,6 +16,7 @@ __all__ = [
     "Interactions",
     "Part",
     "Reader",
+    "Simulated",
     "Split",
     "TestPart",
     "TrainPart",
