@@ -85,7 +85,7 @@ class Embeddings:
     def unit(self) -> NDArray[np.float32]:
         """Rows scaled to length 1 (a zero row stays zero): float32 (questions, dim)."""
         norm = np.linalg.norm(self.vectors, axis=1, keepdims=True)
-        return self.vectors / np.where(norm > 0, norm, np.float32(1))
+        return (self.vectors / np.where(norm > 0, norm, 1)).astype(np.float32, copy=False)
 
     def nearest(self, question: str, k: int = 10) -> list[tuple[str, float]]:
         """The ``k`` other questions of highest cosine similarity, best first; equal ones in index order.

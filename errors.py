@@ -27,8 +27,8 @@ class DataError(QCQError):
 
     Examples
     --------
-    >>> str(DataError("response is neither 0 nor 1", file="i.csv", row=3, column="correct", value="2", fix="write 0 or 1"))
-    "i.csv, row 3, column correct: response is neither 0 nor 1: '2'; write 0 or 1"
+    >>> str(DataError("neither 0 nor 1", file="i.csv", row=3, column="correct", value="2", fix="write 0 or 1"))
+    "i.csv, row 3, column correct: neither 0 nor 1: '2'; write 0 or 1"
     """
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 
@@ -13,3 +15,15 @@ class Progress(Protocol):
 
 def silent(done: int, total: int, **figures: float | str) -> None:
     """Reports to nobody: the default everywhere."""
+
+
+class Watch:
+    """Watches a whole experiment. This one sees nothing; the command line's draws it on the terminal."""
+
+    def say(self, line: str) -> None:
+        """One finished thing, in one line."""
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Progress]:
+        """A piece of long work called ``label``, while the block lasts."""
+        yield silent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as _dataclass
@@ -27,7 +27,8 @@ def settings(cls: type[T]) -> type[T]:
     ...
     qcq.errors.UnknownNameError: unknown setting 'lenght'; did you mean length? (known: length)
     """
-    made = _dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))(cls)
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    made: Any = _dataclass(frozen=True, kw_only=True, config=config)(cls)
     init = made.__init__
 
     @functools.wraps(init)
@@ -37,8 +38,8 @@ def settings(cls: type[T]) -> type[T]:
         except ValidationError as error:
             raise explain(error, made) from None
 
-    made.__init__ = checked  # type: ignore[method-assign]
-    return made
+    made.__init__ = checked
+    return cast(type[T], made)
 
 
 def fields(cls: type) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class Source:
     """
 
     graph: KnowledgeGraph
-    walk: WalkStrategy = QCQ()
+    walk: WalkStrategy = QCQ()  # noqa: RUF009  (frozen: sharing it is safe)
     seed: int = 0
     given: Corpus | None = None
 
@@ -133,6 +133,11 @@ class Trainer(ABC):
     def config(self) -> dict[str, Any]:
         """The settings as plain values."""
         return asdict(self)
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether the same seed gives the same bytes with these settings; reports say so where it doesn't."""
+        return True
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,319 @@
+"""The command line: ``qcq run | walk | list | inspect | neighbors``. Only words and tables; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from qcq.errors import ConfigError, QCQError
+from qcq.progress import Progress, Watch
+
+app = typer.Typer(
+    name="qcq",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Question embeddings from question-concept-question walks, every loss read against its exact floor.",
+    epilog="Settings are named [bold]section.key[/]: walk.length, mlm.steps, node2vec.p ...; 'qcq list' shows them all.",
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DataOption = Annotated[
+    str, typer.Option("--data", help="format:path, a bare path (recognised by its contents), or 'simulated'.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, for example walk.length=20.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result and errors.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+class Terminal(Watch):
+    """Progress bars with the time left on a terminal, plain lines where there is none."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            err.print(line, markup=False)
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[Progress]:
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[figures]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        shown = err.is_terminal and not self.quiet
+        if not shown:
+            last = ""
+
+            def plain(done: int, total: int, **figures: float | str) -> None:
+                nonlocal last
+                last = _figures(figures)
+
+            yield plain
+            self.say(f"{label}: trained{', ' + last if last else ''}")
+            return
+        with Bars(*columns, console=err, transient=True) as bars:
+            task = bars.add_task(label, total=None, figures="")
+
+            def draw(done: int, total: int, **figures: float | str) -> None:
+                bars.update(task, completed=done, total=total, figures=_figures(figures))
+
+            yield draw
+
+
+def _figures(figures: dict[str, float | str]) -> str:
+    return "  ".join(f"{k} {v:,.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Argument(help="A TOML file; without one, the defaults.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="format:path, a bare path, or 'simulated' (the default: a made-up classroom).")
+    ] = None,
+    walks: Annotated[str | None, typer.Option(help="Walk strategies, comma-separated.")] = None,
+    trainers: Annotated[str | None, typer.Option(help="Trainers, comma-separated.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks, comma-separated.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds.", show_default="3")] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder.", show_default="runs/DATA")] = None,
+    set_: SetOption = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare trainers on one data set, end to end: walks, training, evaluation, report.
+
+    Finished cells of an earlier run in the same folder are skipped.
+    """
+    from qcq.config import Config
+
+    options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds}
+    settled = Config.load(config, set_ or (), **options)
+
+    from qcq.pipeline import Experiment
+
+    experiment = Experiment(settled)
+    folder = out_dir or Path("runs") / experiment.data.name
+    made = experiment.run(folder, redo=redo, watch=Terminal(quiet))
+    from qcq.report import comparison, verdicts
+
+    table = comparison(made)
+    _show([column.title for column in table.columns], table.cells(), left=3)
+    for line in verdicts(made, table):
+        out.print(line, markup=False)
+    out.print(f"report: {made.path / 'report.md'}", markup=False)
+    if any("error" in row for row in made.rows("training")):
+        raise typer.Exit(1)
+
+
+@app.command()
+def walk(
+    data: DataOption = "simulated",
+    walk: Annotated[str, typer.Option("--walk", help="Walk strategy.")] = "qcq",
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the corpus.")] = Path("corpus"),
+    text: Annotated[bool, typer.Option("--text", help="Write corpus.txt and vocab.txt too.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the walks.")] = 0,
+    set_: SetOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Sample the walks only: int32 shards and their digest."""
+    from qcq.config import Config
+    from qcq.data import load
+    from qcq.graph import KnowledgeGraph
+
+    settled = Config.load(None, set_ or (), data=data, walks=walk)
+    strategy = settled.build_walks()[walk]
+    watch = Terminal(quiet)
+    dataset = load(settled.data, settled.sections)
+    for note in dataset.notes:
+        watch.say(note)
+    graph = KnowledgeGraph.from_dataset(dataset)
+    corpus = strategy.sample(graph, seed)
+    corpus.save(out_dir)
+    _show(
+        ["corpus", "value"],
+        [
+            ["folder", str(out_dir)],
+            ["walks", f"{corpus.n_walks:,}"],
+            ["tokens", f"{corpus.n_tokens:,}"],
+            *([name.replace("_", " "), f"{n:,}"] for name, n in corpus.counts.items()),
+            ["digest", corpus.digest],
+        ],
+        left=2,
+    )
+
+
+Kind = Literal["walks", "trainers", "tasks", "data"]
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Kind | None, typer.Argument(help="One kind only.", show_default="all")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The walks, trainers, tasks and data formats, with their settings."""
+    from qcq.data import DATASETS
+    from qcq.evaluation import TASKS
+    from qcq.models import TRAINERS
+    from qcq.settings import fields
+    from qcq.walks import WALKS
+
+    registries: dict[str, dict[str, type]] = {"walks": WALKS, "trainers": TRAINERS, "tasks": TASKS, "data": DATASETS}  # type: ignore[dict-item]
+    listed: dict[str, list[dict[str, Any]]] = {
+        name: [
+            {
+                "name": key,
+                "about": (cls.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+                "settings": fields(cls) if hasattr(cls, "__dataclass_fields__") else {},
+            }
+            for key, cls in registry.items()
+        ]
+        for name, registry in registries.items()
+        if kind in (None, name)
+    }
+    if as_json:
+        out.print_json(json.dumps(listed, default=str))
+        return
+    for name, rows in listed.items():
+        shown = [
+            [row["name"], " ".join(row["about"].split()), ", ".join(f"{k}={v}" for k, v in row["settings"].items())]
+            for row in rows
+        ]
+        _show([name, "what it is", "settings"], shown, left=3)
+
+
+@app.command()
+def inspect(
+    data: DataOption = "simulated",
+    walk: Annotated[str, typer.Option("--walk", help="Walk strategy whose floors are computed.")] = "qcq",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """What a graph can tell, before anything is trained: counts, exchangeable questions, the floor of every loss."""
+    from qcq.config import Config
+    from qcq.data import load
+    from qcq.graph import KnowledgeGraph
+    from qcq.identifiability import inspect as look
+
+    settled = Config.load(None, set_ or (), data=data, walks=walk)
+    dataset = load(settled.data, settled.sections)
+    found = look(KnowledgeGraph.from_dataset(dataset), settled.build_walks()[walk])
+    found = {"dataset": dataset.name, "notes": list(dataset.notes), **found}
+    if as_json:
+        out.print_json(json.dumps(found))
+        return
+    for note in dataset.notes:
+        out.print(note, markup=False)
+    _show(["what", "value"], [[key, _plain(value)] for key, value in _flat(found) if key != "notes"], left=1)
+
+
+@app.command()
+def neighbors(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    question: Annotated[str, typer.Argument(help="The question's identifier.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    trainer: Annotated[str | None, typer.Option(help="Whose vectors.", show_default="best on validation")] = None,
+    walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The questions whose vectors are nearest to a question's, with their names and concepts."""
+    import polars as pl
+
+    from qcq.run import Run
+
+    made = Run.open(folder)
+    chosen = [row for row in made.rows("tuning") if row["chosen"] and trainer in (None, row["trainer"])]
+    if not chosen and trainer is None:
+        raise ConfigError(f"{folder}: no finished trainer; run it first")
+    name = trainer or max(chosen, key=lambda row: row["score"])["trainer"]
+    emb = made.embeddings(name, walk=walk)
+    about = {row["question"]: row for row in pl.read_csv(made.path / "questions.csv", infer_schema=False).to_dicts()}
+    rows = [
+        {
+            "question": q,
+            "similarity": round(s, 4),
+            "name": about[q]["name"] or "",
+            "concepts": about[q]["concepts"] or "",
+        }
+        for q, s in emb.nearest(question, k)
+    ]
+    if as_json:
+        own = about[question]
+        out.print_json(
+            json.dumps({"question": question, "trainer": name, "concepts": own["concepts"], "neighbors": rows})
+        )
+        return
+    out.print(f"{question} ({about[question]['concepts']}), vectors of {name}", markup=False)
+    named = any(row["name"] for row in rows)
+    columns = ["question", "similarity", *(["name"] if named else []), "concepts"]
+    _show(columns, [[str(row[c]) for c in columns] for row in rows], left=1)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e-3 else f"{value:,.4f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value)
+    return str(value)
+
+
+def _show(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    """A table: drawn on a terminal, Markdown where the output goes elsewhere. The first ``left`` columns are text."""
+    if not out.is_terminal:
+        from qcq.report import markdown_table
+
+        out.print(markdown_table(titles, rows, left), markup=False)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for i, title in enumerate(titles):
+        table.add_column(title, justify="left" if i < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point: one-line errors, exit code 2; ``--debug`` shows where they come from."""
+    given = list(sys.argv[1:] if args is None else args)
+    try:
+        app(given)
+    except QCQError as error:
+        if "--debug" in given:
+            raise
+        err.print(f"error: {error}", markup=False, style="red" if err.is_terminal else None)
+        raise SystemExit(2) from None

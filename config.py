@@ -1,0 +1,164 @@
+"""A run's configuration: one TOML file, or the same keys on the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from qcq.data import DATASETS, Reader
+from qcq.errors import ConfigError, UnknownNameError
+from qcq.evaluation import TASKS, Task
+from qcq.models import TRAINERS, Trainer
+from qcq.registry import find
+from qcq.settings import fields, settings
+from qcq.walks import WALKS, WalkStrategy
+
+BASELINES = ("random", "concept-onehot", "svd")
+
+
+@settings
+class Config:
+    """What to run.
+
+    Parameters
+    ----------
+    data : ``format:path``, a bare path (recognised by its contents), or ``simulated``.
+    walks, trainers, tasks : names from the registries, or ``package.module:Class``.
+    seeds : how many seeds; everything random is done that often.
+    seed : the first of them; the split and the held-out edges hang on it alone.
+    dim : dimension of every trainer's vectors.
+    tune : try each trainer's candidate settings on validation before the seeds are run.
+    sections : settings of single parts by section: ``walk`` (all walks), a walk's, a trainer's or a data format's name.
+    """
+
+    data: str = "simulated"
+    walks: tuple[str, ...] = ("qcq",)
+    trainers: tuple[str, ...] = ("skipgram", "mlm", *BASELINES)
+    tasks: tuple[str, ...] = ("edges", "difficulty", "retrieval", "stability")
+    seeds: Annotated[int, Field(ge=1)] = 3
+    seed: int = 0
+    dim: Annotated[int, Field(ge=1)] = 64
+    tune: bool = True
+    sections: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, names in (("walk", self.walks), ("trainer", self.trainers), ("task", self.tasks)):
+            if not names:
+                raise ConfigError(f"no {kind} given; name at least one")
+            for name in names:
+                if names.count(name) > 1:
+                    raise ConfigError(f"{kind} {name!r} is given twice")
+        # Building every part once makes a wrong name or setting fail here, before anything is read or written.
+        self.build_walks(), self.build_trainers(), self.task_classes(), self.reader(self.data.partition(":")[0])
+        for section in self.sections:
+            if section != "walk" and not any(section in known for known in (WALKS, TRAINERS, DATASETS)):
+                raise UnknownNameError("section", section, ["walk", *WALKS, *TRAINERS, *DATASETS])
+
+    def build_walks(self) -> dict[str, WalkStrategy]:
+        """The walk strategies, by name."""
+        shared = self.sections.get("walk", {})
+        return {
+            name: _build(find("walk", name, WALKS), {**shared, **self.sections.get(name, {})}) for name in self.walks
+        }
+
+    def build_trainers(self) -> dict[str, Trainer]:
+        """The trainers, by name."""
+        return {
+            name: _build(find("trainer", name, TRAINERS), {"dim": self.dim, **self.sections.get(name, {})})
+            for name in self.trainers
+        }
+
+    def task_classes(self) -> dict[str, type[Task]]:
+        """The tasks' classes, by name."""
+        return {name: find("task", name, TASKS) for name in self.tasks}
+
+    def reader(self, name: str) -> Reader | None:
+        """The reader of format ``name`` with its settings; None where ``name`` is no format (a bare path)."""
+        return _build(DATASETS[name], self.sections.get(name, {})) if name in DATASETS else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting in force, as nested plain values, ready for TOML."""
+        flat: dict[str, Any] = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key in fields(Config)
+            if key != "sections"
+            for value in [getattr(self, key)]
+        }
+        parts: list[tuple[str, Any]] = [*self.build_walks().items(), *self.build_trainers().items()]
+        sections = {name: {k: v for k, v in part.config.items() if v is not None} for name, part in parts}
+        for name in DATASETS:
+            if name in self.sections:
+                sections[name] = dict(self.sections[name])
+        return flat | sections
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, overrides: Sequence[str] = (), **options: Any) -> Config:
+        """From a TOML file, ``key=value`` overrides and keyword options (None: not given), later ones winning.
+
+        Raises
+        ------
+        ConfigError : unreadable TOML, or a wrong key or value; the text names the key and the nearest valid ones.
+
+        Examples
+        --------
+        >>> Config.load(overrides=["walk.length=20", "trainers=svd,random"]).build_walks()["qcq"].length
+        20
+        """
+        given: dict[str, Any] = {}
+        if path is not None:
+            try:
+                given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            except OSError as error:
+                raise ConfigError(f"{path}: can't be read ({error.strerror}); give a TOML file") from None
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        for override in overrides:
+            key, equals, text = override.partition("=")
+            if not equals or not key.strip():
+                raise ConfigError(f"--set {override!r}: write key=value, for example walk.length=20")
+            _put(given, key.strip().split("."), _value(text.strip()), key.strip())
+        given |= {key: value for key, value in options.items() if value is not None}
+        top = {key: value for key, value in given.items() if key in fields(cls) and key != "sections"}
+        sections = {key: value for key, value in given.items() if key not in top}
+        for key, value in sections.items():
+            if not isinstance(value, Mapping):
+                known = [name for name in fields(cls) if name != "sections"]
+                raise UnknownNameError("setting", key, [*known, *(f"walk.{name}" for name in fields(WalkStrategy))])
+        lists = {key: tuple(v.split(",")) if isinstance(v, str) else v for key, v in top.items() if key in _LISTS}
+        return cls(**{**top, **lists}, sections=sections)
+
+
+_LISTS = ("walks", "trainers", "tasks")
+
+
+def _value(text: str) -> Any:
+    """A TOML value where the text is one, else the text itself, so that ``data=path`` needs no quotes."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any, key: str) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"setting {key}: {part!r} is a value, not a section")
+    tree[path[-1]] = value
+
+
+def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """An instance of a settings class; errors name the full key, ``mlm.steps``."""
+    section = next((name for known in (WALKS, TRAINERS, DATASETS) for name, c in known.items() if c is cls), "")
+    try:
+        return cls(**values)
+    except UnknownNameError:
+        wrong = next(key for key in values if key not in fields(cls))
+        prefix = section or cls.__name__
+        raise UnknownNameError("setting", f"{prefix}.{wrong}", [f"{prefix}.{key}" for key in fields(cls)]) from None
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("setting ", f"setting {section}.", 1)) from None

@@ -1,0 +1,384 @@
+"""The main job: data → graph → walks → corpus → models → embeddings → evaluation → report. No algorithm lives here.
+
+``python pipeline.py`` is the same as ``qcq run``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcq import data as _data
+from qcq.config import Config
+from qcq.corpus import Corpus
+from qcq.cost import measured
+from qcq.data import Dataset
+from qcq.embeddings import Embeddings
+from qcq.errors import ConfigError, CorpusError, DataError, EvaluationError, TrainingError
+from qcq.evaluation import Problem, Task
+from qcq.losses import measure
+from qcq.models import Source, Trainer
+from qcq.progress import Watch
+from qcq.run import Row, Run, write
+
+NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """One trained model, reduced to what the run keeps of it."""
+
+    embeddings: Mapping[str, Embeddings]
+    row: Row
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """Config in, results out.
+
+    Parameters
+    ----------
+    config : what to run.
+    dataset : the data to run it on, if it isn't to be read from ``config.data``: whatever ``qcq.data.read`` returns.
+
+    Examples
+    --------
+    >>> Experiment(Config()).run("runs/simulated")  # doctest: +SKIP
+    """
+
+    config: Config
+    dataset: Dataset | None = None
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data set, read once."""
+        return self.dataset if self.dataset is not None else _data.load(self.config.data, self.config.sections)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The students divided and the edges held out, before anything else happens."""
+        if len(self.data.questions) < 2:
+            raise DataError(
+                "a comparison needs at least two questions", value=self.data.name, fix="give a larger question bank"
+            )
+        hold_out = any(task.holds_out_edges for task in self.config.task_classes().values())
+        return Problem.make(self.data, self.config.seed, hold_out_edges=hold_out)
+
+    @cached_property
+    def seeds(self) -> range:
+        return range(self.config.seed, self.config.seed + self.config.seeds)
+
+    def run(self, out: str | Path, *, redo: bool = False, watch: Watch | None = None) -> Run:
+        """Do the main job; finished cells of an earlier run in the same folder are skipped unless ``redo``.
+
+        Parameters
+        ----------
+        out : the run folder; made only once data and settings have been found good.
+        redo : do finished cells again.
+        watch : who is told about progress.
+
+        Returns
+        -------
+        Run : the folder, with ``report.md`` in it.
+        """
+        watch = watch or Watch()
+        run = Run(Path(out))
+        tasks, skipped = self._tasks(watch)
+        self._describe(run, skipped, watch)
+        walks = self.config.build_walks()
+        for name, trainer in self.config.build_trainers().items():
+            # A baseline doesn't look at walks, so one row of it serves all of them.
+            for walk in walks if trainer.learns else (NO_WALK,):
+                sources = {seed: self._source(run, walk, seed) for seed in self.seeds}
+                self._compare(run, walk, name, trainer, sources, tasks, redo, watch)
+        from qcq.report import write_report
+
+        write_report(run)
+        return run
+
+    def _tasks(self, watch: Watch) -> tuple[dict[str, Task], dict[str, str]]:
+        tasks, skipped = {}, {}
+        for name, cls in self.config.task_classes().items():
+            try:
+                tasks[name] = cls(self.problem)
+            except EvaluationError as error:
+                skipped[name] = str(error)
+                watch.say(f"task {name} is left out: {error}")
+        if not tasks:
+            raise EvaluationError(f"{self.data.name}: none of the tasks can be scored: {'; '.join(skipped.values())}")
+        return tasks, skipped
+
+    def _describe(self, run: Run, skipped: Mapping[str, str], watch: Watch) -> None:
+        for note in self.data.notes:
+            watch.say(note)
+        graph = self.problem.graph
+        about = {
+            "dataset": self.data.name,
+            "notes": list(self.data.notes),
+            "graph": graph.describe(),
+            "graph_digest": graph.digest,
+            "held_out_edges": {stage: len(edges) for stage, edges in self.problem.edges.items()},
+            "students": self._part_sizes(),
+            "responses": 0 if self.data.interactions is None else len(self.data.interactions),
+            "skipped_tasks": dict(skipped),
+        }
+        counts = about["graph"]
+        watch.say(
+            f"{self.data.name}: {counts['questions']:,} questions, {counts['concepts']:,} concepts, "
+            f"{counts['edges']:,} edges ({sum(about['held_out_edges'].values()):,} more held out), "
+            f"{about['responses']:,} responses"
+        )
+        if counts["concepts"] < 2:
+            watch.say("warning: a single concept; every pair of questions shares it, so walks carry no structure")
+        import tomli_w
+
+        write(run.path / "config.toml", tomli_w.dumps(self.config.to_dict()))
+        write(run.path / "environment.json", json.dumps(_environment(), indent=2) + "\n")
+        write(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        self._write_questions(run)
+
+    def _part_sizes(self) -> dict[str, int]:
+        split = self.problem.split
+        if split is None:
+            return {}
+        return {part: len(getattr(split, part).students) for part in ("train", "validation", "test")}
+
+    def _write_questions(self, run: Run) -> None:
+        import polars as pl
+
+        w, concepts = self.data.q_matrix, self.data.concepts
+        names = [self.data.question_names.get(q, "") for q in self.data.questions]
+        sets = [
+            "; ".join(
+                self.data.concept_names.get(concepts[c], concepts[c]) for c in w.indices[w.indptr[i] : w.indptr[i + 1]]
+            )
+            for i in range(w.shape[0])
+        ]
+        frame = pl.DataFrame({"question": list(self.data.questions), "name": names, "concepts": sets})
+        partial = run.path / "questions.csv.partial"
+        frame.write_csv(partial)
+        os.replace(partial, run.path / "questions.csv")
+
+    def _source(self, run: Run, walk: str, seed: int) -> Source:
+        """The walks of one seed: sampled once into the run folder, then read from there by every trainer."""
+        graph = self.problem.graph
+        if walk == NO_WALK:
+            return Source(graph, seed=seed)
+        strategy = self.config.build_walks()[walk]
+        folder = run.path / "corpus" / walk.replace(":", "-") / f"seed-{seed}"
+        about = {"name": walk, **strategy.config}
+        try:
+            corpus = Corpus.load(folder)
+        except CorpusError:
+            corpus = None
+        if corpus is None or (corpus.graph_digest, corpus.seed, dict(corpus.strategy)) != (graph.digest, seed, about):
+            strategy.sample(graph, seed).save(folder)
+            corpus = Corpus.load(folder)
+        return Source(graph, strategy, seed, given=corpus)
+
+    def _cell(self, walk: str, name: str, trainer: Trainer, seed: int) -> str:
+        """Digest of all that the result of one cell hangs on."""
+        strategy = {} if walk == NO_WALK else self.config.build_walks()[walk].config
+        about = [self._digest, walk, strategy, name, trainer.config, seed, self.config.seed, metadata.version("qcq")]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def _digest(self) -> str:
+        h = hashlib.sha256(self.problem.graph.digest.encode())
+        if self.data.interactions is not None:
+            for array in (
+                self.data.interactions.student,
+                self.data.interactions.question,
+                self.data.interactions.correct,
+            ):
+                h.update(np.ascontiguousarray(array).data)
+        return h.hexdigest()
+
+    def _compare(
+        self,
+        run: Run,
+        walk: str,
+        name: str,
+        trainer: Trainer,
+        sources: Mapping[int, Source],
+        tasks: Mapping[str, Task],
+        redo: bool,
+        watch: Watch,
+    ) -> None:
+        """One trainer on one walk: choose its settings on validation, train every seed, score on test."""
+
+        def mine(row: Row) -> bool:
+            return (row["walk"], row["trainer"]) == (walk, name)
+
+        label = name if walk == NO_WALK else f"{walk} · {name}"
+        wanted = (
+            self._cell(walk, name, trainer, -1) + "".join(sorted(tasks)) + str(list(self.seeds)) + str(self.config.tune)
+        )
+        done = [row for row in run.rows("training") if mine(row) and row["comparison"] == wanted]
+        if not redo and {row["seed"] for row in done} == set(self.seeds):
+            watch.say(f"{label}: finished earlier, skipped")
+            return
+        for table in ("training", "results", "tuning"):
+            run.replace(table, [], mine)
+        about = {"dataset": self.data.name, "walk": walk, "trainer": name}
+        try:
+            chosen, readout, first = self._tune(run, about, trainer, sources[self.seeds[0]], tasks, label, watch)
+            trained = {}
+            for seed in self.seeds:
+                trained[seed] = (
+                    first if seed == self.seeds[0] else self._train(chosen, sources[seed], seed, label, watch)
+                )
+        except TrainingError as error:
+            watch.say(f"{label}: failed: {error}")
+            run.replace("training", [{**about, "seed": self.seeds[0], "comparison": wanted, "error": str(error)}], mine)
+            return
+        results: list[Row] = []
+        for each in first.embeddings:
+            embeddings = {seed: t.embeddings[each] for seed, t in trained.items()}
+            for seed, emb in embeddings.items():
+                emb.save(run.file("embeddings", walk, name, each, seed, ".safetensors"))
+                others = [e for s, e in embeddings.items() if s != seed]
+                scores = {task: made.score(emb, "test", others) for task, made in tasks.items()}
+                results += [
+                    {**about, "readout": each, "seed": seed, "task": task, "metric": metric, "value": float(value)}
+                    for task, score in scores.items()
+                    for metric, value in score.metrics.items()
+                ]
+                units = {f"{task}/{key}": v for task, score in scores.items() for key, v in score.units.items()}
+                path = run.file("scores", walk, name, each, seed, ".npz")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.savez_compressed(path, **units)  # type: ignore[arg-type]
+        run.replace("results", results, mine)
+        cell = {"readout": readout, "readouts": list(first.embeddings), "comparison": wanted, "settings": chosen.config}
+        run.replace("training", [{**about, "seed": seed, **t.row, **cell} for seed, t in trained.items()], mine)
+        shown = [r for r in results if r["readout"] == readout]
+        watch.say(f"{label}: " + ", ".join(_headlines(shown, tasks)))
+
+    def _tune(
+        self,
+        run: Run,
+        about: Row,
+        trainer: Trainer,
+        source: Source,
+        tasks: Mapping[str, Task],
+        label: str,
+        watch: Watch,
+    ) -> tuple[Trainer, str, _Trained]:
+        """The candidate settings and the read-out with the best validation figures, and the model that had them."""
+        judges = {name: task for name, task in tasks.items() if task.tunes}
+        candidates = trainer.tuning if self.config.tune and judges else ({},)
+        tried: list[tuple[float, Trainer, str, _Trained]] = []
+        rows = []
+        for i, candidate in enumerate(candidates):
+            made = type(trainer)(**{**trainer.config, **candidate})
+            suffix = f" (settings {i + 1} of {len(candidates)})" if len(candidates) > 1 else ""
+            trained = self._train(made, source, self.seeds[0], label + suffix, watch)
+            for readout, emb in trained.embeddings.items():
+                figures = {name: task.score(emb, "validation").metrics[task.metric] for name, task in judges.items()}
+                mean = float(np.mean(list(figures.values()))) if figures else 0.0
+                rows.append({**about, "candidate": dict(candidate), "readout": readout, "score": mean, **figures})
+                tried.append((mean, made, readout, trained))
+        best = max(range(len(tried)), key=lambda i: tried[i][0])
+        rows = [{**row, "chosen": i == best} for i, row in enumerate(rows)]
+        run.replace("tuning", rows, lambda row: (row["walk"], row["trainer"]) == (about["walk"], about["trainer"]))
+        return tried[best][1], tried[best][2], tried[best][3]
+
+    def _train(self, trainer: Trainer, source: Source, seed: int, label: str, watch: Watch) -> _Trained:
+        if trainer.learns:
+            _ = source.corpus  # sampling is not the trainer's cost
+        with watch.progress(f"{label}, seed {seed}") as progress, measured() as cost:
+            model = trainer.fit(source, seed, progress)
+        provenance = {
+            "dataset": self.data.name,
+            "graph_digest": source.graph.digest,
+            "walk": {} if source.given is None else dict(source.given.strategy),
+            "corpus_digest": None if source.given is None else source.given.digest,
+            "trainer": {"name": type(trainer).__name__, **trainer.config},
+            "seed": seed,
+        }
+        embeddings = {}
+        for readout in model.readouts:
+            e = model.embeddings(readout)
+            embeddings[readout] = Embeddings(
+                e.ids, e.vectors, e.concept_ids, e.concept_vectors, {**provenance, "readout": readout}
+            )
+        loss = measure(model, source)
+        row = {
+            "seconds": round(cost.seconds, 3),
+            "peak_rss_mb": round(cost.peak_rss_mb, 1),
+            "tokens": model.tokens,
+            "objective": None if loss is None else loss.objective,
+            "loss": None if loss is None else loss.loss,
+            "floor": None if loss is None else loss.floor,
+            "excess": None if loss is None else loss.excess,
+            "excess_se": None if loss is None else loss.se,
+            "unigram": None if loss is None else loss.unigram,
+            "verdict": None if loss is None else loss.verdict,
+            "reproducible": trainer.reproducible,
+            "corpus_digest": provenance["corpus_digest"],
+        }
+        return _Trained(embeddings, row)
+
+
+def _headlines(results: list[Row], tasks: Mapping[str, Task]) -> list[str]:
+    out = []
+    for name, task in tasks.items():
+        values = [r["value"] for r in results if (r["task"], r["metric"]) == (name, task.metric)]
+        if values:
+            out.append(f"{name} {task.metric} {np.mean(values):.3f}")
+    return out
+
+
+def _environment() -> dict[str, Any]:
+    """Versions, processor, threads and, in a git checkout, the revision."""
+    root = Path(__file__).resolve().parent
+    git = None
+    if (root / ".git").exists():
+        found = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+        )
+        git = found.stdout.strip() or None
+    names = ("qcq", "numpy", "scipy", "numba", "gensim", "torch", "networkx", "polars", "scikit-learn")
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next(
+            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu
+        )
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu,
+        "threads": os.cpu_count(),
+        "versions": {name: metadata.version(name) for name in names},
+        "git": git,
+        "command": " ".join(["qcq", *sys.argv[1:]]),
+    }
+
+
+def main() -> None:
+    """``python pipeline.py …`` is ``qcq run …``."""
+    from qcq.cli import main as command
+
+    command(["run", *sys.argv[1:]])
+
+
+__all__ = ["Config", "ConfigError", "Experiment"]
+
+if __name__ == "__main__":
+    # Run as a script this module is called __main__; the one that everybody imports is qcq.pipeline.
+    from qcq.pipeline import main as _main
+
+    _main()

@@ -1,0 +1,173 @@
+"""``report.md``: the run in words and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qcq.evaluation import TASKS
+from qcq.registry import find
+from qcq.report.comparison import Comparison, comparison, verdicts
+from qcq.run import Run, write
+
+
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    """A GitHub-flavoured table; the first ``left`` columns are text, the others numbers.
+
+    Examples
+    --------
+    >>> print(markdown_table(["a", "n"], [["x|y", "1"]], 1))
+    | a    |   n |
+    |------|----:|
+    | x\\\\|y |   1 |
+    """
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    wide = [max(3, len(t), *(len(row[i]) for row in cells)) if cells else max(3, len(t)) for i, t in enumerate(titles)]
+
+    def line(row: Sequence[str]) -> str:
+        shown = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, wide, strict=True))]
+        return f"| {' | '.join(shown)} |"
+
+    rule = "|".join("-" * (w + 2) if i < left else "-" * (w + 1) + ":" for i, w in enumerate(wide))
+    return "\n".join([line(titles), f"|{rule}|", *map(line, cells)])
+
+
+def write_report(run: Run) -> None:
+    """Write ``report.md`` from the run's rows: everything in it is read back from the folder."""
+    about, config = run.read_json("about.json"), run.config
+    table = comparison(run)
+    parts = [
+        f"# {about['dataset']}: which question vectors are worth using",
+        _data_section(about),
+        "## Comparison",
+        f"Mean ± standard deviation over {config['seeds']} seeds, test part; settings and read-outs were chosen on "
+        "validation. `excess` is the held-out loss above the exact floor of the walk, on the same tokens.",
+        markdown_table([c.title for c in table.columns], table.cells(), 3),
+        _verdict_section(run, table),
+        _task_section(config, about),
+        _loss_section(run),
+        _tuning_section(run),
+        _all_section(run),
+        _repeat_section(run, config),
+    ]
+    write(run.path / "report.md", "\n\n".join(part for part in parts if part) + "\n")
+
+
+def _data_section(about: dict[str, Any]) -> str:
+    graph = about["graph"]
+    lines = [
+        f"- {graph['questions']:,} questions, {graph['concepts']:,} concepts, {graph['edges']:,} edges in the training "
+        f"graph; {sum(about['held_out_edges'].values()):,} edges held out of it before anything else",
+        f"- {graph['questions_without_concept']:,} questions without a concept, {graph['concepts_without_question']:,} "
+        f"concepts without a question, {graph['components']:,} components",
+    ]
+    if about["students"]:
+        s = about["students"]
+        lines.append(
+            f"- {about['responses']:,} responses; students: {s['train']:,} train, {s['validation']:,} validation, "
+            f"{s['test']:,} test, divided before anything was derived from a response"
+        )
+    lines += [f"- {note}" for note in about["notes"]]
+    return "\n".join(lines)
+
+
+def _verdict_section(run: Run, table: Comparison) -> str:
+    said = verdicts(run, table)
+    failed = [f"{line.trainer} on {line.walk} failed: {line.error}" for line in table.lines if line.error]
+    if not said and not failed:
+        return ""
+    note = (
+        "Differences are unit by unit on test, averaged over seeds, with a 95 % bootstrap interval over units; who "
+        "stands for the learners and for the baselines was decided on validation."
+    )
+    return "\n".join([*(f"- {line}" for line in [*said, *failed]), "", note])
+
+
+def _task_section(config: dict[str, Any], about: dict[str, Any]) -> str:
+    lines = [f"- **{name}**: {find('task', name, TASKS).about}" for name in config["tasks"]]
+    lines += [f"- **{name}** was left out: {why}" for name, why in about["skipped_tasks"].items()]
+    return "\n".join(["## What was asked", "", *lines])
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _loss_section(run: Run) -> str:
+    rows = [r for r in run.rows("training") if r.get("loss") is not None]
+    if not rows:
+        return ""
+    titles = ["walk", "trainer", "objective", "verdict", "seed", "loss", "floor", "excess", "± se", "unigram", "tokens"]
+    cells = [
+        [
+            r["walk"],
+            r["trainer"],
+            r["objective"],
+            r["verdict"] or "–",
+            str(r["seed"]),
+            *(_number(r[key]) for key in ("loss", "floor", "excess", "excess_se", "unigram")),
+            f"{r['tokens']:,}",
+        ]
+        for r in rows
+    ]
+    text = (
+        "Held-out loss in nats, the floor that no model can go below, and what is left between them. Losses of two "
+        "objectives can't be compared; their excesses can."
+    )
+    return "\n\n".join(["## Loss against its floor", text, markdown_table(titles, cells, 4)])
+
+
+def _tuning_section(run: Run) -> str:
+    rows = run.rows("tuning")
+    if not rows:
+        return ""
+    cells = [
+        [
+            r["walk"],
+            r["trainer"],
+            ", ".join(f"{k}={v}" for k, v in r["candidate"].items()) or "defaults",
+            r["readout"],
+            "yes" if r["chosen"] else "",
+            _number(r["score"]),
+        ]
+        for r in rows
+    ]
+    text = "Tried on validation with the first seed; the score is the mean of the validation figures that may tune."
+    titles = ["walk", "trainer", "settings", "read-out", "chosen", "score"]
+    return "\n\n".join(["## Settings tried", text, markdown_table(titles, cells, 5)])
+
+
+def _all_section(run: Run) -> str:
+    results = run.rows("results")
+    if not results:
+        return ""
+    keys = list(dict.fromkeys((r["walk"], r["trainer"], r["readout"]) for r in results))
+    metrics = list(dict.fromkeys((r["task"], r["metric"]) for r in results))
+    held: dict[tuple[Any, ...], list[float]] = {}
+    for r in results:
+        held.setdefault((r["walk"], r["trainer"], r["readout"], r["task"], r["metric"]), []).append(r["value"])
+    cells = [
+        [*key, *(_number(sum(v) / len(v)) if (v := held.get((*key, *m))) else "–" for m in metrics)] for key in keys
+    ]
+    titles = ["walk", "trainer", "read-out", *(f"{task} {metric}" for task, metric in metrics)]
+    return "\n\n".join(["## Every figure, every read-out", "Means over seeds.", markdown_table(titles, cells, 3)])
+
+
+def _repeat_section(run: Run, config: dict[str, Any]) -> str:
+    env = run.read_json("environment.json")
+    digests = dict.fromkeys(
+        f"- corpus of {r['walk']}, seed {r['seed']}: `{r['corpus_digest']}`"
+        for r in run.rows("training")
+        if r.get("corpus_digest")
+    )
+    lines = [
+        f"- command: `{env['command']}`; every setting stands in `config.toml`",
+        f"- Python {env['python']} on {env['cpu']}, {env['threads']} threads; "
+        + ", ".join(f"{name} {version}" for name, version in env["versions"].items()),
+        *digests,
+    ]
+    loose = dict.fromkeys(r["trainer"] for r in run.rows("training") if not r.get("reproducible", True))
+    lines += [
+        f"- {name} is **not** reproducible with these settings: another run gives other vectors" for name in loose
+    ]
+    return "\n".join(["## To repeat it", "", *lines])

@@ -1,0 +1,130 @@
+"""A run folder on disk: what is in it and how it is read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.embeddings import Embeddings
+from qcq.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Row = Mapping[str, Any]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a whole file or none of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    ``config.toml`` (resolved), ``environment.json``, ``about.json`` (the data set and its graph), ``questions.csv``,
+    ``corpus/<walk>/seed-<n>/``, ``embeddings/*.safetensors``, ``scores/*.npz`` (figures unit by unit),
+    ``tuning.jsonl``, ``training.jsonl``, ``results.jsonl`` and ``report.md``.
+
+    Parameters
+    ----------
+    path : the folder.
+
+    Examples
+    --------
+    >>> Run("runs/simulated").embeddings("skipgram")  # doctest: +SKIP
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """An existing run.
+
+        Raises
+        ------
+        ConfigError : the folder holds no run.
+        """
+        run = cls(Path(path))
+        if not (run.path / "config.toml").is_file():
+            raise ConfigError(f"{path}: no run in this folder (config.toml is missing); make one with 'qcq run'")
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The objects of ``name``.jsonl (``results``, ``training`` or ``tuning``); empty where there is none yet."""
+        path = self.path / f"{name}.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def replace(self, name: str, rows: Iterable[Row], stale: Callable[[Row], bool]) -> None:
+        """Drop the stale rows of ``name``.jsonl and add new ones, all or nothing."""
+        kept = [row for row in self.rows(name) if not stale(row)] + list(rows)
+        write(self.path / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+    def frame(self, name: str = "results") -> pl.DataFrame:
+        """The rows of ``name``.jsonl as a polars frame."""
+        import polars as pl
+
+        return pl.DataFrame(self.rows(name), infer_schema_length=None)
+
+    def file(self, kind: str, walk: str, trainer: str, readout: str, seed: int, suffix: str) -> Path:
+        """Where an embedding or the scores of one are kept."""
+        stem = f"{walk}--{trainer}--{readout}--seed-{seed}".replace("/", "-").replace(":", "-")
+        return self.path / kind / f"{stem}{suffix}"
+
+    def embeddings(
+        self, trainer: str, readout: str | None = None, *, walk: str | None = None, seed: int | None = None
+    ) -> Embeddings:
+        """The vectors of a trainer: by default the read-out chosen on validation, the first walk, the first seed.
+
+        Raises
+        ------
+        UnknownNameError : the run has no such trainer, walk or read-out.
+        ConfigError : no such seed.
+        """
+        rows = self.rows("training")
+        mine = [row for row in rows if row["trainer"] == trainer]
+        if not mine:
+            raise UnknownNameError("trainer", trainer, {row["trainer"] for row in rows})
+        if walk is not None:
+            if walk not in {row["walk"] for row in mine}:
+                raise UnknownNameError("walk", walk, {row["walk"] for row in mine})
+            mine = [row for row in mine if row["walk"] == walk]
+        row = next((row for row in mine if seed in (None, row["seed"])), None)
+        if row is None:
+            raise ConfigError(f"{self.path}: no seed {seed}; it has {', '.join(str(row['seed']) for row in mine)}")
+        name = readout or row["readout"]
+        if name not in row["readouts"]:
+            raise UnknownNameError("read-out", name, row["readouts"])
+        return Embeddings.load(self.file("embeddings", row["walk"], trainer, name, row["seed"], ".safetensors"))
+
+    def units(self, walk: str, trainer: str, readout: str, seed: int) -> dict[str, NDArray[np.float64]]:
+        """The figures unit by unit, ``task/metric`` → float64 (units,)."""
+        path = self.file("scores", walk, trainer, readout, seed, ".npz")
+        if not path.exists():
+            return {}
+        with np.load(path) as held:
+            return {key: held[key] for key in held.files}
