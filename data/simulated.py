@@ -104,7 +104,8 @@ class Simulated(Reader):
         interactions, planted = None, {}
         if self.students and self.responses:
             blocks = list(_respond(self, room))
-            interactions = Interactions(*(np.concatenate([getattr(b, f) for b in blocks]) for f in _COLUMNS))
+            student, question, correct, time = (np.concatenate([getattr(b, f) for b in blocks]) for f in _COLUMNS)
+            interactions = Interactions(student, question, correct, time)
             planted = {f: np.concatenate([getattr(b, f) for b in blocks]) for f in _PLANTED}
         return Dataset(
             "simulated",
@@ -269,7 +270,7 @@ def _respond(room: Simulated, plan: _Room) -> Iterator[_Block]:
             np.repeat(np.arange(start, start + n, dtype=np.int32), room.responses),
             question.T.ravel(),
             correct.T.ravel(),
-            time.T.ravel(),
+            time.T.ravel().astype(np.float64),
             ability,
             entry,
             level.T.ravel(),
