@@ -1,4 +1,4 @@
-"""The command line: ``qcq run | walk | list | inspect | neighbors``. Only words and tables; the work is done elsewhere."""
+"""The command line: ``qcq run | walk | list | inspect | neighbors``. Words and tables only; others do the work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Question embeddings from question-concept-question walks, every loss read against its exact floor.",
-    epilog="Settings are named [bold]section.key[/]: walk.length, mlm.steps, node2vec.p ...; 'qcq list' shows them all.",
+    epilog="Settings are named section.key: walk.length, mlm.steps, node2vec.p ...; 'qcq list' shows them all.",
 )
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

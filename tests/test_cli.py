@@ -1,0 +1,125 @@
+"""What a person sees in a terminal: answers, one-line errors, exit codes, and how much is loaded to say so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qcq import cli
+
+SMALL = [
+    "--set",
+    "simulated.questions=120",
+    "--set",
+    "simulated.students=60",
+    "--seeds",
+    "1",
+    "--trainers",
+    "svd,random",
+]
+
+
+def call(*args: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(args))
+    return int(stop.value.code or 0)
+
+
+def test_list_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom qcq.cli import main\n"
+        "try: main(['list', '--json'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'gensim', 'numba', 'polars', 'sklearn', 'networkx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_list_json_names_all_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    names = {kind: {row["name"] for row in rows} for kind, rows in listed.items()}
+    assert {"skipgram", "mlm", "random", "concept-onehot", "svd"} <= names["trainers"]
+    assert "qcq" in names["walks"]
+    assert {"edges", "difficulty", "retrieval", "stability"} <= names["tasks"]
+    assert {"s2kt", "akt", "pebg", "csv", "simulated"} <= names["data"]
+    assert all(row["about"] for rows in listed.values() for row in rows)
+
+
+def test_run_then_neighbors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "run")
+    assert call("run", *SMALL, "--out", folder) == 0
+    shown = capsys.readouterr()
+    assert "| svd" in shown.out
+    assert shown.out.splitlines()[-1] == f"report: {folder}/report.md"
+    question = json.loads((tmp_path / "run" / "results.jsonl").read_text().splitlines()[0])["dataset"] and "q7"
+    assert call("neighbors", folder, question, "-k", "4", "--json", "--trainer", "svd") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["neighbors"]) == 4
+    assert {"question", "similarity", "name", "concepts"} == set(answer["neighbors"][0])
+    assert call("neighbors", folder, "q7x") == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_quiet_says_only_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", *SMALL, "--out", str(tmp_path / "run"), "--quiet") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_walk_prints_the_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["walk", "--set", "simulated.questions=120", "--set", "walk.length=7"]
+    assert call(*args, "--out", str(tmp_path / "a")) == 0
+    first = capsys.readouterr().out
+    assert call(*args, "--out", str(tmp_path / "b")) == 0
+    digest = json.loads((tmp_path / "a" / "corpus.json").read_text())["digest"]
+    assert digest in first
+    assert digest in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["run", "--data", "csv:missing-folder"], "missing-folder"),
+        (["run", "--trainers", "svdd"], "did you mean svd"),
+        (["run", "--set", "walk.lenght=3"], "did you mean"),
+        (["run", "missing.toml"], "missing.toml"),
+        (["neighbors", "no-run", "q1"], "no run in this folder"),
+        (["inspect", "--walk", "qcp"], "did you mean qcq"),
+    ],
+)
+def test_errors_are_one_line_and_exit_2(
+    args: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*args) == 2
+    text = capsys.readouterr().err
+    assert words in text
+    assert text.startswith("error: ")
+    assert len(text.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback() -> None:
+    from qcq.errors import UnknownNameError
+
+    with pytest.raises(UnknownNameError):
+        cli.main(["run", "--trainers", "svdd", "--debug"])
+
+
+def test_inspect_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("inspect", "--set", "simulated.questions=120", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["floors"]["stationary"]["next_question"] <= found["ln_q"]
+
+
+def test_pipeline_script_is_qcq_run(tmp_path: Path) -> None:
+    script = Path(cli.__file__).parent / "pipeline.py"
+    done = subprocess.run(
+        [sys.executable, str(script), *SMALL, "--out", "made"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "made" / "report.md").is_file()

@@ -1,0 +1,131 @@
+"""Everything a reader can copy is executed: docstring examples, the README's blocks, the notebook."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import qcq
+from qcq import cli
+
+ROOT = Path(qcq.__file__).parent
+SKIPPED = {"qcq.tests", "qcq.benchmarks", "qcq.examples", "qcq.typings", "qcq.build"}
+MODULES = ["qcq"] + [
+    m.name
+    for m in pkgutil.walk_packages(qcq.__path__, "qcq.")
+    if not any(m.name == s or m.name.startswith(s + ".") for s in SKIPPED)
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name: str) -> None:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    assert doctest.testmod(importlib.import_module(name), optionflags=flags).failed == 0
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_readme_python() -> None:
+    names: dict = {}
+    found = blocks(ROOT / "README.md", "python")
+    assert found
+    for block in found:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["emb"].vectors.shape == (len(names["data"].questions), 64)
+    assert len([line for line in found[0].splitlines() if line.strip()]) <= 10
+
+
+def commands() -> list[str]:
+    lines = [line for block in blocks(ROOT / "README.md", "console") for line in block.splitlines()]
+    return [line.removeprefix("$ ").strip() for line in lines if line.startswith("$ ")]
+
+
+def test_readme_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Quick commands are run for real; those on real data, which take minutes, are parsed and their settings checked."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-folder").mkdir()
+    (tmp_path / "my-folder" / "questions.csv").write_text(
+        "question,concepts\n" + "".join(f"q{i},c{i % 4};c{(i * 7 + 1) % 5}\n" for i in range(40))
+    )
+    cheap = ["--set", "mlm.steps=5", "--seeds", "1", "--set", "tune=false"]
+    ran = 0
+    for command in commands():
+        words = shlex.split(command)
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), command
+            continue
+        if words[:2] == ["python", "pipeline.py"]:
+            words = ["qcq", "run", *words[2:]]
+        assert words[0] == "qcq", command
+        if "$QCQ_DATA" in command or any(w.endswith(".toml") for w in words):
+            group = cli.typer.main.get_command(cli.app)
+            name, sub, rest = group.resolve_command(
+                group.make_context("qcq", words[1:], resilient_parsing=True), words[1:]
+            )
+            assert sub is not None, command
+            sub.make_context(name, rest)
+            continue
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*words[1:], *(cheap if "my-folder" in command else [])])
+        assert stop.value.code == 0, f"{command}\n{capsys.readouterr().err}"
+        ran += 1
+    assert ran >= 5
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if not target.startswith("http") and not (page.parent / target).exists()
+    ]
+    assert not broken
+
+
+def test_notebook(tmp_path: Path) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    for path in sorted((ROOT / "examples").glob("*.ipynb")):
+        book = nbformat.read(path, as_version=4)
+        NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+
+
+def test_contributing_recipes_work(tmp_path: Path) -> None:
+    """The four recipes, executed in order, then used by name; the registries are put back."""
+    from qcq.data import DATASETS
+    from qcq.evaluation import TASKS
+    from qcq.models import TRAINERS
+    from qcq.walks import WALKS
+
+    kept = [(registry, dict(registry)) for registry in (WALKS, TRAINERS, TASKS, DATASETS)]
+    try:
+        for block in blocks(ROOT / "CONTRIBUTING.md", "python"):
+            exec(compile(block, "CONTRIBUTING.md", "exec"), {})
+        (tmp_path / "bank.pairs").write_text("".join(f"q{i} c{i % 3}\nq{i} c{i % 5}\n" for i in range(30)))
+        args = [
+            "--data",
+            str(tmp_path / "bank.pairs"),
+            "--walks",
+            "short-qcq",
+            "--trainers",
+            "degree",
+            "--tasks",
+            "norm",
+        ]
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["run", *args, "--seeds", "1", "--quiet", "--out", str(tmp_path / "run")])
+        assert stop.value.code == 0
+    finally:
+        for registry, before in kept:
+            registry.clear()
+            registry.update(before)

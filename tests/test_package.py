@@ -1,0 +1,68 @@
+"""The wheel: what ships, and that it imports from a clean folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import qcq
+
+ROOT = Path(qcq.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    source = out / "source"  # built from a copy, so that nothing is left in the checkout
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    names = files.stdout.split("\0") if files.returncode == 0 else [str(p.relative_to(ROOT)) for p in ROOT.rglob("*")]
+    for name in filter(None, names):
+        path = ROOT / name
+        if path.is_file() and not path.is_symlink():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(path.read_bytes())
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out / "dist"), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next((out / "dist").glob("*.whl"))
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"qcq", f"qcq-{qcq.__version__}.dist-info"}
+    inside = {name.split("/")[1] for name in names if name.startswith("qcq/")}
+    assert not inside & {"tests", "benchmarks", "examples", "docs", "typings", "conftest.py", "setup.py"}
+    assert {"py.typed", "walks", "models", "data", "evaluation", "report", "pipeline.py", "cli.py"} <= inside
+    for package in (ROOT).iterdir():
+        if (package / "__init__.py").exists() and package.name not in ("tests", "benchmarks", "typings"):
+            ours = {str(p.relative_to(ROOT)) for p in package.rglob("*.py")}
+            assert ours <= {name.removeprefix("qcq/") for name in names}, f"{package.name} is missing from the wheel"
+
+
+def test_wheel_imports_from_a_clean_folder(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+        str(wheel),
+    ]
+    subprocess.run(pip, check=True, capture_output=True)
+    assert {p.name for p in site.iterdir() if p.is_dir() and not p.name.endswith(".dist-info")} <= {"qcq", "bin"}
+    code = "import qcq, qcq.cli; print(qcq.__file__); print(len(qcq.TRAINERS))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(site)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(site))

@@ -1,0 +1,193 @@
+"""The main job end to end, small: what stands in the run folder, what is skipped, what is reproducible."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import qcq
+from qcq.config import Config
+from qcq.corpus import Corpus
+from qcq.errors import ConfigError, DataError, UnknownNameError
+from qcq.pipeline import Experiment
+from qcq.progress import Watch
+from qcq.run import Run
+
+TRAINERS = ["skipgram", "mlm", "random", "concept-onehot", "svd"]
+SMALL = ["walk.length=10", "walk.per_question=4", "mlm.steps=20", "simulated.questions=150", "simulated.students=80"]
+
+
+class Said(Watch):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return Config.load(overrides=[*SMALL, "dim=16", "seeds=2"])
+
+
+@pytest.fixture(scope="module")
+def run(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Experiment(config).run(tmp_path_factory.mktemp("runs") / "first")
+
+
+def test_run_folder_holds_what_is_promised(run: Run, config: Config) -> None:
+    for name in ("config.toml", "environment.json", "training.jsonl", "results.jsonl", "report.md"):
+        assert (run.path / name).stat().st_size > 0, name
+    assert not list(run.path.rglob("*.partial"))
+    assert Config.load(run.path / "config.toml").to_dict() == config.to_dict()
+    training, results = run.rows("training"), run.rows("results")
+    assert {(r["trainer"], r["seed"]) for r in training} == {(t, s) for t in TRAINERS for s in (0, 1)}
+    keys = {
+        "dataset",
+        "walk",
+        "trainer",
+        "seed",
+        "seconds",
+        "peak_rss_mb",
+        "tokens",
+        "loss",
+        "floor",
+        "excess",
+        "verdict",
+    }
+    assert all(keys <= set(row) for row in training)
+    assert all(
+        set(row) == {"dataset", "walk", "trainer", "readout", "seed", "task", "metric", "value"} for row in results
+    )
+    assert {r["task"] for r in results} == set(config.tasks)
+    assert {r["trainer"] for r in results} == set(TRAINERS)
+    assert all(np.isfinite(r["value"]) for r in results)
+    mlm = [row for row in training if row["trainer"] == "mlm"]
+    assert all(row["loss"] > row["floor"] > 0 for row in mlm)
+    assert all(row["excess"] == pytest.approx(row["loss"] - row["floor"]) for row in mlm)
+
+
+def test_every_trainer_ate_the_same_corpus(run: Run) -> None:
+    for seed in (0, 1):
+        corpus = Corpus.load(run.path / "corpus" / "qcq" / f"seed-{seed}")
+        about = json.loads((run.path / "corpus" / "qcq" / f"seed-{seed}" / "corpus.json").read_text())
+        assert corpus.digest == about["digest"]
+        rows = [row for row in run.rows("training") if row["seed"] == seed and row["walk"] == "qcq"]
+        assert len(rows) == 2
+        assert {row["corpus_digest"] for row in rows} == {corpus.digest}
+
+
+def test_embeddings_are_read_back(run: Run) -> None:
+    emb = run.embeddings("skipgram", seed=1)
+    assert emb.vectors.shape == (150, 16)
+    assert emb.provenance["trainer"]["dim"] == 16
+    assert emb.provenance["seed"] == 1
+    with pytest.raises(UnknownNameError, match="skipgram"):
+        run.embeddings("skipgran")
+
+
+def test_report_names_every_trainer_and_says_what_was_asked(run: Run) -> None:
+    text = (run.path / "report.md").read_text()
+    for word in (*TRAINERS, "edges", "circular", "floor", "command"):
+        assert word in text, word
+
+
+def test_rerun_skips_finished_cells_and_redo_does_not(run: Run, config: Config) -> None:
+    before = (run.path / "training.jsonl").read_bytes()
+    said = Said()
+    Experiment(config).run(run.path, watch=said)
+    assert sum("skipped" in line for line in said.lines) == len(TRAINERS)
+    assert (run.path / "training.jsonl").read_bytes() == before
+    more = Config.load(overrides=[*SMALL, "dim=16", "seeds=2", "trainers=random,svd", "svd.power=0.25"])
+    said = Said()
+    Experiment(more).run(run.path, watch=said)
+    assert [line.split(":")[0] for line in said.lines if "skipped" in line] == ["random"]
+    said = Said()
+    Experiment(Config.load(overrides=[*SMALL, "dim=16", "seeds=2", "trainers=random"])).run(
+        run.path, redo=True, watch=said
+    )
+    assert not any("skipped" in line for line in said.lines)
+
+
+def test_same_seed_same_bytes(config: Config, tmp_path: Path) -> None:
+    few = Config.load(overrides=[*SMALL, "dim=16", "seeds=1", "trainers=skipgram,svd,mlm", "tune=false"])
+    a, b = (Experiment(few).run(tmp_path / name) for name in "ab")
+    assert a.rows("results") == b.rows("results")
+    for kind in ("embeddings/*.safetensors", "corpus/**/*.npy"):
+        files = sorted(p.relative_to(a.path) for p in a.path.glob(kind))
+        assert files
+        for name in files:
+            assert (a.path / name).read_bytes() == (b.path / name).read_bytes(), name
+
+
+def test_held_out_edges_reach_no_walk(run: Run, config: Config) -> None:
+    problem = Experiment(config).problem
+    gone = {
+        (int(q), int(c))
+        for edges in problem.edges.values()
+        for q, c in zip(edges.questions, edges.concepts, strict=True)
+    }
+    assert gone
+    coo = problem.graph.weights.tocoo()
+    assert not gone & set(zip(coo.row.tolist(), coo.col.tolist(), strict=True))
+    corpus = Corpus.load(run.path / "corpus" / "qcq" / "seed-0")
+    assert corpus.graph_digest == problem.graph.digest != qcq.KnowledgeGraph.from_dataset(problem.dataset).digest
+
+
+def test_a_graph_without_responses_is_compared_on_what_it_has(tmp_path: Path) -> None:
+    bank = [(f"q{i}", f"c{j}") for i in range(60) for j in {i % 7, (i * 5 + 1) % 7}]
+    data = qcq.read(qcq.KnowledgeGraph.from_edges(bank).to_networkx())
+    config = Config.load(trainers=["svd", "random"], seeds=1)
+    said = Said()
+    made = Experiment(config, data).run(tmp_path / "run", watch=said)
+    assert any("difficulty is left out" in line for line in said.lines)
+    assert {r["task"] for r in made.rows("results")} >= {"edges", "retrieval"}
+    assert "left out" in (made.path / "report.md").read_text()
+
+
+def test_a_failing_trainer_is_reported_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qcq.models.baselines import SVD
+
+    def fail(self: SVD, *args: object) -> None:
+        raise qcq.errors.TrainingError("diverged at step 3")
+
+    monkeypatch.setattr(SVD, "fit", fail)
+    config = Config.load(overrides=[*SMALL, "trainers=svd,random", "seeds=1"])
+    made = Experiment(config).run(tmp_path / "run")
+    assert "svd on none failed: diverged at step 3" in (made.path / "report.md").read_text()
+    assert {r["trainer"] for r in made.rows("results")} == {"random"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["walk.lenght=3"], "unknown setting 'qcq.lenght'; did you mean qcq.length"),
+        (["mlm.stepz=3"], "unknown setting 'mlm.stepz'; did you mean mlm.steps"),
+        (["skipgrm.window=3"], "unknown section 'skipgrm'; did you mean skipgram"),
+        (["walks=qcp"], "unknown walk 'qcp'; did you mean qcq"),
+        (["trainers=svdd"], "unknown trainer 'svdd'; did you mean svd"),
+        (["tasks=edge"], "unknown task 'edge'; did you mean edges"),
+        (["dim=big"], "setting dim: .*given 'big'"),
+        (["mlm.steps=many"], "setting mlm.steps: .*given 'many'"),
+        (["seedz=3"], "unknown setting 'seedz'; did you mean seeds or seed"),
+        (["seeds=0"], "setting seeds: .*greater than or equal to 1"),
+        (["data=nothing:here"], "unknown data format 'nothing'"),
+        (["trainers=svd,svd"], "'svd' is given twice"),
+        (["nonsense"], "write key=value"),
+    ],
+)
+def test_wrong_settings_are_named(overrides: list[str], message: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=message) as caught:
+        Experiment(Config.load(overrides=overrides)).run("never-made")
+    assert "\n" not in str(caught.value)
+    assert not Path("never-made").exists()
+
+
+def test_one_question_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    data = qcq.read(qcq.KnowledgeGraph.from_edges([("q", "c")]).to_networkx())
+    with pytest.raises(DataError, match="at least two questions"):
+        Experiment(Config(), data).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
