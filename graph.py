@@ -197,7 +197,7 @@ class KnowledgeGraph:
         return cls(tuple(map(label, questions)), tuple(map(label, concepts)), weights)
 
     def to_networkx(self) -> nx.Graph:
-        """As networkx: nodes ``("question", id)`` and ``("concept", id)`` with ``bipartite`` 0 and 1, weighted edges."""
+        """As networkx: nodes ``("question", id)`` and ``("concept", id)`` with ``bipartite`` 0 and 1; weighted."""
         import networkx as nx
 
         out = nx.Graph()
