@@ -2,11 +2,27 @@
 
 from qcq.models.baselines import SVD, ConceptOneHot, Random
 from qcq.models.trainer import Model, Source, Table, Trainer
+from qcq.models.word2vec import CBOW, FastText, SkipGram
 
 TRAINERS: dict[str, type[Trainer]] = {
     "random": Random,
     "concept-onehot": ConceptOneHot,
     "svd": SVD,
+    "skipgram": SkipGram,
+    "cbow": CBOW,
+    "fasttext": FastText,
 }
 
-__all__ = ["SVD", "TRAINERS", "ConceptOneHot", "Model", "Random", "Source", "Table", "Trainer"]
+__all__ = [
+    "CBOW",
+    "SVD",
+    "TRAINERS",
+    "ConceptOneHot",
+    "FastText",
+    "Model",
+    "Random",
+    "SkipGram",
+    "Source",
+    "Table",
+    "Trainer",
+]
