@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from qcq.errors import GraphError
+from qcq.errors import GraphError, LeakageError
 
 if TYPE_CHECKING:
     import networkx as nx
 
     from qcq.data import Dataset
+    from qcq.data.dataset import TrainPart
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class KnowledgeGraph:
     questions, concepts : identifiers, in index order. They name nodes of different types, so one string may be both.
     weights : scipy.sparse.csr_array float64 (questions × concepts), positive and finite where there is an edge, with
         sorted indices and no explicit zeros.
+    responses : int64 (questions,), responses of training students a question, or None (:meth:`with_responses`).
 
     Raises
     ------
@@ -44,6 +46,7 @@ class KnowledgeGraph:
     questions: Sequence[str]
     concepts: Sequence[str]
     weights: sparse.csr_array
+    responses: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         w = sparse.csr_array(self.weights, dtype=np.float64)
@@ -94,6 +97,8 @@ class KnowledgeGraph:
         h.update(self.weights.data.tobytes())
         for names in (self.questions, self.concepts):
             h.update("\0".join(names).encode())
+        if self.responses is not None:
+            h.update(self.responses.astype(np.int64).tobytes())
         return h.hexdigest()
 
     @cached_property
@@ -123,7 +128,25 @@ class KnowledgeGraph:
             np.asarray(rows, dtype=np.int64) * self.n_concepts + np.asarray(columns, dtype=np.int64),
         )
         kept = sparse.csr_array((coo.data[~gone], (coo.row[~gone], coo.col[~gone])), shape=self.weights.shape)
-        return KnowledgeGraph(self.questions, self.concepts, kept)
+        return KnowledgeGraph(self.questions, self.concepts, kept, self.responses)
+
+    def with_responses(self, train: TrainPart) -> KnowledgeGraph:
+        """The graph with the number of training responses of each question, for walks weighted by them.
+
+        Raises
+        ------
+        LeakageError : what is offered isn't the training part.
+        GraphError : the part belongs to other questions.
+        """
+        from qcq.data.dataset import TrainPart
+
+        if not isinstance(train, TrainPart):
+            raise LeakageError(
+                f"a graph may learn from the training part only, given {type(train).__name__}; pass split.train"
+            )
+        if len(train.dataset.questions) != self.n_questions or tuple(train.dataset.questions) != tuple(self.questions):
+            raise GraphError(f"responses to the questions of {train.dataset.name!r} don't fit this graph's questions")
+        return KnowledgeGraph(self.questions, self.concepts, self.weights, train.counts.astype(np.int64))
 
     def describe(self) -> dict[str, int]:
         """Counts: questions, concepts, edges, and what is odd about them (isolated nodes, components)."""

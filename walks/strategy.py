@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from qcq.corpus import Corpus
@@ -15,36 +17,81 @@ from qcq.settings import settings
 
 if TYPE_CHECKING:
     from qcq.chain import MarkovChain
+    from qcq.walks.tables import Tables
 
 
 @settings
 class WalkStrategy(ABC):
-    """A way of walking over the graph. The class is its configuration.
+    """A way of walking over the graph. The class is its configuration; a subclass only says what its step reads.
 
     Parameters
     ----------
     length : questions in a walk (with ``keep_concepts`` the concepts between them are tokens too: 2·length - 1).
     per_question : walks a question; with ``start="degree"`` the same total, starts drawn in proportion to degree.
-    start : where walks begin.
+    start : where walks begin. With ``"question"`` walk i starts at question i mod Q.
     keep_concepts : keep the concept tokens between the questions.
+
+    Class attributes
+    ----------------
+    name : what the command line and every result call it.
+    tallies : what the step counts beside ``early_ends``; at most two names.
     """
 
-    length: Annotated[int, Field(ge=1)] = 40
+    name: ClassVar[str]
+    tallies: ClassVar[tuple[str, ...]] = ()
+
+    length: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     per_question: Annotated[int, Field(ge=1)] = 10
     start: Literal["question", "degree"] = "question"
     keep_concepts: bool = False
 
     @abstractmethod
+    def tables(self, graph: KnowledgeGraph) -> Tables:
+        """What the step reads (``qcq.walks.tables``). Their type says which step it is."""
+
+    def strength(self, graph: KnowledgeGraph) -> NDArray[np.float64]:
+        """What ``start="degree"`` goes by: float64 (questions,), how much of the graph hangs on each question."""
+        return np.diff(graph.weights.indptr).astype(np.float64)
+
     def sample(self, graph: KnowledgeGraph, seed: int = 0, *, limit: int | None = None) -> Corpus:
-        """Sample the corpus: same graph, settings and seed, same bytes.
+        """Sample the corpus: same graph, settings and seed, same bytes, whatever the number of threads.
 
         Parameters
         ----------
         graph : what to walk on.
         seed : which random stream.
-        limit : at most this many walks, from starts drawn at random among those that the settings ask for; used for
-            held-out walks.
+        limit : at most this many walks, drawn at random from the whole corpus; used for held-out walks.
+
+        Raises
+        ------
+        WalkError : this walk can't be had on this graph.
+
+        Examples
+        --------
+        >>> from qcq import WALKS, KnowledgeGraph
+        >>> graph = KnowledgeGraph.from_edges([("q1", "c1"), ("q2", "c1"), ("q2", "c2"), ("q3", "c2")])
+        >>> WALKS["non-backtracking"](length=3, per_question=1).sample(graph).tokens.shape
+        (3, 3)
         """
+        from qcq.walks.engine import Sampler
+
+        sampler = Sampler(self, graph, seed)
+        cut = limit is not None and limit < sampler.n_walks
+        index = sampler.some(limit or 0) if cut else np.arange(sampler.n_walks)
+        tokens, counts = sampler.sample(index)
+        return Corpus(
+            [tokens],
+            graph.n_questions,
+            graph.n_concepts,
+            graph.digest,
+            {"name": self.name, **self.config},
+            seed,
+            self.named(counts),
+        )
+
+    def named(self, counts: NDArray[np.int64]) -> dict[str, int]:
+        """What the loop counted, by name."""
+        return {name: int(n) for name, n in zip(("early_ends", *self.tallies), counts, strict=False)}
 
     def chain(self, graph: KnowledgeGraph) -> MarkovChain:
         """The exact Markov chain of this walk.

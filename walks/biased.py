@@ -1,0 +1,88 @@
+"""Walks that remember one step: the two return biases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from qcq.graph import KnowledgeGraph
+from qcq.settings import settings
+from qcq.walks.strategy import WalkStrategy
+
+if TYPE_CHECKING:
+    from qcq.walks.tables import Tables
+
+
+@settings
+class ReturnBiased(WalkStrategy):
+    """A q-c-q walk with a weight on either way back.
+
+    At a concept, the question just left has weight α against 1 for each other question; at a question, the concept
+    just used has weight β against 1 for each other concept. ``qcq`` is α = β = 1. A walk's first step, which has
+    nothing behind it, is uniform. Where a weight of 0 leaves no choice (a concept with one question, a question with
+    one concept), the walk takes the only way there is, and ``forced_returns`` or ``forced_repeats`` counts it.
+    """
+
+    tallies: ClassVar[tuple[str, ...]] = ("forced_returns", "forced_repeats")
+
+    @property
+    def biases(self) -> tuple[float, float]:
+        """(α, β)."""
+        raise NotImplementedError
+
+    def tables(self, graph: KnowledgeGraph) -> Tables:
+        from qcq.walks.tables import Biased, lists
+
+        return Biased(lists(graph), *self.biases)
+
+
+@settings
+class NonBacktracking(ReturnBiased):
+    """Never straight back to the question just left: (α, β) = (0, 1)."""
+
+    name: ClassVar[str] = "non-backtracking"
+
+    @property
+    def biases(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
+
+@settings
+class ConceptHop(ReturnBiased):
+    """Never out of a question through the concept it was entered by: (α, β) = (1, 0).
+
+    A plain walk lingers on one concept ("q1-c1-q2-c1-q3-c1-q2"); this one changes the concept at every question that
+    has another.
+    """
+
+    name: ClassVar[str] = "concept-hop"
+
+    @property
+    def biases(self) -> tuple[float, float]:
+        return 1.0, 0.0
+
+
+@settings
+class Node2Vec(ReturnBiased):
+    """node2vec (Grover & Leskovec 2016, section 3.2.2) on the bipartite graph: α = β = q/p.
+
+    node2vec weighs the next node by 1/p where it is the one before, 1 where it is a neighbour of the one before, and
+    1/q elsewhere. Two neighbours of one node stand on the same side of a bipartite graph, so they are never joined:
+    without triangles the middle case doesn't occur, and what is left is 1/p against 1/q, a return weight of q/p.
+    Edge weights are not looked at.
+
+    Parameters
+    ----------
+    p : return parameter; large values make going back rare.
+    q : in-out parameter. Only q/p matters here.
+    """
+
+    name: ClassVar[str] = "node2vec"
+
+    p: Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)] = 1.0
+    q: Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)] = 0.5
+
+    @property
+    def biases(self) -> tuple[float, float]:
+        return self.q / self.p, self.q / self.p

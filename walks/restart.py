@@ -1,0 +1,39 @@
+"""Walks that come home: personalised PageRank."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from qcq.graph import KnowledgeGraph
+from qcq.settings import settings
+from qcq.walks.strategy import WalkStrategy
+
+if TYPE_CHECKING:
+    from qcq.walks.tables import Tables
+
+
+@settings
+class Restart(WalkStrategy):
+    """A q-c-q walk that, before each step, jumps back to its own start with a fixed probability.
+
+    A walk from s visits questions in the long run with personalised PageRank (Page et al. 1999):
+    π = r·δ_s + (1 - r)·π·P. A jump crosses no edge: with ``keep_concepts`` the two questions stand side by side, and
+    the row has as many tokens less. ``restarts`` counts the jumps.
+
+    Parameters
+    ----------
+    probability : r, of a jump before each step.
+    """
+
+    name: ClassVar[str] = "restart"
+    tallies: ClassVar[tuple[str, ...]] = ("restarts",)
+
+    probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.15
+
+    def tables(self, graph: KnowledgeGraph) -> Tables:
+        from qcq.walks.tables import Restart as Jumping
+        from qcq.walks.tables import lists
+
+        return Jumping(lists(graph), self.probability)

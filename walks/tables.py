@@ -1,0 +1,236 @@
+"""Neighbour lists packed for the sampling loop. Built once a graph, kept with it, read by both loops.
+
+A *row* is what the loop reads when it stands on a question: degree and up to three concepts in 16 bytes, so that one
+memory access brings the whole choice. Longer lists go to a tail. Concepts have long lists, so they stay in CSR form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from qcq.errors import WalkError
+from qcq.graph import KnowledgeGraph
+
+T = TypeVar("T")
+
+SLOTS = 4  # int32 a row: the degree and three concepts
+FULL = np.uint64(2**64 - 1)
+
+
+class Lists(NamedTuple):
+    """Both sides of the graph, unweighted.
+
+    Attributes
+    ----------
+    rows : int32 (4 · questions,): degree, then the concepts; with more than three, the low and high half of where the
+        list starts in ``tail``.
+    tail : int32, the concepts of questions that have more than three.
+    ptr : int64 (concepts + 1,); the questions of concept c are ``to[ptr[c] : ptr[c + 1]]``.
+    to : int32 (edges,).
+    """
+
+    rows: NDArray[np.int32]
+    tail: NDArray[np.int32]
+    ptr: NDArray[np.int64]
+    to: NDArray[np.int32]
+
+
+class Cells(NamedTuple):
+    """Walker's alias tables, one a node: a uniform cell, then keep its own neighbour or take the cell's alias.
+
+    Attributes
+    ----------
+    ptr : int64 (nodes + 1,), where each node's cells start.
+    cells : uint64 (2 · edges,): a threshold out of 2^64, then own neighbour (high half) and alias (low half).
+    """
+
+    ptr: NDArray[np.int64]
+    cells: NDArray[np.uint64]
+
+
+# What a step reads. The type says which step it is.
+
+
+class Uniform(NamedTuple):
+    """One uniform neighbour after the other."""
+
+    lists: Lists
+
+
+class Biased(NamedTuple):
+    """Uniform but for the way back: weight ``alpha`` to the question just left, ``beta`` to the concept just used."""
+
+    lists: Lists
+    alpha: float
+    beta: float
+
+
+class Restart(NamedTuple):
+    """Uniform, but before each step back to the walk's start with this probability."""
+
+    lists: Lists
+    probability: float
+
+
+class Weighted(NamedTuple):
+    """A neighbour in proportion to the weight of its edge."""
+
+    questions: Cells
+    concepts: Cells
+
+
+Tables = Uniform | Biased | Restart | Weighted
+
+
+def kept(graph: KnowledgeGraph, key: str, build: Callable[[], T]) -> T:
+    """What ``build`` made for this graph, made once: seeds, held-out walks and shards share it."""
+    store: dict[str, Any] = graph.__dict__.setdefault("_tables", {})
+    if key not in store:
+        store[key] = build()
+    return store[key]
+
+
+def lists(graph: KnowledgeGraph) -> Lists:
+    """The graph's neighbour lists, packed."""
+    if graph.n_questions + graph.n_concepts > np.iinfo(np.int32).max:
+        raise WalkError(
+            f"{graph.n_questions} questions and {graph.n_concepts} concepts: tokens are int32, so a graph may have "
+            "2147483647 nodes at most; divide the graph"
+        )
+    return kept(graph, "lists", lambda: _pack(graph))
+
+
+def _pack(graph: KnowledgeGraph) -> Lists:
+    w, back = graph.weights, graph.by_concept
+    start = w.indptr[:-1].astype(np.int64)
+    degree = np.diff(w.indptr).astype(np.int32)
+    rows = np.zeros((graph.n_questions, SLOTS), dtype=np.int32)
+    rows[:, 0] = degree
+    for k in range(SLOTS - 1):
+        has = np.flatnonzero((degree > k) & (degree < SLOTS))
+        rows[has, k + 1] = w.indices[start[has] + k]
+    long = np.flatnonzero(degree >= SLOTS)
+    many = degree[long].astype(np.int64)
+    ends = np.cumsum(many)
+    at = ends - many
+    tail = w.indices[np.repeat(start[long] - at, many) + np.arange(ends[-1] if len(ends) else 0)]
+    rows[long, 1] = at.astype(np.uint32).view(np.int32)
+    rows[long, 2] = (at >> 32).astype(np.int32)
+    return Lists(rows.reshape(-1), tail.astype(np.int32), back.indptr.astype(np.int64), back.indices.astype(np.int32))
+
+
+def weighted(graph: KnowledgeGraph, key: str, weights: Callable[[], sparse.csr_array]) -> Weighted:
+    """Alias tables of both sides under ``weights`` (questions × concepts), which ``key`` names."""
+
+    def build() -> Weighted:
+        w = weights()
+        back = sparse.csr_array(w.T.tocsr())
+        back.sort_indices()
+        return Weighted(_cells(w), _cells(back))
+
+    return kept(graph, f"weighted/{key}", build)
+
+
+def _cells(w: sparse.csr_array) -> Cells:
+    ptr = w.indptr.astype(np.int64)
+    threshold, alias = alias_tables(ptr, w.data)
+    cells = np.empty((w.nnz, 2), dtype=np.uint64)
+    cells[:, 0] = threshold
+    row_start = np.repeat(ptr[:-1], np.diff(ptr))
+    cells[:, 1] = w.indices.astype(np.uint64) << np.uint64(32) | w.indices[row_start + alias].astype(np.uint64)
+    return Cells(ptr, cells.reshape(-1))
+
+
+def alias_tables(ptr: NDArray[np.int64], weights: NDArray[np.float64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Alias tables of many rows: row r has the weights ``weights[ptr[r] : ptr[r + 1]]``.
+
+    Parameters
+    ----------
+    ptr : int64 (rows + 1,).
+    weights : float64 (cells,), finite, none negative, one positive in every row that isn't empty.
+
+    Returns
+    -------
+    uint64 (cells,) and int64 (cells,): in cell k of its row a draw below the threshold (out of 2^64) takes k, else the
+    alias, counted from the row's start. A full cell is its own alias.
+
+    Examples
+    --------
+    >>> threshold, alias = alias_tables(np.array([0, 2]), np.array([1.0, 3.0]))
+    >>> (threshold / 2**64).tolist(), alias.tolist()  # 1/4 = ½ · ½ is cell 0 kept; all else is 1
+    ([0.5, 1.0], [1, 1])
+
+    References
+    ----------
+    Vose (1991), A linear algorithm for generating random numbers with a given distribution.
+    """
+    threshold = np.empty(len(weights), dtype=np.uint64)
+    alias = np.empty(len(weights), dtype=np.int64)
+    if len(weights) <= 200_000:  # the same lines run as plain Python where compiling would take longer
+        fill_alias(ptr, np.asarray(weights, dtype=np.float64), threshold, alias)
+    else:
+        from qcq.walks.kernel import compiled_fill_alias
+
+        compiled_fill_alias(ptr, np.asarray(weights, dtype=np.float64), threshold, alias)
+    return threshold, alias
+
+
+def fill_alias(ptr: Any, weights: Any, threshold: Any, alias: Any) -> None:
+    """Vose's two stacks for every row, in plain loops: run as they are, or compiled."""
+    full = np.uint64(2**64 - 1)
+    longest = 0
+    for r in range(len(ptr) - 1):
+        longest = max(longest, ptr[r + 1] - ptr[r])
+    share = np.empty(longest, dtype=np.float64)
+    stack = np.empty(longest, dtype=np.int64)  # light cells grow from the left, heavy ones from the right
+    for r in range(len(ptr) - 1):
+        lo = ptr[r]
+        d = ptr[r + 1] - lo
+        top = 0.0  # scaling by the largest first keeps the sum finite, whatever the weights
+        for k in range(d):
+            top = max(top, weights[lo + k])
+        total = 0.0
+        for k in range(d):
+            total += weights[lo + k] / top
+        light = 0
+        heavy = d
+        for k in range(d):
+            share[k] = weights[lo + k] / top / total * d
+            if share[k] < 1.0:
+                stack[light] = k
+                light += 1
+            else:
+                heavy -= 1
+                stack[heavy] = k
+        last = -1
+        while light > 0 and heavy < d:
+            light -= 1
+            small = stack[light]
+            big = stack[heavy]
+            last = big
+            threshold[lo + small] = np.uint64(share[small] * 18446744073709551616.0)
+            alias[lo + small] = big
+            share[big] = (share[big] + share[small]) - 1.0
+            if share[big] < 1.0:
+                heavy += 1
+                stack[light] = big
+                light += 1
+        # What is left is full but for rounding. Rounding can also use up the heavy cells a little too soon: a light
+        # cell still waiting then keeps its own share, however small, and the last heavy cell takes the difference.
+        for k in range(heavy, d):
+            last = stack[k]
+            threshold[lo + last] = full
+            alias[lo + last] = last
+        for k in range(light):
+            small = stack[k]
+            if last < 0 or small == last:
+                threshold[lo + small] = full
+                alias[lo + small] = small
+            else:
+                threshold[lo + small] = np.uint64(share[small] * 18446744073709551616.0)
+                alias[lo + small] = last
