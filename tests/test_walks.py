@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import sparse, stats
 
 from qcq.data.dataset import Dataset, Interactions
-from qcq.errors import ConfigError, GraphError, LeakageError, WalkError
+from qcq.errors import ChainError, ConfigError, GraphError, LeakageError, WalkError
 from qcq.graph import KnowledgeGraph
 from qcq.walks import WALKS, ConceptHop, Node2Vec, NonBacktracking, Restart, WalkStrategy, Weighted
 from qcq.walks.engine import Sampler
@@ -402,3 +402,20 @@ def test_small_jobs_wait_for_no_compiler() -> None:
         "assert not {'numba', 'torch', 'gensim'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("walk", [WALKS["qcq"](), *EVERY[7:9], Weighted(), Node2Vec(p=2.0, q=2.0)], ids=label)
+def test_first_order_walks_have_a_chain(walk: WalkStrategy) -> None:
+    """Where the chain says a walk is after two steps is where the definition's paths end."""
+    chain = remade(walk, length=3).chain(HANDMADE)
+    ends = np.zeros(HANDMADE.n_questions)
+    for start in range(HANDMADE.n_questions):
+        for path, p in law(HANDMADE, walk, start, 2).items():
+            ends[path[-1]] += p / HANDMADE.n_questions
+    assert np.allclose(chain.marginal(2), ends)
+
+
+@pytest.mark.parametrize("name", ["non-backtracking", "concept-hop", "node2vec", "restart"])
+def test_walks_with_a_memory_say_that_they_have_no_chain(name: str) -> None:
+    with pytest.raises(ChainError, match=f"no exact chain for {name}: .* depends on"):
+        WALKS[name]().chain(HANDMADE)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from qcq.errors import ChainError
 from qcq.graph import KnowledgeGraph
 from qcq.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
+    from qcq.chain import Chain
     from qcq.walks.tables import Tables
 
 
@@ -35,6 +37,17 @@ class ReturnBiased(WalkStrategy):
         from qcq.walks.tables import Biased, lists
 
         return Biased(lists(graph), *self.biases)
+
+    def chain(self, graph: KnowledgeGraph) -> Chain:
+        """The plain chain where both biases are 1; otherwise the walk remembers its last step, and there is none."""
+        from qcq.chain import MarkovChain
+
+        if self.biases != (1.0, 1.0):
+            raise ChainError(
+                f"no exact chain for {self.name}: where it goes next depends on the question and the concept it came "
+                "from, so its questions are no first-order Markov chain; qcq and weighted have one"
+            )
+        return MarkovChain.of_graph(graph, length=self.length, start=self.start, keep_concepts=self.keep_concepts)
 
 
 @settings

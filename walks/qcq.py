@@ -9,6 +9,7 @@ from qcq.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
+    from qcq.chain import Chain
     from qcq.walks.tables import Tables
 
 
@@ -26,3 +27,8 @@ class QCQ(WalkStrategy):
         from qcq.walks.tables import Uniform, lists
 
         return Uniform(lists(graph))
+
+    def chain(self, graph: KnowledgeGraph) -> Chain:
+        from qcq.chain import MarkovChain
+
+        return MarkovChain.of_graph(graph, length=self.length, start=self.start, keep_concepts=self.keep_concepts)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from qcq.errors import ChainError
 from qcq.graph import KnowledgeGraph
 from qcq.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
+    from qcq.chain import Chain
     from qcq.walks.tables import Tables
 
 
@@ -37,3 +39,14 @@ class Restart(WalkStrategy):
         from qcq.walks.tables import lists
 
         return Jumping(lists(graph), self.probability)
+
+    def chain(self, graph: KnowledgeGraph) -> Chain:
+        """The plain chain where the walk never jumps; otherwise it remembers its start, and there is none."""
+        from qcq.chain import MarkovChain
+
+        if self.probability > 0:
+            raise ChainError(
+                "no exact chain for restart: a jump leads back to the walk's own start, so where it goes next depends "
+                "on more than the last question; qcq and weighted have one"
+            )
+        return MarkovChain.of_graph(graph, length=self.length, start=self.start, keep_concepts=self.keep_concepts)

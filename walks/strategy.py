@@ -16,7 +16,7 @@ from qcq.graph import KnowledgeGraph
 from qcq.settings import settings
 
 if TYPE_CHECKING:
-    from qcq.chain import MarkovChain
+    from qcq.chain import Chain
     from qcq.walks.tables import Tables
 
 
@@ -93,14 +93,14 @@ class WalkStrategy(ABC):
         """What the loop counted, by name."""
         return {name: int(n) for name, n in zip(("early_ends", *self.tallies), counts, strict=False)}
 
-    def chain(self, graph: KnowledgeGraph) -> MarkovChain:
+    def chain(self, graph: KnowledgeGraph) -> Chain:
         """The exact Markov chain of this walk.
 
         Raises
         ------
         ChainError : this walk has none; the text says why.
         """
-        raise ChainError(f"no exact chain for {type(self).__name__}")
+        raise ChainError(f"no exact chain for {self.name}: nobody has written it")
 
     @property
     def config(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from qcq.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
+    from qcq.chain import Chain
     from qcq.walks.tables import Tables
 
 
@@ -64,3 +65,14 @@ class Weighted(WalkStrategy):
 
     def strength(self, graph: KnowledgeGraph) -> NDArray[np.float64]:
         return np.asarray(self.weights(graph).sum(axis=1), dtype=np.float64)
+
+    def chain(self, graph: KnowledgeGraph) -> Chain:
+        from qcq.chain import MarkovChain
+
+        return MarkovChain.of_graph(
+            graph,
+            length=self.length,
+            start=self.start,
+            keep_concepts=self.keep_concepts,
+            weights=self.weights(graph),
+        )
