@@ -2,16 +2,143 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from qcq.data.akt import AKT
+from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
+from qcq.data.frames import from_frames, from_graph, is_frame, is_graph
+from qcq.data.pebg import PEBG
 from qcq.data.reader import Reader
+from qcq.data.s2kt import S2KT
 from qcq.data.simulated import Simulated
+from qcq.errors import DataError, UnknownNameError
+from qcq.registry import find
 
 DATASETS: dict[str, type[Reader]] = {
     "simulated": Simulated,
+    "csv": CSV,
+    "s2kt": S2KT,
+    "akt": AKT,
+    "pebg": PEBG,
 }
 
+
+def read(source: Any, *, interactions: Any = None, concepts: Any = None) -> Dataset:
+    """A data set from wherever it is.
+
+    Parameters
+    ----------
+    source : ``"format:path"``; the name of a format that needs no path (``"simulated"``); a path, recognised by its
+        contents, in which ``~`` and environment variables are expanded; a polars or pandas frame with the columns
+        ``question`` and ``concept`` or ``concepts``; or a networkx graph whose nodes have the attribute ``bipartite``.
+    interactions : beside a frame or a graph: a frame with ``student, question, correct`` and optionally ``timestamp``.
+    concepts : beside a frame: a frame with ``concept`` and optionally ``name`` and ``parent``.
+
+    Returns
+    -------
+    Dataset : its first note says what it was read or recognised as.
+
+    Raises
+    ------
+    DataError : what is wrong, with file, row, column, value and what to do.
+    UnknownNameError : a format that nobody registered.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> data = read(pl.DataFrame({"question": ["q1", "q2"], "concepts": ["halves", "halves;thirds"]}))
+    >>> data.concepts, data.q_matrix.nnz
+    (('halves', 'thirds'), 3)
+    """
+    if is_frame(source):
+        return _noted(from_frames(source, interactions, concepts), "read from a frame")
+    if is_graph(source):
+        if concepts is not None:
+            raise DataError("a graph brings its concepts along", file="networkx graph", fix="leave concepts= out")
+        return _noted(from_graph(source, interactions), "read from a networkx graph")
+    if interactions is not None or concepts is not None:
+        fix = "put interactions.csv and concepts.csv into the folder"
+        raise DataError("frames of interactions and concepts go with a frame of questions", value=source, fix=fix)
+    if not isinstance(source, str | os.PathLike):
+        fix = "give a path, a polars or pandas frame, or a networkx graph"
+        raise DataError("no data set can be read from this", value=type(source).__name__, fix=fix)
+    return load(os.fspath(source))
+
+
+def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -> Dataset:
+    """What :func:`read` does for text, with the settings of formats by name (``{"simulated": {"students": 50}}``)."""
+    name, where = _parts(source)
+    if name is not None:
+        kind = find("format", name, DATASETS)
+        path = _path(where) if where else None
+        if kind.needs_path and path is None:
+            raise DataError("no path given", value=source, fix=f"write {name}:PATH; it needs {kind.needs}")
+        said = f"read as {name}" if kind.needs_path else f"made by {name}"
+    else:
+        path = _path(where)
+        name = recognise(path)
+        kind = DATASETS[name]
+        said = f"recognised as {name}"
+    return _noted(kind(**(settings or {}).get(name, {})).read(path), said)
+
+
+def recognise(path: Path) -> str:
+    """The format of a folder or file, judged by its contents.
+
+    Raises
+    ------
+    DataError : it is none of the formats known; the text says what each of them needs.
+    """
+    for name, kind in DATASETS.items():
+        if kind.needs_path and kind.recognises(path):
+            return name
+    needs = "; ".join(f"{name}: {kind.needs}" for name, kind in DATASETS.items() if kind.needs_path)
+    raise DataError("no known format", file=path, fix=f"formats and what each needs: {needs}")
+
+
+def _parts(source: str) -> tuple[str | None, str]:
+    """Format (None: to be recognised) and path. What exists as a path is one, whatever colons it has."""
+    if source in DATASETS and not (DATASETS[source].needs_path and Path(source).exists()):
+        return source, ""
+    prefix, _, rest = source.partition(":")
+    if prefix in DATASETS:
+        return prefix, rest
+    outside = re.match(r"((?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*:[A-Za-z_]\w*)(?::(.*))?$", source)
+    if Path(os.path.expandvars(source)).expanduser().exists():
+        return None, source
+    if outside:
+        return outside[1], outside[2] or ""
+    # One letter is a Windows drive; a slash before the colon is a path that merely has one.
+    if rest and re.fullmatch(r"[A-Za-z][\w.-]+", prefix):
+        raise UnknownNameError("format", prefix, DATASETS)
+    return None, source
+
+
+def _path(text: str) -> Path:
+    path = Path(os.path.expandvars(text)).expanduser()
+    if not path.exists():
+        unset = re.search(r"\$\{?(\w+)", str(path))
+        fix = f"the environment variable {unset[1]} isn't set" if unset else "check the spelling, or where you stand"
+        raise DataError("no such file or folder", file=path, fix=fix)
+    return path
+
+
+def _noted(dataset: Dataset, said: str) -> Dataset:
+    return replace(dataset, notes=(said, *dataset.notes))
+
+
 __all__ = [
+    "AKT",
+    "CSV",
     "DATASETS",
+    "PEBG",
+    "S2KT",
     "Dataset",
     "Interactions",
     "Part",
@@ -21,4 +148,7 @@ __all__ = [
     "TestPart",
     "TrainPart",
     "ValidationPart",
+    "load",
+    "read",
+    "recognise",
 ]

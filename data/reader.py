@@ -17,9 +17,11 @@ class Reader(ABC):
     Class attributes
     ----------------
     needs_path : False for data that is made, not read.
+    needs : the files by which the format is known, in a few words; shown when a folder is not recognised.
     """
 
     needs_path: ClassVar[bool] = True
+    needs: ClassVar[str] = ""
 
     @classmethod
     @abstractmethod

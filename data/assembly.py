@@ -1,0 +1,88 @@
+"""From pairs of indices to the parts of a Dataset, and what there is to say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from qcq.data.dataset import Interactions
+
+
+def several(n: int, one: str, many: str | None = None) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> several(1, "question"), several(51033, "repeated attempt"), several(2, "box", "boxes")
+    ('1 question', '51,033 repeated attempts', '2 boxes')
+    """
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def q_matrix(n_questions: int, n_concepts: int, rows: ArrayLike, columns: ArrayLike) -> tuple[sparse.csr_array, int]:
+    """The Q-matrix, float64 csr (questions × concepts) with 1 for an edge, and how many pairs were given again."""
+    rows, columns = np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64)
+    made = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n_questions, n_concepts))
+    made.sum_duplicates()
+    made.data[:] = 1.0
+    return made, len(rows) - made.nnz
+
+
+def interactions(
+    student: ArrayLike,
+    question: ArrayLike,
+    correct: ArrayLike,
+    timestamp: ArrayLike | None = None,
+    *,
+    ordered: bool = True,
+) -> Interactions:
+    """Responses grouped by student: by time where there is one, otherwise in the order given."""
+    student = np.asarray(student, dtype=np.int32)
+    time = None if timestamp is None else np.asarray(timestamp, dtype=np.float64)
+    order = np.lexsort((student,) if time is None else (time, student))  # lexsort is stable
+    return Interactions(
+        student[order],
+        np.asarray(question, dtype=np.int32)[order],
+        np.asarray(correct, dtype=np.int8)[order],
+        None if time is None else time[order],
+        ordered,
+    )
+
+
+def remarks(matrix: sparse.csr_array, repeated: int = 0) -> list[str]:
+    """What is odd about a Q-matrix, in words; empty when nothing is."""
+    without_concept = int((np.diff(matrix.indptr) == 0).sum())
+    without_question = matrix.shape[1] - len(np.unique(matrix.indices))
+    said = []
+    if repeated:
+        said.append(f"{several(repeated, 'edge')} given more than once, counted once")
+    if without_concept:
+        said.append(f"{several(without_concept, 'question')} without a concept: isolated in the graph")
+    if without_question:
+        said.append(f"{several(without_question, 'concept')} without a question")
+    return said
+
+
+def cycle(parents: Iterable[tuple[str, str]]) -> list[str] | None:
+    """A circle in child–parent pairs as the names along it, or None.
+
+    Examples
+    --------
+    >>> cycle([("a", "b"), ("b", "c")]), cycle([("a", "b"), ("b", "a")])
+    (None, ['a', 'b', 'a'])
+    """
+    above = dict(parents)
+    done: set[str] = set()
+    for start in above:
+        path = [start]
+        seen = {start}
+        while path[-1] in above and path[-1] not in done:
+            path.append(above[path[-1]])
+            if path[-1] in seen:
+                return path[path.index(path[-1]) :]
+            seen.add(path[-1])
+        done |= seen
+    return None

@@ -1,0 +1,85 @@
+"""The layout in which knowledge tracing papers publish responses: four lines a student.
+
+A heading, the questions, the skills and the answers, each list as long as the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from qcq.data.text import literal, read_text
+from qcq.errors import DataError
+
+LINES = 4
+
+
+class Block(NamedTuple):
+    """One student: the row of the heading, and what the four lines say."""
+
+    row: int
+    heading: str
+    questions: list[int]
+    skills: list[int]
+    answers: list[int]
+
+
+def numbers(line: str, *, file: Path, row: int) -> list[int]:
+    """Whole numbers with commas between them: ``3,1,2``."""
+    try:
+        return list(map(int, line.split(",")))
+    except ValueError:
+        for position, piece in enumerate(line.split(","), start=1):
+            if not piece.strip().lstrip("-").isdecimal():
+                at = f"entry {position}"
+                raise DataError("not a whole number", file=file, row=row, column=at, value=piece) from None
+        raise
+
+
+def python_list(line: str, *, file: Path, row: int) -> list[int]:
+    """A Python list of whole numbers: ``[3, 1, 2]``, read without running it."""
+    made: list[int] = literal(line, list, file=file, row=row)
+    for position, value in enumerate(made, start=1):
+        if type(value) is not int:
+            raise DataError("not a whole number", file=file, row=row, column=f"entry {position}", value=value)
+    return made
+
+
+def blocks(
+    path: Path,
+    parse: Callable[..., list[int]] = numbers,
+    lines: tuple[str, str, str] = ("questions", "skills", "answers"),
+) -> Iterator[Block]:
+    """The students of a file.
+
+    Parameters
+    ----------
+    parse : how a list is written.
+    lines : which of the three lists stands on the second, third and fourth line.
+
+    Raises
+    ------
+    DataError : a student with fewer than four lines, lists of different lengths, an answer that is neither 0 nor 1.
+    """
+    rows = read_text(path)[0].splitlines()
+    while rows and not rows[-1].strip():
+        rows.pop()
+    if not rows:
+        raise DataError("the file is empty", file=path, fix="it needs four lines a student")
+    for start in range(0, len(rows), LINES):
+        if start + LINES > len(rows):
+            what = f"the last student has {len(rows) - start} of {LINES} lines"
+            raise DataError(what, file=path, row=start + 1, value=rows[start], fix="the file is cut off; get it again")
+        lists = {name: parse(rows[start + i], file=path, row=start + i + 1) for i, name in enumerate(lines, start=1)}
+        for i, name in enumerate(lines[1:], start=2):
+            if len(lists[name]) != len(lists[lines[0]]):
+                what = f"{len(lists[name])} {name} for {len(lists[lines[0]])} {lines[0]}"
+                raise DataError(what, file=path, row=start + i + 1, fix="the three lists of a student are equally long")
+        answers = lists["answers"]
+        if not {0, 1}.issuperset(answers):
+            position = next(i for i, answer in enumerate(answers, start=1) if answer not in (0, 1))
+            row = start + lines.index("answers") + 2
+            at = f"entry {position}"
+            raise DataError("response is neither 0 nor 1", file=path, row=row, column=at, value=answers[position - 1])
+        yield Block(start + 1, rows[start], lists["questions"], lists["skills"], answers)

@@ -1,0 +1,107 @@
+"""S2KT's folders (ASSISTments 2009 and others): four lines a student, indices decoded by two maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.blocks import blocks
+from qcq.data.dataset import Dataset
+from qcq.data.reader import Reader
+from qcq.data.text import json_object
+from qcq.errors import DataError
+from qcq.settings import settings
+
+PARTS = ("train", "dev", "test")
+PROBLEMS, SKILLS = "problem_id_hashmap.json", "skill_id_hashmap.json"
+
+
+@settings
+class S2KT(Reader):
+    """Train, dev and test students in four lines each; skill ids are composites ("10_13" is skills 10 and 13).
+
+    Questions keep their original problem ids, concepts their original skill ids; students have none and are called
+    after their file, ``train-1`` and on. The split of the source is kept in ``Dataset.parts``.
+    """
+
+    needs: ClassVar[str] = f"train.txt, dev.txt, test.txt, {PROBLEMS}, {SKILLS}"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return all((path / name).is_file() for name in ("train.txt", PROBLEMS, SKILLS))
+
+    def read(self, path: Path | None) -> Dataset:
+        assert path is not None
+        questions, skills = _decode(path / PROBLEMS), _decode(path / SKILLS)
+        concepts: dict[str, int] = {}
+        members = [[concepts.setdefault(c, len(concepts)) for c in skill.split("_")] for skill in skills]
+        if "" in concepts:
+            raise DataError("blank identifier", file=path / SKILLS, value=skills[0], fix="a skill id is like 10_13")
+
+        students: list[str] = []
+        parts: list[int] = []
+        student: list[int] = []
+        question: list[int] = []
+        skill: list[int] = []
+        correct: list[int] = []
+        for part, name in enumerate(PARTS):
+            file = path / f"{name}.txt"
+            for number, block in enumerate(blocks(file), start=1):
+                if block.heading.strip() != str(len(block.questions)):
+                    what = (
+                        f"the heading announces another number of responses than the {len(block.questions)} that follow"
+                    )
+                    raise DataError(what, file=file, row=block.row, value=block.heading)
+                _inside(block.questions, len(questions), PROBLEMS, file, block.row + 1)
+                _inside(block.skills, len(skills), SKILLS, file, block.row + 2)
+                student += [len(students)] * len(block.questions)
+                question += block.questions
+                skill += block.skills
+                correct += block.answers
+                students.append(f"{name}-{number}")
+                parts.append(part)
+
+        tested = np.unique(np.array([question, skill], dtype=np.int64), axis=1)  # (2, pairs)
+        edges = [(q, c) for q, s in tested.T.tolist() for c in members[s]]
+        matrix, _ = q_matrix(len(questions), len(concepts), *zip(*edges, strict=True))
+        composite = sum(len(m) > 1 for m in members)
+        share = [parts.count(part) for part in range(len(PARTS))]
+        notes = [
+            f"decoded {several(len(skills), 'skill id')}, {composite:,} of them composite, "
+            f"into {several(len(concepts), 'concept')}",
+            "kept the source's own split: "
+            + ", ".join(f"{n:,} {p} students" for n, p in zip(share, PARTS, strict=True)),
+        ]
+        return Dataset(
+            path.resolve().name,
+            questions,
+            tuple(concepts),
+            matrix,
+            interactions(student, question, correct),
+            tuple(students),
+            parts=np.array(parts, dtype=np.int8),
+            notes=(*notes, *remarks(matrix)),
+        )
+
+
+def _decode(path: Path) -> tuple[str, ...]:
+    """The identifiers of an identifier → index map, in index order."""
+    found = json_object(path)
+    if not found:
+        raise DataError("the map is empty", file=path, fix='it should look like {"id": index}')
+    made: list[str | None] = [None] * len(found)
+    for name, index in found.items():
+        if type(index) is not int or not 0 <= index < len(found) or made[index] is not None:
+            what = f"the indices are not 0 to {len(found) - 1}, each once"
+            raise DataError(what, file=path, column=name, value=index)
+        made[index] = name
+    return tuple(name for name in made if name is not None)
+
+
+def _inside(indices: list[int], n: int, known: str, file: Path, row: int) -> None:
+    if min(indices) < 0 or max(indices) >= n:
+        wrong = next(i for i in indices if not 0 <= i < n)
+        raise DataError(f"an index that {known} doesn't have", file=file, row=row, value=wrong, fix=f"0 to {n - 1}")

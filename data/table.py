@@ -1,0 +1,186 @@
+"""A table of text cells that still knows which row of which file each cell came from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.data.text import read_text, records
+from qcq.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Cells as text (blank ones null), a source to name in errors, and the rows of the file they stand on.
+
+    Whatever is checked is checked for all rows at once; the row of the file is only worked out for the error.
+
+    Attributes
+    ----------
+    source : the file, or what a frame is to be called in an error.
+    frame : polars frame of strings (a column of a frame given by hand may hold lists of strings).
+    text : the file's text, from which the row of a record is found; None for a frame, whose rows count from 0.
+    encoding : the encoding the file was read in.
+    """
+
+    source: Path | str
+    frame: pl.DataFrame
+    text: str | None = None
+    encoding: str = "utf-8"
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @cached_property
+    def _rows(self) -> list[int]:
+        assert self.text is not None
+        assert isinstance(self.source, Path)
+        return [row for row, _ in records(self.text, self.source)][1:]  # the header is a record too
+
+    def error(self, what: str, *, at: int | None = None, column: str | None = None, **more: Any) -> DataError:
+        """A DataError about record ``at`` (counted from 0 without the header)."""
+        row = at if at is None or self.text is None else self._rows[at]
+        return DataError(what, file=self.source, row=row, column=column, **more)
+
+    def reject(self, bad: pl.Series, what: str, column: str, fix: str | None = None) -> None:
+        """Raise about the first record where ``bad`` is true, if there is one; its cell is the value."""
+        at = bad.fill_null(False).arg_max()
+        if at is not None and bad[at]:
+            cell = self.frame[column][at]
+            raise self.error(what, at=at, column=column, value=cell if cell is not None else "", fix=fix)
+
+    def blank(self, column: str) -> pl.Series:
+        """Where cells are empty or nothing but space."""
+        cells = self.frame[column]
+        return cells.is_null() | (cells.str.strip_chars() == "").fill_null(False)
+
+    def identifiers(self, column: str, cells: pl.Series | None = None, rows: pl.Series | None = None) -> pl.Series:
+        """The cells of a column that names things.
+
+        Parameters
+        ----------
+        cells, rows : pieces of the cells and the record each came from, where a cell holds several names.
+
+        Raises
+        ------
+        DataError : a blank name, space around one, or a control character in it.
+        """
+        cells = self.frame[column] if cells is None else cells
+        for bad, what, fix in (
+            (cells.is_null() | (cells.str.strip_chars() == "").fill_null(False), "blank identifier", "give it a name"),
+            (
+                cells.str.contains(r"^\s|\s$|[\x00-\x1f\x7f]"),
+                "identifier with space around it or a control character in it",
+                "take it out: 'a' and ' a' would be two different things",
+            ),
+        ):
+            at = bad.fill_null(False).arg_max()
+            if at is not None and bad[at]:
+                value = cells[at] if cells[at] is not None else ""
+                raise self.error(what, at=at if rows is None else rows[at], column=column, value=value, fix=fix)
+        return cells
+
+    def binary(self, column: str) -> NDArray[np.int8]:
+        """The cells of a column of responses as int8, 0 or 1.
+
+        Raises
+        ------
+        DataError : a cell that is anything else, NaN and blank included.
+        """
+        import polars as pl
+
+        number = self.frame[column].str.strip_chars().cast(pl.Float64, strict=False)
+        wrong = ~number.is_in([0.0, 1.0]).fill_null(False)
+        self.reject(wrong, "response is neither 0 nor 1", column, "write 1 for a right answer and 0 for a wrong one")
+        return number.cast(pl.Int8).to_numpy()
+
+    def seconds(self, column: str) -> NDArray[np.float64]:
+        """The cells of a column of times as float64 seconds: numbers, or dates and times as ISO 8601 writes them.
+
+        Raises
+        ------
+        DataError : a cell that is neither.
+        """
+        import polars as pl
+
+        cells = self.frame[column].str.strip_chars()
+        number = cells.cast(pl.Float64, strict=False)
+        wrong = ~number.is_finite().fill_null(False)
+        if wrong.any():
+            try:
+                moment = cells.str.to_datetime(strict=False, time_unit="us")
+            except pl.exceptions.PolarsError:  # no cell from which the way of writing could be told
+                moment = pl.Series([None], dtype=pl.Datetime("us"))
+            if moment.null_count() == 0:
+                return (moment.dt.epoch("us") / 1e6).to_numpy()
+        self.reject(wrong, "not a time", column, "give seconds as a number, or ISO 8601 in every row")
+        return number.to_numpy()
+
+    @classmethod
+    def read(
+        cls, path: Path, required: Sequence[str], optional: Sequence[str] = (), encodings: tuple[str, ...] = ("utf-8",)
+    ) -> Table:
+        """The required columns, and those of the optional ones that are there, of a CSV file.
+
+        Raises
+        ------
+        DataError : missing file or column, wrong encoding, NUL byte, ragged row, broken quotes, no rows.
+        """
+        import polars as pl
+
+        text, encoding = read_text(path, encodings)
+        first = next(records(text, path), None)
+        if first is None or not first[1]:
+            what = "no header in the first row" if text.strip() else "the file is empty"
+            raise DataError(what, file=path, fix=f"it needs the columns {', '.join(required)}")
+        names = first[1]
+        for name in required:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+                fix = f"rename {near[0]!r} to {name!r}" if near else f"the columns are {', '.join(names[:12])}"
+                raise DataError("missing column", file=path, row=first[0], column=name, fix=fix)
+        wanted = [name for name in (*required, *optional) if name in names]
+        for name in wanted:
+            if names.count(name) > 1:
+                raise DataError("a column stands twice", file=path, row=first[0], column=name, fix="keep one of them")
+        # Polars is fast but lets short rows pass; so whatever looks odd is looked at again, record by record.
+        columns = [f"{i}" for i in range(len(names))]
+        try:
+            frame = pl.read_csv(text.encode(), infer_schema=False, has_header=True, new_columns=columns)
+            odd = frame.width != len(names) or frame[columns[-1]].null_count() > 0
+        except pl.exceptions.PolarsError:
+            odd = True
+        if odd:
+            rows: list[list[str]] = []
+            for row, fields in records(text, path):
+                if len(fields) != len(names):
+                    what = (
+                        f"ragged row: {len(fields)} fields where the header has {len(names)}"
+                        if fields
+                        else "blank line"
+                    )
+                    value = ",".join(fields) if fields else None
+                    raise DataError(what, file=path, row=row, value=value, fix="quote fields that hold a comma")
+                rows.append(fields)
+            frame = pl.DataFrame(rows[1:], schema=dict.fromkeys(columns, pl.String), orient="row")
+        frame = frame.select(pl.col(columns[names.index(name)]).alias(name) for name in wanted)
+        if frame.height == 0:
+            raise DataError("no rows under the header", file=path, fix="give at least one")
+        return cls(path, frame, text, encoding)
+
+
+def codes(cells: pl.Series, names: pl.Series) -> pl.Series:
+    """The index of each cell in ``names`` (which are distinct), null where it isn't there."""
+    import polars as pl
+
+    return cells.cast(pl.Enum(names), strict=False).to_physical().cast(pl.Int64)
