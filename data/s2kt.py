@@ -39,7 +39,8 @@ class S2KT(Reader):
         concepts: dict[str, int] = {}
         members = [[concepts.setdefault(c, len(concepts)) for c in skill.split("_")] for skill in skills]
         if "" in concepts:
-            raise DataError("blank identifier", file=path / SKILLS, value=skills[0], fix="a skill id is like 10_13")
+            value = next(skill for skill in skills if "" in skill.split("_"))
+            raise DataError("blank identifier", file=path / SKILLS, value=value, fix="a skill id is like 10 or 10_13")
 
         students: list[str] = []
         parts: list[int] = []

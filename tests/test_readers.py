@@ -99,7 +99,11 @@ def test_s2kt_composites_are_decoded_and_the_split_kept() -> None:
     assert not [c for c in data.concepts if "_" in c]
     assert data.parts is not None
     assert np.bincount(data.parts).tolist() == [2696, 386, 770]
-    assert [len(p.students) for p in (data.split().train, data.split().validation, data.split().test)] == [2696, 386, 770]
+    assert [len(p.students) for p in (data.split().train, data.split().validation, data.split().test)] == [
+        2696,
+        386,
+        770,
+    ]
     assert len(np.unique(KnowledgeGraph.from_dataset(data).concept_sets)) == 149
 
 
@@ -194,7 +198,12 @@ def pebg(folder: Path, **changes: str) -> Path:
 def test_s2kt_made(tmp_path: Path) -> None:
     data = read(s2kt(tmp_path / "s"))
     assert edges_of(data) == {("p0", "10"), ("p1", "10"), ("p1", "13"), ("p2", "13")}
-    assert answers_of(data)[:4] == [("train-1", "p0", 1), ("train-1", "p1", 0), ("train-1", "p0", 1), ("train-2", "p2", 0)]
+    assert answers_of(data)[:4] == [
+        ("train-1", "p0", 1),
+        ("train-1", "p1", 0),
+        ("train-1", "p0", 1),
+        ("train-2", "p2", 0),
+    ]
     assert data.parts is not None
     assert data.parts.tolist() == [0, 0, 1, 2]
 
