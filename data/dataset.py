@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from qcq.errors import DataError
+from qcq.errors import DataError, LeakageError
 from qcq.seeds import generator
 
 
@@ -128,6 +128,20 @@ class Part:
 class TrainPart(Part):
     """The only part that anything may learn from. What derives from responses takes this type, and no other."""
 
+    @staticmethod
+    def checked(part: TrainPart) -> TrainPart:
+        """``part`` itself, where it is a training part: the check at run time for whoever takes responses.
+
+        Raises
+        ------
+        LeakageError : anything else, whatever its type claims.
+        """
+        if not isinstance(part, TrainPart):
+            raise LeakageError(
+                f"only the training part may be learnt from, given {type(part).__name__}; pass dataset.split().train"
+            )
+        return part
+
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Training responses a question: int64 (questions,)."""
@@ -157,9 +171,26 @@ class TestPart(Part):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Students divided into train, validation and test, once."""
+    """Students divided into train, validation and test, once.
+
+    Raises
+    ------
+    LeakageError : ``train`` isn't a training part, or holds a student or a response of another part.
+    """
 
     seed: int
     train: TrainPart
     validation: ValidationPart
     test: TestPart
+
+    def __post_init__(self) -> None:
+        train = TrainPart.checked(self.train)
+        learnt = np.union1d(train.students, train.interactions.student)
+        for part in (self.validation, self.test):
+            shared = np.intersect1d(learnt, part.students)
+            if len(shared):
+                name = self.train.dataset.students[int(shared[0])]
+                raise LeakageError(
+                    f"{len(shared)} training students stand in {type(part).__name__} too, {name!r} first; "
+                    "give every student to one part"
+                )

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from qcq.data import Dataset, Split
 from qcq.embeddings import Embeddings
+from qcq.errors import EvaluationError
 from qcq.graph import KnowledgeGraph
+from qcq.seeds import generator
 
 Stage = Literal["validation", "test"]
+STAGES: tuple[Stage, Stage] = ("validation", "test")
+SHARE = 0.3  # share of the questions with several concepts that give up one edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,7 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What is to be solved, fixed before anything is walked or trained.
+    """What is to be solved, fixed before anything is walked or trained. :meth:`make` makes one.
 
     Attributes
     ----------
@@ -39,6 +43,13 @@ class Problem:
     graph : the training graph: the held-out edges are gone from it.
     edges : the edges that left, by stage; empty where no edges were held out.
     seed : which division.
+
+    Examples
+    --------
+    >>> from qcq.data import Simulated
+    >>> problem = Problem.make(Simulated(questions=200, concepts=10, students=50).read())
+    >>> problem.graph.n_edges + len(problem.edges["validation"]) + len(problem.edges["test"])
+    339
     """
 
     dataset: Dataset
@@ -46,6 +57,49 @@ class Problem:
     graph: KnowledgeGraph
     edges: Mapping[Stage, HeldOut]
     seed: int
+
+    @classmethod
+    def make(cls, dataset: Dataset, seed: int = 0, hold_out_edges: bool = True) -> Problem:
+        """Divide the students and hold out edges, once, by ``seed``.
+
+        Of the questions with several concepts, a share (``SHARE``) gives up one edge, drawn uniformly, so each
+        question keeps at least one; where a concept would lose its last question, one of its edges stays. Half of the
+        edges are for validation, the other half (and the odd one) for the test.
+
+        Parameters
+        ----------
+        dataset : as read.
+        seed : which division.
+        hold_out_edges : False leaves the graph whole; then the task ``edges`` can't be asked.
+        """
+        graph = KnowledgeGraph.from_dataset(dataset)
+        split = None if dataset.interactions is None else dataset.split(seed)
+        rows, columns = _draw_edges(graph, generator(seed, "split", "edges")) if hold_out_edges else _NONE
+        half = len(rows) // 2
+        edges: dict[Stage, HeldOut] = {
+            "validation": HeldOut(rows[:half], columns[:half]),
+            "test": HeldOut(rows[half:], columns[half:]),
+        }
+        return cls(dataset, split, graph.without(rows, columns) if len(rows) else graph, edges, seed)
+
+
+_NONE = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+
+
+def _draw_edges(graph: KnowledgeGraph, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Edges to hold out, in random order: int64 (edges,) questions and concepts."""
+    w = graph.weights
+    degree = np.diff(w.indptr)
+    several = rng.permutation(np.flatnonzero(degree > 1))
+    rows = several[: round(SHARE * len(several))].astype(np.int64)
+    columns = w.indices[w.indptr[rows] + rng.integers(0, degree[rows])].astype(np.int64)
+    # A question loses one edge at most, so only a concept all of whose edges were drawn is in danger: it keeps one.
+    drawn = np.bincount(columns, minlength=graph.n_concepts)
+    emptied = np.flatnonzero((drawn > 0) & (drawn == np.diff(graph.by_concept.indptr)))
+    last, first = np.unique(columns, return_index=True)
+    keep = np.ones(len(rows), dtype=bool)
+    keep[first[np.isin(last, emptied)]] = False
+    return rows[keep], columns[keep]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +116,11 @@ class Score:
     metrics: Mapping[str, float]
     units: Mapping[str, NDArray[np.float64]]
 
+    @classmethod
+    def of_units(cls, units: Mapping[str, NDArray[np.float64]], **more: float) -> Score:
+        """The score whose metrics are the means of ``units``, and ``more`` beside them."""
+        return cls({name: float(values.mean()) for name, values in units.items()} | more, units)
+
 
 class Task(ABC):
     """One question put to an embedding. Made once for a problem, then asked for every embedding.
@@ -71,11 +130,15 @@ class Task(ABC):
     metric : the headline figure; higher is better.
     about : one line: what is asked, and its caveat.
     tunes : True where the validation figure may choose settings and read-outs.
+    compares_seeds : True where the figure lies between the seeds of one trainer, so that one seed has none.
+    holds_out_edges : True where the task needs edges that left the graph before anything was walked or trained.
     """
 
     metric: ClassVar[str]
     about: ClassVar[str]
     tunes: ClassVar[bool] = True
+    compares_seeds: ClassVar[bool] = False
+    holds_out_edges: ClassVar[bool] = False
 
     def __init__(self, problem: Problem) -> None:
         """Raises EvaluationError where the data set can't answer this task; the text says what is missing."""
@@ -84,3 +147,21 @@ class Task(ABC):
     @abstractmethod
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         """The figures on one stage. ``others`` are the same trainer's embeddings from other seeds."""
+
+    def vectors(self, embeddings: Embeddings) -> NDArray[np.float32]:
+        """Question vectors in the problem's order, float32 (questions, dim).
+
+        Raises
+        ------
+        EvaluationError : the embeddings belong to other questions.
+        """
+        wanted = self.problem.graph.questions
+        if len(embeddings) != len(wanted):
+            raise EvaluationError(f"{len(embeddings)} question vectors for {len(wanted)} questions; train on this data")
+        if embeddings.ids is not wanted and list(embeddings.ids) != list(wanted):
+            at = next(i for i, (a, b) in enumerate(zip(embeddings.ids, wanted, strict=True)) if a != b)
+            raise EvaluationError(
+                f"row {at} of the embeddings is question {embeddings.ids[at]!r}, of the problem {wanted[at]!r}; "
+                "keep the data set's order"
+            )
+        return embeddings.vectors

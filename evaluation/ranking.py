@@ -1,0 +1,126 @@
+"""Rankings with ties: every figure is its expectation when ties are broken at random.
+
+Closed forms give all questions with the same concepts the same vector. Whatever order an implementation happens to put
+them in would be scored as if it meant something; the expectation can't be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import digamma
+
+GRID = 1_000_000  # cosines are compared in millionths: what float32 vectors can't tell apart is a tie
+_BLOCK = 1 << 22  # similarities held at once
+
+
+def distinct(rows: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
+    """The different rows of a table, and which of them each row is.
+
+    Returns
+    -------
+    kept : (distinct, dim), and index : int64 (rows,) with ``kept[index] == rows``.
+    """
+    rows = np.ascontiguousarray(rows, dtype=np.float32) + np.float32(0)  # -0.0 becomes 0.0
+    words = rows.view(np.uint32).astype(np.uint64)
+    key = words @ np.random.default_rng(0).integers(0, 2**64, rows.shape[1], dtype=np.uint64)  # modulo 2^64
+    _, first, index = np.unique(key, return_index=True, return_inverse=True)
+    if not np.array_equal(rows[first][index], rows):  # two different rows met in one key
+        return np.unique(rows, axis=0, return_inverse=True)
+    return rows[first], index
+
+
+def unit(rows: NDArray) -> NDArray[np.float64]:
+    """Rows scaled to length 1 in float64; a zero row stays zero."""
+    wide = rows.astype(np.float64)
+    norm = np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide / np.where(norm > 0, norm, 1)
+
+
+def similarities(vectors: NDArray, queries: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """For each query its cosines with all rows, in millionths: yields (query, int32 (rows,)).
+
+    Never holds more than a few queries at once, and identical rows are computed once, so they tie exactly.
+    """
+    kept, index = distinct(vectors)
+    kept = unit(kept)
+    step = max(1, _BLOCK // len(kept))
+    for at in range(0, len(queries), step):
+        block = queries[at : at + step]
+        grid = np.rint(kept[index[block]] @ kept.T * GRID).astype(np.int32)  # (block, distinct)
+        for query, row in zip(block.tolist(), grid, strict=True):
+            yield query, row[index]
+
+
+def _harmonic(below: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1/(below+1) + … + 1/(below+n)."""
+    return digamma(below + n + 1) - digamma(below + 1)
+
+
+def expected_reciprocal_rank(better: ArrayLike, tied: ArrayLike) -> NDArray[np.float64]:
+    """E[1 / rank] of an item with ``better`` items above it and ``tied`` others at its height.
+
+    Its rank is uniform on better + 1 … better + tied + 1.
+
+    Examples
+    --------
+    >>> expected_reciprocal_rank(0, 1)  # (1/1 + 1/2) / 2
+    array(0.75)
+    """
+    above, n = np.asarray(better, dtype=np.float64), np.asarray(tied, dtype=np.float64) + 1
+    return np.asarray(_harmonic(above, n) / n)
+
+
+def expected_hit(better: ArrayLike, tied: ArrayLike, k: int) -> NDArray[np.float64]:
+    """P(rank ≤ k) of an item with ``better`` items above it and ``tied`` others at its height.
+
+    Examples
+    --------
+    >>> expected_hit(0, 3, k=1)
+    array(0.25)
+    """
+    above, n = np.asarray(better, dtype=np.float64), np.asarray(tied, dtype=np.float64) + 1
+    return np.asarray(np.clip(k - above, 0, n) / n)
+
+
+def expected_precision(scores: NDArray, relevant: NDArray[np.int64], k: int) -> tuple[float, float]:
+    """Expected average precision, and expected precision among the first ``k``, of one ranking.
+
+    A group of n tied items, r of them relevant, stands below G better items, R of them relevant. Its place j is taken
+    by a relevant item with probability r/n, and then (j - 1)(r - 1)/(n - 1) of the places before it in the group are
+    too, so it adds Σ_j (r/n) (R + 1 + (j - 1)(r - 1)/(n - 1)) / (G + j) to the sum of precisions.
+
+    Parameters
+    ----------
+    scores : of all candidates, (candidates,); higher is better.
+    relevant : their indices, at least one.
+    k : depth of the precision; at most the number of candidates.
+    """
+    sorted_ = np.sort(scores)
+    height, r = np.unique(scores[relevant], return_counts=True)
+    height, r = height[::-1], r[::-1].astype(np.float64)
+    end = np.searchsorted(sorted_, height, side="right")
+    n = (end - np.searchsorted(sorted_, height, side="left")).astype(np.float64)
+    above = (len(sorted_) - end).astype(np.float64)
+    found = np.cumsum(r) - r
+    harmonic = _harmonic(above, n)
+    before = n - (above + 1) * harmonic  # Σ (j - 1) / (above + j)
+    among = (r - 1) / np.maximum(n - 1, 1)
+    total = (r / n * ((found + 1) * harmonic + among * before)).sum()
+    depth = min(k, len(scores))
+    return float(total / r.sum()), float((r / n * np.clip(depth - above, 0, n)).sum() / depth)
+
+
+def membership(scores: NDArray, k: int) -> NDArray[np.float64]:
+    """Probability that each item is among the first ``k`` when ties are broken at random: float64, sums to k.
+
+    Examples
+    --------
+    >>> membership(np.array([3, 1, 2, 1]), 3).tolist()
+    [1.0, 0.5, 1.0, 0.5]
+    """
+    edge = np.partition(scores, len(scores) - k)[len(scores) - k]
+    above, tied = scores > edge, scores == edge
+    return above + tied * ((k - above.sum()) / tied.sum())

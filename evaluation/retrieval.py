@@ -1,0 +1,55 @@
+"""Do questions on the same concept lie close together?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.embeddings import Embeddings
+from qcq.errors import EvaluationError
+from qcq.evaluation.ranking import expected_precision, similarities
+from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.seeds import generator
+
+QUERIES = 1_000  # questions asked at most
+
+
+class Retrieval(Task):
+    """All other questions ranked by cosine with one question; those that share a concept in the graph are relevant.
+
+    This is reconstruction: the relevant questions are read off the very graph that was learnt from. A high figure says
+    that the vectors keep the graph, not that they know anything else. Reported: MAP and precision@10 over a seeded
+    sample of questions that share a concept with another one, a unit a question; both stages are the same.
+    """
+
+    metric = "map"
+    about = "same-concept retrieval on the training graph: reconstruction, circular by design"
+    tunes = False
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        graph = problem.graph
+        crowded = np.diff(graph.by_concept.indptr) > 1
+        able = np.flatnonzero((graph.weights > 0) @ crowded)
+        if len(able) == 0:
+            raise EvaluationError(f"retrieval: no two questions of {problem.dataset.name} share a concept")
+        rng = generator(problem.seed, "retrieval", "queries")
+        self._queries = np.sort(rng.choice(able, size=min(QUERIES, len(able)), replace=False))
+
+    def _relevant(self, query: int) -> NDArray[np.int64]:
+        """Other questions that share a concept with ``query``: int64, ascending."""
+        w, by = self.problem.graph.weights, self.problem.graph.by_concept
+        its = w.indices[w.indptr[query] : w.indptr[query + 1]]
+        sharing = [by.indices[by.indptr[c] : by.indptr[c + 1]] for c in its]
+        every = sharing[0] if len(sharing) == 1 else np.unique(np.concatenate(sharing))
+        return every[every != query]
+
+    def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
+        figures = np.empty((len(self._queries), 2))
+        for i, (query, scores) in enumerate(similarities(self.vectors(embeddings), self._queries)):
+            relevant = self._relevant(query)
+            relevant = relevant - (relevant > query)  # the query itself is no candidate
+            figures[i] = expected_precision(np.delete(scores, query), relevant, k=10)
+        return Score.of_units({"map": figures[:, 0], "precision@10": figures[:, 1]})

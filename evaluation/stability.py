@@ -1,0 +1,53 @@
+"""Would another seed have given the same neighbours?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from qcq.embeddings import Embeddings
+from qcq.errors import EvaluationError
+from qcq.evaluation.ranking import membership, similarities
+from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.seeds import generator
+
+QUERIES = 1_000  # questions asked at most
+K = 10  # neighbours
+
+
+class Stability(Task):
+    """The share of a question's ten nearest neighbours that another seed gives too.
+
+    With ties a neighbour is one with a probability: m_j, which is 1 above the tie, (places left)/(size of the tie) in
+    it, and 0 below. The overlap of two tables is Σ_j min(m_j, m'_j) / k. This is the largest overlap that any way of
+    breaking the ties of both can reach, so identical tables overlap exactly 1 (breaking the ties of each by itself
+    would make a table differ from itself). Without ties it is the plain share. Chance is k / (questions - 1).
+    Reported: overlap@10, the mean over the other seeds, a unit a question of a seeded sample.
+    """
+
+    metric = "overlap@10"
+    about = "overlap of the ten nearest neighbours between seeds; a bad table can be stable"
+    tunes = False
+    compares_seeds = True
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        n = problem.graph.n_questions
+        if n < 3:
+            raise EvaluationError(f"stability: {n} questions have no neighbourhoods to compare; it needs 3")
+        rng = generator(problem.seed, "stability", "queries")
+        self._queries = np.sort(rng.choice(n, size=min(QUERIES, n), replace=False))
+
+    def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
+        """Raises EvaluationError where ``others`` is empty."""
+        if not others:
+            raise EvaluationError("stability compares seeds; give the embeddings of at least one other seed as others")
+        tables = [self.vectors(e) for e in (embeddings, *others)]
+        k = min(K, len(tables[0]) - 1)
+        overlap = np.zeros(len(self._queries))
+        for i, asked in enumerate(zip(*(similarities(t, self._queries) for t in tables), strict=True)):
+            first, *rest = (membership(np.delete(scores, query), k) for query, scores in asked)
+            # Both sum to k, so Σ min = k - Σ |difference| / 2, which is exact where they are equal.
+            overlap[i] = np.mean([1 - np.abs(first - other).sum() / (2 * k) for other in rest])
+        return Score.of_units({"overlap@10": overlap})

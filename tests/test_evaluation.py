@@ -1,0 +1,464 @@
+"""Tasks: figures against brute force and scikit-learn, planted truth, chance, ties, leaks."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.stats import spearmanr
+
+from qcq.data import Dataset, Simulated, Split, TestPart, TrainPart
+from qcq.embeddings import Embeddings
+from qcq.errors import EvaluationError, LeakageError
+from qcq.evaluation import TASKS, HeldOut, Problem, paired_bootstrap, ranking
+from qcq.evaluation.ranking import (
+    distinct,
+    expected_hit,
+    expected_precision,
+    expected_reciprocal_rank,
+    membership,
+    similarities,
+)
+from qcq.evaluation.task import SHARE
+from qcq.graph import KnowledgeGraph
+
+
+@pytest.fixture(scope="module")
+def data():
+    return Simulated(questions=600, concepts=24, students=300, responses=100, sets=40, seed=1).read()
+
+
+@pytest.fixture(scope="module")
+def problem(data):
+    return Problem.make(data, seed=0)
+
+
+def table(problem, vectors):
+    return Embeddings(problem.graph.questions, vectors)
+
+
+def noise(problem, seed, dim=16):
+    return table(problem, np.random.default_rng(seed).standard_normal((problem.graph.n_questions, dim)))
+
+
+def tiny(q_matrix, **more):
+    w = sparse.csr_array(np.array(q_matrix, dtype=float))
+    ids = [[f"{kind}{i}" for i in range(n)] for kind, n in zip("qc", w.shape, strict=True)]
+    return Dataset("tiny", *ids, w, **more)
+
+
+# --- the problem ----------------------------------------------------------------------------------------------------
+
+
+@budget(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000))
+def test_held_out_edges_leave_every_question_and_concept_with_one(seed):
+    rng = np.random.default_rng(seed)
+    w = (rng.random((rng.integers(1, 30), rng.integers(1, 6))) < 0.5).astype(float)
+    problem = Problem.make(tiny(w), seed=seed)
+    left = problem.graph.weights.toarray()
+    held = [(q, c) for e in problem.edges.values() for q, c in zip(e.questions, e.concepts, strict=True)]
+    assert len(held) == len(set(held)) == w.sum() - left.sum()
+    assert all(w[q, c] == 1 and left[q, c] == 0 for q, c in held)
+    assert len({q for q, _ in held}) == len(held) <= SHARE * (w.sum(axis=1) > 1).sum() + 0.5
+    assert (left.sum(axis=1) >= np.minimum(w.sum(axis=1), 1)).all()
+    assert (left.sum(axis=0) >= np.minimum(w.sum(axis=0), 1)).all()
+    assert 0 <= len(problem.edges["test"]) - len(problem.edges["validation"]) <= 1
+
+
+def test_a_concept_about_to_be_emptied_keeps_a_question():
+    w = np.zeros((40, 41))
+    w[:, 0] = 1
+    w[np.arange(40), 1 + np.arange(40)] = 1  # every concept but the first has one question
+    for seed in range(5):
+        assert (Problem.make(tiny(w), seed=seed).graph.weights.sum(axis=0) > 0).all()
+
+
+def test_a_problem_is_fixed_by_its_seed(data, problem):
+    again, other = Problem.make(data, seed=0), Problem.make(data, seed=1)
+    assert again.graph.digest == problem.graph.digest != other.graph.digest
+    assert np.array_equal(again.split.train.students, problem.split.train.students)
+    assert not np.array_equal(other.split.train.students, problem.split.train.students)
+
+
+def test_holding_nothing_out_keeps_the_graph_and_closes_the_edges_task(data):
+    whole = Problem.make(data, hold_out_edges=False)
+    assert whole.graph.n_edges == data.q_matrix.nnz
+    with pytest.raises(EvaluationError, match="no validation edges were held out"):
+        TASKS["edges"](whole)
+
+
+def test_what_a_data_set_lacks_is_said():
+    alone = Problem.make(tiny(np.eye(4)))
+    with pytest.raises(EvaluationError, match="0 questions with several concepts"):
+        TASKS["edges"](alone)
+    with pytest.raises(EvaluationError, match="no two questions of tiny share a concept"):
+        TASKS["retrieval"](alone)
+    with pytest.raises(EvaluationError, match="no interactions"):
+        TASKS["difficulty"](alone)
+    with pytest.raises(EvaluationError, match="2 questions have no neighbourhoods"):
+        TASKS["stability"](Problem.make(tiny(np.eye(2))))
+    few = Problem.make(Simulated(questions=15, concepts=3, students=50, responses=20).read())
+    with pytest.raises(EvaluationError, match="it needs 20"):
+        TASKS["difficulty"](few)
+
+
+# --- ties -----------------------------------------------------------------------------------------------------------
+
+
+def orders(scores):
+    """Every order in which ties can be broken, each once as often as the others."""
+    n = len(scores)
+    for tiebreak in itertools.permutations(range(n)):
+        yield sorted(range(n), key=lambda i: (-scores[i], tiebreak[i]))
+
+
+@budget(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=6), st.integers(1, 4), st.data())
+def test_expectations_equal_the_mean_over_all_ways_to_break_ties(scores, k, draw):
+    n = len(scores)
+    k = min(k, n)
+    relevant = sorted(draw.draw(st.sets(st.integers(0, n - 1), min_size=1)))
+    target = relevant[0]
+    ranks, precision, first, member = [], [], [], np.zeros(n)
+    for order in orders(scores):
+        ranks.append(order.index(target) + 1)
+        hits = np.isin(order, relevant)
+        precision.append((hits * np.cumsum(hits) / np.arange(1, n + 1)).sum() / len(relevant))
+        first.append(hits[:k].mean())
+        member[order[:k]] += 1
+    s = np.array(scores)
+    better, tied = (s > s[target]).sum(), (s == s[target]).sum() - 1
+    assert expected_reciprocal_rank(better, tied) == pytest.approx(np.mean(1 / np.array(ranks)))
+    assert expected_hit(better, tied, k) == pytest.approx(np.mean(np.array(ranks) <= k))
+    assert expected_precision(s, np.array(relevant), k) == pytest.approx((np.mean(precision), np.mean(first)))
+    assert membership(s, k) == pytest.approx(member / len(ranks))
+
+
+@budget(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_distinct_rows(seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-1, 2, (rng.integers(1, 60), rng.integers(1, 4))).astype(np.float32) * np.float32(0.1)
+    kept, index = distinct(rows)
+    assert np.array_equal(kept[index], rows)
+    assert len(kept) == len(np.unique(rows + 0.0, axis=0))
+
+
+def test_distinct_survives_a_collision_of_keys(monkeypatch):
+    monkeypatch.setattr(
+        ranking.np.random, "default_rng", lambda seed: SimpleNamespace(integers=lambda *a, **k: np.zeros(3, np.uint64))
+    )
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    kept, index = distinct(rows)
+    assert np.array_equal(kept[index], rows)
+
+
+def test_similarities_are_cosines_block_by_block(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((50, 8)).astype(np.float32)
+    vectors[7] = 0
+    length = np.maximum(np.linalg.norm(vectors, axis=1), 1e-30)
+    dense = vectors @ vectors.T / length[:, None] / length
+    monkeypatch.setattr(ranking, "_BLOCK", 120)
+    queries = np.array([3, 7, 9, 20, 49])
+    for query, row in similarities(vectors, queries):
+        assert row / ranking.GRID == pytest.approx(dense[query], abs=2e-6)
+
+
+# --- against scikit-learn -------------------------------------------------------------------------------------------
+
+
+def test_average_precision_is_scikit_learns_where_nothing_ties():
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores, label = rng.permutation(40), rng.random(40) < 0.3
+        label[0] = True
+        ours, first = expected_precision(scores, np.flatnonzero(label), 10)
+        assert ours == pytest.approx(average_precision_score(label, scores))
+        assert first == pytest.approx(label[np.argsort(-scores)[:10]].mean())
+
+
+def test_edges_figures_equal_a_plain_loop(problem):
+    emb = noise(problem, 3)
+    score = TASKS["edges"](problem).score(emb, "validation")
+    w = problem.graph.weights.toarray() > 0
+    means = np.stack([emb.vectors[w[:, c]].mean(axis=0) for c in range(w.shape[1])])
+    held = problem.edges["validation"]
+    for i, (q, c) in enumerate(zip(held.questions, held.concepts, strict=True)):
+        cosine = means @ emb.vectors[q] / np.linalg.norm(means, axis=1) / np.linalg.norm(emb.vectors[q])
+        rank = 1 + sum(cosine[d] > cosine[c] for d in range(w.shape[1]) if not w[q, d])
+        assert score.units["mrr"][i] == pytest.approx(1 / rank)
+        assert score.units["hits@1"][i] == (rank == 1)
+        assert score.units["hits@10"][i] == (rank <= 10)
+    assert score.metrics["mrr"] == pytest.approx(score.units["mrr"].mean())
+
+
+def test_difficulty_figures_equal_scikit_learns(problem):
+    """The penalty is found again by leaving each training question out, in closed form; the figures by scikit-learn."""
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score
+
+    from qcq.evaluation.difficulty import PENALTIES
+
+    task = TASKS["difficulty"](problem)
+    rng = np.random.default_rng(0)
+    hard = problem.dataset.truth["difficulty"]
+    emb = table(problem, np.column_stack([hard + rng.normal(0, 1, len(hard)), rng.normal(0, 3, (len(hard), 3))]))
+    y = problem.split.train.difficulty
+    judged = task.questions("test")
+    able = np.flatnonzero(problem.split.train.counts >= 5)
+    learnt = np.setdiff1d(able, np.r_[task.questions("validation"), judged])
+    x = emb.vectors[learnt].astype(float)
+    centred = x - x.mean(axis=0)
+    scale = np.sqrt((centred**2).mean())
+
+    def left_out(penalty):
+        a = centred / scale
+        hat = a @ np.linalg.solve(a.T @ a + penalty * np.eye(4), a.T) + 1 / len(a)
+        return (((y[learnt] - hat @ y[learnt]) / (1 - np.diag(hat))) ** 2).mean()
+
+    penalty = min(PENALTIES * len(x), key=left_out)
+    guess = Ridge(penalty).fit(x / scale, y[learnt]).predict(emb.vectors[judged].astype(float) / scale)
+    score = task.score(emb, "test")
+    assert score.metrics["r2"] == pytest.approx(r2_score(y[judged], guess))
+    assert score.metrics["spearman"] == pytest.approx(spearmanr(y[judged], guess).statistic)
+    assert score.units["r2"].mean() == pytest.approx(score.metrics["r2"])
+
+
+def test_difficulty_divides_the_questions(problem):
+    task = TASKS["difficulty"](problem)
+    test, validation = set(task.questions("test").tolist()), set(task.questions("validation").tolist())
+    assert not test & validation
+    assert len(test) == len(validation)
+    assert (problem.split.train.counts[list(test | validation)] >= 5).all()
+
+
+# --- planted truth and chance ---------------------------------------------------------------------------------------
+
+
+def harmonic(n):
+    return (1 / np.arange(1, n + 1)).sum()
+
+
+def test_oracles_score_high(data, problem):
+    concepts = table(problem, data.q_matrix.toarray())  # knows the held-out edges
+    hard = data.truth["difficulty"][:, None]
+    assert TASKS["edges"](problem).score(concepts).metrics["mrr"] > 0.9
+    assert TASKS["retrieval"](problem).score(concepts).metrics["map"] > 0.9
+    difficulty = TASKS["difficulty"](problem)
+    from_hard = difficulty.score(table(problem, hard)).metrics
+    assert from_hard["r2"] > 0.55
+    assert from_hard["spearman"] > 0.75
+    assert difficulty.score(concepts).metrics["r2"] < 0.4  # concepts alone can't tell
+    assert TASKS["stability"](problem).score(concepts, others=[concepts]).metrics["overlap@10"] == 1
+
+
+def test_vectors_that_say_nothing_score_exactly_chance(problem):
+    zero = table(problem, np.zeros((problem.graph.n_questions, 4)))
+    held = problem.edges["test"]
+    left = problem.graph.n_concepts - np.diff(problem.graph.weights.indptr)[held.questions]
+    edges = TASKS["edges"](problem).score(zero)
+    assert edges.units["mrr"] == pytest.approx([harmonic(n) / n for n in left])
+    assert edges.metrics["hits@10"] == pytest.approx((10 / left).mean())
+    difficulty = TASKS["difficulty"](problem).score(zero).metrics
+    assert difficulty["r2"] <= 0
+    assert difficulty["spearman"] == 0
+    assert (TASKS["stability"](problem).score(zero, others=[zero]).units["overlap@10"] == 1).all()
+
+
+def test_random_vectors_score_chance_on_average(problem):
+    edges, retrieval, stability = (TASKS[name](problem) for name in ("edges", "retrieval", "stability"))
+    zero = table(problem, np.zeros((problem.graph.n_questions, 4)))
+    tables = [noise(problem, seed) for seed in range(6)]
+    for task, metric, spread in ((edges, "mrr", 1), (retrieval, "map", 1), (retrieval, "precision@10", 1)):
+        chance = task.score(zero).metrics[metric]
+        units = np.concatenate([task.score(t).units[metric] for t in tables])
+        # A concept that meets another in many questions has a mean like its own, so units are not quite independent.
+        assert units.mean() == pytest.approx(chance, abs=spread * 5 * units.std() / np.sqrt(len(units)) + 0.005)
+    overlap = stability.score(tables[0], others=tables[1:]).units["overlap@10"]
+    chance = 10 / (problem.graph.n_questions - 1)
+    assert overlap.mean() == pytest.approx(chance, abs=5 * overlap.std() / np.sqrt(len(overlap)))
+    r2 = [TASKS["difficulty"](problem).score(t).metrics["r2"] for t in tables]
+    assert max(r2) < 0.1
+
+
+def test_stability_counts_shared_neighbours(problem):
+    a, b, c = (noise(problem, seed) for seed in (1, 2, 3))
+    units = TASKS["stability"](problem).score(a, others=[b, c]).units["overlap@10"]
+    for q in range(0, len(units), 97):
+        near = [{name for name, _ in e.nearest(problem.graph.questions[q], k=10)} for e in (a, b, c)]
+        assert units[q] == pytest.approx((len(near[0] & near[1]) + len(near[0] & near[2])) / 20)
+
+
+def test_stability_needs_another_seed(problem):
+    with pytest.raises(EvaluationError, match="at least one other seed"):
+        TASKS["stability"](problem).score(noise(problem, 0))
+
+
+# --- what must not matter -------------------------------------------------------------------------------------------
+
+
+def relabelled(problem, order):
+    """The same problem with question order[i] in place i."""
+    old, place = problem.graph, np.argsort(order)
+    graph = KnowledgeGraph([old.questions[i] for i in order], old.concepts, old.weights[order])
+    edges = {stage: HeldOut(place[held.questions], held.concepts) for stage, held in problem.edges.items()}
+    return replace(problem, graph=graph, edges=edges)
+
+
+@pytest.mark.parametrize("name", ["edges", "retrieval", "stability"])
+def test_relabelling_questions_permutes_the_result(problem, name):
+    order = np.random.default_rng(5).permutation(problem.graph.n_questions)
+    moved = relabelled(problem, order)
+    a, b = noise(problem, 0), noise(problem, 1)
+    before = TASKS[name](problem).score(a, others=[b])
+    after = TASKS[name](moved).score(table(moved, a.vectors[order]), others=[table(moved, b.vectors[order])])
+    for metric, value in before.metrics.items():
+        assert after.metrics[metric] == pytest.approx(value, abs=1e-12)
+    for metric, values in before.units.items():
+        if name == "edges":
+            assert after.units[metric] == pytest.approx(values, abs=1e-12)
+        else:
+            assert np.sort(after.units[metric]) == pytest.approx(np.sort(values), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_rotating_and_scaling_a_table_changes_nothing(problem, name):
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((16, 16)))[0] * 3
+    a, b = noise(problem, 0), noise(problem, 1)
+    before = TASKS[name](problem).score(a, others=[b]).metrics
+    after = TASKS[name](problem).score(table(problem, a.vectors @ turn), others=[b]).metrics
+    assert after == pytest.approx(before, abs=2e-3)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_scoring_twice_gives_the_same_and_changes_no_input(problem, name):
+    a, b = noise(problem, 0), noise(problem, 1)
+    kept = [a.vectors.copy(), b.vectors.copy(), problem.graph.digest]
+    task = TASKS[name](problem)
+    first, second = task.score(a, others=[b]), task.score(a, others=[b])
+    assert first.metrics == second.metrics
+    assert task.metric in first.metrics
+    assert all(np.isfinite(list(first.metrics.values())))
+    for metric, values in first.units.items():
+        assert first.metrics[metric] == pytest.approx(values.mean())
+    assert np.array_equal(a.vectors, kept[0])
+    assert np.array_equal(b.vectors, kept[1])
+    assert replace(problem.graph).digest == kept[2]
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_embeddings_of_other_questions_are_refused(problem, name):
+    task = TASKS[name](problem)
+    a = noise(problem, 0)
+    with pytest.raises(EvaluationError, match="599 question vectors for 600"):
+        task.score(Embeddings(a.ids[1:], a.vectors[1:]), others=[a])
+    with pytest.raises(EvaluationError, match="row 0 of the embeddings is question 'q599'"):
+        task.score(Embeddings(a.ids[::-1], a.vectors), others=[a])
+
+
+# --- leaks ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_training_part_is_learnt_from(data, problem):
+    split = problem.split
+    assert TrainPart.checked(split.train) is split.train
+    for offered in (split.test, split.validation, data, data.interactions, split):
+        with pytest.raises(LeakageError, match=f"given {type(offered).__name__}"):
+            TrainPart.checked(offered)
+    with pytest.raises(LeakageError):
+        Split(0, split.test, split.validation, split.test)
+    smuggled = SimpleNamespace(train=split.test)
+    with pytest.raises(LeakageError, match="given TestPart"):
+        TASKS["difficulty"](replace(problem, split=smuggled))
+
+
+def test_a_student_stands_in_one_part(data, problem):
+    split = problem.split
+    everybody = np.arange(len(data.students), dtype=np.int32)
+    with pytest.raises(LeakageError, match="stand in ValidationPart too"):
+        Split(0, TrainPart(data, everybody, data.interactions), split.validation, split.test)
+    with pytest.raises(LeakageError, match="stand in ValidationPart too"):
+        Split(0, TrainPart(data, split.train.students, data.interactions), split.validation, split.test)
+    with pytest.raises(LeakageError, match="stand in TestPart too"):
+        Split(0, split.train, split.validation, TestPart(data, split.train.students, split.train.interactions))
+
+
+def test_responses_of_other_students_change_nothing(data, problem):
+    """Turn every answer of validation and test students around: graph, target and score stay."""
+    outside = ~np.isin(data.interactions.student, problem.split.train.students)
+    turned = replace(
+        data.interactions, correct=np.where(outside, 1 - data.interactions.correct, data.interactions.correct)
+    )
+    other = Problem.make(replace(data, interactions=turned), seed=0)
+    assert other.graph.digest == problem.graph.digest
+    emb = noise(problem, 0)
+    before, after = (TASKS["difficulty"](p).score(emb).units["r2"] for p in (problem, other))
+    assert np.array_equal(before, after)
+
+
+def test_a_held_out_edge_has_no_part_in_its_concepts_vector():
+    """q0 gave up b. With it, b's mean would be (0.25, 0), right beside q0; without it b ranks behind c."""
+    graph = KnowledgeGraph.from_edges([("q0", "a"), ("q1", "b"), ("q2", "c")])
+    held = HeldOut(np.array([0]), np.array([1]))
+    problem = Problem(tiny(np.eye(3)), None, graph, {"validation": held, "test": held}, 0)
+    score = TASKS["edges"](problem).score(table(problem, np.array([[1, 0], [-0.5, 0], [0.5, 1]])))
+    assert score.units["mrr"].tolist() == [pytest.approx(0.5)]
+
+
+# --- statistics -----------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = []
+    for trial in range(300):
+        base = rng.random(80)
+        ours = base + rng.exponential(0.2, 80)  # mean difference 0.2, skewed
+        d = paired_bootstrap(ours, base, draws=400, seed=trial)
+        hits.append(d.low <= 0.2 <= d.high)
+    assert 0.90 < np.mean(hits) < 0.99
+
+
+def test_clusters_are_drawn_whole():
+    """Five units a cluster share most of their difference: drawn one by one the interval is far too short."""
+    rng = np.random.default_rng(1)
+    label = np.repeat(np.arange(60), 5)
+    whole, single = [], []
+    for trial in range(200):
+        ours = rng.normal(0, 1, 60)[label] + rng.normal(0, 0.3, 300)
+        for hits, groups in ((whole, label), (single, None)):
+            d = paired_bootstrap(ours, np.zeros(300), groups, draws=300, seed=trial)
+            hits.append(not d.decided)
+    assert 0.88 < np.mean(whole) < 0.99
+    assert np.mean(single) < 0.8
+
+
+def test_a_difference_says_what_it_rests_on():
+    d = paired_bootstrap([1.0, 2, 3, 4], [0.0, 1, 2, 3], groups=["a", "a", "b", "c"])
+    assert (d.mean, d.low, d.high, d.units, d.clusters) == (1, 1, 1, 4, 3)
+    assert d.decided
+    assert not paired_bootstrap([1.0, 2], [1.0, 2]).decided
+    assert paired_bootstrap([1.0, 2, 5], [1.0, 3, 2], seed=1) == paired_bootstrap([1.0, 2, 5], [1.0, 3, 2], seed=1)
+
+
+def test_pairs_that_are_none_are_refused():
+    with pytest.raises(EvaluationError, match="equally long"):
+        paired_bootstrap([1.0, 2], [1.0])
+    with pytest.raises(EvaluationError, match="equally long"):
+        paired_bootstrap([], [])
+    with pytest.raises(EvaluationError, match="figure 1 of the pairs isn't finite"):
+        paired_bootstrap([1.0, np.nan], [1.0, 2])
+    with pytest.raises(EvaluationError, match="3 group labels for 2 pairs"):
+        paired_bootstrap([1.0, 2], [1.0, 2], groups=[1, 2, 3])
