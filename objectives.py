@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcq.corpus import Corpus
+from qcq.errors import ChainError, CorpusError
+from qcq.seeds import generator
+
+if TYPE_CHECKING:
+    from qcq.chain import Chain
+
+HIDDEN = -2  # what a paper shows in place of a masked token (-1 is padding)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +28,14 @@ class Probe:
     objective : who set it.
     tokens : int32 (walks, length), the walks as they are; -1 pads.
     asked : bool (walks, length); the positions to predict, in row-major order one item each. None for pairs.
-    pairs : int32 (items, 2 + k): centre, context, k negatives (-1 where a negative was skipped). None for positions.
+    pairs : int32 (items, 2 + k): input, output, k negatives (-1 where a negative was skipped because it equals the
+        output). None for positions.
     walk : int64 (items,), the walk each item comes from: items of one walk are not independent.
+    seen : int32 (walks, length), what is shown where that isn't the walk itself: -2 is a mask. None where every item
+        hides something else (cloze, next question).
+    noise : float64 (vocabulary,), the distribution that negatives were drawn from. None for positions.
+    n_questions, n_concepts : the vocabulary: token Q + j is concept j.
+    graph_digest : which graph was walked.
     """
 
     objective: Objective
@@ -30,10 +43,26 @@ class Probe:
     walk: NDArray[np.int64]
     asked: NDArray[np.bool_] | None = None
     pairs: NDArray[np.int32] | None = None
+    seen: NDArray[np.int32] | None = None
+    noise: NDArray[np.float64] | None = None
+    n_questions: int = 0
+    n_concepts: int = 0
+    graph_digest: str = ""
+
+    def __len__(self) -> int:
+        return len(self.walk)
+
+    @property
+    def targets(self) -> NDArray[np.int32]:
+        """The right answers: int32 (items,)."""
+        if self.pairs is not None:
+            return self.pairs[:, 1]
+        assert self.asked is not None
+        return self.tokens[self.asked]
 
 
 class Objective(ABC):
-    """Sets papers. ``name`` is what results call it."""
+    """Sets papers, and knows the best answer to them. ``name`` is what results call it."""
 
     name: ClassVar[str]
 
@@ -41,21 +70,253 @@ class Objective(ABC):
     def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
         """A paper over all of ``corpus`` (held-out walks)."""
 
+    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+        """The oracle's nats item by item on the same paper: float64 (items,). No model has a lower expected loss.
+
+        Raises
+        ------
+        ChainError : there is no floor for this objective, or the walks are not this chain's.
+        """
+        raise ChainError(f"no floor is known for the objective {self.name!r}, so its losses stand without one")
+
+    def unigram(self, probe: Probe, share: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The nats of the best answer that ignores all context, item by item: float64 (items,).
+
+        Parameters
+        ----------
+        share : float64 (vocabulary,), the share of each token among all tokens of the walks.
+        """
+        with np.errstate(divide="ignore"):
+            return -np.log(share[probe.targets])
+
+    def blank(self, probe: Probe) -> float:
+        """The nats an item of the answer that knows nothing: all tokens of the vocabulary alike."""
+        kept = probe.tokens.size and int(probe.tokens.max()) >= probe.n_questions
+        return float(np.log(max(probe.n_questions + (probe.n_concepts if kept else 0), 1)))
+
+
+def _paper(objective: Objective, corpus: Corpus, asked: NDArray[np.bool_]) -> Probe:
+    if not asked.any():
+        raise CorpusError(f"no position of {corpus.n_walks} walks can be asked for objective {objective.name!r}")
+    return Probe(
+        objective,
+        corpus.tokens,
+        np.nonzero(asked)[0],
+        asked=asked,
+        n_questions=corpus.n_questions,
+        n_concepts=corpus.n_concepts,
+        graph_digest=corpus.graph_digest,
+    )
+
 
 @dataclass(frozen=True)
 class Masked(Objective):
-    """Predict the questions hidden behind a mask; every other token of the walk is visible.
+    """Predict the tokens hidden behind a mask; every other token of the walk is visible.
 
     Each token is hidden with probability ``rate``, independently (pure masks: no random or kept tokens, whatever a
     model's training does).
+
+    The floor of a question x whose nearest visible neighbours are l, a steps to the left, and r, b steps to the right
+    is -log(P^a[l,x] P^b[x,r] / P^(a+b)[l,r]); without a left one -log(mu_t(x) P^b[x,r] / mu_(t+b)(r)); without a right
+    one -log P^a[l,x]; with neither -log mu_t(x).
     """
 
     name: ClassVar[str] = "masked"
     rate: float = 0.15
 
     def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
-        from qcq.seeds import generator
-
         tokens = corpus.tokens
         asked = (generator(seed, "probe", self.name).random(tokens.shape) < self.rate) & (tokens >= 0)
-        return Probe(self, tokens, np.nonzero(asked)[0], asked=asked)
+        return replace(_paper(self, corpus, asked), seen=np.where(asked, np.int32(HIDDEN), tokens))
+
+    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+        assert probe.asked is not None
+        chain.check(probe.tokens, probe.graph_digest)
+        seen = np.where(probe.asked, HIDDEN, probe.tokens)
+        return -chain.log_posterior(probe.tokens, probe.asked, seen, seen)
+
+
+@dataclass(frozen=True)
+class Cloze(Objective):
+    """Predict every token from all others: each is hidden alone."""
+
+    name: ClassVar[str] = "cloze"
+
+    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+        return _paper(self, corpus, corpus.tokens >= 0)
+
+    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+        assert probe.asked is not None
+        chain.check(probe.tokens, probe.graph_digest)
+        return -chain.log_posterior(probe.tokens, probe.asked, probe.tokens, probe.tokens)
+
+
+@dataclass(frozen=True)
+class NextQuestion(Objective):
+    """Predict each token from those before it (or, backward, from those after it), the first (last) one left out.
+
+    A bidirectional language model answers both papers. The floor forward is -log P[l,x]. Backward it is
+    -log(mu_t(x) P[x,r] / mu_(t+1)(r)): the position is known, for a walk has a fixed length.
+
+    Parameters
+    ----------
+    direction : "forward" or "backward".
+    """
+
+    direction: Literal["forward", "backward"] = "forward"
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "next_question" if self.direction == "forward" else "previous_question"
+
+    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+        there = corpus.tokens >= 0
+        asked = np.zeros_like(there)
+        if self.direction == "forward":
+            asked[:, 1:] = there[:, 1:]
+        else:
+            asked[:, :-1] = there[:, 1:]
+        return _paper(self, corpus, asked)
+
+    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+        assert probe.asked is not None
+        chain.check(probe.tokens, probe.graph_digest)
+        left, right = (probe.tokens, None) if self.direction == "forward" else (None, probe.tokens)
+        return -chain.log_posterior(probe.tokens, probe.asked, left, right)
+
+
+@dataclass(frozen=True)
+class MaskedBert(Objective):
+    """BERT's own paper: of the selected tokens most are masked, some replaced by a random question, some kept.
+
+    Only selected tokens are asked. The model sees ``seen``; it knows that an asked position was selected, and can't
+    know which others were. The floor runs forward–backward with these emissions.
+
+    Parameters
+    ----------
+    rate : share of tokens selected, independently.
+    mask, random : shares of the selected that become the mask, and a question drawn uniformly; the rest is kept.
+    """
+
+    name: ClassVar[str] = "masked_bert"
+    rate: float = 0.15
+    mask: float = 0.8
+    random: float = 0.1
+
+    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+        rng = generator(seed, "probe", self.name)
+        tokens = corpus.tokens
+        asked = (rng.random(tokens.shape) < self.rate) & (tokens >= 0)
+        fate = rng.random(tokens.shape)
+        strangers = rng.integers(corpus.n_questions, size=tokens.shape, dtype=np.int32)
+        seen = np.where(asked & (fate < self.mask + self.random), strangers, tokens)
+        seen = np.where(asked & (fate < self.mask), np.int32(HIDDEN), seen)
+        return replace(_paper(self, corpus, asked), seen=seen)
+
+    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+        from qcq.chain import Corruption
+
+        assert probe.asked is not None
+        assert probe.seen is not None
+        chain.check(probe.tokens, probe.graph_digest)
+        noise = Corruption(self.rate, self.mask, self.random)
+        return -chain.log_posterior_corrupted(probe.tokens, probe.asked, probe.seen, noise)
+
+
+@dataclass(frozen=True, eq=False)
+class SkipGram(Objective):
+    """Tell real (input, output) pairs from noise, pairs sampled as gensim samples them.
+
+    At every centre the window shrinks to a uniform size of 1 … ``window``; each token inside is an input, the centre
+    its output; ``negative`` noise tokens are drawn from counts^``exponent``, and those equal to the output are skipped.
+    The loss of one item is -log σ(s(x,y)) - Σ log σ(-s(x,n)), and its expectation is least at
+
+        s(x, y) = log( p(y|x) / (k p_n(y) (1 - p(y|x))) ).
+
+    Parameters
+    ----------
+    window : tokens to either side, at most.
+    negative : k.
+    exponent : of the noise.
+    counts : float64 (vocabulary,), token counts of the *training* corpus that the noise is made from; None takes the
+        paper's own walks, with one count more for every token that this corpus could hold.
+    """
+
+    name: ClassVar[str] = "skipgram"
+    window: int = 5
+    negative: int = 5
+    exponent: float = 0.75
+    counts: NDArray[np.float64] | None = None
+
+    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+        rng = generator(seed, "probe", self.name)
+        tokens = corpus.tokens
+        if self.counts is None:
+            counts = np.bincount(tokens[tokens >= 0], minlength=corpus.n_questions + corpus.n_concepts) + 1.0
+            if corpus.n_tokens and int(tokens.max()) < corpus.n_questions:
+                counts[corpus.n_questions :] = 0.0
+        else:
+            counts = np.asarray(self.counts, dtype=np.float64)
+        noise = np.where(counts > 0, counts**self.exponent, 0.0)
+        noise = noise / noise.sum()  # (vocabulary,)
+        reach = rng.integers(1, self.window + 1, size=tokens.shape)
+        walk, inputs, outputs = [], [], []
+        for d in range(1, min(self.window, tokens.shape[1] - 1) + 1):
+            both = tokens[:, d:] >= 0  # pads only follow, so the earlier token is there too
+            for centre, other, wide in (
+                (tokens[:, d:], tokens[:, :-d], reach[:, d:]),
+                (tokens[:, :-d], tokens[:, d:], reach[:, :-d]),
+            ):
+                chosen = both & (wide >= d)
+                walk.append(np.nonzero(chosen)[0])
+                inputs.append(other[chosen])
+                outputs.append(centre[chosen])
+        if not sum(map(len, walk)):
+            raise CorpusError(f"{corpus.n_walks} walks hold no pair of tokens within a window of {self.window}")
+        where = np.concatenate(walk)
+        order = np.argsort(where, kind="stable")
+        x, y = np.concatenate(inputs)[order], np.concatenate(outputs)[order]
+        drawn = np.searchsorted(np.cumsum(noise)[:-1], rng.random((len(x), self.negative)), side="right")
+        drawn = np.where(drawn == y[:, None], -1, drawn)
+        pairs = np.concatenate([x[:, None], y[:, None], drawn], axis=1).astype(np.int32)  # (items, 2 + k)
+        return Probe(
+            self,
+            tokens,
+            where[order],
+            pairs=pairs,
+            noise=noise,
+            n_questions=corpus.n_questions,
+            n_concepts=corpus.n_concepts,
+            graph_digest=corpus.graph_digest,
+        )
+
+    def score(self, p: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The best score of a pair: log( p / (k p_n (1 - p)) ), from p = p(y|x) and p_n = p_n(y)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(p) - np.log(self.negative * noise) - np.log1p(-np.minimum(p, 1.0))
+
+    def losses(self, probe: Probe, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Nats an item: float64 (items,), from scores float64 (items, 1 + k) of the output and the negatives."""
+        assert probe.pairs is not None
+        kept = probe.pairs[:, 2:] >= 0
+        wrong = np.logaddexp(0.0, np.where(kept, scores[:, 1:], -np.inf)).sum(axis=1)
+        return np.logaddexp(0.0, -scores[:, 0]) + wrong
+
+    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+        assert probe.pairs is not None
+        assert probe.noise is not None
+        chain.check(probe.tokens, probe.graph_digest)
+        x, y = probe.pairs[:, :1], np.maximum(probe.pairs[:, 1:], 0)  # (items, 1), (items, 1 + k)
+        p = chain.pair_law(self.window).conditional(np.broadcast_to(x, y.shape), y)
+        chain.possible(np.log(np.maximum(p[:, 0], 0.0), where=p[:, 0] > 0, out=np.full(len(p), -np.inf)), probe.walk)
+        return self.losses(probe, self.score(p, probe.noise[y]))
+
+    def unigram(self, probe: Probe, share: NDArray[np.float64]) -> NDArray[np.float64]:
+        assert probe.pairs is not None
+        assert probe.noise is not None
+        y = np.maximum(probe.pairs[:, 1:], 0)
+        return self.losses(probe, self.score(share[y], probe.noise[y]))
+
+    def blank(self, probe: Probe) -> float:
+        assert probe.pairs is not None
+        return float(np.log(2.0) * (1 + (probe.pairs[:, 2:] >= 0).sum(axis=1).mean()))

@@ -1,0 +1,192 @@
+"""A model's held-out loss beside its floor: loss, floor, excess, standard error, verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.errors import ChainError, ConfigError
+
+if TYPE_CHECKING:
+    from qcq.models.trainer import Model, Source
+    from qcq.objectives import Probe
+
+Verdict = Literal["at floor", "under-trained", "unigram trap", "overfitting", "diverged"]
+
+AT_FLOOR = 0.05  # nats an item
+TRAP = 0.1  # of the way from the unigram loss down to the floor
+RISE = 0.02  # nats an item above its own best
+
+
+def clustered(values: NDArray[np.float64], walk: NDArray) -> tuple[float, float]:
+    """Mean of per-item values and its standard error, items of one walk taken together.
+
+    With S_w the sum and n_w the number of items of walk w, of W walks, and N = Σ n_w: mean m = Σ S_w / N, and
+    se = sqrt( W/(W-1) Σ (S_w - n_w m)² ) / N. NaN for the error of a single walk.
+
+    Examples
+    --------
+    >>> mean, se = clustered(np.array([1.0, 1.0, 3.0, 3.0]), np.array([0, 0, 1, 1]))
+    >>> mean, round(se, 6)
+    (2.0, 1.0)
+    """
+    _, which, n = np.unique(walk, return_inverse=True, return_counts=True)
+    mean = float(values.mean())
+    if not np.isfinite(mean) or len(n) < 2:
+        return mean, float("nan")
+    off = np.bincount(which, weights=values - mean)  # (walks,)
+    return mean, float(np.sqrt(len(n) / (len(n) - 1) * (off**2).sum()) / len(values))
+
+
+def verdict(
+    loss: float, floor: float, unigram: float, blank: float, se: float = 0.0, history: Sequence[float] = ()
+) -> Verdict:
+    """One word for where training stands. The first rule that fits decides:
+
+    1. ``diverged``: the loss is NaN or infinite, or over 1 nat above that of a blank answer, without ever having been
+       better than the blank answer.
+    2. ``at floor``: loss - floor is at most 0.05 nat, or 3 of its standard errors where those are more.
+    3. ``overfitting``: the loss lies over 0.02 nat (and 3 standard errors) above its own best earlier measurement.
+    4. ``unigram trap``: less than a tenth of the way from the unigram loss down to the floor is done: the model knows
+       how frequent questions are and nothing of their order. (A loss over 5 % above the unigram one is no trap: it is
+       still on its way there.)
+    5. ``under-trained``: anything else. There is something left to learn.
+
+    Parameters
+    ----------
+    loss, floor, unigram, blank : nats an item on the same items; ``unigram`` of the best answer without context,
+        ``blank`` of the answer that knows nothing.
+    se : standard error of loss - floor.
+    history : earlier held-out losses on the same paper, oldest first.
+
+    Examples
+    --------
+    >>> verdict(5.6, 5.57, 9.6, 9.78), verdict(9.55, 5.57, 9.6, 9.78), verdict(7.0, 5.57, 9.6, 9.78)
+    ('at floor', 'unigram trap', 'under-trained')
+    >>> verdict(7.0, 5.57, 9.6, 9.78, history=[8.0, 6.5]), verdict(float("nan"), 5.57, 9.6, 9.78)
+    ('overfitting', 'diverged')
+    """
+    se = se if np.isfinite(se) else 0.0
+    best = min(history, default=np.inf)
+    if not np.isfinite(loss) or (loss > blank + 1.0 and best > blank):
+        return "diverged"
+    if loss - floor <= max(AT_FLOOR, 3 * se):
+        return "at floor"
+    if loss - best > max(RISE, 3 * se):
+        return "overfitting"
+    if (1 - TRAP) * (unigram - floor) <= loss - floor <= unigram - floor + 0.05 * unigram:
+        return "unigram trap"
+    return "under-trained"
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """What a model's held-out loss is worth.
+
+    Attributes
+    ----------
+    objective : name of the paper.
+    items : predictions made.
+    loss : nats an item.
+    floor : the oracle's nats an item on the same items, or None where there is no exact floor.
+    excess : loss - floor, paired item by item, or None.
+    se : standard error of the excess (of the loss where there is no floor), items clustered by walk.
+    unigram : nats an item of the best answer without context.
+    verdict : see :func:`verdict`; None without a floor.
+    why : why there is no floor, in one line; "" where there is one.
+    """
+
+    objective: str
+    items: int
+    loss: float
+    floor: float | None
+    excess: float | None
+    se: float
+    unigram: float
+    verdict: Verdict | None
+    why: str = ""
+
+    @property
+    def figures(self) -> dict[str, float | str]:
+        """For a progress line: loss, floor, excess, verdict; only those that there are."""
+        named = {"loss": self.loss, "floor": self.floor, "excess": self.excess, "verdict": self.verdict}
+        return {key: value for key, value in named.items() if value is not None}
+
+
+class Paper:
+    """A held-out paper with its floor worked out once, so that a training loop can be measured again and again.
+
+    Parameters
+    ----------
+    source : gives the held-out walks and the chain.
+    objective : sets the paper; default: the paper of a model is its own objective's (see :func:`measure`).
+    seed : of the paper.
+
+    Attributes
+    ----------
+    probe : the paper.
+    floor : float64 (items,), or None where there is no exact floor; ``why`` says why not.
+    """
+
+    def __init__(self, source: Source, probe: Probe) -> None:
+        self.probe = probe
+        self.floor: NDArray[np.float64] | None = None
+        self.why = ""
+        try:
+            chain = source.chain
+            self.floor = probe.objective.floor(chain, probe)
+            share = np.zeros(max(chain.n_tokens, int(probe.n_questions + probe.n_concepts)))
+            share[: chain.n_tokens] = chain.unigram
+        except ChainError as error:
+            self.why = str(error)
+            share = np.zeros(probe.n_questions + probe.n_concepts)
+            kept = probe.tokens.max() >= probe.n_questions
+            share[: None if kept else probe.n_questions] = 1.0  # one more each, so that none is impossible
+            for shard in source.corpus.shards:
+                share += np.bincount(shard[shard >= 0], minlength=len(share))
+            share /= share.sum()
+        self.unigram = float(probe.objective.unigram(probe, share).mean())
+        self.blank = probe.objective.blank(probe)
+
+    def mark(self, losses: NDArray[np.float64], history: Sequence[float] = ()) -> LossReport:
+        """Compare a model's losses, float64 (items,) on this paper, with the floor.
+
+        Raises
+        ------
+        ConfigError : not one loss an item.
+        """
+        name = self.probe.objective.name
+        losses = np.asarray(losses, dtype=np.float64)
+        if losses.shape != (len(self.probe),):
+            raise ConfigError(f"{losses.shape} losses for {len(self.probe)} items of the paper {name!r}")
+        if self.floor is None:
+            loss, se = clustered(losses, self.probe.walk)
+            return LossReport(name, len(losses), loss, None, None, se, self.unigram, None, self.why)
+        loss, floor = float(losses.mean()), float(self.floor.mean())
+        excess, se = clustered(losses - self.floor, self.probe.walk)
+        word = verdict(loss, floor, self.unigram, self.blank, se, history)
+        return LossReport(name, len(losses), loss, floor, excess, se, self.unigram, word)
+
+
+def measure(model: Model, source: Source, seed: int = 0, history: Sequence[float] = ()) -> LossReport:
+    """A trained model's held-out loss against its floor, on ``source.heldout``.
+
+    Parameters
+    ----------
+    model : anything with an ``objective``.
+    source : what it was trained on.
+    seed : of the paper.
+    history : held-out losses measured during training, oldest first.
+
+    Raises
+    ------
+    ConfigError : the model has no likelihood, so there is no loss to measure.
+    """
+    if model.objective is None:
+        raise ConfigError(f"{type(model).__name__} has no held-out loss")
+    paper = Paper(source, model.objective.probe(source.heldout, seed))
+    return paper.mark(model.losses(paper.probe), history)

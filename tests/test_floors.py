@@ -1,0 +1,226 @@
+"""Every floor against brute force over all walks of tiny graphs: the definition, without any of the algebra."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from qcq.chain import MarkovChain, edge_steps
+from qcq.corpus import Corpus
+from qcq.errors import ChainError, CorpusError
+from qcq.graph import KnowledgeGraph
+from qcq.objectives import HIDDEN, Cloze, Masked, MaskedBert, NextQuestion, Objective, Probe, SkipGram
+
+TINY = {
+    "path": [[1, 0], [1, 1], [0, 1]],
+    "twins": [[1, 0], [1, 0], [1, 1]],
+    "two components": [[1, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]],
+    "an isolated question": [[1, 0], [0, 0], [1, 1], [0, 0]],
+    "weighted": [[0.5, 2.0], [3.0, 0.0], [1.0, 1.0]],
+    "one of each": [[1]],
+}
+
+
+def graph_of(weights) -> KnowledgeGraph:
+    w = sparse.csr_array(np.array(weights, dtype=float))
+    return KnowledgeGraph([f"q{i}" for i in range(w.shape[0])], [f"c{j}" for j in range(w.shape[1])], w)
+
+
+def all_walks(weights, length: int, keep: bool, start) -> list[tuple[tuple[int, ...], float]]:
+    """Every walk with its probability, by walking: -1 pads."""
+    w = np.array(weights, dtype=float)
+    n = len(w)
+    done: list[tuple[tuple[int, ...], float]] = []
+    width = 2 * length - 1 if keep else length
+
+    def go(walk: tuple[int, ...], q: int, left: int, p: float) -> None:
+        if left == 0 or w[q].sum() == 0:
+            done.append((walk + (-1,) * (width - len(walk)), p))
+            return
+        for c in np.flatnonzero(w[q]):
+            for q2 in np.flatnonzero(w[:, c]):
+                step = w[q, c] / w[q].sum() * w[q2, c] / w[:, c].sum()
+                more = (n + int(c), int(q2)) if keep else (int(q2),)
+                go(walk + more, int(q2), left - 1, p * step)
+
+    for q in np.flatnonzero(start):
+        go((int(q),), int(q), length - 1, start[q] / sum(start))
+    merged: dict[tuple[int, ...], float] = {}
+    for walk, p in done:  # without the concepts, several paths are one walk
+        merged[walk] = merged.get(walk, 0.0) + p
+    return list(merged.items())
+
+
+def setting(name: str, length: int, keep: bool, by_degree: bool = False):
+    weights = np.array(TINY[name], dtype=float)
+    graph = graph_of(weights)
+    chain = MarkovChain.of_graph(
+        graph, length=length, keep_concepts=keep, start="degree" if by_degree else "question", weights=graph.weights
+    )
+    walks = all_walks(weights, length, keep, weights.sum(axis=1) if by_degree else np.ones(len(weights)))
+    tokens = np.array([walk for walk, _ in walks], dtype=np.int32)
+    prob = np.array([p for _, p in walks])
+    assert prob.sum() == pytest.approx(1)
+    corpus = Corpus([tokens], graph.n_questions, graph.n_concepts, graph.digest)
+    return graph, chain, corpus, tokens, prob
+
+
+CASES = [
+    (name, length, keep, by_degree)
+    for name in TINY
+    for length, keep, by_degree in [(1, False, False), (4, False, False), (4, False, True), (3, True, False)]
+]
+
+
+def paper(objective: Objective, corpus: Corpus, seed: int) -> Probe | None:
+    try:
+        return objective.probe(corpus, seed)
+    except CorpusError:  # nothing to ask in so few tokens
+        return None
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("rate", [0.15, 0.6, 1.0])
+def test_masked_floor_is_the_posterior_summed_over_all_walks(case, rate):
+    _, chain, corpus, tokens, prob = setting(*case)
+    probe = paper(Masked(rate), corpus, 1)
+    if probe is None:
+        return
+    floor = probe.objective.floor(chain, probe)
+    pads = tokens < 0
+    for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
+        shown = ~probe.asked[w]
+        same = (tokens[:, shown] == tokens[w, shown]).all(axis=1) & (pads == pads[w]).all(axis=1)
+        right = same & (tokens[:, p] == tokens[w, p])
+        assert floor[item] == pytest.approx(-np.log(prob[right].sum() / prob[same].sum()), abs=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_cloze_floor_is_the_posterior_given_all_other_tokens(case):
+    _, chain, corpus, tokens, prob = setting(*case)
+    probe = Cloze().probe(corpus)
+    floor = Cloze().floor(chain, probe)
+    for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
+        others = np.arange(tokens.shape[1]) != p
+        same = (tokens[:, others] == tokens[w, others]).all(axis=1) & (tokens[:, p] >= 0)
+        right = same & (tokens[:, p] == tokens[w, p])
+        assert floor[item] == pytest.approx(-np.log(prob[right].sum() / prob[same].sum()), abs=1e-9)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[1] > 1], ids=str)
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_next_question_floor_is_the_conditional_given_all_the_past_or_all_the_future(case, direction):
+    _, chain, corpus, tokens, prob = setting(*case)
+    objective = NextQuestion(direction)
+    probe = objective.probe(corpus)
+    floor = objective.floor(chain, probe)
+    for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
+        known = np.arange(tokens.shape[1]) < p if direction == "forward" else np.arange(tokens.shape[1]) > p
+        same = (tokens[:, known] == tokens[w, known]).all(axis=1) & (tokens[:, p] >= 0)
+        right = same & (tokens[:, p] == tokens[w, p])
+        assert floor[item] == pytest.approx(-np.log(prob[right].sum() / prob[same].sum()), abs=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("rule", [(0.15, 0.8, 0.1), (0.5, 0.4, 0.3), (0.9, 0.0, 0.9), (0.5, 0.0, 0.0)], ids=str)
+def test_bert_floor_is_the_posterior_under_the_corruption(case, rule):
+    graph, chain, corpus, tokens, prob = setting(*case)
+    objective = MaskedBert(*rule)
+    rate, mask, random = rule
+    probe = paper(objective, corpus, 2)
+    if probe is None:
+        return
+    floor = objective.floor(chain, probe)
+
+    def likelihood(seen: int, truth: np.ndarray, scored: bool) -> np.ndarray:
+        """p(what is shown | the true tokens), written down from the rule."""
+        stranger = random / graph.n_questions if seen < graph.n_questions else 0.0
+        changed = mask if seen == HIDDEN else stranger + (1 - mask - random) * (truth == seen)
+        return rate * changed + (0.0 if scored else (1 - rate) * (truth == seen))
+
+    for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
+        weight = prob * ((tokens < 0) == (tokens[w] < 0)).all(axis=1)
+        for place in np.flatnonzero(tokens[w] >= 0):
+            weight = weight * likelihood(int(probe.seen[w, place]), tokens[:, place], scored=place == p)
+        right = tokens[:, p] == tokens[w, p]
+        assert floor[item] == pytest.approx(-np.log(weight[right].sum() / weight.sum()), abs=1e-9)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[1] > 1], ids=str)
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_skipgram_floor_is_the_best_score_of_each_pair(case, window):
+    graph, chain, corpus, tokens, prob = setting(*case)
+    vocabulary = graph.n_questions + graph.n_concepts
+    k = 3
+    counts = np.arange(1.0, vocabulary + 1)
+    objective = SkipGram(window, k, 0.75, counts)
+    probe = objective.probe(corpus, 3)
+    floor = objective.floor(chain, probe)
+
+    joint = np.zeros((vocabulary, vocabulary))  # input, output
+    for (walk, p), centre in itertools.product(zip(tokens.tolist(), prob, strict=True), range(tokens.shape[1])):
+        for reach in range(1, window + 1):
+            for other in range(max(centre - reach, 0), min(centre + reach + 1, tokens.shape[1])):
+                if other != centre and walk[centre] >= 0 and walk[other] >= 0:
+                    joint[walk[other], walk[centre]] += p / window
+    with np.errstate(invalid="ignore"):
+        conditional = joint / joint.sum(axis=1, keepdims=True)
+    noise = counts**0.75 / (counts**0.75).sum()
+    # Expected positives and negatives of each pair, negatives equal to the output skipped: what the best score weighs.
+    positive = conditional
+    negative = k * noise * (1 - conditional)
+    for item, row in enumerate(probe.pairs):
+        x = row[0]
+        chance = positive[x] / (positive[x] + negative[x])  # p(real | pair): the Bayes answer
+        with np.errstate(divide="ignore"):
+            expected = -np.log(chance[row[1]]) - np.log1p(-chance[row[2:][row[2:] >= 0]]).sum()
+        assert floor[item] == pytest.approx(expected, abs=1e-9)
+    law = chain.pair_law(window)
+    seen = np.flatnonzero(joint.sum(axis=1) > 0)
+    seen = seen[seen < chain.n_tokens]
+    np.testing.assert_allclose(law.probability(seen), joint.sum(axis=1)[seen] / joint.sum(), atol=1e-12)
+
+
+def test_the_formula_of_two_visible_neighbours():
+    weights = np.array(TINY["weighted"])
+    u, v = edge_steps(sparse.csr_array(weights))
+    p = (u @ v).toarray()
+    chain = MarkovChain(u, v, np.ones(3), length=6)
+    tokens = np.array([[0, 1, 2, 0, 1, 2]], dtype=np.int32)
+    seen = tokens.copy()
+    seen[0, [1, 2, 3]] = HIDDEN
+    asked = np.zeros(tokens.shape, dtype=bool)
+    asked[0, 2] = True
+    got = chain.log_posterior(tokens, asked, seen, seen)[0]
+    p2, p4 = np.linalg.matrix_power(p, 2), np.linalg.matrix_power(p, 4)
+    assert got == pytest.approx(np.log(p2[0, 2] * p2[2, 1] / p4[0, 1]), abs=1e-12)
+
+
+def test_walks_of_another_graph_are_refused():
+    _, chain, corpus, *_ = setting("path", 4, False)
+    other = Corpus(corpus.shards, 3, 2, graph_of(TINY["twins"]).digest)
+    with pytest.raises(ChainError, match="another graph"):
+        Masked().floor(chain, Masked(0.5).probe(other))
+    with pytest.raises(ChainError, match="4 tokens wide, the chain's are 5"):
+        Masked().floor(setting("path", 5, False)[1], Masked(0.5).probe(corpus))
+
+
+def test_a_step_that_the_walk_never_takes_is_refused():
+    graph, chain, *_ = setting("two components", 3, False)
+    corpus = Corpus([np.array([[0, 0, 2]], dtype=np.int32)], 4, 3, graph.digest)
+    with pytest.raises(ChainError, match="step of probability 0"):
+        Cloze().floor(chain, Cloze().probe(corpus))
+
+
+def test_an_objective_without_a_floor_says_so():
+    class ReplacedToken(Objective):
+        name = "replaced_token"
+
+        def probe(self, corpus, seed=0):
+            raise NotImplementedError
+
+    with pytest.raises(ChainError, match="no floor is known for the objective 'replaced_token'"):
+        ReplacedToken().floor(setting("path", 3, False)[1], None)
