@@ -1,12 +1,29 @@
 """qcq: question embeddings from question-concept-question walks, every loss read against its exact floor."""
 
 from qcq.corpus import Corpus
+from qcq.data import DATASETS, Dataset, read
 from qcq.embeddings import Embeddings
 from qcq.errors import QCQError
+from qcq.evaluation import TASKS
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Source
+from qcq.run import Run
 from qcq.walks import WALKS
 
 __version__ = "0.1.0"
 
-__all__ = ["TRAINERS", "WALKS", "Corpus", "Embeddings", "KnowledgeGraph", "QCQError", "Source", "__version__"]
+__all__ = [
+    "DATASETS",
+    "TASKS",
+    "TRAINERS",
+    "WALKS",
+    "Corpus",
+    "Dataset",
+    "Embeddings",
+    "KnowledgeGraph",
+    "QCQError",
+    "Run",
+    "Source",
+    "__version__",
+    "read",
+]

@@ -112,6 +112,8 @@ class Experiment:
         tasks, skipped = {}, {}
         for name, cls in self.config.task_classes().items():
             try:
+                if cls.compares_seeds and self.config.seeds < 2:
+                    raise EvaluationError(f"{name} compares seeds; ask for at least two")
                 tasks[name] = cls(self.problem)
             except EvaluationError as error:
                 skipped[name] = str(error)
@@ -314,7 +316,7 @@ class Experiment:
             embeddings[readout] = Embeddings(
                 e.ids, e.vectors, e.concept_ids, e.concept_vectors, {**provenance, "readout": readout}
             )
-        loss = measure(model, source)
+        loss = None if model.objective is None else measure(model, source, history=model.history)
         row = {
             "seconds": round(cost.seconds, 3),
             "peak_rss_mb": round(cost.peak_rss_mb, 1),
@@ -326,6 +328,7 @@ class Experiment:
             "excess_se": None if loss is None else loss.se,
             "unigram": None if loss is None else loss.unigram,
             "verdict": None if loss is None else loss.verdict,
+            "why_no_floor": None if loss is None else loss.why or None,
             "reproducible": trainer.reproducible,
             "corpus_digest": provenance["corpus_digest"],
         }

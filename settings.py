@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, TypeVar, cast, dataclass_transform
 
@@ -53,7 +54,7 @@ def fields(cls: type) -> dict[str, Any]:
     >>> fields(Step)
     {'length': 40}
     """
-    return {name: field.default for name, field in cls.__dataclass_fields__.items()}  # type: ignore[attr-defined]
+    return {field.name: field.default for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
 def explain(error: ValidationError, cls: type, section: str = "") -> ConfigError:
@@ -62,7 +63,7 @@ def explain(error: ValidationError, cls: type, section: str = "") -> ConfigError
     key = ".".join(str(part) for part in first["loc"])
     full = f"{section}.{key}" if section else key
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = [f"{section}.{name}" if section else name for name in getattr(cls, "__dataclass_fields__", {})]
+        known = [f"{section}.{name}" if section else name for name in fields(cls)]
         return UnknownNameError("setting", full, known)
     message = first["msg"].removeprefix("Value error, ")
     return ConfigError(f"setting {full}: {message[0].lower()}{message[1:]}, given {first['input']!r}")

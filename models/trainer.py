@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -80,11 +80,13 @@ class Model(ABC):
     readouts : names of the vectors that can be read from it, the default first.
     objective : what it was trained to answer, or None where it has no likelihood.
     tokens : training tokens it saw, all epochs together (0 for a closed form).
+    history : held-out losses measured during training, nats an item, oldest first.
     """
 
     readouts: tuple[str, ...] = ("table",)
     objective: Objective | None = None
     tokens: int = 0
+    history: Sequence[float] = ()
 
     def embeddings(self, readout: str | None = None) -> Embeddings:
         """The vectors called ``readout`` (default: the first).
