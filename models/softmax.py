@@ -1,0 +1,115 @@
+"""Losses over a large vocabulary: the full softmax, and a sampled one whose cost doesn't grow with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from qcq.models.training import Table
+
+
+class Full:
+    """-log softmax(W h + b)[target] over the whole vocabulary; only predicted positions pay for it."""
+
+    def __init__(self, counts: NDArray[np.int64], negatives: int, proposal: str) -> None:
+        pass
+
+    def __call__(self, h: Tensor, targets: Tensor, output: Table, bias: Table, rng: np.random.Generator) -> Tensor:
+        """Mean nats a prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
+        return F.cross_entropy(h @ output.rows().T + bias.rows()[:, 0], targets)  # (N, V)
+
+
+class Sampled:
+    """Softmax over the target and a set of negatives shared by the batch (Jean et al. 2015; Bengio & Senécal 2008).
+
+    ``negatives`` draws from the proposal q, repeats dropped, give a set S that holds token v with probability
+    pi(v) = 1 - (1 - q(v))^negatives. Scores are corrected by -log pi, so that the scores which minimise the loss are
+    those of the full softmax whatever q is; a negative that happens to be the target is masked. With S the whole
+    vocabulary this *is* the full softmax.
+
+    Parameters
+    ----------
+    counts : int64 (V,), how often each token stands in the corpus.
+    negatives : draws a batch.
+    proposal : "unigram" is count^0.75 (Mikolov et al. 2013), "log-uniform" is Zipf's law over ranks by count.
+    """
+
+    def __init__(self, counts: NDArray[np.int64], negatives: int, proposal: str) -> None:
+        self.negatives = negatives
+        q = PROPOSALS[proposal](counts)
+        self.upto = np.cumsum(q)
+        self.upto /= self.upto[-1]
+        self.log_inclusion = torch.from_numpy(np.log(-np.expm1(negatives * np.log1p(-np.minimum(q, 1 - 1e-12)))))
+        self.log_inclusion = self.log_inclusion.to(torch.float32)
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """The set S, ascending."""
+        return np.unique(np.searchsorted(self.upto, rng.random(self.negatives), side="right"))
+
+    def __call__(self, h: Tensor, targets: Tensor, output: Table, bias: Table, rng: np.random.Generator) -> Tensor:
+        """Mean nats a prediction, on the scale of a choice among S and the target."""
+        drawn = torch.from_numpy(self.draw(rng)).to(targets.device)  # (S,)
+        ids, where = torch.unique(targets, return_inverse=True)
+        both = torch.cat([ids, drawn])
+        offset = bias.rows(both)[:, 0] - self.log_inclusion.to(h.device)[both]  # (T + S,)
+        # Where a target stands among the sorted negatives, if it does.
+        at = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)
+        met = drawn[at] == targets
+        return cast(Tensor, _SharedSoftmax.apply(h, output.rows(both), offset, where, len(ids), at, met))  # type: ignore[no-untyped-call]
+
+
+class _SharedSoftmax(torch.autograd.Function):
+    """log(e^right + sum e^wrong) - right, averaged. The gradient is made on the way forward, with the (N, S) scores
+    exponentiated in place: a third of the time of the same in separate operations."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, h: Tensor, rows: Tensor, offset: Tensor, where: Tensor, n: int, at: Tensor, met: Tensor
+    ) -> Tensor:
+        w = F.embedding(where, rows[:n])  # (N, D), the target's row
+        right = (h * w).sum(-1) + offset[:n][where]  # (N,)
+        wrong = torch.addmm(offset[n:], h, rows[n:].T)  # (N, S)
+        hits = met.nonzero()[:, 0]
+        wrong[hits, at[hits]] = -torch.inf
+        top = torch.maximum(wrong.amax(1), right)  # (N,)
+        wrong.sub_(top[:, None]).exp_()
+        own = (right - top).exp()  # (N,)
+        total = own + wrong.sum(1)  # (N,)
+        loss = (top + total.log() - right).mean()
+        share = 1 / (total * len(h))  # (N,), folded into the narrow factors: no pass over the wide one
+        miss = (own * share - 1 / len(h))[:, None]  # (N, 1), d loss / d right
+        d_h = torch.addcmul(miss * w, wrong @ rows[n:], share[:, None])  # (N, D)
+        d_rows = torch.cat([torch.zeros_like(rows[:n]).index_add_(0, where, miss * h), wrong.T @ (h * share[:, None])])
+        d_offset = torch.cat([offset.new_zeros(n).index_add_(0, where, miss[:, 0]), wrong.T @ share])
+        ctx.save_for_backward(d_h, d_rows, d_offset)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        d_h, d_rows, d_offset = ctx.saved_tensors
+        return d_h * grad, d_rows * grad, d_offset * grad, None, None, None, None
+
+
+def unigram(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Noise in proportion to count^0.75; a token that never occurs counts half, so that its probability isn't zero."""
+    q = np.maximum(counts, 0.5) ** 0.75
+    return q / q.sum()
+
+
+def log_uniform(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Noise log((r + 2) / (r + 1)) / log(V + 1) for the token of rank r by count, ties in index order."""
+    rank = np.empty(len(counts), dtype=np.int64)
+    rank[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    return np.log1p(1 / (rank + 1.0)) / np.log(len(counts) + 1.0)
+
+
+PROPOSALS = {"unigram": unigram, "log-uniform": log_uniform}
+
+LOSSES: Mapping[str, type[Full] | type[Sampled]] = {"full": Full, "sampled": Sampled}

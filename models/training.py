@@ -1,0 +1,342 @@
+"""The one training loop of all language models, and the tables it updates a few rows at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from qcq.corpus import Corpus
+from qcq.errors import TrainingError
+from qcq.models.softmax import Full, Sampled
+from qcq.models.transformer import Encoder
+from qcq.progress import Progress
+from qcq.seeds import derive, generator
+
+if TYPE_CHECKING:
+    from qcq.models.language import LanguageTrainer
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015)
+
+
+class Table:
+    """Vectors of which a step reads, and updates, only a few rows: its cost doesn't grow with the vocabulary.
+
+    Rows are updated by Adam with a step count of their own (a row met for the first time is bias-corrected as such), so
+    a row that a step didn't read stays as it is.
+
+    Attributes
+    ----------
+    weight : float32 (rows, dim).
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+        self.mean, self.square = torch.zeros_like(weight), torch.zeros_like(weight)
+        self.count = torch.zeros(len(weight), 1, dtype=torch.float32, device=weight.device)
+        self.taken: list[tuple[Tensor | None, Tensor]] = []
+
+    def rows(self, ids: Tensor | None = None) -> Tensor:
+        """Rows (n, dim) for distinct ``ids`` int64 (n,), or all of them; their gradient is kept for :meth:`step`."""
+        if not torch.is_grad_enabled():
+            return self.weight if ids is None else self.weight[ids]
+        leaf = (self.weight if ids is None else self.weight[ids]).detach().requires_grad_()
+        self.taken.append((ids, leaf))
+        return leaf
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """Vectors (..., dim) of ``ids`` int64 (...), which may repeat."""
+        if not torch.is_grad_enabled():
+            return F.embedding(ids, self.weight)
+        distinct, where = torch.unique(ids, return_inverse=True)
+        return F.embedding(where, self.rows(distinct))
+
+    def gradients(self) -> tuple[Tensor | None, Tensor] | None:
+        """Rows read since the last step (None: all) and their gradient; a row read twice gets the sum. Forgets them."""
+        taken = [(ids, leaf.grad) for ids, leaf in self.taken if leaf.grad is not None]
+        self.taken = []
+        if not taken:
+            return None
+        if len(taken) == 1:
+            return taken[0]
+        if any(ids is None for ids, _ in taken):
+            total = torch.zeros_like(self.weight)
+            for ids, grad in taken:
+                total = total + grad if ids is None else total.index_add(0, ids, grad)
+            return None, total
+        distinct, where = torch.unique(torch.cat([ids for ids, _ in taken if ids is not None]), return_inverse=True)
+        joined = torch.cat([grad for _, grad in taken])
+        return distinct, joined.new_zeros(len(distinct), joined.shape[1]).index_add(0, where, joined)
+
+    @torch.no_grad()
+    def step(self, ids: Tensor | None, grad: Tensor, rate: float) -> None:
+        """One Adam step for the rows ``ids`` with ``grad`` (n, dim)."""
+        at: Any = slice(None) if ids is None else ids
+        count = self.count[at] + 1
+        mean = self.mean[at].lerp(grad, 1 - BETAS[0])
+        square = self.square[at].lerp(grad.square(), 1 - BETAS[1])
+        self.count[at], self.mean[at], self.square[at] = count, mean, square
+        spread = (square / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
+        self.weight[at] -= rate * mean / (1 - BETAS[0] ** count) / spread
+
+    def state(self) -> dict[str, Tensor]:
+        return {"weight": self.weight, "mean": self.mean, "square": self.square, "count": self.count}
+
+
+@dataclass(frozen=True, eq=False)
+class Exercise:
+    """A batch of walks turned into questions.
+
+    Attributes
+    ----------
+    tokens : int64 (walks, length), what the model is given; any token where nothing is to be seen.
+    hidden : bool (walks, length), tokens behind a mask.
+    real : bool (walks, length), False at padding.
+    asked : bool (walks, length), the positions to predict.
+    targets : int64 (asked,), the right answers in row-major order.
+    """
+
+    tokens: NDArray[np.int64]
+    hidden: NDArray[np.bool_]
+    real: NDArray[np.bool_]
+    asked: NDArray[np.bool_]
+    targets: NDArray[np.int64]
+
+
+class Learner:
+    """Tables around an encoder: tokens in, states and losses out.
+
+    Attributes
+    ----------
+    encoder : any Encoder.
+    input, output, bias : tables (V, dim), (V, dim), (V, 1). ``output`` *is* ``input`` where they are tied.
+    loss : how predictions are scored in training.
+    n_questions : tokens from here on are of type 1.
+    """
+
+    def __init__(
+        self, encoder: Encoder, input: Table, output: Table, bias: Table, loss: Full | Sampled, n_questions: int
+    ) -> None:
+        self.encoder, self.input, self.output, self.bias, self.loss = encoder, input, output, bias, loss
+        self.n_questions = n_questions
+
+    @property
+    def device(self) -> torch.device:
+        return self.input.weight.device
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The distinct tables by name."""
+        tied = {} if self.output is self.input else {"output": self.output}
+        return {"input": self.input, **tied, "bias": self.bias}
+
+    def states(self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_]) -> list[Tensor]:
+        """States of every layer, each (walks, length, dim); see Encoder.forward."""
+        ids = torch.from_numpy(np.where(hidden | ~real, 0, tokens).astype(np.int64)).to(self.device)  # (B, L)
+        types = (ids >= self.n_questions).long() if self.encoder.types.shape[0] > 1 else None
+        masks = (torch.from_numpy(m).to(self.device) for m in (hidden, real))
+        return self.encoder(self.input.look_up(ids), *masks, types)
+
+    def exercise_loss(self, exercise: Exercise, rng: np.random.Generator) -> Tensor:
+        """Mean training loss of a batch."""
+        last = self.states(exercise.tokens, exercise.hidden, exercise.real)[-1]  # (B, L, D)
+        asked = torch.from_numpy(exercise.asked).to(self.device)
+        return self.loss(last[asked], torch.from_numpy(exercise.targets).to(self.device), self.output, self.bias, rng)
+
+    @torch.no_grad()
+    def nats(
+        self, tokens: NDArray[np.int32], asked: NDArray[np.bool_], hidden: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """-log p(token) at every asked position, row-major: float64 (asked,). Full softmax, in pieces of 64 MiB.
+
+        ``hidden`` are the positions behind a mask; without it, the asked ones.
+        """
+        self.encoder.eval()
+        hidden = asked if hidden is None else hidden
+        real = tokens >= 0
+        most = max(1, 2**24 // len(self.output.weight))
+        out: list[Tensor] = []
+        for i in range(0, len(tokens), 256):
+            part = slice(i, i + 256)
+            last = self.states(tokens[part], hidden[part], real[part])[-1][torch.from_numpy(asked[part])]  # (N, D)
+            right = torch.from_numpy(tokens[part][asked[part]].astype(np.int64)).to(self.device)  # (N,)
+            for h, target in zip(torch.split(last, most), torch.split(right, most), strict=True):
+                scores = torch.addmm(self.bias.weight[:, 0], h, self.output.weight.T)  # (most, V)
+                out.append(F.cross_entropy(scores, target, reduction="none"))
+        return torch.cat(out).double().cpu().numpy() if out else np.zeros(0)
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """The learning rate of ``step`` (from 0) as a share of its peak: a linear rise, then a half cosine down to 0.
+
+    Examples
+    --------
+    >>> [round(rate(s, 100, 0.1), 3) for s in (0, 9, 55, 99)]
+    [0.1, 1.0, 0.5, 0.0]
+    """
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def train(
+    learner: Learner,
+    plan: LanguageTrainer,
+    corpus: Corpus,
+    ask: Callable[[NDArray[np.int32], np.random.Generator], Exercise],
+    seed: int,
+    progress: Progress,
+    measure: Callable[[], Mapping[str, float]],
+    about: Mapping[str, Any],
+) -> int:
+    """Train in place; returns the tokens seen.
+
+    Parameters
+    ----------
+    ask : turns a batch of walks, int32 (walks, length), into an exercise.
+    measure : held-out figures: ``loss``, and ``floor`` and ``excess`` where there is a floor.
+    about : what a checkpoint must agree on to be continued.
+
+    Raises
+    ------
+    TrainingError : the loss is no longer finite, or has grown far beyond where it began; the last good
+        checkpoint stays.
+    """
+    body = [p for p in learner.encoder.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(body, lr=plan.lr, betas=BETAS, eps=EPSILON)
+    batches = corpus.batches(plan.batch, generator(seed, "batches"))
+    keep = Checkpoint(plan.checkpoint, learner, optimiser, about) if plan.checkpoint else None
+    first, tokens, began, smooth, best, waited = 0, 0, 0.0, 0.0, math.inf, 0
+    if keep is not None and keep.exists():
+        first, tokens, began, smooth, best, waited = keep.load()
+        for _ in range(first):
+            next(batches)
+    every = max(1, plan.steps // 20)
+    clock, done = time.perf_counter(), 0
+    with torch.random.fork_rng(devices=[]):
+        for step in range(first, plan.steps):
+            rng = generator(seed, "step", step)
+            torch.manual_seed(derive(seed, "dropout", step))
+            learner.encoder.train()
+            walks = next(batches)
+            loss = learner.exercise_loss(ask(walks, rng), rng)
+            value = float(loss.detach())
+            began = value if step == 0 else began
+            smooth = value if step == 0 else 0.95 * smooth + 0.05 * value
+            share = rate(step, plan.steps, plan.warmup)
+            if not math.isfinite(value) or smooth > 2 * began + 1:
+                what = "is not finite" if not math.isfinite(value) else f"grew from {began:.2f} to {smooth:.2f}"
+                raise TrainingError(
+                    f"training diverged at step {step + 1} of {plan.steps}: the loss {what} at learning rates "
+                    f"{plan.lr * share:.2g} (body) and {plan.table_lr * share:.2g} (tables); lower lr and table_lr, or "
+                    "raise warmup" + (f"; the last good state is in {plan.checkpoint}" if keep else "")
+                )
+            torch.autograd.backward(loss)
+            grads = {name: table.gradients() for name, table in learner.tables.items()}
+            norm = math.sqrt(
+                sum(float(g.square().sum()) for _, g in filter(None, grads.values()))
+                + sum(float(p.grad.square().sum()) for p in body if p.grad is not None)
+            )
+            shrink = min(1.0, plan.clip / max(norm, 1e-12))
+            for name, table in learner.tables.items():
+                taken = grads[name]
+                if taken is not None:
+                    table.step(taken[0], taken[1] * shrink, plan.table_lr * share)
+            for p in body:
+                if p.grad is not None:
+                    p.grad *= shrink
+            optimiser.param_groups[0]["lr"] = plan.lr * share
+            optimiser.step()
+            optimiser.zero_grad()
+            seen = int((walks >= 0).sum())
+            tokens, done = tokens + seen, done + seen
+            if (step + 1) % every and step + 1 < plan.steps:
+                continue
+            figures = measure()
+            speed = done / max(time.perf_counter() - clock, 1e-9)
+            progress(step + 1, plan.steps, **figures, tokens_per_second=speed)
+            goal = figures.get("excess", figures["loss"])
+            waited = 0 if goal < best else waited + 1
+            best = min(best, goal)
+            if keep is not None:
+                keep.save(step + 1, tokens, began, smooth, best, waited)
+            if plan.stop_excess is not None and figures.get("excess", math.inf) <= plan.stop_excess:
+                break
+            if plan.patience and waited >= plan.patience:
+                break
+    return tokens
+
+
+class Checkpoint:
+    """All that a run needs to go on as if it had never stopped, in one ``.safetensors`` file.
+
+    Everything random is drawn from a stream named after its step, so tensors and a few counters are enough.
+    """
+
+    def __init__(self, path: str, learner: Learner, optimiser: torch.optim.Optimizer, about: Mapping[str, Any]) -> None:
+        self.path, self.learner, self.optimiser = Path(path), learner, optimiser
+        self.about = json.dumps(about, sort_keys=True, default=str)
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def save(self, *counters: float) -> None:
+        """Write the state, whole or not at all."""
+        from safetensors.torch import save_file
+
+        tensors = {f"encoder.{name}": p for name, p in self.learner.encoder.state_dict().items()}
+        for name, table in self.learner.tables.items():
+            tensors |= {f"{name}.{part}": t for part, t in table.state().items()}
+        for i, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{part}": t for part, t in state.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        tensors = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+        save_file(tensors, partial, metadata={"about": self.about, "counters": json.dumps(counters)})
+        partial.replace(self.path)
+
+    def load(self) -> list[Any]:
+        """Put the saved state back; returns the counters.
+
+        Raises
+        ------
+        TrainingError : the file is no checkpoint, or one of another run.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                meta = file.metadata() or {}
+                held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{self.path}: no readable checkpoint ({error}); remove it to start afresh") from None
+        if meta.get("about") != self.about:
+            raise TrainingError(
+                f"{self.path}: this checkpoint is of another run (other settings, seed or corpus); remove it or name "
+                "another file"
+            )
+
+        def under(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(f"{name}."): t for key, t in held.items() if key.startswith(f"{name}.")}
+
+        self.learner.encoder.load_state_dict(under("encoder"))
+        for name, table in self.learner.tables.items():
+            for part, t in under(name).items():
+                table.state()[part].copy_(t)
+        state = self.optimiser.state_dict()
+        for key, t in under("adam").items():
+            i, part = key.split(".")
+            state["state"].setdefault(int(i), {})[part] = t
+        self.optimiser.load_state_dict(state)
+        return json.loads(meta["counters"])

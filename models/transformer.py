@@ -1,0 +1,297 @@
+"""Encoders: attention, positions and blocks, written by hand on torch's scaled-dot-product attention.
+
+An encoder turns token vectors into states. It is told which tokens exist and which may be looked at, and gives back the
+states of every layer, so that one training loop and one set of read-outs serve all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# --------------------------------------------------------------------------------------------------------- positions
+
+
+class Position(nn.Module):
+    """Says where a token stands: by a vector added to it, by a bias on attention, by both or by neither.
+
+    Parameters
+    ----------
+    length : the longest walk.
+    dim, heads : sizes of the encoder.
+    """
+
+    def __init__(self, length: int, dim: int, heads: int) -> None:
+        super().__init__()
+        self.length, self.dim, self.heads = length, dim, heads
+
+    def vectors(self, length: int) -> Tensor | None:
+        """One vector a place, (length, dim), or None."""
+        return None
+
+    def bias(self, length: int) -> Tensor | None:
+        """Added to the attention scores, (heads, queries, keys), or None."""
+        return None
+
+
+class Absolute(Position):
+    """A learned vector for each place (Devlin et al. 2019)."""
+
+    def __init__(self, length: int, dim: int, heads: int) -> None:
+        super().__init__(length, dim, heads)
+        self.table = nn.Parameter(torch.randn(length, dim) * 0.02)
+
+    def vectors(self, length: int) -> Tensor:
+        return self.table[:length]  # (L, D)
+
+
+class Sinusoidal(Position):
+    """Fixed waves of geometric wavelengths (Vaswani et al. 2017, section 3.5)."""
+
+    table: Tensor
+
+    def __init__(self, length: int, dim: int, heads: int) -> None:
+        super().__init__(length, dim, heads)
+        place = torch.arange(length, dtype=torch.float32)[:, None]
+        wave = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10_000.0) / dim))
+        angle = place * wave  # (L, ceil(D / 2))
+        table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :dim]
+        # Token vectors start small; unit waves would drown them.
+        self.register_buffer("table", table / math.sqrt(dim), persistent=False)
+
+    def vectors(self, length: int) -> Tensor:
+        return self.table[:length]  # (L, D)
+
+
+class Relative(Position):
+    """A learned bias for each head and each signed distance key - query, zero at first (Raffel et al. 2020)."""
+
+    def __init__(self, length: int, dim: int, heads: int) -> None:
+        super().__init__(length, dim, heads)
+        self.table = nn.Parameter(self.start(length, heads))  # (H, 2 length - 1)
+
+    @staticmethod
+    def start(length: int, heads: int) -> Tensor:
+        return torch.zeros(heads, 2 * length - 1)
+
+    def bias(self, length: int) -> Tensor:
+        place = torch.arange(length, device=self.table.device)
+        return self.table[:, place[None, :] - place[:, None] + self.length - 1]  # (H, L, L)
+
+
+class Local(Relative):
+    """A relative bias that starts by falling with distance, so that neighbours are seen first.
+
+    Head h starts at -s_h |distance|. Slopes s_h fall from 2 by halves in each group of heads; of the first three heads
+    one looks to both sides, one to the left and one to the right (the other side starts 4 lower), and so on in turn.
+    """
+
+    @staticmethod
+    def start(length: int, heads: int) -> Tensor:
+        distance = torch.arange(1 - length, length, dtype=torch.float32)
+        rows = []
+        for head in range(heads):
+            group, side = divmod(head, 3)
+            away = {0: torch.zeros(()), 1: distance > 0, 2: distance < 0}[side]
+            rows.append(-2.0 * 0.5**group * distance.abs() - 4.0 * away)
+        return torch.stack(rows)
+
+
+POSITIONS: Mapping[str, type[Position]] = {
+    "none": Position,
+    "absolute": Absolute,
+    "sinusoidal": Sinusoidal,
+    "relative": Relative,
+    "local": Local,
+}
+
+# ------------------------------------------------------------------------------------------------------------ layers
+
+
+class Attention(nn.Module):
+    """Multi-head attention, softmax(Q K^T / sqrt(d_head) + bias) V (Vaswani et al. 2017, eq. 1).
+
+    Values and output start as the identity: a query begins by copying the mean vector of what it looks at.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
+        for layer in (self.query, self.key):
+            nn.init.normal_(layer.weight, std=0.02)
+        for layer in (self.value, self.out):
+            nn.init.eye_(layer.weight)
+        for layer in (self.query, self.key, self.value, self.out):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, queries: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
+        """``queries`` (B, L, D) look at ``memory`` (B, M, D); ``bias`` broadcasts to (B, H, L, M), -inf hides."""
+        q = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, L, D / H)
+        k = self.key(memory).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, M, D / H)
+        v = self.value(memory).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, M, D / H)
+        p = self.dropout if self.training else 0.0
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)  # (B, H, L, D / H)
+        return self.out(seen.transpose(1, 2).flatten(2))  # (B, L, D)
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward net of width 4 D with GELU, each with a residual path and layer norm.
+
+    Parameters
+    ----------
+    norm : "pre" normalises what goes into each half (Xiong et al. 2020), "post" what comes out (Vaswani et al. 2017).
+    """
+
+    def __init__(self, dim: int, heads: int, norm: Literal["pre", "post"], dropout: float) -> None:
+        super().__init__()
+        self.attention = Attention(dim, heads, dropout)
+        self.wide, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.drop = nn.Dropout(dropout)
+        self.pre = norm == "pre"
+        for layer in (self.wide, self.narrow):
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, bias: Tensor | None, memory: Tensor | None = None) -> Tensor:
+        """States (B, L, D) → (B, L, D). Looks at ``memory`` (B, M, D), or at itself where none is given."""
+        if self.pre:
+            n = self.norm1(x)
+            x = x + self.drop(self.attention(n, n if memory is None else memory, bias))
+            return x + self.drop(self.feed(self.norm2(x)))
+        x = self.norm1(x + self.drop(self.attention(x, x if memory is None else memory, bias)))
+        return self.norm2(x + self.drop(self.feed(x)))
+
+    def feed(self, x: Tensor) -> Tensor:
+        return self.narrow(self.drop(F.gelu(self.wide(x))))  # (B, L, D) → (B, L, 4 D) → (B, L, D)
+
+
+# ---------------------------------------------------------------------------------------------------------- encoders
+
+
+class Encoder(nn.Module):
+    """Token vectors → states of every layer.
+
+    Parameters
+    ----------
+    dim, layers, heads, norm, dropout : sizes and kind of the blocks.
+    position : one of POSITIONS.
+    length : the longest walk.
+    n_types : node types ("segments").
+    combine : token, type and position vectors are added, or concatenated and mapped back to ``dim``.
+    """
+
+    sees_itself = True  # whether the state of a visible token depends on that token
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        layers: int,
+        heads: int,
+        norm: Literal["pre", "post"],
+        dropout: float,
+        position: str,
+        length: int,
+        n_types: int = 1,
+        combine: Literal["add", "concatenate"] = "add",
+    ) -> None:
+        super().__init__()
+        self.position = POSITIONS[position](length, dim, heads)
+        self.types = nn.Parameter(torch.zeros(n_types, dim))
+        self.blocks = nn.ModuleList(Block(dim, heads, norm, dropout) for _ in range(layers))
+        self.last = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
+        self.drop = nn.Dropout(dropout)
+        self.join: nn.Linear | None = None
+        if combine == "concatenate":
+            self.join = nn.Linear(3 * dim, dim, bias=False)
+            with torch.no_grad():  # starts as the sum, which is one of the maps that it can learn
+                self.join.weight.copy_(torch.eye(dim).repeat(1, 3))
+
+    def combined(self, tokens: Tensor, types: Tensor | None) -> Tensor:
+        """Token (B, L, D), type (B, L, or None for type 0) and place as one vector: (B, L, D)."""
+        kind = self.types[0] if types is None else self.types[types]
+        place = self.position.vectors(tokens.shape[1])
+        if self.join is None:
+            return tokens + kind if place is None else tokens + kind + place
+        none = tokens.new_zeros(tokens.shape[-1])
+        parts = [tokens, kind.expand_as(tokens), (none if place is None else place).expand_as(tokens)]
+        return self.join(torch.cat(parts, dim=-1))  # (B, L, 3 D) → (B, L, D)
+
+    def forward(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None = None) -> list[Tensor]:
+        """States of every layer, the input first.
+
+        Parameters
+        ----------
+        tokens : (B, L, D), vectors of the tokens; what stands at hidden or padded places is not used.
+        hidden : bool (B, L), tokens that must not be seen.
+        real : bool (B, L), False at padding.
+        types : int64 (B, L), node types; None where there is only one.
+
+        Returns
+        -------
+        list of (B, L, D), ``layers + 1`` of them; the last is what predictions are made from.
+        """
+        raise NotImplementedError
+
+
+class Bidirectional(Encoder):
+    """BERT's encoder: every token looks at every other; a hidden one is replaced by a learned mask vector."""
+
+    def __init__(self, *, dim: int, **sizes: object) -> None:
+        super().__init__(dim=dim, **sizes)  # type: ignore[arg-type]
+        self.mask = nn.Parameter(torch.randn(dim) * 0.02)
+
+    def forward(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None = None) -> list[Tensor]:
+        x = self.drop(self.combined(torch.where(hidden[..., None], self.mask, tokens), types))  # (B, L, D)
+        bias = attention_bias(self.position.bias(x.shape[1]), real[:, None, None, :], x)
+        states = [x]
+        for block in self.blocks:
+            states.append(block(states[-1], bias))
+        return [*states[:-1], self.last(states[-1])]
+
+
+class TwoStream(Encoder):
+    """Every position predicted in one pass: a query knows its place only and never meets its own token.
+
+    Queries start from the place alone. In every layer they look at the raw vectors of the other visible tokens: not at
+    states, because from the second layer on the state of a neighbour would have seen the query's own token. A learned
+    first key is always visible, so that a walk with everything hidden still has an answer.
+    """
+
+    sees_itself = False
+
+    def __init__(self, *, dim: int, norm: Literal["pre", "post"], **sizes: object) -> None:
+        super().__init__(dim=dim, norm=norm, **sizes)  # type: ignore[arg-type]
+        self.query = nn.Parameter(torch.randn(dim) * 0.02)
+        self.nothing = nn.Parameter(torch.randn(dim) * 0.02)
+        self.far = nn.Parameter(torch.full((self.position.heads,), -4.0))  # bias towards ``nothing``
+        self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
+
+    def forward(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None = None) -> list[Tensor]:
+        n, length, _ = tokens.shape
+        raw = self.drop(self.combined(tokens, types))  # (B, L, D)
+        memory = self.norm(torch.cat([self.nothing.expand(n, 1, -1), raw], dim=1))  # (B, 1 + L, D)
+        other = ~torch.eye(length, dtype=torch.bool, device=tokens.device)
+        seen = F.pad((real & ~hidden)[:, None, :] & other, (1, 0), value=True)[:, None]  # (B, 1, L, 1 + L)
+        place = self.position.bias(length)
+        if place is not None:
+            place = torch.cat([self.far[:, None, None].expand(-1, length, 1), place], dim=2)  # (H, L, 1 + L)
+        bias = attention_bias(place, seen, tokens)
+        x = self.combined(self.query.expand(n, length, -1), None)  # (B, L, D)
+        states = [x]
+        for block in self.blocks:
+            states.append(block(states[-1], bias, memory))
+        return [*states[:-1], self.last(states[-1])]
+
+
+def attention_bias(place: Tensor | None, seen: Tensor, like: Tensor) -> Tensor:
+    """The bias of places, (H, L, M) or None, with -inf where ``seen``, broadcastable to (B, H, L, M), is False."""
+    start = like.new_zeros(()) if place is None else place
+    return torch.where(seen, start, -torch.inf)  # (B, H, L, M)
