@@ -1,6 +1,7 @@
 """Trainers by name. Being here is enough to be listed, documented and run through the contract tests."""
 
-from qcq.models.baselines import SVD, ConceptOneHot, Random
+from qcq.models.baselines import SVD, ConceptMean, ConceptOneHot, Random
+from qcq.models.factorization import PPMISVD, NetMF, Spectral
 from qcq.models.language import MLM, Cloze
 from qcq.models.trainer import Model, Source, Table, Trainer
 from qcq.models.word2vec import CBOW, FastText, SkipGram
@@ -9,9 +10,13 @@ TRAINERS: dict[str, type[Trainer]] = {
     "random": Random,
     "concept-onehot": ConceptOneHot,
     "svd": SVD,
+    "concept-mean": ConceptMean,
+    "spectral": Spectral,
     "skipgram": SkipGram,
     "cbow": CBOW,
     "fasttext": FastText,
+    "netmf": NetMF,
+    "ppmi-svd": PPMISVD,
     "mlm": MLM,
     "cloze": Cloze,
 }
@@ -19,15 +24,19 @@ TRAINERS: dict[str, type[Trainer]] = {
 __all__ = [
     "CBOW",
     "MLM",
+    "PPMISVD",
     "SVD",
     "TRAINERS",
     "Cloze",
+    "ConceptMean",
     "ConceptOneHot",
     "FastText",
     "Model",
+    "NetMF",
     "Random",
     "SkipGram",
     "Source",
+    "Spectral",
     "Table",
     "Trainer",
 ]

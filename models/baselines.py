@@ -45,6 +45,24 @@ class ConceptOneHot(Trainer):
 
 
 @settings
+class ConceptMean(Trainer):
+    """A question is the mean of its concepts, whose vectors are independent standard normals: a short concept-onehot.
+
+    x_q = Σ_c w_qc v_c / Σ_c w_qc. It knows which concepts a question has, and nothing else; a question without any
+    gets zeros.
+    """
+
+    learns: ClassVar[bool] = False
+
+    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+        graph = source.graph
+        concepts = generator(seed, "concept-mean").standard_normal((graph.n_concepts, self.dim))
+        degree = graph.weights.sum(axis=1)[:, None]
+        questions = (graph.weights @ concepts) / np.where(degree > 0, degree, 1)  # (questions, dim)
+        return Table(graph, questions.astype(np.float32), concepts.astype(np.float32))
+
+
+@settings
 class SVD(Trainer):
     """Truncated SVD of the degree-normalised graph, A = D_q^-1/2 W D_c^-1/2 ≈ U S V^T; vectors are U S^power.
 

@@ -10,13 +10,14 @@ surfaces in the caller).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from qcq import objectives
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
 from qcq.errors import TrainingError, UnknownNameError
@@ -176,7 +177,8 @@ class _Gensim(Trainer):
         model.train(sentences, total_words=corpus.n_tokens, epochs=self.epochs)
         if sentences.failed is not None:
             raise sentences.failed
-        return self._finish(model, source.graph, words, paired, self.epochs * corpus.n_tokens)
+        made = self._finish(model, source.graph, words, paired, self.epochs * corpus.n_tokens)
+        return replace(made, objective=self._objective(counts))
 
     def _options(self, seed: int, batch_words: int) -> dict[str, Any]:
         return {
@@ -215,10 +217,12 @@ class _Gensim(Trainer):
     ) -> PairModel:
         inputs = _spread(model.wv.vectors, words, len(paired))
         outputs = None if self.hierarchical else _spread(model.syn1neg, words, len(paired))
-        return PairModel(graph, inputs, outputs, paired, tokens, self._objective())
+        return PairModel(graph, inputs, outputs, paired, tokens)
 
-    def _objective(self) -> Objective | None:
-        return None
+    def _objective(self, counts: NDArray[np.int64]) -> Objective | None:
+        if not self.skip_gram or self.hierarchical:
+            return None
+        return objectives.SkipGram(self.window, self.negatives, counts=counts.astype(np.float64))
 
 
 def _spread(rows: NDArray[np.float32], words: NDArray[np.int64], size: int) -> NDArray[np.float32]:
@@ -303,7 +307,7 @@ class FastText(_Gensim):
         for q in lost:
             vectors[q] = subwords[graph.weights.indices[graph.weights.indptr[q] : graph.weights.indptr[q + 1]]].mean(0)
         reached[lost] = True
-        return ConceptSubwords(graph, vectors, made.outputs, reached, tokens, made.objective, subwords)
+        return ConceptSubwords(graph, vectors, made.outputs, reached, tokens, concept_vectors=subwords)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,13 +8,18 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
 
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, TrainingError, UnknownNameError
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, Source, factorization
+from qcq.models.factorization import PPMISVD, LogRatio, NetMF, Quotient, _top
 from qcq.models.word2vec import CBOW, FastText, SkipGram, token_counts
 from qcq.objectives import Masked, Probe
+from qcq.walks import QCQ
 
 
 @pytest.fixture(scope="module")
@@ -209,4 +214,189 @@ def test_fasttext_composes_a_question_from_its_concepts(blocks):
 
 
 def test_registered():
-    assert {"skipgram", "cbow", "fasttext"} <= set(TRAINERS)
+    assert {"skipgram", "cbow", "fasttext", "netmf", "ppmi-svd", "spectral", "concept-mean"} <= set(TRAINERS)
+
+
+def test_skip_grams_objective_is_scored_on_its_own_paper(source):
+    model = SkipGram(dim=16, epochs=3, window=3, negatives=2).fit(source, 0)
+    assert (model.objective.window, model.objective.negative) == (3, 2)
+    probe = model.objective.probe(source.corpus, 1)
+    knowing_nothing = np.log(2) * (probe.pairs[:, 1:] >= 0).sum(axis=1)
+    assert model.losses(probe).mean() < knowing_nothing.mean()
+
+
+# --- closed forms ---------------------------------------------------------------------------------------------------
+
+
+def weighted_graph(rng: np.random.Generator, n_questions: int = 60, n_concepts: int = 9) -> KnowledgeGraph:
+    """Questions that share few distinct rows of weights, and one without any."""
+    kinds = rng.integers(0, 4, (12, n_concepts)) * (rng.random((12, n_concepts)) < 0.4) * 0.5
+    w = kinds[rng.integers(0, 12, n_questions)]
+    w[-1] = 0
+    names = [f"q{i}" for i in range(n_questions)]
+    return KnowledgeGraph(names, [f"c{j}" for j in range(n_concepts)], sparse.csr_array(w))
+
+
+def dense_netmf(graph: KnowledgeGraph, window: int, negatives: float, keep: bool) -> np.ndarray:
+    """Qiu et al. 2018, eq. 7, written down on all questions (and concepts)."""
+    w = graph.weights.toarray()
+
+    def inverse(d):
+        return np.diag(np.where(d > 0, 1 / np.where(d > 0, d, 1), 0))
+
+    if keep:
+        a = np.block([[np.zeros((len(w), len(w))), w], [w.T, np.zeros((w.shape[1], w.shape[1]))]])
+        degree = a.sum(axis=1)
+        step = inverse(degree) @ a
+    else:
+        degree = w.sum(axis=1)
+        step = inverse(degree) @ w @ inverse(w.sum(axis=0)) @ w.T
+    powers = sum(np.linalg.matrix_power(step, r) for r in range(1, window + 1))
+    k = degree.sum() / (negatives * window) * powers @ inverse(degree)
+    return np.log(np.maximum(k, 1))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(("window", "negatives"), [(1, 1.0), (4, 1.0), (5, 2.0)])
+def test_netmf_on_the_quotient_is_netmf_on_the_full_graph(keep, window, negatives):
+    for seed in range(5):
+        graph = weighted_graph(np.random.default_rng(seed))
+        full = dense_netmf(graph, window, negatives, keep)
+        u, s, _ = np.linalg.svd(full)
+        s = np.where(s > 1e-9 * s[0], s, 0)  # (nodes,)
+        rank = next(r for r in range(3, len(s)) if s[r - 1] - s[r] > 1e-6 * s[0] or s[r] == 0)  # no tie at the cut
+        x = u[:, :rank] * np.sqrt(s[:rank])
+        source = Source(graph, QCQ(keep_concepts=keep))
+        emb = NetMF(dim=rank, window=window, negatives=negatives).fit(source).embeddings()
+        ours = np.vstack([emb.vectors, emb.concept_vectors]) if keep else emb.vectors
+        np.testing.assert_allclose(ours @ ours.T, x @ x.T, atol=1e-5 * s[0])  # vectors are float32
+        assert (emb.concept_vectors is not None) == keep
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.integers(1, 6))
+def test_the_log_ratio_matrix_is_exact(seed, keep, window):
+    graph = weighted_graph(np.random.default_rng(seed))
+    if graph.n_edges == 0:
+        return
+    quotient = Quotient(graph)
+    ratio = LogRatio(quotient, window, 1.0, keep)
+    nodes = np.concatenate([quotient.label, len(quotient.sizes) + np.arange(graph.n_concepts if keep else 0)])
+    merged = ratio.rows(slice(0, len(ratio.gain))) / np.outer(ratio.gain, ratio.gain)
+    np.testing.assert_allclose(merged[np.ix_(nodes, nodes)], dense_netmf(graph, window, 1.0, keep), atol=1e-10)
+
+
+def test_netmf_by_blocks_is_the_dense_one(monkeypatch):
+    rng = np.random.default_rng(1)
+    inside = np.arange(400)[:, None] % 6 == np.arange(30) % 6  # six groups, so six leading directions
+    w = (rng.random((400, 30)) < np.where(inside, 0.7, 0.01)) * (rng.random((400, 30)) + 0.5)
+    graph = KnowledgeGraph([str(i) for i in range(400)], [str(j) for j in range(30)], sparse.csr_array(w))
+    dense = NetMF(dim=6, window=3).fit(Source(graph)).embeddings().vectors
+    monkeypatch.setattr(factorization, "_DENSE", 100)
+    monkeypatch.setattr(factorization, "_BLOCK", 64)
+    monkeypatch.setattr(LogRatio, "rows", watched := Watched(LogRatio.rows))
+    seen = []
+    blocked = NetMF(dim=6, window=3).fit(Source(graph), 0, lambda done, total, **_: seen.append((done, total)))
+    vectors = blocked.embeddings().vectors
+    assert max(watched.sizes) == 64
+    assert seen[-1][0] == seen[-1][1]
+    exact = np.linalg.norm(dense @ dense.T)
+    assert np.linalg.norm(vectors @ vectors.T - dense @ dense.T) < 1e-4 * exact
+
+
+class Watched:
+    """A method that remembers how many rows it was asked for."""
+
+    def __init__(self, method):
+        self.method, self.sizes = method, []
+
+    def __get__(self, owner, kind=None):
+        def call(at):
+            self.sizes.append(at.stop - at.start)
+            return self.method(owner, at)
+
+        return call
+
+
+def test_repeated_eigenvalues_are_all_found():
+    """Forty equal blocks, joined weakly to one node: Lanczos alone may return a repeated eigenvalue once."""
+    block = np.random.default_rng(0).random((15, 15))
+    a = np.kron(np.eye(40), block + block.T)
+    a[0::15, 0] += 1e-3
+    a[0, 0::15] += 1e-3
+    a = (a + a.T) / 2
+    value, vector = _top(a, 50)
+    exact = np.linalg.eigvalsh(a)
+    np.testing.assert_allclose(np.sort(np.abs(value)), np.sort(np.abs(exact))[-50:], rtol=1e-9)
+    np.testing.assert_allclose(vector.T @ vector, np.eye(50), atol=1e-9)
+
+
+def test_netmf_does_not_see_the_order_of_questions():
+    graph = weighted_graph(np.random.default_rng(3))
+    order = np.random.default_rng(4).permutation(graph.n_questions)
+    turned = KnowledgeGraph([graph.questions[i] for i in order], graph.concepts, graph.weights[order])
+    one, two = (NetMF(dim=5).fit(Source(g)).embeddings().vectors for g in (graph, turned))
+    assert np.array_equal(one[order], two)
+
+
+def test_closed_forms_never_sample_a_walk(blocks, monkeypatch):
+    monkeypatch.setattr(QCQ, "sample", lambda *args, **kwargs: pytest.fail("sampled"))
+    for name in ("netmf", "spectral", "concept-mean"):
+        TRAINERS[name](dim=8).fit(Source(blocks), 0)
+
+
+@pytest.mark.parametrize("name", ["netmf", "ppmi-svd", "spectral"])
+def test_closed_forms_find_the_planted_blocks(name, source):
+    model = TRAINERS[name](dim=4).fit(source, 0)
+    assert same_block(model.embeddings().vectors) > 0.9
+    assert not model.embeddings()["lonely"].any()
+
+
+def test_netmf_without_edges_is_an_error():
+    graph = KnowledgeGraph(["a", "b"], ["c"], sparse.csr_array((2, 1)))
+    with pytest.raises(TrainingError, match="no"):
+        NetMF().fit(Source(graph))
+
+
+def brute_cooccurrence(tokens: np.ndarray, decay: np.ndarray, size: int) -> np.ndarray:
+    out = np.zeros((size, size))
+    for walk in tokens:
+        for s, x in enumerate(walk):
+            for t, y in enumerate(walk):
+                if s != t and abs(s - t) <= len(decay) and x >= 0 and y >= 0:
+                    out[x, y] += decay[abs(s - t) - 1]
+    return out
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(1, 9))
+def test_cooccurrence_is_brute_force(seed, window, length):
+    from qcq.models.cooccurrence import cooccurrence
+
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, 6, (7, length)).astype(np.int32)
+    tokens[np.arange(length) >= rng.integers(0, length + 1, 7)[:, None]] = -1
+    decay = rng.random(window) + 0.1
+    corpus = Corpus([tokens[:3], tokens[3:]], 5, 1, "")
+    counted = cooccurrence(corpus, decay, 6)
+    np.testing.assert_allclose(counted.toarray(), brute_cooccurrence(tokens, decay, 6), rtol=1e-6)
+    assert counted.has_sorted_indices
+
+
+def test_ppmi_svd_is_the_dense_formula(source):
+    counts = brute_cooccurrence(source.corpus.tokens, np.array([1, 2 / 3, 1 / 3]), 81)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pmi = np.log(counts * counts.sum() / np.outer(counts.sum(axis=0), counts.sum(axis=0)) / 1.5)
+    ppmi = np.maximum(np.nan_to_num(pmi, neginf=0), 0)
+    u, s, _ = np.linalg.svd(ppmi)
+    x = u[:, :4] * np.sqrt(s[:4])
+    ours = PPMISVD(dim=4, window=3, shift=1.5).fit(source, 0).embeddings().vectors
+    np.testing.assert_allclose(ours @ ours.T, x @ x.T, atol=1e-3 * s[0])
+
+
+def test_concept_mean_is_the_mean():
+    graph = weighted_graph(np.random.default_rng(0))
+    emb = TRAINERS["concept-mean"](dim=6).fit(Source(graph), 1).embeddings()
+    w = graph.weights.toarray()
+    expected = w @ emb.concept_vectors / np.maximum(w.sum(axis=1, keepdims=True), 1e-9)
+    np.testing.assert_allclose(emb.vectors, expected, atol=1e-5)

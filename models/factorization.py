@@ -1,0 +1,321 @@
+"""Closed forms: skip-gram's matrix written down and factorised instead of learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import linalg, sparse
+
+from qcq.errors import TrainingError
+from qcq.graph import KnowledgeGraph
+from qcq.models.trainer import Model, Source, Table, Trainer
+from qcq.progress import Progress, silent
+from qcq.seeds import derive, generator
+from qcq.settings import settings
+
+_DENSE = 3_000  # rows up to which the log-ratio matrix is held and factorised exactly
+_BLOCK = 1_024  # rows held at a time beyond that
+
+
+class Quotient:
+    """The graph with exchangeable questions merged: one row for each set of concepts and weights.
+
+    Attributes
+    ----------
+    label : int64 (questions,), the class of each question.
+    sizes : float64 (classes,), questions a class.
+    rows : csr_array float64 (classes, concepts), a class's weights.
+
+    Classes are sorted by their rows, so that relabelling the questions changes nothing but ``label``.
+    """
+
+    def __init__(self, graph: KnowledgeGraph) -> None:
+        _, first, label = np.unique(graph.concept_sets, return_index=True, return_inverse=True)
+        w = sparse.csr_array(graph.weights[first])
+        spans = [slice(w.indptr[i], w.indptr[i + 1]) for i in range(len(first))]
+        order = sorted(range(len(first)), key=lambda i: (tuple(w.indices[spans[i]]), tuple(w.data[spans[i]])))
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[order] = np.arange(len(first))
+        self.label: NDArray[np.int64] = rank[label]
+        self.sizes: NDArray[np.float64] = np.bincount(self.label, minlength=len(first)).astype(np.float64)
+        self.rows = sparse.csr_array(w[order])
+
+
+class LogRatio:
+    """log max(1, expected co-occurrence ÷ chance ÷ negatives) of a q–c–q walk, on the quotient graph.
+
+    For the stationary walk on weights W, with U = D_q⁻¹W, V = D_c⁻¹Wᵀ and P = UV, Qiu et al. 2018, eq. 7:
+
+        K = vol / (bT) · (Σ_{r=1…T} P^r) D_q⁻¹ = vol / (bT) · U (Σ_{r=0…T−1} M^r) D_c⁻¹ Uᵀ,  M = VU.
+
+    With concept tokens kept, the walk on all nodes takes T steps of half that size, and vol counts both sides.
+
+    Parameters
+    ----------
+    quotient : the merged graph.
+    window, negatives : T and b.
+    keep : concepts are tokens too; they follow the classes as rows.
+
+    Attributes
+    ----------
+    gain : float64 (nodes,), the square root of each row's class size: diag(gain) log K diag(gain) has the full matrix's
+        singular values, and its singular vectors divided by gain are the full ones.
+    """
+
+    def __init__(self, quotient: Quotient, window: int, negatives: float, keep: bool) -> None:
+        w = quotient.rows
+        d_q, d_c = w.sum(axis=1), quotient.sizes @ w
+
+        def inverse(degree: NDArray[np.float64]) -> sparse.dia_array:
+            return sparse.diags_array(np.where(degree > 0, 1 / np.where(degree > 0, degree, 1), 0))
+
+        self.u = sparse.csr_array(inverse(d_q) @ w)  # (classes, concepts)
+        self.d_c = inverse(d_c)
+        self.m = sparse.csr_array(self.d_c @ w.T @ sparse.diags_array(quotient.sizes) @ self.u)  # (concepts, concepts)
+        self.keep, self.window = keep, window
+        self.scale = float(d_c.sum()) * (2 if keep else 1) / (negatives * window)
+        self.gain = np.sqrt(np.concatenate([quotient.sizes, np.ones(w.shape[1] if keep else 0)]))
+        start = [self.u, sparse.eye_array(w.shape[1], format="csr")] if keep else [self.u]
+        self.start = sparse.csr_array(sparse.vstack(start))  # (nodes, concepts), a node's first half-step
+
+    def rows(self, at: slice) -> NDArray[np.float64]:
+        """Rows ``at`` of diag(gain) log max(1, K) diag(gain): float64 (rows, nodes)."""
+        n_classes = self.u.shape[0]
+        x = self.start[at].toarray()  # (rows, concepts)
+        concept = np.arange(self.start.shape[0])[at] >= n_classes
+        # Steps to a question number 1…T, or with concepts kept every second of them, and to a concept the others; a
+        # concept stands half a step further on, so its own powers of M begin at one where a question's begin at zero.
+        reach = np.zeros_like(x), np.zeros_like(x)  # summed powers towards questions, towards concepts
+        for r in range(1, self.window + 1):
+            if not self.keep:
+                reach[0][:] += x
+                x = x @ self.m
+            elif r % 2:
+                reach[1][~concept] += x[~concept]
+                reach[0][concept] += x[concept]
+                x[concept] = x[concept] @ self.m
+            else:
+                reach[0][~concept] += x[~concept]
+                reach[1][concept] += x[concept]
+                x[~concept] = x[~concept] @ self.m
+        k = (reach[0] @ self.d_c) @ self.u.T  # (rows, classes)
+        if self.keep:
+            k = np.hstack([k, reach[1] @ self.d_c])  # (rows, nodes)
+        return self.gain[at, None] * np.log(np.maximum(self.scale * k, 1.0)) * self.gain
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """All rows, some at a time."""
+        for at in range(0, len(self.gain), _BLOCK):
+            span = slice(at, min(at + _BLOCK, len(self.gain)))
+            yield span, self.rows(span)
+
+
+def _settle(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each column's sign such that its largest entry is positive."""
+    if vectors.size == 0:
+        return vectors
+    best = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]
+    return vectors * np.where(best < 0, -1.0, 1.0)
+
+
+def _widen(vectors: NDArray[np.float64], dim: int) -> NDArray[np.float32]:
+    """float32 (rows, dim), zeros where the rank is smaller."""
+    out = np.zeros((len(vectors), dim), dtype=np.float32)
+    out[:, : vectors.shape[1]] = vectors
+    return out
+
+
+@settings
+class NetMF(Trainer):
+    """The closed form of skip-gram: the logarithm of the walk's exact expected co-occurrences, factorised.
+
+    X = U_d Σ_d^½ of log max(1, vol / (bT) · (Σ_{r=1…T} P^r) D⁻¹), where P is the walk on its stationary law, T the
+    window, b the negatives, and vol the total degree of the nodes that are tokens. No walk is sampled and nothing is
+    random. Questions with the same concepts and weights have the same row, so the matrix is written down once for each
+    distinct set; weighting a set by the square root of its size makes the factorisation equal to the full one. Where
+    distinct sets are many, a randomised factorisation passes over the rows without ever holding them all; its time
+    grows with the square of the number of sets.
+
+    The matrix is exact, but its truncation minimises a squared error: it isn't the rank-d optimum of skip-gram's own
+    loss, which weights frequent pairs more.
+
+    Parameters
+    ----------
+    window : T, the longest distance counted; all distances up to it weigh the same.
+    negatives : b; ratios below b times chance count as b.
+
+    References
+    ----------
+    Qiu et al. 2018, Network embedding as matrix factorization: unifying DeepWalk, LINE, PTE, and node2vec (WSDM),
+    eq. 7 and algorithm 3. Musco & Musco 2015, Randomized block Krylov methods for stronger and faster approximate
+    singular value decomposition (NIPS), algorithm 2, for the randomised path.
+    """
+
+    window: Annotated[int, Field(ge=1)] = 5
+    negatives: Annotated[float, Field(gt=0)] = 1.0
+
+    tuning = ({}, {"window": 2}, {"window": 10})
+
+    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+        graph = source.graph
+        if graph.n_edges == 0:
+            raise TrainingError("netmf needs edges, and the graph has none")
+        quotient = Quotient(graph)
+        ratio = LogRatio(quotient, self.window, self.negatives, source.walk.keep_concepts)
+        if len(ratio.gain) <= _DENSE:
+            value, vector = _top(ratio.rows(slice(0, len(ratio.gain))), self.dim)
+        else:
+            rng = generator(derive(seed, "netmf"), "range")
+            value, vector = _streamed(ratio, min(self.dim, len(ratio.gain)), rng, progress)
+        x = _settle(vector) * np.sqrt(np.abs(value)) / ratio.gain[:, None]  # (nodes, rank)
+        n = len(quotient.sizes)
+        concepts = _widen(x[n:], self.dim) if source.walk.keep_concepts else None
+        return Table(graph, _widen(x[:n], self.dim)[quotient.label], concepts)
+
+
+def _top(matrix: NDArray[np.float64], rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenpairs of a symmetric matrix, largest absolute values first.
+
+    Taken component by component: most graphs fall into several, and equal eigenvalues of different components would
+    otherwise mix.
+    """
+    n, label = sparse.csgraph.connected_components(sparse.csr_array(matrix), directed=False)
+    values, vectors = [], []
+    for part in np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label, minlength=n))[:-1]):
+        value, inner = _leading(matrix[np.ix_(part, part)], min(rank, len(part)))
+        vector = np.zeros((len(matrix), len(value)))
+        vector[part] = inner
+        values.append(value)
+        vectors.append(vector)
+    value = np.concatenate(values)
+    best = np.argsort(-np.abs(value), kind="stable")[:rank]
+    return value[best], np.hstack(vectors)[:, best]
+
+
+def _leading(matrix: NDArray[np.float64], rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same for one component."""
+    n = len(matrix)
+    if n > max(500, 4 * rank):
+        from scipy.sparse.linalg import eigsh
+
+        rng = generator(0, "lanczos")  # a fixed start: the result is exact, whatever it is
+        value, vector = eigsh(matrix, rank, v0=rng.standard_normal(n))
+        # Lanczos can pass over the copies of a repeated eigenvalue. What is left over shows it.
+        rest = linalg.qr(rng.standard_normal((n, 16)), mode="economic")[0]
+        for _ in range(8):
+            rest -= vector @ (vector.T @ rest)
+            rest = linalg.qr(matrix @ rest, mode="economic")[0]
+        rest -= vector @ (vector.T @ rest)
+        left = np.abs(linalg.eigvalsh(rest.T @ matrix @ rest)).max()
+        if left <= np.abs(value).min() * (1 + 1e-9):
+            return value, vector
+    value, vector = linalg.eigh(matrix)
+    best = np.argsort(-np.abs(value), kind="stable")[:rank]
+    return value[best], vector[:, best]
+
+
+def _streamed(
+    ratio: LogRatio, rank: int, rng: np.random.Generator, progress: Progress, passes: int = 4
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same by a block Krylov space of a random start with ten extra directions, over blocks of rows."""
+    n = len(ratio.gain)
+    basis = np.empty((n, 0))
+    image = np.empty((n, 0))
+    block = rng.standard_normal((n, min(n, rank + 10)))
+    for i in range(passes):
+        for _ in range(2):  # once isn't enough in floating point
+            block = linalg.qr(block - basis @ (basis.T @ block), mode="economic")[0][:, : n - basis.shape[1]]
+        turned = np.empty_like(block)
+        for span, rows in ratio.blocks():
+            turned[span] = rows @ block
+            progress(i * n + span.stop, passes * n)
+        basis, image = np.hstack([basis, block]), np.hstack([image, turned])
+        block = turned
+        if basis.shape[1] == n:
+            break
+    inside = basis.T @ image
+    value, inner = _leading((inside + inside.T) / 2, rank)
+    return value, basis @ inner
+
+
+@settings
+class PPMISVD(Trainer):
+    """Truncated SVD of the positive PMI matrix counted in the corpus; vectors are U S^½.
+
+    PPMI = max(0, log(n_xy n / (n_x n_y)) − log shift), where n_xy counts pairs as skip-gram samples them: weight
+    (T − d + 1) / T at distance d up to T, the window.
+
+    Parameters
+    ----------
+    window : T.
+    shift : k of the shifted PMI that skip-gram with k negatives factorises; 1 is plain PPMI.
+
+    References
+    ----------
+    Levy & Goldberg 2014, Neural word embedding as implicit matrix factorization (NIPS), eq. 11 and 12.
+    """
+
+    window: Annotated[int, Field(ge=1)] = 5
+    shift: Annotated[float, Field(gt=0)] = 1.0
+
+    tuning = ({}, {"window": 2}, {"window": 10})
+
+    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+        from sklearn.utils.extmath import randomized_svd
+
+        from qcq.models.cooccurrence import cooccurrence, shrinking
+
+        graph, corpus = source.graph, source.corpus
+        kept = any((shard >= graph.n_questions).any() for shard in corpus.shards)
+        size = graph.n_questions + (graph.n_concepts if kept else 0)
+        counts = cooccurrence(corpus, shrinking(self.window), size)
+        if counts.nnz == 0:
+            raise TrainingError("no walk has two tokens, so there is nothing to count; the graph may have no edges")
+        total = counts.sum(axis=1, dtype=np.float64)  # (tokens,)
+        log_total = np.log(np.where(total > 0, total, 1))
+        row = np.repeat(np.arange(size), np.diff(counts.indptr))
+        pmi = np.log(counts.data) - (log_total[row] + log_total[counts.indices] - np.log(total.sum() / self.shift))
+        ppmi = sparse.csr_matrix((np.maximum(pmi, 0).astype(np.float32), counts.indices, counts.indptr), counts.shape)
+        ppmi.eliminate_zeros()
+        rank = min(self.dim, size)
+        u, s, _ = randomized_svd(ppmi, rank, n_iter=4, random_state=derive(seed, "ppmi-svd") % 2**32)
+        x = _widen(u * np.sqrt(s), self.dim)
+        n = graph.n_questions
+        return Table(graph, x[:n], x[n:] if kept else None, corpus.n_tokens)
+
+
+@settings
+class Spectral(Trainer):
+    """Regularised spectral embedding of the graph: leading singular vectors of D_q^−½ W D_c^−½, each
+    degree raised by the mean degree.
+
+    Without raising them, a graph of many components has as many singular values of one, and its leading vectors say
+    only which component a question stands in. Questions and concepts share the space; singular values aren't used
+    (``svd`` scales by them).
+
+    References
+    ----------
+    Rohe, Qin & Yu 2016, Co-clustering directed graphs to discover asymmetries and directional communities (PNAS),
+    algorithm di-sim. Qin & Rohe 2013, Regularized spectral clustering under the degree-corrected stochastic blockmodel.
+    """
+
+    learns: ClassVar[bool] = False
+
+    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+        from sklearn.utils.extmath import randomized_svd
+
+        w = source.graph.weights
+
+        def scale(degree: NDArray[np.float64]) -> sparse.dia_array:
+            raised = degree + degree.mean()
+            return sparse.diags_array(1 / np.sqrt(np.where(raised > 0, raised, 1)))
+
+        a = scale(w.sum(axis=1)) @ w @ scale(w.sum(axis=0))  # (questions, concepts)
+        rank = min(self.dim, *w.shape)
+        u, s, vt = randomized_svd(sparse.csr_matrix(a), rank, n_iter=7, random_state=derive(seed, "spectral") % 2**32)
+        real = s > 1e-9 * max(float(s[0]), 1e-300)  # what lies below is rounding
+        return Table(source.graph, _widen(u * real, self.dim), _widen(vt.T * real, self.dim))
