@@ -1,14 +1,20 @@
-"""Walks as int32 tokens: what every trainer eats, byte for byte the same."""
+"""Walks as int32 tokens: what every trainer eats, byte for byte the same.
+
+On disk a corpus is a folder of ``walks-*.npy`` shards and a ``corpus.json``. Nothing is ever half-written: a file gets
+its name when it is whole, and ``corpus.json`` comes last. Until then ``sampling.json`` says which shards are done.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +22,9 @@ from numpy.typing import NDArray
 from qcq.errors import CorpusError
 
 PAD = -1
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # the head of a BERT-family vocabulary
+_TEXT_BLOCK = 2**22  # bytes of text made at a time
+_DIGEST_BLOCK = 2**24  # tokens hashed at a time when they are read back from disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +71,27 @@ class Corpus:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over vocabulary size, length and all token bytes in walk order, however they are sharded."""
-        h = hashlib.sha256(np.array([self.n_questions, self.n_concepts, self.length], dtype=np.int64).tobytes())
+        """SHA-256 over vocabulary size, length and all token bytes in walk order, however they are sharded.
+
+        A corpus read from disk brings the digest that was written with it; :meth:`verify` computes it anew.
+        """
+        return self._digest()
+
+    def _digest(self) -> str:
+        h = _start_digest(self.n_questions, self.n_concepts, self.length)
         for shard in self.shards:
-            h.update(np.ascontiguousarray(shard).data)
+            _update(h, shard)
         return h.hexdigest()
+
+    def verify(self) -> None:
+        """Read all bytes and compare them with the digest.
+
+        Raises
+        ------
+        CorpusError : the bytes aren't those that were written.
+        """
+        if (found := self._digest()) != self.digest:
+            raise CorpusError(f"the walks have digest {found[:12]}, {self.digest[:12]} was written; sample them again")
 
     def sentences(self) -> Iterator[NDArray[np.int32]]:
         """Walk by walk, without padding."""
@@ -91,52 +116,295 @@ class Corpus:
                         rest = rest[size:]
 
     def save(self, directory: str | Path) -> Path:
-        """Write ``corpus.json`` and one ``*.npy`` a shard; returns the directory."""
-        out = Path(directory)
-        out.mkdir(parents=True, exist_ok=True)
-        names = []
-        for i, shard in enumerate(self.shards):
-            names.append(f"walks-{i:05d}.npy")
-            np.save(out / names[-1], shard)
-        about = {
-            "digest": self.digest,
-            "shards": names,
-            "walks": self.n_walks,
-            "length": self.length,
-            "tokens": self.n_tokens,
-            "questions": self.n_questions,
-            "concepts": self.n_concepts,
-            "graph_digest": self.graph_digest,
-            "strategy": dict(self.strategy),
-            "seed": self.seed,
-            "counts": dict(self.counts),
-        }
-        (out / "corpus.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        return out
+        """Write ``corpus.json`` and one ``*.npy`` a shard in place of what was there; returns the directory."""
+        about = Header(
+            self.n_walks,
+            self.length,
+            self.n_questions,
+            self.n_concepts,
+            self.graph_digest,
+            dict(self.strategy),
+            self.seed,
+        )
+        writer = CorpusWriter(directory, about, resume=False, replace=True)
+        for shard in self.shards:
+            writer.add(shard)
+        writer.finish(self.counts)
+        return Path(directory)
 
     @classmethod
     def load(cls, directory: str | Path) -> Corpus:
-        """Read what :meth:`save` wrote, memory-mapped.
+        """Read what :meth:`save` or a streaming walk wrote, memory-mapped.
 
         Raises
         ------
-        CorpusError : no corpus there, a shard missing, or bytes that don't match the digest's length.
+        CorpusError : no corpus there, one that isn't finished, a shard missing, or of another size than was written.
         """
         folder = Path(directory)
         try:
             about = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
             shards = [np.load(folder / name, mmap_mode="r") for name in about["shards"]]
-        except (OSError, ValueError, KeyError) as error:
+            made = cls(
+                shards,
+                about["questions"],
+                about["concepts"],
+                about["graph_digest"],
+                about["strategy"],
+                about["seed"],
+                about["counts"],
+            )
+            made.__dict__.update(digest=about["digest"], n_tokens=about["tokens"])  # known: no need to read it all
+            walks, length = about["walks"], about["length"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if (folder / "sampling.json").exists() and not (folder / "corpus.json").exists():
+                raise CorpusError(
+                    f"{folder}: sampling was interrupted here; run the same walk again to finish it"
+                ) from None
             raise CorpusError(f"{folder}: no readable corpus ({error}); make one with 'qcq walk'") from None
-        made = cls(
-            shards,
-            about["questions"],
-            about["concepts"],
-            about["graph_digest"],
-            about["strategy"],
-            about["seed"],
-            about["counts"],
-        )
-        if made.n_walks != about["walks"]:
-            raise CorpusError(f"{folder}: {made.n_walks} walks on disk, corpus.json says {about['walks']}")
+        for name, shard in zip(about["shards"], shards, strict=True):
+            if shard.dtype != np.int32 or shard.ndim != 2 or shard.shape[1] != length:
+                raise CorpusError(f"{folder / name}: {shard.dtype} {shard.shape}, walks are int32 (walks, {length})")
+        if made.n_walks != walks:
+            raise CorpusError(f"{folder}: {made.n_walks} walks on disk, corpus.json says {walks}")
         return made
+
+    def to_text(self, path: str | Path, ids: Sequence[str]) -> Path:
+        """Write one walk a line, its tokens by name with spaces between: gensim's ``corpus_file``, and plain text.
+
+        The file is written in pieces and gets its name when it is whole; a corpus may be larger than memory.
+
+        Parameters
+        ----------
+        path : the file.
+        ids : names of the tokens: the questions, then (if the walks keep them) the concepts.
+
+        Raises
+        ------
+        CorpusError : a name that would not survive: empty, with white space in it, or twice.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> corpus = Corpus([np.array([[0, 1, 0], [2, -1, -1]], dtype=np.int32)], 3, 1, "")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     corpus.to_text(f"{folder}/walks.txt", ["q1", "q2", "q3"]).read_text()
+        'q1 q2 q1\\nq3\\n'
+        """
+        names = self._words(ids)
+        width = max(map(len, names)) + 1
+        # Slots of equal width, filled up with NULs. A whole block of walks is looked up at once and the NULs are then
+        # deleted; the row behind the last name is empty, so that a pad (-1) leaves nothing.
+        first = np.array([*names, b""], dtype=f"S{width}")
+        later = np.array([*(b" " + name for name in names), b""], dtype=f"S{width}")
+        rows = max(1, _TEXT_BLOCK // (self.length * width + 1))
+        with _whole(Path(path)) as file:
+            for shard in self.shards:
+                for begin in range(0, len(shard), rows):
+                    walks = shard[begin : begin + rows]
+                    block = bytearray(len(walks) * (self.length * width + 1))
+                    slots = np.frombuffer(block, dtype=np.uint8).reshape(len(walks), -1)
+                    slots[:, :width] = first.take(walks[:, :1]).view(np.uint8).reshape(len(walks), -1)
+                    slots[:, width:-1] = later.take(walks[:, 1:]).view(np.uint8).reshape(len(walks), -1)
+                    slots[:, -1] = ord("\n")
+                    file.write(block.translate(None, b"\0"))
+        return Path(path)
+
+    def write_vocabulary(self, path: str | Path, ids: Sequence[str]) -> Path:
+        """Write ``vocab.txt`` for BERT-family tools: [PAD] [UNK] [CLS] [SEP] [MASK], then every token's name.
+
+        Token i of the walks is line i + 5, counted from 0; nodes that no walk reached have their line too.
+        """
+        words = self._words(ids)
+        with _whole(Path(path)) as file:
+            file.write("".join(f"{word}\n" for word in SPECIAL).encode())
+            file.writelines(word + b"\n" for word in words)
+        return Path(path)
+
+    def _words(self, ids: Sequence[str]) -> list[bytes]:
+        """The names as bytes, once it is sure that a reader gets the same tokens back."""
+        kept = self.n_questions + (self.n_concepts if self.strategy.get("keep_concepts") else 0)
+        if len(ids) < kept:
+            raise CorpusError(f"{len(ids)} names for {kept} tokens; pass the questions' names and then the concepts'")
+        ids = ids[:kept]
+        seen = set(SPECIAL)
+        for name in ids:
+            if name.split() != [name] or "\0" in name:
+                raise CorpusError(
+                    f"{name!r} can't be a word of a text: it is empty or has white space in it; rename it"
+                )
+            if name in seen:
+                raise CorpusError(f"{name!r} names two tokens, so a text can't tell them apart; rename one")
+            seen.add(name)
+        return [name.encode() for name in ids]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a corpus is, known before its first walk is sampled.
+
+    Attributes
+    ----------
+    walks, length : rows and columns of all shards together.
+    questions, concepts, graph_digest, strategy, seed : as in :class:`Corpus`.
+    """
+
+    walks: int
+    length: int
+    questions: int
+    concepts: int
+    graph_digest: str
+    strategy: dict[str, Any]
+    seed: int
+
+
+class CorpusWriter:
+    """Writes a corpus shard by shard; goes on where an earlier one was cut off.
+
+    Parameters
+    ----------
+    directory : made if need be.
+    about : which corpus.
+    resume : go on where the folder holds the very same corpus, or part of it.
+    replace : delete another corpus that the folder holds; otherwise that is an error.
+
+    Attributes
+    ----------
+    done : walks that are on disk.
+    finished : True where the whole corpus was there already.
+    counts : what the shards on disk counted, by name.
+
+    Raises
+    ------
+    CorpusError : the folder holds another corpus.
+    """
+
+    def __init__(self, directory: str | Path, about: Header, *, resume: bool = True, replace: bool = False) -> None:
+        self.folder, self.about = Path(directory), about
+        self.shards: list[dict[str, Any]] = []
+        self.finished = False
+        self._hash = _start_digest(about.questions, about.concepts, about.length)
+        self._tokens = 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        held = self._held()
+        if held is not None and held["of"] != asdict(about) and not replace:
+            raise CorpusError(
+                f"{self.folder}: holds {'part of ' if held['digest'] is None else ''}another corpus "
+                f"(walk {held['of']['strategy'].get('name')}, seed {held['of']['seed']}); "
+                "choose another folder, or delete this one"
+            )
+        if held is not None and held["of"] == asdict(about) and resume:
+            self._resume(held)
+        else:
+            self._clear()
+        if not self.finished:
+            self._note_progress()
+
+    @property
+    def done(self) -> int:
+        return sum(shard["walks"] for shard in self.shards)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        total: dict[str, int] = {}
+        for shard in self.shards:
+            for name, n in shard["counts"].items():
+                total[name] = total.get(name, 0) + n
+        return total
+
+    def add(self, walks: NDArray[np.int32], counts: Mapping[str, int] | None = None) -> None:
+        """Write the next walks, int32 (walks, length), as a shard of their own."""
+        name = f"walks-{len(self.shards):05d}.npy"
+        walks = np.ascontiguousarray(walks, dtype=np.int32)
+        with _whole(self.folder / name) as file:
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(walks))
+            file.write(walks.data)
+        self._take(walks)
+        self.shards.append({"name": name, "walks": len(walks), "counts": dict(counts or {})})
+        self._note_progress()
+
+    def finish(self, counts: Mapping[str, int] | None = None) -> Corpus:
+        """Write ``corpus.json`` (``counts`` in place of the shards' own sums) and read the corpus back."""
+        if self.done != self.about.walks:
+            raise CorpusError(f"{self.folder}: {self.done} of {self.about.walks} walks were written")
+        if not self.finished:
+            made = {"digest": self._hash.hexdigest(), "shards": [shard["name"] for shard in self.shards]}
+            total = dict(self.counts if counts is None else counts)
+            self._note("corpus.json", {**made, "tokens": self._tokens, **asdict(self.about), "counts": total})
+        (self.folder / "sampling.json").unlink(missing_ok=True)
+        return Corpus.load(self.folder)
+
+    def _held(self) -> dict[str, Any] | None:
+        """Identity and shards of the corpus that the folder holds, whole or in part; None where it holds none."""
+        try:
+            about = json.loads((self.folder / "corpus.json").read_text(encoding="utf-8"))
+            shards = [{"name": name, "walks": 0, "counts": {}} for name in about["shards"]]
+            of = {key: about.get(key) for key in asdict(self.about)}
+            return {"of": of, "shards": shards, "digest": about["digest"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        try:
+            about = json.loads((self.folder / "sampling.json").read_text(encoding="utf-8"))
+            return {"of": about["of"], "shards": about["shards"], "digest": None}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _resume(self, held: dict[str, Any]) -> None:
+        if held["digest"] is not None:
+            try:
+                Corpus.load(self.folder)
+            except CorpusError:
+                return self._clear()
+            self.finished = True
+            self.shards = [{"name": "", "walks": self.about.walks, "counts": {}}]
+            return None
+        for shard in held["shards"]:
+            try:
+                walks = np.load(self.folder / shard["name"], mmap_mode="r")
+            except (OSError, ValueError):
+                break
+            if walks.shape != (shard["walks"], self.about.length) or walks.dtype != np.int32:
+                break
+            self._take(walks)
+            self.shards.append(shard)
+        return None
+
+    def _clear(self) -> None:
+        for name in ("corpus.json", "sampling.json"):
+            (self.folder / name).unlink(missing_ok=True)
+        for left in (*self.folder.glob("walks-*.npy"), *self.folder.glob("walks-*.npy.partial")):
+            left.unlink()
+
+    def _take(self, walks: NDArray[np.int32]) -> None:
+        """Into the digest, and the count of tokens: pads stand at the end, so most walks are known by their last."""
+        _update(self._hash, walks)
+        whole = walks[:, -1] >= 0
+        self._tokens += int(whole.sum()) * self.about.length + int((walks[~whole] >= 0).sum())
+
+    def _note_progress(self) -> None:
+        self._note("sampling.json", {"of": asdict(self.about), "shards": self.shards})
+
+    def _note(self, name: str, content: dict[str, Any]) -> None:
+        with _whole(self.folder / name) as file:
+            file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name when all of it is written, and is gone if that doesn't happen."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _start_digest(n_questions: int, n_concepts: int, length: int) -> hashlib._Hash:
+    return hashlib.sha256(np.array([n_questions, n_concepts, length], dtype=np.int64).tobytes())
+
+
+def _update(digest: hashlib._Hash, shard: NDArray[np.int32]) -> None:
+    rows = max(1, _DIGEST_BLOCK // max(1, shard.shape[1]))
+    for begin in range(0, len(shard), rows):
+        digest.update(np.ascontiguousarray(shard[begin : begin + rows]).data)

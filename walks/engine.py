@@ -17,7 +17,7 @@ from qcq.errors import WalkError
 from qcq.graph import KnowledgeGraph
 from qcq.seeds import derive, generator
 from qcq.walks import vectorised
-from qcq.walks.stream import draw
+from qcq.walks.counter import draw
 from qcq.walks.tables import alias_tables
 
 if TYPE_CHECKING:
@@ -51,16 +51,21 @@ class Sampler:
         """Tokens a walk at most."""
         return 2 * self.strategy.length - 1 if self.strategy.keep_concepts else self.strategy.length
 
+    @property
+    def hops(self) -> int:
+        """Edges crossed by the whole corpus."""
+        return 2 * self.n_walks * (self.strategy.length - 1)
+
     @cached_property
     def key(self) -> np.uint64:
         """Where in the random sequence this seed begins."""
         return np.uint64(derive(self.seed, "walk"))
 
-    def sample(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The walks ``index``: int32 (walks, width), and their counts."""
-        out = np.empty((len(index), self.width), dtype=np.int32)
+    def sample(self, index: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The walks ``index`` (default: all of them): int32 (walks, width), and their counts."""
+        out = np.empty((self.n_walks if index is None else len(index), self.width), dtype=np.int32)
         counts = np.zeros(3, dtype=np.int64)
-        self.fill(index, out, counts)
+        self.fill(0 if index is None else index, out, counts)
         return out, counts
 
     def some(self, limit: int) -> NDArray[np.int64]:
@@ -85,24 +90,26 @@ class Sampler:
             raise WalkError("start=degree on a graph without edges: no question has a degree; use start=question")
         return alias_tables(np.array([0, len(strength)]), strength)
 
-    def fill(self, index: NDArray[np.int64], out: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
-        """Sample the walks ``index`` into ``out`` (walks, width), and add to ``counts``."""
-        if not len(index):
+    def fill(self, index: NDArray[np.int64] | int, out: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
+        """Sample the walks ``index``, or (an int) those from there on, into ``out``; adds to ``counts``."""
+        if not len(out):
             return
-        tables = self.strategy.tables(self.graph)
-        hops = 2 * len(index) * (self.strategy.length - 1)
+        tables, s = self.strategy.tables(self.graph), self.strategy
+        hops = 2 * len(out) * (s.length - 1)
         loop = _loop(self.compiled if self.compiled is not None else not small(hops))
 
         def part(begin: int) -> NDArray[np.int64]:
-            mine = index[begin : begin + CHUNK]
+            rows = out[begin : begin + CHUNK]
+            if isinstance(index, int):
+                mine = np.arange(index + begin, index + begin + len(rows))
+            else:
+                mine = index[begin : begin + CHUNK]
             seen = np.zeros(len(counts), dtype=np.int64)
-            loop(
-                tables, mine, self.starts(mine), self.strategy.length, self.strategy.keep_concepts,
-                self.graph.n_questions, self.key, out[begin : begin + CHUNK], seen,
-            )  # fmt: skip
+            n = self.graph.n_questions
+            loop(tables, mine, self.starts(mine), s.length, s.keep_concepts, n, self.key, rows, seen)
             return seen
 
-        begins = range(0, len(index), CHUNK)
+        begins = range(0, len(out), CHUNK)
         if len(begins) == 1:
             counts += part(0)
             return

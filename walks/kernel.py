@@ -21,6 +21,14 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _UNIT = 2.0**-53
 
 
+def compiled(function):
+    """``numba.njit`` that keeps what it compiled on disk, or does without where no folder can be written to."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # numba found neither the package's folder nor the user's cache folder writable
+        return njit(nogil=True)(function)
+
+
 @intrinsic
 def _high(typingctx, a, b):
     """The upper 64 bits of a 128-bit product: one instruction, which Python has no operator for."""
@@ -56,14 +64,14 @@ def _prefetch(typingctx, array, index):
     return types.void(array, index), emit
 
 
-@njit(cache=True)
+@compiled
 def _mix(x):
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True)
+@compiled
 def _concept(lists, q, degree, k):
     at = np.uint64(q) * np.uint64(4)
     if degree < 4:
@@ -72,7 +80,7 @@ def _concept(lists, q, degree, k):
     return np.int64(lists.tail[np.uint64((np.int64(lists.rows[at + np.uint64(2)]) << 32) + low + k)])
 
 
-@njit(cache=True)
+@compiled
 def _other(x, degree, bias):
     """One of the ``degree - 1`` other neighbours, or -1: the way back, with weight ``bias`` against their 1 each."""
     u = np.float64(np.int64(x >> np.uint64(11))) * _UNIT * (np.float64(degree - 1) + bias)
@@ -81,7 +89,7 @@ def _other(x, degree, bias):
     return np.int64(-1)
 
 
-@njit(cache=True)
+@compiled
 def _uniform(lists, q, x):
     """A uniform concept, and a uniform place in its list from what is left of the same draw."""
     degree = np.int64(lists.rows[np.uint64(q) * np.uint64(4)])
@@ -91,7 +99,7 @@ def _uniform(lists, q, x):
     return via, at + np.int64(_high(x * np.uint64(degree), many))
 
 
-@njit(cache=True)
+@compiled
 def _cell(side, node, x):
     """A uniform alias cell of ``node``, and the fraction of the draw that is left to decide inside it."""
     at = side.ptr[np.uint64(node)]
@@ -99,7 +107,7 @@ def _cell(side, node, x):
     return at + np.int64(_high(x, many)), x * many
 
 
-@njit(cache=True)
+@compiled
 def _decide(side, at, rest):
     both = side.cells[np.uint64(2 * at + 1)]
     if rest < side.cells[np.uint64(2 * at)]:
@@ -228,7 +236,7 @@ def _ask_question(tables, q):
     return lambda tables, q: _prefetch(tables.lists.rows, 4 * q)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def walk(tables, index, starts, length, keep, n_questions, seed, out, counts):
     """Fill ``out`` with one walk a row.
 
@@ -296,4 +304,4 @@ def walk(tables, index, starts, length, keep, n_questions, seed, out, counts):
                     here += 1
 
 
-compiled_fill_alias = njit(cache=True)(_tables.fill_alias)
+compiled_fill_alias = compiled(_tables.fill_alias)

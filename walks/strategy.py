@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -13,11 +14,15 @@ from pydantic import Field
 from qcq.corpus import Corpus
 from qcq.errors import ChainError
 from qcq.graph import KnowledgeGraph
+from qcq.progress import Progress, silent
 from qcq.settings import settings
 
 if TYPE_CHECKING:
     from qcq.chain import Chain
+    from qcq.walks.streaming import Plan
     from qcq.walks.tables import Tables
+
+MAX_MEMORY = 2**30  # bytes that sampling to disk holds unless told otherwise
 
 
 @settings
@@ -37,8 +42,12 @@ class WalkStrategy(ABC):
     tallies : what the step counts beside ``early_ends``; at most two names.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     tallies: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls):  # outside code is called as the command line names it
+            cls.name = f"{cls.__module__}:{cls.__qualname__}"
 
     length: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     per_question: Annotated[int, Field(ge=1)] = 10
@@ -76,9 +85,7 @@ class WalkStrategy(ABC):
         from qcq.walks.engine import Sampler
 
         sampler = Sampler(self, graph, seed)
-        cut = limit is not None and limit < sampler.n_walks
-        index = sampler.some(limit or 0) if cut else np.arange(sampler.n_walks)
-        tokens, counts = sampler.sample(index)
+        tokens, counts = sampler.sample(sampler.some(limit) if limit is not None and limit < sampler.n_walks else None)
         return Corpus(
             [tokens],
             graph.n_questions,
@@ -88,6 +95,52 @@ class WalkStrategy(ABC):
             seed,
             self.named(counts),
         )
+
+    def stream(
+        self,
+        graph: KnowledgeGraph,
+        directory: str | Path,
+        seed: int = 0,
+        *,
+        max_memory: int = MAX_MEMORY,
+        progress: Progress = silent,
+        replace: bool = False,
+    ) -> Corpus:
+        """Sample the corpus to disk, shard by shard, and read it back memory-mapped: the bytes of :meth:`sample`.
+
+        A folder where the same walk was interrupted is gone on with; one that holds it whole is read as it is.
+
+        Parameters
+        ----------
+        graph, seed : as for :meth:`sample`.
+        directory : where the shards and ``corpus.json`` go.
+        max_memory : bytes that sampling may hold, its packed copy of the graph included; the graph itself comes on
+            top. It sets the size of the shards, and changes no byte of the walks.
+        progress : told after every shard.
+        replace : delete another corpus that the folder holds; otherwise that is an error.
+
+        Raises
+        ------
+        WalkError : this walk can't be had on this graph, or in so little memory.
+        CorpusError : the folder holds another corpus.
+        """
+        from qcq.walks.streaming import stream
+
+        return stream(self, graph, directory, seed, max_memory, progress, replace)
+
+    def plan(self, graph: KnowledgeGraph, *, max_memory: int = MAX_MEMORY) -> Plan:
+        """How many walks, tokens and bytes :meth:`stream` will make, and (from a short trial) about how long it takes.
+
+        Examples
+        --------
+        >>> from qcq import WALKS, KnowledgeGraph
+        >>> graph = KnowledgeGraph.from_edges([("q1", "c1"), ("q2", "c1")])
+        >>> WALKS["qcq"]().plan(graph).tokens
+        800
+        """
+        from qcq.walks.streaming import plan
+
+        return plan(self, graph, max_memory, trial=True)
 
     def named(self, counts: NDArray[np.int64]) -> dict[str, int]:
         """What the loop counted, by name."""

@@ -87,6 +87,13 @@ class Weighted(NamedTuple):
 Tables = Uniform | Biased | Restart | Weighted
 
 
+def nbytes(tables: Any) -> int:
+    """Bytes that the arrays of some tables take."""
+    if isinstance(tables, np.ndarray):
+        return tables.nbytes
+    return sum(map(nbytes, tables)) if isinstance(tables, tuple) else 0
+
+
 def kept(graph: KnowledgeGraph, key: str, build: Callable[[], T]) -> T:
     """What ``build`` made for this graph, made once: seeds, held-out walks and shards share it."""
     store: dict[str, Any] = graph.__dict__.setdefault("_tables", {})

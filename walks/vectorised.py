@@ -11,7 +11,7 @@ from functools import singledispatch
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.walks.stream import draw
+from qcq.walks.counter import draw
 from qcq.walks.tables import SLOTS, Biased, Cells, Lists, Restart, Tables, Uniform, Weighted
 
 Ints = NDArray[np.int64]
