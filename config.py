@@ -60,17 +60,15 @@ class Config:
 
     def build_walks(self) -> dict[str, WalkStrategy]:
         """The walk strategies, by name."""
-        shared = self.sections.get("walk", {})
-        return {
-            name: _build(find("walk", name, WALKS), {**shared, **self.sections.get(name, {})}) for name in self.walks
-        }
+        return {name: _build(find("walk", name, WALKS), self._given("walk", name)) for name in self.walks}
 
     def build_trainers(self) -> dict[str, Trainer]:
         """The trainers, by name."""
-        return {
-            name: _build(find("trainer", name, TRAINERS), {"dim": self.dim, **self.sections.get(name, {})})
-            for name in self.trainers
-        }
+        shared = {"": {"dim": self.dim}}
+        return {name: _build(find("trainer", name, TRAINERS), shared | self._given(name)) for name in self.trainers}
+
+    def _given(self, *sections: str) -> dict[str, Mapping[str, Any]]:
+        return {name: self.sections[name] for name in sections if name in self.sections}
 
     def task_classes(self) -> dict[str, type[Task]]:
         """The tasks' classes, by name."""
@@ -78,7 +76,7 @@ class Config:
 
     def reader(self, name: str) -> Reader | None:
         """The reader of format ``name`` with its settings; None where ``name`` is no format (a bare path)."""
-        return _build(DATASETS[name], self.sections.get(name, {})) if name in DATASETS else None
+        return _build(DATASETS[name], self._given(name)) if name in DATASETS else None
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting in force, as nested plain values, ready for TOML."""
@@ -151,14 +149,15 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, key: str) -> None:
     tree[path[-1]] = value
 
 
-def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
-    """An instance of a settings class; errors name the full key, ``mlm.steps``."""
-    section = next((name for known in (WALKS, TRAINERS, DATASETS) for name, c in known.items() if c is cls), "")
+def _build(cls: type[Any], sections: Mapping[str, Mapping[str, Any]]) -> Any:
+    """An instance of a settings class from its sections, later ones winning; errors name the key as it was given."""
+    origin = {key: f"{section}.{key}" if section else key for section, values in sections.items() for key in values}
     try:
-        return cls(**values)
+        return cls(**{key: value for values in sections.values() for key, value in values.items()})
     except UnknownNameError:
-        wrong = next(key for key in values if key not in fields(cls))
-        prefix = section or cls.__name__
-        raise UnknownNameError("setting", f"{prefix}.{wrong}", [f"{prefix}.{key}" for key in fields(cls)]) from None
+        wrong = next(key for key in origin if key not in fields(cls))
+        section = origin[wrong].partition(".")[0]
+        raise UnknownNameError("setting", origin[wrong], [f"{section}.{key}" for key in fields(cls)]) from None
     except ConfigError as error:
-        raise ConfigError(str(error).replace("setting ", f"setting {section}.", 1)) from None
+        key = str(error).split()[1].rstrip(":")
+        raise ConfigError(str(error).replace(f"setting {key}", f"setting {origin.get(key, key)}", 1)) from None

@@ -115,7 +115,8 @@ class Embeddings:
         out = Path(path)
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"provenance": json.dumps(dict(self.provenance)), "format": "qcq 1"})
+        # One key only: safetensors writes several in no fixed order, and the same vectors should be the same bytes.
+        save_file(tensors, partial, metadata={"provenance": json.dumps(dict(self.provenance), sort_keys=True)})
         partial.replace(out)
         return out
 

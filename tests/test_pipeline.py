@@ -164,7 +164,7 @@ def test_a_failing_trainer_is_reported_and_the_others_go_on(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["walk.lenght=3"], "unknown setting 'qcq.lenght'; did you mean qcq.length"),
+        (["walk.lenght=3"], "unknown setting 'walk.lenght'; did you mean walk.length"),
         (["mlm.stepz=3"], "unknown setting 'mlm.stepz'; did you mean mlm.steps"),
         (["skipgrm.window=3"], "unknown section 'skipgrm'; did you mean skipgram"),
         (["walks=qcp"], "unknown walk 'qcp'; did you mean qcq"),
@@ -172,9 +172,9 @@ def test_a_failing_trainer_is_reported_and_the_others_go_on(tmp_path: Path, monk
         (["tasks=edge"], "unknown task 'edge'; did you mean edges"),
         (["dim=big"], "setting dim: .*given 'big'"),
         (["mlm.steps=many"], "setting mlm.steps: .*given 'many'"),
-        (["seedz=3"], "unknown setting 'seedz'; did you mean seeds or seed"),
+        (["seedz=3"], "unknown setting 'seedz'; did you mean seed or seeds"),
         (["seeds=0"], "setting seeds: .*greater than or equal to 1"),
-        (["data=nothing:here"], "unknown data format 'nothing'"),
+        (["data=nothing:here"], "unknown format 'nothing'"),
         (["trainers=svd,svd"], "'svd' is given twice"),
         (["nonsense"], "write key=value"),
     ],
