@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma
 
 GRID = 1_000_000  # cosines are compared in millionths: what float32 vectors can't tell apart is a tie
-_BLOCK = 1 << 22  # similarities held at once
+_BLOCK = 1 << 23  # similarities held at once
 
 
 def distinct(rows: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
@@ -45,13 +45,17 @@ def similarities(vectors: NDArray, queries: NDArray[np.int64]) -> Iterator[tuple
     Never holds more than a few queries at once, and identical rows are computed once, so they tie exactly.
     """
     kept, index = distinct(vectors)
-    kept = unit(kept)
+    kept, same = unit(kept), len(kept) == len(index)
+    if same:  # nothing is double: back to the order of the rows, so that none has to be looked up
+        kept, index = kept[index], np.arange(len(index))
     step = max(1, _BLOCK // len(kept))
     for at in range(0, len(queries), step):
         block = queries[at : at + step]
-        grid = np.rint(kept[index[block]] @ kept.T * GRID).astype(np.int32)  # (block, distinct)
+        cosine = kept[index[block]] @ kept.T  # (block, distinct)
+        cosine *= GRID
+        grid = np.rint(cosine, out=cosine).astype(np.int32)
         for query, row in zip(block.tolist(), grid, strict=True):
-            yield query, row[index]
+            yield query, row if same else row[index]
 
 
 def _harmonic(below: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,397 @@
+"""What every registered walk, trainer, task and reader promises. Being registered is enough to be tested here."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.stats import chi2
+
+from qcq.corpus import Corpus
+from qcq.data import DATASETS, Dataset, Simulated
+from qcq.embeddings import Embeddings
+from qcq.errors import ChainError, DataError, EvaluationError, UnknownNameError
+from qcq.evaluation import TASKS, Problem, paired_bootstrap
+from qcq.graph import KnowledgeGraph
+from qcq.models import TRAINERS, Source
+from qcq.settings import fields
+from qcq.walks import QCQ, WALKS
+
+# Settings that make a trainer quick enough for a test. One that isn't here runs as it is.
+CHEAP: dict[str, dict] = {
+    "skipgram": {"epochs": 3},
+    "cbow": {"epochs": 10},
+    "fasttext": {"epochs": 3},
+    "mlm": {"steps": 150, "batch": 16},
+    "cloze": {"steps": 100, "batch": 16},
+}
+WALK = QCQ(length=15, per_question=8)
+REAL = {"s2kt": "s2kt_assist09", "akt": "akt_assist2009_pid", "pebg": "pebg_ednet"}  # under $QCQ_DATA
+
+
+@pytest.fixture(autouse=True)
+def _silence(capfd):
+    """The library prints nothing, whatever it is asked for."""
+    yield
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+@functools.cache
+def classroom() -> Dataset:
+    return Simulated(questions=260, concepts=16, students=200, responses=60, sets=24, seed=2).read()
+
+
+@functools.cache
+def problem() -> Problem:
+    return Problem.make(classroom(), seed=0)
+
+
+def moved(graph: KnowledgeGraph, order: np.ndarray) -> KnowledgeGraph:
+    """The same graph with question order[i] in place i, name and all."""
+    return KnowledgeGraph([graph.questions[i] for i in order], graph.concepts, graph.weights[order])
+
+
+def fingerprint(graph: KnowledgeGraph) -> str:
+    return replace(graph).digest  # a new object: the digest of a graph is computed once
+
+
+def cosines(emb: Embeddings) -> np.ndarray:
+    return emb.unit.astype(float) @ emb.unit.astype(float).T
+
+
+# --- all of them ----------------------------------------------------------------------------------------------------
+
+PARTS = [(kind, name) for kind in (WALKS, TRAINERS, TASKS, DATASETS) for name in kind]
+
+
+@pytest.mark.parametrize(("registry", "name"), PARTS, ids=[name for _, name in PARTS])
+def test_it_says_what_it_is(registry, name):
+    cls = registry[name]
+    assert cls.__doc__
+    assert cls.__doc__.strip().splitlines()[0]
+    assert "__init__" not in cls.__doc__
+    assert not cls.__doc__.startswith(f"{cls.__name__}("), "a docstring that dataclass made up"
+    assert name == name.lower().replace("_", "-").replace(" ", "-")
+    if registry is TASKS:
+        assert cls.about
+        assert cls.metric
+
+
+SETTINGS = [(kind, name) for kind in (WALKS, TRAINERS, DATASETS) for name in kind]
+
+
+@pytest.mark.parametrize(("registry", "name"), SETTINGS, ids=[name for _, name in SETTINGS])
+def test_its_settings_are_checked_and_frozen(registry, name):
+    cls = registry[name]
+    made = cls()
+    with pytest.raises(UnknownNameError, match="unknown setting 'nonsense_'"):
+        cls(nonsense_=1)
+    for key in fields(cls):
+        with pytest.raises((AttributeError, TypeError)):
+            setattr(made, key, 1)
+        with pytest.raises(UnknownNameError, match=f"did you mean .*{key}"):
+            cls(**{key + "x": 1})
+
+
+# --- walks ----------------------------------------------------------------------------------------------------------
+
+
+def awkward() -> KnowledgeGraph:
+    """A question alone, a concept alone, a concept with one question, two components, uneven degrees."""
+    w = np.zeros((12, 6))
+    w[[0, 1, 2, 3], 0] = 1
+    w[[3, 4, 5], 1] = [1, 2, 0.5]
+    w[[5, 0], 2] = 1
+    w[6, 3] = 1
+    w[[7, 8, 9, 10], 4] = [3, 1, 1, 1]  # question 11 and concept 5 have no edge
+    return KnowledgeGraph([f"q{i}" for i in range(12)], [f"c{i}" for i in range(6)], sparse.csr_array(w))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("name", WALKS)
+def test_a_walk_only_uses_edges(name, keep):
+    graph = awkward()
+    before = fingerprint(graph)
+    corpus = WALKS[name](length=9, per_question=6, keep_concepts=keep).sample(graph, 3)
+    assert fingerprint(graph) == before == corpus.graph_digest
+    assert corpus.n_walks == 12 * 6
+    linked = np.zeros((18, 18), dtype=bool)
+    linked[:12, 12:] = graph.weights.toarray() > 0
+    linked |= linked.T
+    if not keep:
+        linked = (linked.astype(int) @ linked) > 0  # two questions of one concept
+    jumps = 0
+    for walk in corpus.sentences():
+        assert len(walk) >= 1
+        assert walk.min() >= 0
+        assert walk.max() < (18 if keep else 12)
+        loose = np.flatnonzero(~linked[walk[:-1], walk[1:]])
+        assert (walk[loose + 1] == walk[0]).all()  # only a jump home may leave the edges, and it is counted
+        jumps += len(loose)
+    assert jumps <= corpus.counts.get("restarts", 0)
+    pads = corpus.tokens < 0
+    assert (pads[:, 1:] >= pads[:, :-1]).all()
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_walk_is_fixed_by_its_seed(name):
+    graph = problem().graph
+    walk = WALKS[name](length=6, per_question=2)
+    assert walk.sample(graph, 5).digest == walk.sample(graph, 5).digest != walk.sample(graph, 6).digest
+    assert walk.sample(graph, 5, limit=7).n_walks == 7
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_relabelling_the_questions_leaves_the_law_of_a_walk(name):
+    """Where walks of two independent corpora end, question by question: chi-squared over one token a walk."""
+    graph = problem().graph
+    order = np.random.default_rng(0).permutation(graph.n_questions)
+    walk = WALKS[name](length=5, per_question=60)
+    ends = [walk.sample(g, seed).tokens[:, -1] for g, seed in ((graph, 1), (moved(graph, order), 2))]
+    a, b = (np.bincount(e[e >= 0], minlength=len(order)).astype(float) for e in ends)
+    a = a[order]
+    seen = a + b > 0
+    statistic = ((a - b)[seen] ** 2 / (a + b)[seen]).sum()
+    assert chi2.sf(statistic, seen.sum() - 1) > 1e-4
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_corpus_comes_back_from_disk(name, tmp_path):
+    corpus = WALKS[name](length=6, per_question=2).sample(awkward(), 1)
+    back = Corpus.load(corpus.save(tmp_path / "corpus"))
+    assert back.digest == corpus.digest
+    assert np.array_equal(back.tokens, corpus.tokens)
+    assert (back.strategy, back.seed, dict(back.counts)) == (corpus.strategy, corpus.seed, dict(corpus.counts))
+    assert back.graph_digest == corpus.graph_digest
+    assert back.strategy["name"] == name
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_walk_has_an_exact_chain_or_says_why_not(name):
+    said = name
+    try:
+        WALKS[name]().chain(awkward())
+    except ChainError as error:
+        said = str(error)
+    assert name in said
+
+
+# --- trainers -------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def corpus_on_disk(folder: Path, permuted: bool) -> Source:
+    """The classroom's walks, read back memory-mapped, so that nobody can write into them."""
+    graph = problem().graph
+    if permuted:
+        graph = moved(graph, permutation())
+    corpus = WALK.sample(graph, 4 if permuted else 3).save(folder / f"corpus-{permuted}")
+    return Source(graph, WALK, 4 if permuted else 3, Corpus.load(corpus))
+
+
+@functools.cache
+def permutation() -> np.ndarray:
+    return np.random.default_rng(1).permutation(problem().graph.n_questions)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("contracts")
+
+
+def trainer(name):
+    wanted = {"dim": 16, **CHEAP.get(name, {})}
+    return TRAINERS[name](**{key: value for key, value in wanted.items() if key in fields(TRAINERS[name])})
+
+
+@functools.cache
+def fitted(name, folder, permuted=False):
+    return trainer(name).fit(corpus_on_disk(folder, permuted), seed=0)
+
+
+@functools.cache
+def chance(seed=0) -> Embeddings:
+    return TRAINERS["random"](dim=16).fit(Source(problem().graph), seed=seed).embeddings()
+
+
+@functools.cache
+def task(name):
+    return TASKS[name](problem())
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_vectors_are_what_was_promised(name, folder):
+    model = fitted(name, folder)
+    graph = problem().graph
+    assert model.readouts
+    assert model.tokens >= 0
+    for readout in model.readouts:
+        emb = model.embeddings(readout)
+        assert list(emb.ids) == list(graph.questions)
+        assert np.isfinite(emb.vectors).all()
+        assert np.ptp(emb.vectors) > 0
+        if emb.concept_vectors is not None:
+            assert list(emb.concept_ids) == list(graph.concepts)
+
+
+@pytest.mark.parametrize("name", [n for n in TRAINERS if n != "random"])
+def test_the_planted_truth_is_found_better_than_by_chance(name, folder):
+    """Questions of one concept and, for who learns, held-out edges, unit by unit against `random` over five seeds."""
+    emb = fitted(name, folder).embeddings()
+    for which in ("retrieval", "edges") if TRAINERS[name].learns else ("retrieval",):
+        metric = TASKS[which].metric
+        ours, *theirs = (
+            np.concatenate([task(which).score(e, stage).units[metric] for stage in ("validation", "test")])
+            for e in (emb, *map(chance, range(5)))
+        )
+        assert paired_bootstrap(ours, np.mean(theirs, axis=0)).low > 0, which
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_same_seed_same_vectors(name, folder):
+    """Whether the corpus lies on disk or in memory."""
+    source = corpus_on_disk(folder, False)
+    held = replace(source.corpus, shards=[np.array(shard) for shard in source.corpus.shards])
+    again = trainer(name).fit(replace(source, given=held), seed=0)
+    assert np.array_equal(again.embeddings().vectors, fitted(name, folder).embeddings().vectors)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_relabelling_the_questions_permutes_the_vectors(name, folder):
+    """Exactly (up to a rotation) where nothing is drawn, else in distribution: the same quality, from other walks."""
+    here, there = fitted(name, folder).embeddings(), fitted(name, folder, True).embeddings()
+    order = permutation()
+    back = Embeddings(here.ids, there.vectors[np.argsort(order)])
+    assert list(there.ids) == [here.ids[i] for i in order]
+    if fitted(name, folder).tokens == 0 and name != "random":
+        assert np.abs(cosines(here) - cosines(back)).max() < 1e-3
+    else:
+        a, b = (task("retrieval").score(e).metrics["map"] for e in (here, back))
+        assert a == pytest.approx(b, abs=0.1)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_embeddings_come_back_from_disk(name, folder, tmp_path):
+    model = fitted(name, folder)
+    for readout in model.readouts:
+        emb = model.embeddings(readout)
+        back = Embeddings.load(emb.save(tmp_path / f"{readout}.safetensors"))
+        assert list(back.ids) == list(emb.ids)
+        assert np.array_equal(back.vectors, emb.vectors)
+        assert (back.concept_vectors is None) == (emb.concept_vectors is None)
+        if emb.concept_vectors is not None:
+            assert np.array_equal(back.concept_vectors, emb.concept_vectors)
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_trainer_changes_nothing_it_is_given(name, folder):
+    source = corpus_on_disk(folder, False)
+    fitted(name, folder)
+    assert fingerprint(source.graph) == problem().graph.digest
+    assert replace(source.corpus).digest == WALK.sample(problem().graph, 3).digest
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_likelihood_is_a_number_for_each_item_and_never_below_its_floor(name, folder):
+    model, source = fitted(name, folder), corpus_on_disk(folder, False)
+    if model.objective is None:
+        pytest.skip(f"{name} has no likelihood")
+    paper = model.objective.probe(source.heldout, seed=0)
+    losses = model.losses(paper)
+    assert losses.shape == (len(paper.walk),)
+    assert np.isfinite(losses).all()
+    excess = losses - model.objective.floor(source.chain, paper)
+    a_walk = np.bincount(paper.walk, excess)[np.unique(paper.walk)]  # items of one walk are not independent
+    assert a_walk.mean() > -4 * a_walk.std() / np.sqrt(len(a_walk))
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["validation", "test"])
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_prefers_the_planted_truth_to_chance(name, stage):
+    data = classroom()
+    hard = data.truth["difficulty"]
+    planted = Embeddings(data.questions, np.column_stack([data.q_matrix.toarray(), 0.2 * hard]))
+    good, bad = task(name).score(planted, stage, [planted]), task(name).score(chance(), stage, [chance(1)])
+    assert good.metrics[TASKS[name].metric] > bad.metrics[TASKS[name].metric] + 0.1
+    for score in (good, bad):
+        assert all(np.isfinite(value) for value in score.metrics.values())
+        assert TASKS[name].metric in score.units
+        for metric, values in score.units.items():
+            assert values.dtype == np.float64
+            assert score.metrics[metric] == pytest.approx(values.mean())
+    assert {m: len(u) for m, u in good.units.items()} == {m: len(u) for m, u in bad.units.items()}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_answers_or_says_what_is_missing(name):
+    """Two questions, nothing known about anybody."""
+    w = sparse.csr_array(np.eye(2))
+    with pytest.raises(EvaluationError, match=name):
+        TASKS[name](Problem.make(Dataset("bare", ["a", "b"], ["c", "d"], w)))
+
+
+# --- readers --------------------------------------------------------------------------------------------------------
+
+
+def sample(name: str, folder: Path) -> Path | None:
+    """Something the reader can read."""
+    if not DATASETS[name].needs_path:
+        return None
+    if name == "csv":
+        (folder / "questions.csv").write_text("question,concepts\nq1,halves;thirds\nq2,thirds\n", encoding="utf-8")
+        (folder / "interactions.csv").write_text("student,question,correct\ns1,q1,1\ns1,q2,0\n", encoding="utf-8")
+        return folder
+    root = os.environ.get("QCQ_DATA")
+    if not root or not (Path(root) / REAL.get(name, name)).exists():
+        pytest.skip(f"needs the real data set {REAL.get(name, name)} under $QCQ_DATA")
+    return Path(root) / REAL[name]
+
+
+def bytes_in(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_reader_gives_a_sound_data_set_and_leaves_the_files_alone(name, tmp_path):
+    path = sample(name, tmp_path)
+    before = bytes_in(path) if path else {}
+    data = DATASETS[name]().read(path)
+    assert (bytes_in(path) if path else {}) == before
+    assert data.name
+    assert data.q_matrix.shape == (len(data.questions), len(data.concepts))
+    assert (data.q_matrix.data > 0).all()
+    for ids in (data.questions, data.concepts, data.students):
+        assert len(set(ids)) == len(ids)
+    assert set(data.question_names) <= set(data.questions)
+    assert set(data.concept_names) <= set(data.concepts)
+    assert KnowledgeGraph.from_dataset(data).n_edges == data.q_matrix.nnz
+    seen = data.interactions
+    if seen is not None:
+        assert (np.diff(seen.student) >= 0).all()
+        assert seen.student.max() < len(data.students)
+        assert 0 <= seen.question.min() <= seen.question.max() < len(data.questions)
+        assert set(np.unique(seen.correct).tolist()) <= {0, 1}
+        assert seen.student.dtype == seen.question.dtype == np.int32
+        assert seen.correct.dtype == np.int8
+        split = data.split(0)
+        assert len(split.train.interactions) <= len(seen)
+
+
+@pytest.mark.parametrize("name", [n for n in DATASETS if DATASETS[n].needs_path])
+def test_a_reader_knows_when_there_is_nothing_to_read(name, tmp_path):
+    reader = DATASETS[name]()
+    for path in (tmp_path, tmp_path / "nowhere"):
+        assert not reader.recognises(path)
+        with pytest.raises(DataError):
+            reader.read(path)
