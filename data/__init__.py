@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from qcq.data.akt import AKT
+from qcq.data.assistments import ASSISTments
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
+from qcq.data.eedi import Eedi
 from qcq.data.frames import from_frames, from_graph, is_frame, is_graph
+from qcq.data.icd import ICD
+from qcq.data.math2015 import Math2015
 from qcq.data.pebg import PEBG
 from qcq.data.reader import Reader
 from qcq.data.s2kt import S2KT
@@ -26,6 +30,10 @@ DATASETS: dict[str, type[Reader]] = {
     "s2kt": S2KT,
     "akt": AKT,
     "pebg": PEBG,
+    "eedi": Eedi,
+    "icd": ICD,
+    "math2015": Math2015,
+    "assistments": ASSISTments,
 }
 
 
@@ -137,10 +145,14 @@ __all__ = [
     "AKT",
     "CSV",
     "DATASETS",
+    "ICD",
     "PEBG",
     "S2KT",
+    "ASSISTments",
     "Dataset",
+    "Eedi",
     "Interactions",
+    "Math2015",
     "Part",
     "Reader",
     "Simulated",

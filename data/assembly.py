@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from qcq.data.dataset import Interactions
@@ -50,6 +50,17 @@ def interactions(
         None if time is None else time[order],
         ordered,
     )
+
+
+def halves(share: NDArray[np.float64]) -> tuple[NDArray[np.int8], list[str]]:
+    """Shares of the full marks as right (one half or more) or wrong, and what there is to say about it."""
+    correct = (share >= 0.5).astype(np.int8)
+    between = (share > 0) & (share < 1)
+    if not between.any():
+        return correct, []
+    right = int(correct[between].sum())
+    said = f"{int(between.sum()):,} of {len(share):,} scores are part marks: half or more counts as right ({right:,})"
+    return correct, [said]
 
 
 def remarks(matrix: sparse.csr_array, repeated: int = 0) -> list[str]:

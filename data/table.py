@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,6 +126,44 @@ class Table:
                 return (moment.dt.epoch("us") / 1e6).to_numpy()
         self.reject(wrong, "not a time", column, "give seconds as a number, or ISO 8601 in every row")
         return number.to_numpy()
+
+    def shares(self, column: str) -> NDArray[np.float64]:
+        """The cells of a column of scores as float64 from 0 to 1.
+
+        Raises
+        ------
+        DataError : a cell that is anything else, NaN and blank included.
+        """
+        import polars as pl
+
+        number = self.frame[column].str.strip_chars().cast(pl.Float64, strict=False)
+        wrong = ~number.is_between(0.0, 1.0).fill_null(False)
+        self.reject(wrong, "no score from 0 to 1", column, "give the share of the full marks")
+        return number.to_numpy()
+
+    def whole(self, column: str) -> pl.Series:
+        """The cells of a column of numbers used as names, without the ``.0`` that frames with gaps give them."""
+        return self.frame[column].str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
+
+    def integer_lists(self, column: str) -> list[list[int]]:
+        """The cells of a column of lists written as ``[1, 2]``.
+
+        Raises
+        ------
+        DataError : a cell that is no list of whole numbers.
+        """
+        made = []
+        for at, cell in enumerate(self.frame[column]):
+            try:
+                value = json.loads(cell or "")
+            except (ValueError, RecursionError):
+                value = None
+            if not isinstance(value, list) or not all(type(entry) is int for entry in value):
+                raise self.error(
+                    "not a list of whole numbers", at=at, column=column, value=cell or "", fix="write [1, 2]"
+                )
+            made.append(value)
+        return made
 
     @classmethod
     def read(

@@ -218,6 +218,29 @@ def pebg() -> dict[str, str]:
     }
 
 
+def eedi() -> dict[str, str]:
+    return {
+        "question_meta.csv": 'question_id,subject_id\n0,"[0, 1, 2, 3]"\n1,"[0, 1, 2, 4]"\n',
+        "subject_meta.csv": "subject_id,name\n0,Maths\n",
+        "train_data.csv": "question_id,user_id,is_correct\n0,7,1\n",
+    }
+
+
+def icd() -> dict[str, str]:
+    return {
+        "item.csv": 'item_id,knowledge_code\n5,"[1, 2]"\n6,[2]\n',
+        "record.csv": "user_id,item_id,score\nu,5,1\n",
+    }
+
+
+def math2015() -> dict[str, str]:
+    return {"q.txt": "1\t0\n1\t1\n", "data.txt": "1\t0.5\n0\t0\n0\t1\n"}
+
+
+def assistments() -> dict[str, str]:
+    return {"raw.csv": "order_id,user_id,problem_id,correct,skill_id\n1,u,p,1,5\n2,u,q,0,\n"}
+
+
 PUBLISHED: list[tuple[Callable[[], dict[str, str]], str, str | None, tuple[str, ...]]] = [
     (s2kt, "dev.txt", None, ("dev.txt: no such file",)),
     (s2kt, "skill_id_hashmap.json", None, ("skill_id_hashmap.json: no such file",)),
@@ -261,6 +284,75 @@ PUBLISHED: list[tuple[Callable[[], dict[str, str]], str, str | None, tuple[str, 
         ("data.txt, row 4, column entry 2: not a whole number: nan",),
     ),
     (pebg, "data.txt", "[2]\n[0, 1]\nexit()\n[1, 0]\n", ("data.txt, row 3: not a Python literal: 'exit()'",)),
+    (eedi, "question_meta.csv", None, ("question_meta.csv: no such file",)),
+    (
+        eedi,
+        "question_meta.csv",
+        "question_id,subject_id\n0,[0]\n1,[x]\n",
+        ("question_meta.csv, row 3, column subject_id: not a list of whole numbers: '[x]'", "write [1, 2]"),
+    ),
+    (
+        eedi,
+        "question_meta.csv",
+        "question_id,subject_id\n0,[0]\n0,[1]\n",
+        ("row 3, column question_id: a question listed",),
+    ),
+    (eedi, "question_meta.csv", "question_id,subject_id\n0,[]\n", ("no question has a subject",)),
+    (
+        eedi,
+        "train_data.csv",
+        "question_id,user_id,is_correct\n0,7,\n",
+        ("row 2, column is_correct: response is neither",),
+    ),
+    (
+        eedi,
+        "train_data.csv",
+        "question_id,user_id,is_correct\n5,7,1\n",
+        ("row 2, column question_id: unknown question: '5'",),
+    ),
+    (eedi, "train_data.csv", "question_id,user_id\n5,7\n", ("row 1, column is_correct: missing column",)),
+    (
+        icd,
+        "item.csv",
+        "item_id,knowledge_code\n5,[1]\n5,[2]\n",
+        ("item.csv, row 3, column item_id: an item listed twice",),
+    ),
+    (icd, "item.csv", "item_id,knowledge_code\n5,12\n", ("row 2, column knowledge_code: not a list",)),
+    (icd, "record.csv", "user_id,item_id,score\nu,9,1\n", ("record.csv, row 2, column item_id: unknown item: '9'",)),
+    (icd, "record.csv", "user_id,item_id,score\nu,5,1.5\n", ("record.csv, row 2, column score: no score from 0 to 1",)),
+    (icd, "record.csv", "user_id,item_id,score\nu,5,nan\n", ("row 2, column score: no score from 0 to 1: 'nan'",)),
+    (math2015, "q.txt", None, ("no q.txt and data.txt",)),
+    (math2015, "q.txt", "", ("q.txt: the file is empty",)),
+    (math2015, "q.txt", "1\t0\n1\n", ("q.txt, row 2: ragged row: 1 columns where the first row has 2",)),
+    (math2015, "q.txt", "1\t0\n1\t0.5\n", ("q.txt, row 2, column 2: neither 0 nor 1: 0.5",)),
+    (math2015, "q.txt", "1\t0\n", ("data.txt: 2 scores a student for 1 questions",)),
+    (math2015, "data.txt", "1\t0\n0\t7\n", ("data.txt, row 2, column 2: no share from 0 to 1: '7'",)),
+    (math2015, "data.txt", "1\t0\nnan\t1\n", ("data.txt, row 2, column 1: no share from 0 to 1: 'nan'",)),
+    (
+        assistments,
+        "raw.csv",
+        None,
+        ("no CSV file with the raw columns", "order_id, user_id, problem_id, correct, skill_id"),
+    ),
+    (
+        assistments,
+        "raw.csv",
+        "order_id,user_id,problem_id,correct,skill_id\n1,u,p,2,5\n",
+        ("raw.csv, row 2, column correct: response is neither",),
+    ),
+    (
+        assistments,
+        "raw.csv",
+        "order_id,user_id,problem_id,correct,skill_id\nx,u,p,1,5\n",
+        ("raw.csv, row 2, column order_id: not a whole number: 'x'",),
+    ),
+    (assistments, "raw.csv", "order_id,user_id,problem_id,correct,skill_id\n1,u,p,1,\n", ("no row has a skill",)),
+    (
+        assistments,
+        "other.csv",
+        "order_id,user_id,problem_id,correct,skill_id\n1,u,p,1,\n",
+        ("several raw files: 'other.csv, raw.csv'", "assistments:FOLDER/FILE"),
+    ),
 ]
 
 

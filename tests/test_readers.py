@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import re
@@ -61,24 +62,44 @@ def write(folder: Path, **files: str) -> Path:
 
 # ------------------------------------------------------------------------------------------------- real folders
 
-KNOWN = {  # folder: format, students, questions, concepts, responses after merging (None: a graph alone)
-    "s2kt_assist09": ("s2kt", 3852, 17737, 123, 282_619),
-    "akt_assist2009_pid": ("akt", 4150, 16891, 110, 325_589 - 51_033),
-    "pebg_ednet": ("pebg", 5002, 12372, 188, 222_141),
-    "pebg_assist09_graph": ("pebg", 0, 15911, 123, None),
+KNOWN = {  # folder: format, students, questions, concepts, responses (None: a graph alone), questions without concept
+    "s2kt_assist09": ("s2kt", 3852, 17737, 123, 282_619, 0),
+    "akt_assist2009_pid": ("akt", 4150, 16891, 110, 325_589 - 51_033, 0),
+    "pebg_ednet": ("pebg", 5002, 12372, 188, 222_141, 0),
+    "pebg_assist09_graph": ("pebg", 0, 15911, 123, None, 0),
+    "eedi_csc311": ("eedi", 542, 1774, 230, 56_688 + 7_086 + 3_543, 0),
+    "icd_math_ec": ("icd", 0, 27613, 314, None, 0),
+    "icd_Math2015": ("math2015", 4209 + 3911 + 536, 60, 11 + 16 + 8, 20 * (4209 + 3911 + 536), 0),
+    "icd_Math2015/Math1": ("math2015", 4209, 20, 11, 84_180, 0),
+    "icd_Math2015/Math2": ("math2015", 3911, 20, 16, 78_220, 0),
+    "icd_Math2015/FrcSub": ("math2015", 536, 20, 8, 10_720, 0),
+    "raw_assist2009_sample": ("assistments", 15, 1442, 74, 1548, 329),
+    "raw_assist2009_sample/skill_builder_data_sample.csv": ("assistments", 2059, 6086, 116, 9028, 1036),
 }
+
+
+@functools.cache
+def known(folder: str) -> Dataset:
+    """A real folder, read once for all tests."""
+    return read(real(folder))
 
 
 @pytest.mark.parametrize("folder", KNOWN)
 def test_a_real_folder_gives_the_counts_known_for_it(folder: str) -> None:
-    kind, students, questions, concepts, responses = KNOWN[folder]
-    data = read(real(folder))
+    kind, students, questions, concepts, responses, isolated = KNOWN[folder]
+    data = known(folder)
     assert data.notes[0] == f"recognised as {kind}"
     assert (len(data.students), len(data.questions), len(data.concepts)) == (students, questions, concepts)
     assert (None if data.interactions is None else len(data.interactions)) == responses
     for names in (data.questions, data.concepts, data.students):
         assert len(set(names)) == len(names)
-    assert KnowledgeGraph.from_dataset(data).describe()["questions_without_concept"] == 0
+    found = KnowledgeGraph.from_dataset(data).describe()
+    assert (found["questions_without_concept"], found["concepts_without_question"]) == (isolated, 0)
+    assert any("without a concept" in note for note in data.notes) == (isolated > 0)
+    if data.interactions is not None:
+        assert (np.diff(data.interactions.student) >= 0).all()
+        assert len(np.unique(data.interactions.student)) == students
+        assert set(np.unique(data.interactions.correct)) == {0, 1}
 
 
 @pytest.mark.parametrize("folder", KNOWN)
@@ -88,14 +109,31 @@ def test_a_real_folder_is_recognised_by_one_format_only(folder: str) -> None:
     assert recognise(path) == KNOWN[folder][0]
 
 
-@pytest.mark.parametrize("folder", ["s2kt_assist09", "pebg_ednet"])
+def test_the_table_in_the_docs_is_the_one_tested() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    shown = {name: tuple(cells) for name, *cells in rows[1:]}
+    assert shown == {
+        name: (kind, *("–" if figure is None else f"{figure:,}" for figure in figures))
+        for name, (kind, *figures) in KNOWN.items()
+    }
+
+
+def test_only_sources_with_sequences_count_as_ordered() -> None:
+    ordered = {name for name in KNOWN if (given := known(name).interactions) is not None and given.ordered}
+    assert ordered == {"s2kt_assist09", "akt_assist2009_pid", "pebg_ednet", "raw_assist2009_sample"}
+
+
+@pytest.mark.parametrize("folder", ["s2kt_assist09", "pebg_ednet", "eedi_csc311", "raw_assist2009_sample"])
 def test_reading_twice_gives_the_same(folder: str) -> None:
     path = real(folder)
-    assert same(read(path), load(f"{KNOWN[folder][0]}:{path}"))
+    assert same(known(folder), load(f"{KNOWN[folder][0]}:{path}"))
 
 
 def test_s2kt_composites_are_decoded_and_the_split_kept() -> None:
-    data = read(real("s2kt_assist09"))
+    data = known("s2kt_assist09")
     assert not [c for c in data.concepts if "_" in c]
     assert data.parts is not None
     assert np.bincount(data.parts).tolist() == [2696, 386, 770]
@@ -109,7 +147,7 @@ def test_s2kt_composites_are_decoded_and_the_split_kept() -> None:
 
 def test_s2kt_and_the_pebg_graph_agree_on_every_problem_they_share() -> None:
     """Two papers, two formats, the same ASSISTments problems: each decodes to the same skills."""
-    ours, theirs = read(real("s2kt_assist09")), read(real("pebg_assist09_graph"))
+    ours, theirs = known("s2kt_assist09"), known("pebg_assist09_graph")
     shared = set(ours.questions) & set(theirs.questions)
     assert len(shared) == 15911
     assert {e for e in edges_of(ours) if e[0] in shared} == edges_of(theirs)
@@ -119,7 +157,7 @@ def test_s2kt_against_its_files_read_naively() -> None:
     path = real("s2kt_assist09")
     problems = {i: p for p, i in json.loads((path / "problem_id_hashmap.json").read_text()).items()}
     lines = (path / "dev.txt").read_text().split("\n")
-    data = read(path)
+    data = known("s2kt_assist09")
     rows = [a for a in answers_of(data) if a[0] == "dev-3"]
     assert rows == [
         ("dev-3", problems[int(q)], int(c)) for q, c in zip(lines[9].split(","), lines[11].split(","), strict=True)
@@ -127,7 +165,7 @@ def test_s2kt_against_its_files_read_naively() -> None:
 
 
 def test_akt_merges_attempts_written_once_a_skill() -> None:
-    data = read(real("akt_assist2009_pid"))
+    data = known("akt_assist2009_pid")
     assert any(note.startswith("merged 51,033 repeated attempts") for note in data.notes)
     assert data.concept_names["1"] == "Box and Whisker"
     assert data.question_names["1"] == "problem 51424"
@@ -149,13 +187,69 @@ def test_pebg_skills_agree_with_the_joint_skill_of_each_response() -> None:
     path = real("pebg_ednet")
     joint = {i: s for s, i in ast.literal_eval((path / "skill_id_dict.txt").read_text()).items()}
     lines = (path / "data.txt").read_text().split("\n")
-    data = read(path)
+    data = known("pebg_ednet")
     concepts = {q: set() for q in data.questions}
     for q, c in edges_of(data):
         concepts[q].add(c)
     for row in range(0, 2000, 4):
         for s, q in zip(json.loads(lines[row + 1]), json.loads(lines[row + 2]), strict=True):
             assert concepts[data.questions[q]] == set(joint[s].split(";"))
+
+
+def test_eedi_hierarchy_against_eedis_own() -> None:
+    """The same subjects stand in another published folder with their true parents (their ids there are one higher)."""
+    truth = {int(c) - 1: int(p) - 1 for c, p in known("icd_math_ec").parents.items()}
+    data = known("eedi_csc311")
+    with (real("eedi_csc311") / "question_meta.csv").open(newline="") as file:
+        lists = {row["question_id"]: json.loads(row["subject_id"]) for row in csv.DictReader(file)}
+    leaves: dict[str, set[str]] = {q: set() for q in data.questions}
+    for q, c in edges_of(data):
+        leaves[q].add(c)
+    right = [leaves[q] == {str(s) for s in of if s not in {truth.get(o) for o in of}} for q, of in lists.items()]
+    assert sum(right) == 1770  # of 1774
+    of = {s: {q for q, subjects in lists.items() if s in subjects} for s in set().union(*lists.values())}
+    naive = {q: {str(s) for s in v if not any(of[o] < of[s] for o in v)} for q, v in lists.items()}
+    assert sum(naive[q] == {str(s) for s in v if s not in {truth.get(o) for o in v}} for q, v in lists.items()) == 1756
+    assert not {"0", "1"} & set(data.concepts)  # the root and the strand of numbers
+    assert np.mean([truth.get(int(child)) == int(parent) for child, parent in data.parents.items()]) > 0.97
+
+
+def test_eedi_never_reads_the_file_without_labels() -> None:
+    assert "left private_test_data.csv unread: it has no labels" in known("eedi_csc311").notes
+
+
+def test_icd_names_and_parents() -> None:
+    data = known("icd_math_ec")
+    assert set(data.concepts) <= set(data.concept_names)
+    chain = ["44"]
+    while chain[-1] in data.parents:
+        chain.append(data.parents[chain[-1]])
+    assert [data.concept_names[c] for c in chain][::3] == ["Area of Simple Shapes", "Maths"]
+
+
+def test_math2015_scores_count_as_right_from_one_half_on() -> None:
+    path = real("icd_Math2015/Math2")
+    data = known("icd_Math2015/Math2")
+    scores = np.loadtxt(path / "data.txt")
+    assert np.array_equal(data.interactions.correct.reshape(scores.shape), scores >= 0.5)
+    assert np.array_equal(data.q_matrix.toarray(), np.loadtxt(path / "q.txt"))
+    assert "9,095 of 78,220 scores are part marks: half or more counts as right (5,748)" in data.notes
+    assert data.concept_names["16"] == "Data handling"
+    first = known("icd_Math2015/Math1").notes
+    assert "11,822 of 84,180 scores are part marks: half or more counts as right (4,927)" in first
+
+
+def test_assistments_against_its_rows_read_naively() -> None:
+    with (real("raw_assist2009_sample") / "assistment_test15.csv").open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    data = known("raw_assist2009_sample")
+    assert edges_of(data) == {(row["problem_id"], row["skill_id"]) for row in rows if row["skill_id"]}
+    attempts = {int(row["order_id"]): (row["user_id"], row["problem_id"], int(row["correct"])) for row in rows}
+    mine: dict[str, list[tuple[str, str, int]]] = {}
+    for answer in answers_of(data):
+        mine.setdefault(answer[0], []).append(answer)
+    for user, answers in mine.items():
+        assert answers == [attempts[order] for order in sorted(attempts) if attempts[order][0] == user]
 
 
 # ------------------------------------------------------------------------------------------------- made folders
@@ -223,6 +317,57 @@ def test_pebg_made(tmp_path: Path) -> None:
     assert edges_of(data) == {("q1", "5"), ("q1", "6"), ("q2", "6")}
     assert "1 edge given more than once, counted once" in data.notes
     assert answers_of(data) == [("1", "q1", 1), ("1", "q2", 0)]
+
+
+def test_eedi_made(tmp_path: Path) -> None:
+    """Two full branches, and a list of both: its leaves are theirs, and nothing hangs from the root."""
+    folder = write(
+        tmp_path,
+        question_meta='question_id,subject_id\n0,"[0, 1, 2, 3]"\n1,"[0, 1, 2, 4]"\n2,"[0, 1, 2, 3, 4]"\n3,"[0, 1]"\n',
+        subject_meta="subject_id,name\n0,Maths\n3,Halves\n9,Never used\n",
+        train_data="question_id,user_id,is_correct\n2,7,1\n0,8,0\n",
+        private_test_data="question_id,user_id,is_correct\n1,7,\n",
+    )
+    data = read(folder)
+    assert edges_of(data) == {("0", "3"), ("1", "4"), ("2", "3"), ("2", "4"), ("3", "1")}
+    assert data.parents == {"1": "0", "2": "1", "3": "2", "4": "2"}
+    assert data.concept_names == {"0": "Maths", "3": "Halves"}
+    assert answers_of(data) == [("7", "2", 1), ("8", "0", 0)]
+    assert data.interactions is not None
+    assert not data.interactions.ordered
+
+
+def test_icd_made(tmp_path: Path) -> None:
+    folder = write(tmp_path, item='item_id,knowledge_code\n5,"[1, 2]"\n6,[]\n')
+    assert read(folder).interactions is None
+    write(
+        folder, record="user_id,item_id,score\nu,6,0.5\nu,5,0.25\nv,5,1.0\n", skill="knowledge_code,parent\n1,2.0\n2,\n"
+    )
+    data = read(folder)
+    assert edges_of(data) == {("5", "1"), ("5", "2")}
+    assert answers_of(data) == [("u", "6", 1), ("u", "5", 0), ("v", "5", 1)]
+    assert data.parents == {"1": "2"}
+    assert "2 of 3 scores are part marks: half or more counts as right (1)" in data.notes
+
+
+def test_assistments_made(tmp_path: Path) -> None:
+    """Latin-1, an index, ids as floats, one row a skill, a row without one, and rows out of order."""
+    head = "order_id,user_id,problem_id,correct,skill_id,skill_name\n"
+    rows = "30,u,p1,1,5.0,Médiane\n30,u,p1,1,6.0,Mode\n10,u,p2,0,,\n20,v,p1,0,5.0,Médiane\n"
+    file = tmp_path / "raw.csv"
+    file.write_bytes((head + rows).encode("latin-1"))
+    data = read(file)
+    assert edges_of(data) == {("p1", "5"), ("p1", "6")}
+    assert answers_of(data) == [("u", "p2", 0), ("u", "p1", 1), ("v", "p1", 0)]
+    assert data.concept_names == {"5": "Médiane", "6": "Mode"}
+    assert "merged 1 repeated row of attempts written again, once a skill or in full" in data.notes
+    assert "read as latin-1: the file is not UTF-8" in data.notes
+    (tmp_path / "sample.csv").write_text("," + head + "7,30,u,p1,1,5,x\n3,10,u,p2,0,,\n")
+    assert read(tmp_path).notes[1].startswith("read raw.csv, left sample.csv unread")
+    sample = read(tmp_path / "sample.csv")
+    assert sample.interactions is not None
+    assert not sample.interactions.ordered
+    assert answers_of(sample) == [("u", "p1", 1), ("u", "p2", 0)]
 
 
 # ------------------------------------------------------------------------------------------------------ own data

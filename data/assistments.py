@@ -1,0 +1,120 @@
+"""ASSISTments' published CSV in its raw columns (2009 to 2010 skill builder and its likes)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.dataset import Dataset
+from qcq.data.reader import Reader
+from qcq.data.table import Table, codes
+from qcq.data.text import header
+from qcq.errors import DataError
+from qcq.settings import settings
+
+COLUMNS = ("order_id", "user_id", "problem_id", "correct", "skill_id")
+
+
+@settings
+class ASSISTments(Reader):
+    """One raw file: rows of one attempt (one a skill) merged by ``order_id``, attempts sorted by it.
+
+    A byte order mark, Latin-1, ids written as ``12.0`` and rows without a skill are all usual in published copies.
+    Problems that never have a skill are kept as questions without a concept. A file whose first column is an unnamed
+    index with gaps in its order is a random sample of rows: it is read, but its attempts count as unordered.
+    """
+
+    needs: ClassVar[str] = f"a CSV file with the columns {', '.join(COLUMNS)}"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return bool(_files(path))
+
+    def read(self, path: Path | None) -> Dataset:
+        assert path is not None
+        import polars as pl
+
+        file, notes = _choose(path)
+        indexed = header(file)[:1] == [""]
+        columns = ("skill_name", "original", *([""] if indexed else []))
+        table = Table.read(file, COLUMNS, columns, encodings=("utf-8", "latin-1"))
+        if table.encoding != "utf-8":
+            notes.append(f"read as {table.encoding}: the file is not UTF-8")
+        order = table.whole("order_id").cast(pl.Int64, strict=False)
+        table.reject(order.is_null(), "not a whole number", "order_id")
+        users, problems = table.identifiers("user_id"), table.identifiers("problem_id")
+        skills = table.whole("skill_id")
+        rows = pl.DataFrame(
+            {
+                "order": order,
+                "user": users,
+                "problem": problems,
+                "correct": table.binary("correct"),
+                "skill": skills.set(table.blank("skill_id"), None),
+            }
+        )
+        questions = problems.unique(maintain_order=True)
+        students = users.unique(maintain_order=True)
+        concepts = rows["skill"].drop_nulls().unique(maintain_order=True)
+        if len(concepts) == 0:
+            raise DataError("no row has a skill", file=file, column="skill_id")
+        edges = rows.drop_nulls("skill").unique(["problem", "skill"], maintain_order=True)
+        matrix, _ = q_matrix(
+            len(questions), len(concepts), codes(edges["problem"], questions), codes(edges["skill"], concepts)
+        )
+        attempts = rows.unique(["user", "order", "problem"], keep="first", maintain_order=True)
+        if merged := len(rows) - len(attempts):
+            notes.append(f"merged {several(merged, 'repeated row')} of attempts written again, once a skill or in full")
+        if torn := len(rows.unique(["user", "order", "problem", "correct"])) - len(attempts):
+            notes.append(f"{several(torn, 'attempt')} both right and wrong: the first row counts")
+        if bare := rows["skill"].null_count():
+            notes.append(f"{several(bare, 'row')} without a skill: kept as attempts, no edge")
+        if "original" in table.frame.columns and (aids := int((table.whole("original") == "0").sum())):
+            notes.append(f"{several(aids, 'row')} of scaffolding (original is 0), kept")
+        ordered = not (indexed and not table.whole("").cast(pl.Int64, strict=False).is_sorted())
+        if ordered:
+            attempts = attempts.sort("order", maintain_order=True)
+            notes.append("sorted by order_id")
+        else:
+            notes.append("a random sample of rows (its index column is out of order): no sequences in it")
+        names: dict[str, str] = {}
+        if "skill_name" in table.frame.columns:
+            said = ~(table.blank("skill_id") | table.blank("skill_name"))
+            names = dict(zip(skills.filter(said), table.frame["skill_name"].filter(said), strict=True))
+        return Dataset(
+            path.resolve().name if path.is_dir() else path.stem,
+            tuple(questions),
+            tuple(concepts),
+            matrix,
+            interactions(
+                codes(attempts["user"], students),
+                codes(attempts["problem"], questions),
+                attempts["correct"],
+                ordered=ordered,
+            ),
+            tuple(students),
+            concept_names=names,
+            notes=(*notes, *remarks(matrix)),
+        )
+
+
+def _files(path: Path) -> list[Path]:
+    candidates = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    return [file for file in candidates if set(COLUMNS) <= set(header(file))]
+
+
+def _choose(path: Path) -> tuple[Path, list[str]]:
+    """The file to read. Of several, samples (with the unnamed index of the frame they were drawn from) stand back."""
+    files = _files(path)
+    if not files and path.is_file():
+        return path, []  # what is missing in it is for the table to say
+    if not files:
+        raise DataError("no CSV file with the raw columns", file=path, fix=f"they are {', '.join(COLUMNS)}")
+    whole = [file for file in files if header(file)[:1] != [""]] or files
+    if len(whole) > 1:
+        names = ", ".join(file.name for file in whole)
+        raise DataError("several raw files", file=path, value=names, fix="name one: assistments:FOLDER/FILE")
+    left = [file.name for file in files if file != whole[0]]
+    notes = [f"read {whole[0].name}, left {', '.join(left)} unread: a sample of rows with its index"] if left else []
+    return whole[0], notes

@@ -1,0 +1,133 @@
+"""The Eedi subset of the CSC311 course: answers without order, and questions under a hierarchy of subjects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.dataset import Dataset, Interactions
+from qcq.data.reader import Reader
+from qcq.data.table import Table, codes
+from qcq.data.text import header
+from qcq.errors import DataError
+from qcq.settings import settings
+
+QUESTIONS, SUBJECTS = "question_meta.csv", "subject_meta.csv"
+ANSWERS, UNLABELLED = ("train_data.csv", "valid_data.csv", "test_data.csv"), "private_test_data.csv"
+DEPTH = 4  # root, strand, topic, subtopic: Eedi's own levels
+
+
+@settings
+class Eedi(Reader):
+    """Concepts are the subjects at the leaves; root and levels above them are kept as parents.
+
+    Every question lists whole branches, root included, and the root would join everything to everything. The files
+    don't say which subject stands under which, so the hierarchy is worked out from the lists (:func:`hierarchy`).
+    Answers of the train, valid and test files are put together: they were divided by answer, not by student.
+    """
+
+    needs: ClassVar[str] = f"{QUESTIONS} with the columns question_id and subject_id"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return {"question_id", "subject_id"} <= set(header(path / QUESTIONS))
+
+    def read(self, path: Path | None) -> Dataset:
+        assert path is not None
+
+        table = Table.read(path / QUESTIONS, ("question_id", "subject_id"))
+        questions = table.identifiers("question_id")
+        table.reject(~questions.is_first_distinct(), "a question listed twice", "question_id", "keep one of its rows")
+        lists = table.integer_lists("subject_id")
+        parents = hierarchy(lists)
+        leaves = [[s for s in subjects if all(parents.get(other) != s for other in subjects)] for subjects in lists]
+        concepts: dict[int, int] = {}
+        edges = [(q, concepts.setdefault(s, len(concepts))) for q, subjects in enumerate(leaves) for s in subjects]
+        if not edges:
+            raise DataError("no question has a subject", file=path / QUESTIONS)
+        matrix, repeated = q_matrix(len(questions), len(concepts), *zip(*edges, strict=True))
+        named = len({s for subjects in lists for s in subjects})
+        notes = [
+            f"kept {several(len(concepts), 'subject')} at the leaves as concepts and {named - len(concepts):,} above "
+            "them as parents, by a hierarchy worked out from which subjects stand together"
+        ]
+        names: dict[str, str] = {}
+        if (path / SUBJECTS).is_file():
+            subjects = Table.read(path / SUBJECTS, ("subject_id", "name"))
+            names = dict(zip(subjects.identifiers("subject_id"), subjects.identifiers("name"), strict=True))
+            if len(names) > named:
+                notes.append(f"{several(len(names) - named, 'subject')} that no question lists, left out")
+        files = [path / name for name in ANSWERS if (path / name).is_file()]
+        responses, students = _answers(files, questions) if files else (None, ())
+        if files:
+            notes.append(
+                "the answers have no order; the source's own parts divide answers, not students, and are joined"
+            )
+        if (path / UNLABELLED).is_file():
+            notes.append(f"left {UNLABELLED} unread: it has no labels")
+        return Dataset(
+            path.resolve().name,
+            tuple(questions),
+            tuple(map(str, concepts)),
+            matrix,
+            responses,
+            students,
+            concept_names={str(s): names[str(s)] for s in {*concepts, *parents.values()} if str(s) in names},
+            parents={str(child): str(parent) for child, parent in parents.items()},
+            notes=(*notes, *remarks(matrix, repeated)),
+        )
+
+
+def hierarchy(lists: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Subject → the subject above it, from lists that hold whole branches down from the root.
+
+    A list of exactly four subjects is one branch; the more questions list a subject, the higher it stands, which gives
+    these subjects their level (of two equally frequent ones the smaller id stands higher). A subject b stands below
+    the rarest subject that every list with b holds too, provided that one isn't at the lowest level and, where both
+    levels are known, above b's.
+
+    Returns
+    -------
+    dict : the root isn't in it.
+    """
+    count = Counter(s for subjects in lists for s in subjects)
+    level: dict[int, int] = {}
+    together: dict[int, set[int]] = {}
+    for subjects in lists:
+        if len(subjects) == DEPTH:
+            level.update((s, depth) for depth, s in enumerate(sorted(subjects, key=lambda s: (-count[s], s))))
+        for s in subjects:
+            together[s] = together[s] & set(subjects) if s in together else set(subjects)
+
+    def above(a: int, b: int) -> bool:
+        if a in level:
+            return level[a] < level.get(b, DEPTH) and level[a] < DEPTH - 1
+        return b not in level and (-count[a], a) < (-count[b], b)
+
+    found = {}
+    for b, always in together.items():
+        candidates = [a for a in always if a != b and above(a, b)]
+        if candidates:
+            found[b] = min(candidates, key=lambda a: (count[a], -level.get(a, -1), -a))
+    return found
+
+
+def _answers(files: Sequence[Path], questions: object) -> tuple[Interactions, tuple[str, ...]]:
+    import polars as pl
+
+    assert isinstance(questions, pl.Series)
+    who, what, right = [], [], []
+    for file in files:
+        table = Table.read(file, ("question_id", "user_id", "is_correct"))
+        question = codes(table.identifiers("question_id"), questions)
+        table.reject(question.is_null(), "unknown question", "question_id", f"it isn't in {QUESTIONS}")
+        who.append(table.identifiers("user_id"))
+        what.append(question)
+        right.append(pl.Series(table.binary("is_correct")))
+    users = pl.concat(who)
+    students = users.unique(maintain_order=True)
+    given = interactions(codes(users, students), pl.concat(what), pl.concat(right), ordered=False)
+    return given, tuple(students)
