@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -181,7 +181,12 @@ def list_(
     from qcq.settings import fields
     from qcq.walks import WALKS
 
-    registries: dict[str, dict[str, type]] = {"walks": WALKS, "trainers": TRAINERS, "tasks": TASKS, "data": DATASETS}  # type: ignore[dict-item]
+    registries: dict[str, Mapping[str, type]] = {
+        "walks": WALKS,
+        "trainers": TRAINERS,
+        "tasks": TASKS,
+        "data": DATASETS,
+    }
     listed: dict[str, list[dict[str, Any]]] = {
         name: [
             {

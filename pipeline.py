@@ -126,7 +126,7 @@ class Experiment:
         for note in self.data.notes:
             watch.say(note)
         graph = self.problem.graph
-        about = {
+        about: dict[str, Any] = {
             "dataset": self.data.name,
             "notes": list(self.data.notes),
             "graph": graph.describe(),

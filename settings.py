@@ -54,7 +54,7 @@ def fields(cls: type) -> dict[str, Any]:
     >>> fields(Step)
     {'length': 40}
     """
-    return {field.name: field.default for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {field.name: field.default for field in dataclasses.fields(cls)}
 
 
 def explain(error: ValidationError, cls: type, section: str = "") -> ConfigError:

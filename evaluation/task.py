@@ -48,8 +48,9 @@ class Problem:
     --------
     >>> from qcq.data import Simulated
     >>> problem = Problem.make(Simulated(questions=200, concepts=10, students=50).read())
-    >>> problem.graph.n_edges + len(problem.edges["validation"]) + len(problem.edges["test"])
-    339
+    >>> held = len(problem.edges["validation"]) + len(problem.edges["test"])
+    >>> problem.graph.n_edges + held == problem.dataset.q_matrix.nnz
+    True
     """
 
     dataset: Dataset

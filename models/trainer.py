@@ -23,7 +23,7 @@ from qcq.settings import settings
 from qcq.walks import QCQ, WalkStrategy
 
 if TYPE_CHECKING:
-    from qcq.chain import MarkovChain
+    from qcq.chain import Chain
 
 HELD_OUT_WALKS = 2_000  # walks on which losses are measured: about 12,000 masked tokens at length 40
 
@@ -67,7 +67,7 @@ class Source:
         return self.walk.sample(self.graph, derive(self.seed, "held-out"), limit=HELD_OUT_WALKS)
 
     @cached_property
-    def chain(self) -> MarkovChain:
+    def chain(self) -> Chain:
         """The exact chain of the walk. Raises ChainError where there is none."""
         return self.walk.chain(self.graph)
 

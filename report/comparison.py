@@ -115,7 +115,8 @@ def _validation(run: Run, line: Line, task: str) -> float:
 def _units(run: Run, line: Line, task: str, metric: str) -> Any:
     seeds = [r["seed"] for r in run.rows("training") if (r["walk"], r["trainer"]) == (line.walk, line.trainer)]
     found = [run.units(line.walk, line.trainer, line.readout, seed).get(f"{task}/{metric}") for seed in seeds]
-    return None if any(f is None for f in found) else np.mean(found, axis=0)  # (units,)
+    there = [f for f in found if f is not None]
+    return np.mean(there, axis=0) if len(there) == len(found) else None  # (units,)
 
 
 def verdicts(run: Run, table: Comparison) -> list[str]:

@@ -19,7 +19,7 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: i
     >>> print(markdown_table(["a", "n"], [["x|y", "1"]], 1))
     | a    |   n |
     |------|----:|
-    | x\\\\|y |   1 |
+    | x\\|y |   1 |
     """
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     wide = [max(3, len(t), *(len(row[i]) for row in cells)) if cells else max(3, len(t)) for i, t in enumerate(titles)]
