@@ -32,7 +32,15 @@ CHEAP: dict[str, dict] = {
     "cloze": {"steps": 100, "batch": 16},
 }
 WALK = QCQ(length=15, per_question=8)
-REAL = {"s2kt": "s2kt_assist09", "akt": "akt_assist2009_pid", "pebg": "pebg_ednet"}  # under $QCQ_DATA
+REAL = {  # under $QCQ_DATA
+    "s2kt": "s2kt_assist09",
+    "akt": "akt_assist2009_pid",
+    "pebg": "pebg_ednet",
+    "eedi": "eedi_csc311",
+    "icd": "icd_math_ec",
+    "math2015": "icd_Math2015",
+    "assistments": "raw_assist2009_sample",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -374,7 +382,7 @@ def test_a_reader_gives_a_sound_data_set_and_leaves_the_files_alone(name, tmp_pa
     for ids in (data.questions, data.concepts, data.students):
         assert len(set(ids)) == len(ids)
     assert set(data.question_names) <= set(data.questions)
-    assert set(data.concept_names) <= set(data.concepts)
+    assert set(data.concept_names) <= {*data.concepts, *data.parents, *data.parents.values()}
     assert KnowledgeGraph.from_dataset(data).n_edges == data.q_matrix.nnz
     seen = data.interactions
     if seen is not None:
