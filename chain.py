@@ -618,10 +618,25 @@ class PairLaw:
         self._scale = float(self._each @ np.r_[chain.sizes, np.ones(n - k)])
         self._n = n
         self._table: NDArray[np.float64] | None = None
-        if n * n <= self._TABLE:
-            every = np.arange(n)
-            half = self._earlier(np.repeat(every, n), np.tile(every, n)).reshape(n, n)
+        if n * n <= self._TABLE and chain.dense:
+            half = self._half()
             self._table = half + half.T
+
+    def _half(self) -> NDArray[np.float64]:
+        """Σ_δ w_δ J_δ over all pairs of kinds."""
+        chain, k, n = self._chain, self._chain.n_classes, self._n
+        half = np.zeros((n, n))
+        types = {False: slice(0, k), True: slice(k, n)}
+        for x_hub in (False, True) if chain.keep_concepts else (False,):
+            row, gap = chain._out[types[x_hub]], 0
+            for d in range(1, self._window + 1):
+                y_hub = chain.keep_concepts and x_hub != (d % 2 == 1)
+                steps = d - 1 if not chain.keep_concepts else (d // 2 if x_hub else (d - 1) // 2)
+                while gap < steps:
+                    row, gap = row @ chain._step, gap + 1
+                x, y = types[x_hub], types[y_hub]
+                half[x, y] += self._first[d - 1][x, None] * (row @ chain._into[y].T)
+        return half
 
     def _earlier(self, x: NDArray, y: NDArray) -> NDArray[np.float64]:
         """Σ_δ w_δ J_δ[x, y] elementwise over kinds."""

@@ -15,6 +15,7 @@ from qcq.seeds import generator
 
 if TYPE_CHECKING:
     from qcq.chain import Chain
+    from qcq.floors import Expected
 
 HIDDEN = -2  # what a paper shows in place of a masked token (-1 is padding)
 
@@ -79,6 +80,10 @@ class Objective(ABC):
         """
         raise ChainError(f"no floor is known for the objective {self.name!r}, so its losses stand without one")
 
+    def expected(self, law: Expected) -> float | None:
+        """The mean of the floor over all walks, in closed form; None where there is none."""
+        return None
+
     def unigram(self, probe: Probe, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """The nats of the best answer that ignores all context, item by item: float64 (items,).
 
@@ -135,6 +140,9 @@ class Masked(Objective):
         seen = np.where(probe.asked, HIDDEN, probe.tokens)
         return -chain.log_posterior(probe.tokens, probe.asked, seen, seen)
 
+    def expected(self, law: Expected) -> float | None:
+        return law.masked(self.rate)
+
 
 @dataclass(frozen=True)
 class Cloze(Objective):
@@ -149,6 +157,9 @@ class Cloze(Objective):
         assert probe.asked is not None
         chain.check(probe.tokens, probe.graph_digest)
         return -chain.log_posterior(probe.tokens, probe.asked, probe.tokens, probe.tokens)
+
+    def expected(self, law: Expected) -> float | None:
+        return law.cloze()
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,9 @@ class NextQuestion(Objective):
         chain.check(probe.tokens, probe.graph_digest)
         left, right = (probe.tokens, None) if self.direction == "forward" else (None, probe.tokens)
         return -chain.log_posterior(probe.tokens, probe.asked, left, right)
+
+    def expected(self, law: Expected) -> float | None:
+        return law.next_question() if self.direction == "forward" else law.previous_question()
 
 
 @dataclass(frozen=True)
@@ -310,6 +324,10 @@ class SkipGram(Objective):
         p = chain.pair_law(self.window).conditional(np.broadcast_to(x, y.shape), y)
         chain.possible(np.log(np.maximum(p[:, 0], 0.0), where=p[:, 0] > 0, out=np.full(len(p), -np.inf)), probe.walk)
         return self.losses(probe, self.score(p, probe.noise[y]))
+
+    def expected(self, law: Expected) -> float | None:
+        # Counts of a real corpus differ inside a class of equal questions; then the closed form doesn't hold.
+        return law.skipgram(self.window, self.negative, self.exponent) if self.counts is None else None
 
     def unigram(self, probe: Probe, share: NDArray[np.float64]) -> NDArray[np.float64]:
         assert probe.pairs is not None

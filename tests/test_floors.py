@@ -11,6 +11,7 @@ from scipy import sparse
 from qcq.chain import MarkovChain, edge_steps
 from qcq.corpus import Corpus
 from qcq.errors import ChainError, CorpusError
+from qcq.floors import Expected
 from qcq.graph import KnowledgeGraph
 from qcq.objectives import HIDDEN, Cloze, Masked, MaskedBert, NextQuestion, Objective, Probe, SkipGram
 
@@ -182,6 +183,44 @@ def test_skipgram_floor_is_the_best_score_of_each_pair(case, window):
     seen = np.flatnonzero(joint.sum(axis=1) > 0)
     seen = seen[seen < chain.n_tokens]
     np.testing.assert_allclose(law.probability(seen), joint.sum(axis=1)[seen] / joint.sum(), atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("rate", [0.15, 0.7])
+def test_expected_masked_and_cloze_floors_are_means_over_all_walks_and_masks(case, rate):
+    _, chain, _, tokens, prob = setting(*case)
+    total = weight = 0.0
+    for hide in itertools.product([False, True], repeat=tokens.shape[1]):
+        chance = np.where(hide, rate, 1 - rate).prod()
+        asked = np.array(hide) & (tokens >= 0)
+        seen = np.where(asked, HIDDEN, tokens)
+        where = np.nonzero(asked)[0]
+        total += chance * -(prob[where] @ chain.log_posterior(tokens, asked, seen, seen))
+        weight += chance * prob[where].sum()
+    assert Masked(rate).expected(Expected(chain)) == pytest.approx(total / weight, abs=1e-9)
+    there = tokens >= 0
+    where = np.nonzero(there)[0]
+    cloze = -(prob[where] @ chain.log_posterior(tokens, there, tokens, tokens)) / prob[where].sum()
+    assert Cloze().expected(Expected(chain)) == pytest.approx(cloze, abs=1e-9)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[1] > 1], ids=str)
+def test_expected_next_and_skipgram_floors_are_means_over_all_walks(case):
+    _, chain, corpus, _, prob = setting(*case)
+    for objective in (NextQuestion(), NextQuestion("backward")):
+        probe = objective.probe(corpus)
+        mean = prob[probe.walk] @ objective.floor(chain, probe) / prob[probe.walk].sum()
+        assert objective.expected(Expected(chain)) == pytest.approx(mean, abs=1e-9)
+    noise = chain.unigram**0.75 / (chain.unigram**0.75).sum()
+    law = chain.pair_law(3)
+    total = 0.0
+    for x, y in itertools.product(np.flatnonzero(law.probability(np.arange(chain.n_tokens)) > 0), repeat=2):
+        p = law.conditional(np.array([x]), np.array([y]))[0]
+        score = SkipGram(3, 4).score(np.array([p]), noise[[y]])[0]
+        loss = p * np.logaddexp(0, -score) if p > 0 else 0.0
+        loss += 4 * noise[y] * (1 - p) * np.logaddexp(0, score) if p < 1 else 0.0
+        total += law.probability(np.array([x]))[0] * loss
+    assert SkipGram(3, 4).expected(Expected(chain)) == pytest.approx(total, abs=1e-9)
 
 
 def test_the_formula_of_two_visible_neighbours():

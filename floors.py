@@ -1,0 +1,201 @@
+"""Expected floors of a first-order walk, without sampling one: what the best possible model loses on average.
+
+Everything comes from two kinds of entropy, both computed at the size of the distinct questions: that of a position,
+H(X_p), and that of a later one given an earlier one, H(X_r | X_l). For l < p < r the chain rule and the Markov property
+give
+
+    H(X_p | X_l, X_r) = H(X_p | X_l) + H(X_r | X_p) - H(X_r | X_l),
+
+and a masked token's floor is its mean over where the nearest visible neighbours may be. In the stationary walk that is
+2 H_1 - H_2 for both neighbours visible, with H_a the entropy of a question given the one a steps before.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import xlogy
+
+from qcq.chain import MarkovChain
+from qcq.errors import ChainError
+
+MOST_CLASSES = 3_000  # beyond that many distinct questions, tables over pairs of them are too much: sample instead
+
+
+def entropy(p: NDArray, times: NDArray | float = 1.0) -> NDArray[np.float64]:
+    """-Σ n p ln p over the last axis, in nats; ``times`` is n, how often each entry of p occurs.
+
+    Examples
+    --------
+    >>> float(entropy(np.array([0.25]), np.array([4]))) == float(np.log(4))
+    True
+    """
+    each = xlogy(p, p)
+    return -(each @ times if isinstance(times, np.ndarray) else times * each.sum(axis=-1))
+
+
+class Expected:
+    """Expected floors of one chain, in nats a predicted token.
+
+    Parameters
+    ----------
+    chain : a first-order chain of at most MOST_CLASSES distinct questions.
+
+    Raises
+    ------
+    ChainError : too many distinct questions.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> from qcq.chain import edge_steps
+    >>> two_twins = MarkovChain(*edge_steps(sparse.csr_array([[1.0], [1.0]])), np.ones(2), length=3)
+    >>> round(Expected(two_twins).next_question(), 6)  # a fair coin: ln 2
+    0.693147
+    """
+
+    def __init__(self, chain: MarkovChain) -> None:
+        if chain.n_classes > MOST_CLASSES:
+            raise ChainError(
+                f"{chain.n_classes:,} distinct questions are too many for an expected floor "
+                f"(at most {MOST_CLASSES:,}); measure the floor on sampled walks"
+            )
+        self.chain = chain
+        k = chain.n_classes
+        start = chain.start[chain._members]  # (classes,): of one member
+        self._stuck = np.diff(chain.out.indptr)[chain._members] == 0
+        lost = start * self._stuck * chain.sizes
+        self.dead = float(lost.sum()) if chain.length > 1 else 0.0  # share of walks that end at their first question
+        self._dead_entropy = 0.0  # what is left to guess in such a walk: its only question
+        if self.dead:
+            self._dead_entropy = float(entropy(start[self._stuck] / self.dead, chain.sizes[self._stuck]))
+        at = np.zeros((chain.width, k + chain.n_hubs))  # of one member of each kind, given that the walk goes on
+        for p in range(chain.width):
+            t = p // 2 if chain.keep_concepts else p
+            if chain.keep_concepts and p % 2:
+                at[p, k:] = chain.hub_law[t + 1][: chain.n_hubs]
+            else:
+                at[p, :k] = chain.class_marginal(t)
+        if self.dead:
+            at[0, :k][self._stuck] = 0.0
+        self._at = at / (1.0 - self.dead) if self.dead < 1 else at
+        self._sizes = np.r_[chain.sizes, np.ones(chain.n_hubs, dtype=np.int64)]
+
+    def _kinds(self, position: int) -> slice:
+        """Kinds that may stand at a position."""
+        k = self.chain.n_classes
+        return slice(k, k + self.chain.n_hubs) if self.chain.keep_concepts and position % 2 else slice(0, k)
+
+    def row_entropies(self, steps: int, hub_first: bool = False, hub_last: bool = False) -> NDArray[np.float64]:
+        """Entropy of what stands behind ``steps`` further steps of M, given each kind: float64 (kinds of one type,)."""
+        key = (hub_first, hub_last)
+        chain, k = self.chain, self.chain.n_classes
+        rows, known = self._rows.setdefault(key, (None, []))
+        types = {False: slice(0, k), True: slice(k, k + chain.n_hubs)}
+        last = types[hub_last]
+        while len(known) <= steps:
+            first = chain._out[types[hub_first]]
+            rows = (first if isinstance(first, np.ndarray) else first.toarray()) if rows is None else rows @ chain._step
+            into = chain._into[last]
+            p = rows @ into.T
+            known.append(entropy(p, self._sizes[last]))
+            self._rows[key] = (rows, known)
+        return known[steps]
+
+    @cached_property
+    def _rows(self) -> dict[tuple[bool, bool], tuple[NDArray | None, list[NDArray[np.float64]]]]:
+        return {}
+
+    def position(self, p: int) -> float:
+        """H(X_p), of walks that don't end at their start."""
+        return float(entropy(self._at[p], self._sizes))
+
+    def later(self, first: int, last: int) -> float:
+        """H(X_last | X_first) for positions first < last."""
+        chain = self.chain
+        hub_first, hub_last = chain.keep_concepts and first % 2 == 1, chain.keep_concepts and last % 2 == 1
+        before, behind = chain._slots(np.array([last]))[0][0], chain._slots(np.array([first]))[1][0]
+        kinds = self._kinds(first)
+        return float((self._at[first] * self._sizes)[kinds] @ self.row_entropies(before - behind, hub_first, hub_last))
+
+    def next_question(self) -> float:
+        """Mean of H(X_p | X_(p-1)) over the positions after the first."""
+        self._need(2)
+        return float(np.mean([self.later(p - 1, p) for p in range(1, self.chain.width)]))
+
+    def previous_question(self) -> float:
+        """Mean of H(X_p | X_(p+1)) = H(X_p) + H(X_(p+1) | X_p) - H(X_(p+1))."""
+        self._need(2)
+        each = [self.position(p) + self.later(p, p + 1) - self.position(p + 1) for p in range(self.chain.width - 1)]
+        return float(np.mean(each))
+
+    def masked(self, rate: float = 0.15) -> float:
+        """Mean over positions and over where the nearest visible neighbours may be: each token is hidden at ``rate``.
+
+        Neighbourhoods of a probability under 1e-13 are left out.
+        """
+        return self._hidden(rate)
+
+    def cloze(self) -> float:
+        """Both neighbours always visible."""
+        return self._hidden(0.0)
+
+    def _hidden(self, rate: float) -> float:
+        width = self.chain.width
+        gaps = np.arange(width)
+        chance = (1.0 - rate) * rate**gaps  # nearest visible neighbour behind this many hidden ones
+        none = rate**gaps  # all of so many hidden
+        alone = [self.position(p) for p in range(width)]
+        held: dict[tuple[int, int], float] = {}
+
+        def later(a: int, b: int) -> float:
+            if b == width:  # nothing is known of what follows the end
+                return 0.0
+            if a < 0:
+                return alone[b]
+            if (a, b) not in held:
+                held[a, b] = self.later(a, b)
+            return held[a, b]
+
+        total = weights = 0.0
+        for p in range(width):
+            lefts = [(-1, none[p])] + [(left, chance[p - left - 1]) for left in range(p)]
+            rights = [(width, none[width - 1 - p])] + [(r, chance[r - p - 1]) for r in range(p + 1, width)]
+            for left, wl in lefts:
+                for right, wr in rights:
+                    if wl * wr > 1e-13:
+                        total += wl * wr * (later(left, p) + later(p, right) - later(left, right))
+                        weights += wl * wr
+        mean = total / weights
+        # Walks that ended at once have one token, and it is known that they did.
+        n_alive, n_dead = (1.0 - self.dead) * width, self.dead
+        return float((n_alive * mean + n_dead * self._dead_entropy) / (n_alive + n_dead))
+
+    def skipgram(self, window: int = 5, negative: int = 5, exponent: float = 0.75) -> float:
+        """Nats a pair (one output and ``negative`` negatives), noise from the exact unigram^exponent.
+
+        With p = p(y|x) and r = k p_n(y) (1 - p), the floor is Σ_x p(x) Σ_y p ln((p+r)/p) + r ln((p+r)/r).
+        """
+        self._need(2)
+        chain = self.chain
+        law = chain.pair_law(window)
+        one = chain._members
+        if chain.keep_concepts:
+            one = np.r_[one, chain.n_questions + np.arange(chain.n_hubs)]
+        sizes = self._sizes[: len(one)]
+        share = chain.unigram
+        raised = np.where(share > 0, share**exponent, 0.0)
+        noise = raised[one] / raised.sum()
+        px = law.probability(one)
+        used = np.flatnonzero(px > 0)
+        p = law.conditional(np.repeat(one[used], len(one)), np.tile(one, len(used))).reshape(len(used), -1)
+        r = negative * noise * (1.0 - p)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cost = np.where(p > 0, p * np.log1p(r / p), 0.0) + np.where(r > 0, r * np.log1p(p / r), 0.0)
+        return float((px * sizes)[used] @ (cost @ sizes))
+
+    def _need(self, questions: int) -> None:
+        if self.chain.length < questions or self.dead == 1.0:
+            raise ChainError("walks of one question have no neighbours to predict or to be predicted from")

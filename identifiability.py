@@ -1,0 +1,290 @@
+"""What a walk can tell about its questions at all, worked out before anything is trained.
+
+Two questions with the same hubs and the same weights are exchangeable: swapping them leaves the law of every such walk
+unchanged. So no structure tells them apart, only identity, and the entropy inside their class is lost to every model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from qcq.chain import Chain, MarkovChain
+from qcq.errors import ChainError, CorpusError
+from qcq.floors import MOST_CLASSES, Expected, entropy
+from qcq.graph import KnowledgeGraph
+from qcq.losses import clustered
+from qcq.objectives import Cloze, Masked, MaskedBert, NextQuestion, Objective, SkipGram
+from qcq.seeds import derive, generator
+
+if TYPE_CHECKING:
+    from qcq.data import TrainPart
+    from qcq.walks import WalkStrategy
+
+OBJECTIVES: tuple[Objective, ...] = (
+    NextQuestion(),
+    NextQuestion("backward"),
+    Masked(),
+    MaskedBert(),
+    Cloze(),
+    SkipGram(),
+)
+ENOUGH = 0.95  # of the log-ratio's energy: the dimension recommended
+_FAR = 10  # lags looked at where they have to be sampled
+_SAMPLE = 64  # questions whose distribution far ahead is worked out where there are too many for all of them
+
+
+def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None = None, seed: int = 0) -> dict[str, Any]:
+    """All that can be said of a graph and a walk before training. Plain values, ready for JSON; entropies in nats.
+
+    Parameters
+    ----------
+    graph, walk : what is walked, and how.
+    train : the training responses, if there are any: what edges made from them would add is worked out too.
+    seed : of whatever has to be sampled (large graphs; objectives without a closed form).
+
+    Returns
+    -------
+    dict with
+        ``questions``, ``distinct_sets`` : questions, and how many of them differ to the walk.
+        ``indistinguishable_share`` : share of questions that are exchangeable with another.
+        ``ln_q`` : ln Q, the entropy of knowing nothing.
+        ``unigram`` : entropy of a question of the stationary walk (start in proportion to degree).
+        ``within_class`` : the part of it inside the classes of exchangeable questions, which nobody can win.
+        ``components``, ``component_entropy`` : of the graph; nats that "which component" is worth.
+        ``mutual_information`` : list, of two questions 1, 2, … steps apart in the stationary walk.
+        ``mutual_information_above_components`` : the same less the component entropy, to which it falls.
+        ``mutual_information_given_neighbours`` : what a question two steps back adds once the last one is known.
+        ``log_ratio`` : share of the energy of the log-ratio matrix by rank, and ``recommended_dim``.
+        ``floors.stationary`` : ``next_question``, ``masked_both_neighbours``.
+        ``floors.walk`` : by objective, for the walk as really started and cut.
+        ``standard_errors`` : of the sampled ones among the figures, by their path; those missing here are exact.
+        ``would_add`` : edges that would tell exchangeable questions apart.
+        ``notes`` : what could not be worked out, and why; one line each.
+    """
+    notes: list[str] = []
+    errors: dict[str, float] = {}
+    chain: Chain | None = None
+    try:
+        chain = walk.chain(graph)
+    except ChainError as error:
+        notes.append(str(error))
+    rest = _at_rest(graph, walk, notes)
+    pi = rest.start[rest._members]  # (classes,), of one member
+    small = rest.n_classes <= MOST_CLASSES
+    unigram = float(entropy(pi, rest.sizes))
+    component = _component_of(rest)
+    mass = np.bincount(component, weights=rest.start)
+    spread = float(entropy(mass[mass > 0]))
+
+    if small:
+        expected = Expected(rest)
+        ahead = [float(pi * rest.sizes @ expected.row_entropies(lag)) for lag in range(max(walk.length, 2))]
+        after_next, both = ahead[0], 2 * ahead[0] - ahead[1]
+    else:
+        notes.append(f"more than {MOST_CLASSES:,} distinct questions: figures with a standard error are sampled")
+        (after_next, e1), (both, e2), sampled = _sampled_at_rest(rest, min(_FAR, walk.length), seed)
+        ahead = [value for value, _ in sampled]
+        errors |= {"floors.stationary.next_question": e1, "floors.stationary.masked_both_neighbours": e2}
+        errors |= {f"mutual_information.{lag}": error for lag, (_, error) in enumerate(sampled)}
+    information = [max(unigram - h, 0.0) for h in ahead]
+
+    out: dict[str, Any] = {
+        "questions": graph.n_questions,
+        "distinct_sets": rest.n_classes,
+        "indistinguishable_share": float(rest.sizes[rest.sizes > 1].sum() / graph.n_questions),
+        "ln_q": float(np.log(graph.n_questions)),
+        "unigram": unigram,
+        "within_class": float((pi * rest.sizes) @ np.log(rest.sizes)),
+        "components": int(component.max()) + 1,
+        "component_entropy": spread,
+        "mutual_information": information,
+        "mutual_information_above_components": [max(i - spread, 0.0) for i in information],
+        "mutual_information_given_neighbours": 0.0 if chain is not None and chain.first_order else None,
+        "log_ratio": _log_ratio(rest, notes),
+        "floors": {
+            "stationary": {"next_question": after_next, "masked_both_neighbours": both},
+            "walk": _walk_floors(graph, walk, chain, seed, errors, notes),
+        },
+        "standard_errors": errors,
+        "would_add": would_add(graph, rest, train),
+        "notes": notes,
+    }
+    return out
+
+
+def _at_rest(graph: KnowledgeGraph, walk: WalkStrategy, notes: list[str]) -> MarkovChain:
+    """The stationary chain of the walk's questions; of the plain walk where it has none."""
+    try:
+        found = replace(walk, start="degree", keep_concepts=False).chain(graph)
+        if isinstance(found, MarkovChain):
+            return found
+    except ChainError:
+        pass
+    notes.append("the stationary figures are those of the plain walk (qcq) on the same graph")
+    return MarkovChain.of_graph(graph, length=walk.length, start="degree")
+
+
+def _component_of(chain: MarkovChain) -> NDArray[np.int64]:
+    """Component of each question: int64 (questions,)."""
+    both = sparse.block_array([[None, chain.out], [chain.out.T, None]], format="csr")
+    _, label = sparse.csgraph.connected_components(both, directed=False)
+    return np.unique(label[: chain.n_questions], return_inverse=True)[1]
+
+
+def _sampled_at_rest(
+    chain: MarkovChain, lags: int, seed: int
+) -> tuple[tuple[float, float], tuple[float, float], list[tuple[float, float]]]:
+    """Next question; masked between two neighbours; H(X_a | X_0) for a = 1 … lags: each with its standard error."""
+    rng = generator(seed, "inspect")
+    corpus = _walks(chain, rng, 20_000, 3)
+    asked = np.zeros(corpus.shape, dtype=bool)
+    asked[:, 1] = True
+    ahead = -chain.log_posterior(corpus, asked, corpus, None)
+    between = -chain.log_posterior(corpus, asked, corpus, corpus)
+    who = np.arange(len(corpus))
+    first = rng.choice(chain.n_questions, size=_SAMPLE, p=chain.start)
+    later = []
+    row = chain.out[first].toarray()  # (sample, hubs)
+    v = chain.into
+    for _ in range(lags):
+        blocks = [entropy(row[i : i + 8] @ v) for i in range(0, _SAMPLE, 8)]  # (8, questions) at a time
+        h = np.concatenate(blocks)
+        later.append((float(h.mean()), float(h.std(ddof=1) / np.sqrt(len(h)))))
+        row = np.concatenate([(row[i : i + 8] @ v) @ chain.out for i in range(0, _SAMPLE, 8)])
+    return clustered(ahead, who), clustered(between, who), later
+
+
+def _walks(chain: MarkovChain, rng: np.random.Generator, n: int, length: int) -> NDArray[np.int32]:
+    """Walks drawn from the chain itself: int32 (n, length)."""
+
+    def step(m: sparse.csr_array, at: NDArray) -> NDArray:
+        total = np.r_[0.0, np.cumsum(m.data)]
+        low, high = total[m.indptr[at]], total[m.indptr[at + 1]]
+        chosen = np.searchsorted(total, low + rng.random(len(at)) * (high - low), side="right") - 1
+        return m.indices[np.clip(chosen, m.indptr[at], m.indptr[at + 1] - 1)]
+
+    moving = np.where(np.diff(chain.out.indptr) > 0, chain.start, 0.0)
+    walks = [rng.choice(chain.n_questions, size=n, p=moving / moving.sum())]
+    for _ in range(1, length):
+        walks.append(step(chain.into, step(chain.out, walks[-1])))
+    return np.stack(walks, axis=1).astype(np.int32)
+
+
+def _walk_floors(
+    graph: KnowledgeGraph,
+    walk: WalkStrategy,
+    chain: Chain | None,
+    seed: int,
+    errors: dict[str, float],
+    notes: list[str],
+) -> dict[str, float]:
+    """By objective: in closed form where there is one, else over sampled walks."""
+    out: dict[str, float] = {}
+    if chain is None:
+        return out
+    expected = None
+    if isinstance(chain, MarkovChain) and chain.n_classes <= MOST_CLASSES:
+        expected = Expected(chain)
+    large = chain.n_hubs > MOST_CLASSES
+    for objective in OBJECTIVES:
+        try:
+            value = objective.expected(expected) if expected is not None else None
+            if value is None:
+                if large and isinstance(objective, MaskedBert):
+                    raise ChainError(
+                        f"no floor for {objective.name}: forward–backward over so many hubs takes too long"
+                    )
+                n = 30 if large and isinstance(objective, SkipGram) else 500
+                probe = objective.probe(walk.sample(graph, derive(seed, "inspect", "walks"), limit=n), seed)
+                value, errors[f"floors.walk.{objective.name}"] = clustered(objective.floor(chain, probe), probe.walk)
+            out[objective.name] = value
+        except (ChainError, CorpusError) as error:
+            notes.append(str(error))
+    return out
+
+
+def _log_ratio(chain: MarkovChain, notes: list[str], window: int = 5) -> dict[str, Any] | None:
+    """Energy by rank of max(0, ln p(x,y) / (p(x) p(y))), the matrix that a look-up table has to hold.
+
+    The full matrix over questions has the rows of equal questions in common, so its singular values are those of the
+    small one with each row and column weighted by the square root of the class's size.
+    """
+    if chain.n_classes > MOST_CLASSES:
+        notes.append(f"log_ratio is left out beyond {MOST_CLASSES:,} distinct questions")
+        return None
+    if chain.length < 2:
+        return None
+    law = chain.pair_law(window)
+    one = chain._members
+    used = np.flatnonzero(law.probability(one) > 0)
+    one, n = one[used], np.sqrt(chain.sizes[used])
+    p = law.conditional(np.repeat(one, len(one)), np.tile(one, len(one))).reshape(len(one), -1)
+    with np.errstate(divide="ignore"):
+        ratio = np.maximum(np.log(p / law.probability(one)), 0.0)
+    energy = np.sort(np.linalg.eigvalsh((ratio + ratio.T) / 2 * n * n[:, None]) ** 2)[::-1]
+    share = np.cumsum(energy) / max(energy.sum(), 1e-300)
+    ranks = [r for r in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if r < len(share)] + [len(share)]
+    return {
+        "window": window,
+        "energy_by_rank": {str(r): float(min(share[r - 1], 1.0)) for r in ranks},
+        "recommended_dim": int(np.searchsorted(share, ENOUGH) + 1),
+    }
+
+
+def would_add(graph: KnowledgeGraph, chain: MarkovChain, train: TrainPart | None) -> dict[str, dict[str, Any]]:
+    """What further edges would do for questions that are exchangeable now.
+
+    Returns
+    -------
+    source → ``separates`` (in words) and, where training responses are given, ``distinct_sets`` and ``within_class`` as
+    they would become.
+    """
+    words = {
+        "students": "questions that different students answered",
+        "order": "questions that stand beside different ones in the students' sequences",
+        "difficulty": "questions in different difficulty bins",
+        "prerequisites": "no questions of one set: edges between concepts are the same for all of them",
+    }
+    label = {"prerequisites": chain.classes}
+    if train is not None:
+        r = train.interactions
+        bits = generator(0, "inspect", "labels").integers(2**63, size=max(len(train.dataset.students), 1))
+        label["students"] = _by_set(chain.classes, r.question, r.student, bits)
+        if r.ordered:
+            follows = np.flatnonzero(r.student[1:] == r.student[:-1])
+            one, other = r.question[follows], r.question[follows + 1]
+            bits = generator(0, "inspect", "order").integers(2**63, size=graph.n_questions)
+            label["order"] = _by_set(chain.classes, np.r_[one, other], np.r_[other, one], bits)
+        answered = train.counts > 0
+        wrong = np.where(answered, train.difficulty, 0.0)
+        edges = np.quantile(wrong[answered], [0.2, 0.4, 0.6, 0.8]) if answered.any() else np.zeros(0)
+        level = np.where(answered, 1 + np.searchsorted(edges, wrong, side="right"), 0)  # 5 bins, and "not answered"
+        label["difficulty"] = chain.classes * 6 + level
+    out: dict[str, dict[str, Any]] = {name: {"separates": text} for name, text in words.items()}
+    for name, of in label.items():
+        out[name] |= {"distinct_sets": len(np.unique(of)), "within_class": _within(chain, of)}
+    return out
+
+
+def _by_set(classes: NDArray, question: NDArray, other: NDArray, bits: NDArray) -> NDArray[np.int64]:
+    """Classes split by the set of ``other`` seen with each question: int64 (questions,).
+
+    A set is told by the sum of random 63-bit numbers of its members, which two sets share with a chance of 2^-63.
+    """
+    pairs = np.unique(question.astype(np.int64) * len(bits) + other)
+    total = np.zeros(len(classes), dtype=np.int64)
+    with np.errstate(over="ignore"):
+        np.add.at(total, pairs // len(bits), bits[pairs % len(bits)])
+    return np.unique(np.stack([classes, total], axis=1), axis=0, return_inverse=True)[1].ravel()
+
+
+def _within(chain: MarkovChain, label: NDArray) -> float:
+    """H(question | its label) of the stationary walk."""
+    _, which = np.unique(label, return_inverse=True)
+    mass = np.bincount(which, weights=chain.start)
+    return max(float(entropy(chain.start)) - float(entropy(mass)), 0.0)
