@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -15,6 +15,11 @@ from rich.table import Table
 
 from qcq.errors import ConfigError, QCQError
 from qcq.progress import Progress, Watch
+
+if TYPE_CHECKING:
+    from qcq.data import Dataset
+    from qcq.graph import KnowledgeGraph
+    from qcq.walks import WalkStrategy
 
 app = typer.Typer(
     name="qcq",
@@ -71,7 +76,7 @@ class Terminal(Watch):
                 last = _figures(figures)
 
             yield plain
-            self.say(f"{label}: trained{', ' + last if last else ''}")
+            self.say(f"{label}: done{', ' + last if last else ''}")
             return
         with Bars(*columns, console=err, transient=True) as bars:
             task = bars.add_task(label, total=None, figures="")
@@ -133,6 +138,8 @@ def walk(
     walk: Annotated[str, typer.Option("--walk", help="Walk strategy.")] = "qcq",
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the corpus.")] = Path("corpus"),
     text: Annotated[bool, typer.Option("--text", help="Write corpus.txt and vocab.txt too.")] = False,
+    max_memory: Annotated[str, typer.Option(help="What sampling may hold, for example 500M or 4G.")] = "1G",
+    redo: Annotated[bool, typer.Option("--redo", help="Replace another corpus in the folder.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the walks.")] = 0,
     set_: SetOption = None,
     quiet: QuietOption = False,
@@ -141,7 +148,6 @@ def walk(
     """Sample the walks only: int32 shards and their digest."""
     from qcq.config import Config
     from qcq.data import load
-    from qcq.graph import KnowledgeGraph
 
     settled = Config.load(None, set_ or (), data=data, walks=walk)
     strategy = settled.build_walks()[walk]
@@ -149,9 +155,14 @@ def walk(
     dataset = load(settled.data, settled.sections)
     for note in dataset.notes:
         watch.say(note)
-    graph = KnowledgeGraph.from_dataset(dataset)
-    corpus = strategy.sample(graph, seed)
-    corpus.save(out_dir)
+    graph = _graph(dataset, strategy)
+    limit = _bytes(max_memory)
+    watch.say(str(strategy.plan(graph, max_memory=limit)))
+    with watch.progress("walks") as progress:
+        corpus = strategy.stream(graph, out_dir, seed, max_memory=limit, progress=progress, replace=redo)
+    if text:
+        corpus.to_text(out_dir / "corpus.txt", dataset.questions)
+        corpus.write_vocabulary(out_dir / "vocab.txt", dataset.questions)
     _show(
         ["corpus", "value"],
         [
@@ -163,6 +174,23 @@ def walk(
         ],
         left=2,
     )
+
+
+def _graph(dataset: Dataset, strategy: WalkStrategy) -> KnowledgeGraph:
+    """The whole graph, with the training students' responses where the walk needs them."""
+    from qcq.graph import KnowledgeGraph
+
+    graph = KnowledgeGraph.from_dataset(dataset)
+    return strategy.prepare(graph, None if dataset.interactions is None else dataset.split().train)
+
+
+def _bytes(text: str) -> int:
+    """``2G``, ``500M`` or plain bytes."""
+    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 1)
+    digits = text.rstrip("kKmMgG")
+    if not digits.isdigit() or int(digits) == 0:
+        raise ConfigError(f"--max-memory {text!r}: write a number of bytes, or one with K, M or G, for example 2G")
+    return int(digits) * unit
 
 
 Kind = Literal["walks", "trainers", "tasks", "data"]
@@ -221,12 +249,12 @@ def inspect(
     """What a graph can tell, before anything is trained: counts, exchangeable questions, the floor of every loss."""
     from qcq.config import Config
     from qcq.data import load
-    from qcq.graph import KnowledgeGraph
     from qcq.identifiability import inspect as look
 
     settled = Config.load(None, set_ or (), data=data, walks=walk)
     dataset = load(settled.data, settled.sections)
-    found = look(KnowledgeGraph.from_dataset(dataset), settled.build_walks()[walk])
+    strategy = settled.build_walks()[walk]
+    found = look(_graph(dataset, strategy), strategy)
     found = {"dataset": dataset.name, "notes": list(dataset.notes), **found}
     if as_json:
         out.print_json(json.dumps(found))
@@ -293,7 +321,8 @@ def _plain(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, list):
-        return ", ".join(_plain(item) for item in value)
+        shown = ", ".join(_plain(item) for item in value[:5])
+        return shown + (f", … ({len(value)} in --json)" if len(value) > 5 else "")
     return str(value)
 
 

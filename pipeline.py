@@ -22,11 +22,10 @@ import numpy as np
 
 from qcq import data as _data
 from qcq.config import Config
-from qcq.corpus import Corpus
 from qcq.cost import measured
 from qcq.data import Dataset
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError, CorpusError, DataError, EvaluationError, TrainingError
+from qcq.errors import ConfigError, DataError, EvaluationError, TrainingError
 from qcq.evaluation import Problem, Task
 from qcq.losses import measure
 from qcq.models import Source, Trainer
@@ -179,15 +178,9 @@ class Experiment:
         if walk == NO_WALK:
             return Source(graph, seed=seed)
         strategy = self.config.build_walks()[walk]
+        graph = strategy.prepare(graph, None if self.problem.split is None else self.problem.split.train)
         folder = run.path / "corpus" / walk.replace(":", "-") / f"seed-{seed}"
-        about = {"name": walk, **strategy.config}
-        try:
-            corpus = Corpus.load(folder)
-        except CorpusError:
-            corpus = None
-        if corpus is None or (corpus.graph_digest, corpus.seed, dict(corpus.strategy)) != (graph.digest, seed, about):
-            strategy.sample(graph, seed).save(folder)
-            corpus = Corpus.load(folder)
+        corpus = strategy.stream(graph, folder, seed, replace=True)  # read as it is where it is whole already
         return Source(graph, strategy, seed, given=corpus)
 
     def _cell(self, walk: str, name: str, trainer: Trainer, seed: int) -> str:

@@ -43,6 +43,14 @@ def test_readme_python() -> None:
     assert len([line for line in found[0].splitlines() if line.strip()]) <= 10
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_docs_python(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), names)
+
+
 def commands() -> list[str]:
     lines = [line for block in blocks(ROOT / "README.md", "console") for line in block.splitlines()]
     return [line.removeprefix("$ ").strip() for line in lines if line.startswith("$ ")]
@@ -80,12 +88,18 @@ def test_readme_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert ran >= 5
 
 
+def prose(page: Path) -> str:
+    """A page without its code."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
 def test_links_of_the_pages_lead_somewhere() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
         for page in pages
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose(page))
         if not target.startswith("http") and not (page.parent / target).exists()
     ]
     assert not broken

@@ -19,6 +19,7 @@ from qcq.settings import settings
 
 if TYPE_CHECKING:
     from qcq.chain import Chain
+    from qcq.data import TrainPart
     from qcq.walks.streaming import Plan
     from qcq.walks.tables import Tables
 
@@ -57,6 +58,20 @@ class WalkStrategy(ABC):
     @abstractmethod
     def tables(self, graph: KnowledgeGraph) -> Tables:
         """What the step reads (``qcq.walks.tables``). Their type says which step it is."""
+
+    def prepare(self, graph: KnowledgeGraph, train: TrainPart | None) -> KnowledgeGraph:
+        """The graph with what this walk needs beside questions and concepts: nothing, for most.
+
+        Parameters
+        ----------
+        graph : the training graph.
+        train : the training students' responses, the only ones that may shape a walk; None where there are none.
+
+        Raises
+        ------
+        WalkError : the walk needs responses and there are none.
+        """
+        return graph
 
     def strength(self, graph: KnowledgeGraph) -> NDArray[np.float64]:
         """What ``start="degree"`` goes by: float64 (questions,), how much of the graph hangs on each question."""

@@ -15,6 +15,7 @@ from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
     from qcq.chain import Chain
+    from qcq.data import TrainPart
     from qcq.walks.tables import Tables
 
 
@@ -36,6 +37,13 @@ class Weighted(WalkStrategy):
     name: ClassVar[str] = "weighted"
 
     by: Literal["given", "inverse-concept-frequency", "responses"] = "given"
+
+    def prepare(self, graph: KnowledgeGraph, train: TrainPart | None) -> KnowledgeGraph:
+        if self.by != "responses":
+            return graph
+        if train is None:
+            raise WalkError("weighted.by=responses: the data set has no responses; weigh by given or another")
+        return graph.with_responses(train)
 
     def weights(self, graph: KnowledgeGraph) -> sparse.csr_array:
         """The weights to walk by: csr_array float64 (questions × concepts).
