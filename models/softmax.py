@@ -57,12 +57,13 @@ class Sampled:
         """Mean nats a prediction, on the scale of a choice among S and the target."""
         drawn = torch.from_numpy(self.draw(rng)).to(targets.device)  # (S,)
         ids, where = torch.unique(targets, return_inverse=True)
-        both = torch.cat([ids, drawn])
-        offset = bias.rows(both)[:, 0] - self.log_inclusion.to(h.device)[both]  # (T + S,)
+        rows = output.rows(ids), output.rows(drawn)  # (T, D), (S, D); a token may be in both
+        correction = self.log_inclusion.to(h.device)
+        offsets = bias.rows(ids)[:, 0] - correction[ids], bias.rows(drawn)[:, 0] - correction[drawn]  # (T,), (S,)
         # Where a target stands among the sorted negatives, if it does.
         at = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)
         met = drawn[at] == targets
-        return cast(Tensor, _SharedSoftmax.apply(h, output.rows(both), offset, where, len(ids), at, met))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _SharedSoftmax.apply(h, *rows, *offsets, where, at, met))  # type: ignore[no-untyped-call]
 
 
 class _SharedSoftmax(torch.autograd.Function):
@@ -71,11 +72,11 @@ class _SharedSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, h: Tensor, rows: Tensor, offset: Tensor, where: Tensor, n: int, at: Tensor, met: Tensor
+        ctx: Any, h: Tensor, t: Tensor, s: Tensor, b_t: Tensor, b_s: Tensor, where: Tensor, at: Tensor, met: Tensor
     ) -> Tensor:
-        w = F.embedding(where, rows[:n])  # (N, D), the target's row
-        right = (h * w).sum(-1) + offset[:n][where]  # (N,)
-        wrong = torch.addmm(offset[n:], h, rows[n:].T)  # (N, S)
+        w = F.embedding(where, t)  # (N, D), the target's row
+        right = (h * w).sum(-1) + b_t[where]  # (N,)
+        wrong = torch.addmm(b_s, h, s.T)  # (N, S)
         hits = met.nonzero()[:, 0]
         wrong[hits, at[hits]] = -torch.inf
         top = torch.maximum(wrong.amax(1), right)  # (N,)
@@ -85,16 +86,18 @@ class _SharedSoftmax(torch.autograd.Function):
         loss = (top + total.log() - right).mean()
         share = 1 / (total * len(h))  # (N,), folded into the narrow factors: no pass over the wide one
         miss = (own * share - 1 / len(h))[:, None]  # (N, 1), d loss / d right
-        d_h = torch.addcmul(miss * w, wrong @ rows[n:], share[:, None])  # (N, D)
-        d_rows = torch.cat([torch.zeros_like(rows[:n]).index_add_(0, where, miss * h), wrong.T @ (h * share[:, None])])
-        d_offset = torch.cat([offset.new_zeros(n).index_add_(0, where, miss[:, 0]), wrong.T @ share])
-        ctx.save_for_backward(d_h, d_rows, d_offset)
+        ctx.save_for_backward(
+            torch.addcmul(miss * w, wrong @ s, share[:, None]),  # (N, D)
+            torch.zeros_like(t).index_add_(0, where, miss * h),  # (T, D)
+            wrong.T @ (h * share[:, None]),  # (S, D)
+            torch.zeros_like(b_t).index_add_(0, where, miss[:, 0]),  # (T,)
+            wrong.T @ share,  # (S,)
+        )
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        d_h, d_rows, d_offset = ctx.saved_tensors
-        return d_h * grad, d_rows * grad, d_offset * grad, None, None, None, None
+        return *(g * grad for g in ctx.saved_tensors), None, None, None
 
 
 def unigram(counts: NDArray[np.int64]) -> NDArray[np.float64]:
