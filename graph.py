@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
-from scipy import sparse
 
 from qcq.errors import GraphError, LeakageError
 
@@ -45,11 +45,11 @@ class KnowledgeGraph:
 
     questions: Sequence[str]
     concepts: Sequence[str]
-    weights: sparse.csr_array
+    weights: scipy.sparse.csr_array
     responses: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        w = sparse.csr_array(self.weights, dtype=np.float64)
+        w = scipy.sparse.csr_array(self.weights, dtype=np.float64)
         if w.shape != (len(self.questions), len(self.concepts)):
             raise GraphError(
                 f"weights of shape {w.shape} don't fit {len(self.questions)} questions × {len(self.concepts)} concepts"
@@ -82,9 +82,9 @@ class KnowledgeGraph:
         return int(self.weights.nnz)
 
     @cached_property
-    def by_concept(self) -> sparse.csr_array:
+    def by_concept(self) -> scipy.sparse.csr_array:
         """The same edges seen from the concepts: csr_array float64 (concepts × questions), indices sorted."""
-        turned = sparse.csr_array(self.weights.T.tocsr())
+        turned = scipy.sparse.csr_array(self.weights.T.tocsr())
         turned.sort_indices()
         return turned
 
@@ -127,7 +127,7 @@ class KnowledgeGraph:
             coo.row.astype(np.int64) * self.n_concepts + coo.col,
             np.asarray(rows, dtype=np.int64) * self.n_concepts + np.asarray(columns, dtype=np.int64),
         )
-        kept = sparse.csr_array((coo.data[~gone], (coo.row[~gone], coo.col[~gone])), shape=self.weights.shape)
+        kept = scipy.sparse.csr_array((coo.data[~gone], (coo.row[~gone], coo.col[~gone])), shape=self.weights.shape)
         return KnowledgeGraph(self.questions, self.concepts, kept, self.responses)
 
     def with_responses(self, train: TrainPart) -> KnowledgeGraph:
@@ -151,8 +151,8 @@ class KnowledgeGraph:
     def describe(self) -> dict[str, int]:
         """Counts: questions, concepts, edges, and what is odd about them (isolated nodes, components)."""
         w = self.weights
-        both = sparse.block_array([[None, w], [w.T, None]], format="csr")
-        n_components = sparse.csgraph.connected_components(both, directed=False, return_labels=False)
+        both = scipy.sparse.block_array([[None, w], [w.T, None]], format="csr")
+        n_components = scipy.sparse.csgraph.connected_components(both, directed=False, return_labels=False)
         return {
             "questions": self.n_questions,
             "concepts": self.n_concepts,
@@ -179,7 +179,7 @@ class KnowledgeGraph:
         if not pairs:
             raise GraphError("no edges given")
         rows, cols = zip(*pairs, strict=True)
-        weights = sparse.csr_array((np.ones(len(pairs)), (rows, cols)), shape=(len(questions), len(concepts)))
+        weights = scipy.sparse.csr_array((np.ones(len(pairs)), (rows, cols)), shape=(len(questions), len(concepts)))
         return cls(tuple(questions), tuple(concepts), weights)
 
     @classmethod
@@ -216,7 +216,7 @@ class KnowledgeGraph:
             rows.append(questions[q])
             cols.append(concepts[c])
             data.append(float(weight))
-        weights = sparse.csr_array((data, (rows, cols)), shape=(len(questions), len(concepts)))
+        weights = scipy.sparse.csr_array((data, (rows, cols)), shape=(len(questions), len(concepts)))
         return cls(tuple(map(label, questions)), tuple(map(label, concepts)), weights)
 
     def to_networkx(self) -> nx.Graph:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from qcq.data.dataset import Interactions
 
@@ -22,10 +22,12 @@ def several(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def q_matrix(n_questions: int, n_concepts: int, rows: ArrayLike, columns: ArrayLike) -> tuple[sparse.csr_array, int]:
+def q_matrix(
+    n_questions: int, n_concepts: int, rows: ArrayLike, columns: ArrayLike
+) -> tuple[scipy.sparse.csr_array, int]:
     """The Q-matrix, float64 csr (questions × concepts) with 1 for an edge, and how many pairs were given again."""
     rows, columns = np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64)
-    made = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n_questions, n_concepts))
+    made = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n_questions, n_concepts))
     made.sum_duplicates()
     made.data[:] = 1.0
     return made, len(rows) - made.nnz
@@ -63,7 +65,7 @@ def halves(share: NDArray[np.float64]) -> tuple[NDArray[np.int8], list[str]]:
     return correct, [said]
 
 
-def remarks(matrix: sparse.csr_array, repeated: int = 0) -> list[str]:
+def remarks(matrix: scipy.sparse.csr_array, repeated: int = 0) -> list[str]:
     """What is odd about a Q-matrix, in words; empty when nothing is."""
     without_concept = int((np.diff(matrix.indptr) == 0).sum())
     without_question = matrix.shape[1] - len(np.unique(matrix.indices))

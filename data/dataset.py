@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
-from scipy import sparse
 
 from qcq.errors import DataError, LeakageError
 from qcq.seeds import generator
@@ -63,7 +63,7 @@ class Dataset:
     name: str
     questions: Sequence[str]
     concepts: Sequence[str]
-    q_matrix: sparse.csr_array
+    q_matrix: scipy.sparse.csr_array
     interactions: Interactions | None = None
     students: Sequence[str] = ()
     question_names: Mapping[str, str] = field(default_factory=dict)

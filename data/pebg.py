@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import sparse
+import scipy  # its submodules load when they are first used
 
 from qcq.data.assembly import interactions, q_matrix, remarks, several
 from qcq.data.blocks import blocks, python_list
@@ -106,7 +106,7 @@ def _sparse(path: Path, questions: tuple[str, ...]) -> tuple[tuple[list[int], li
     skills = _ids(path / SKILLS)
     file = path / MATRIX
     try:
-        found = sparse.load_npz(file).tocoo()  # arrays only: numpy refuses pickles unless told otherwise
+        found = scipy.sparse.load_npz(file).tocoo()  # arrays only: numpy refuses pickles unless told otherwise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"not a sparse matrix saved by scipy ({error})", file=file) from None
     if found.shape[0] != len(questions) or found.shape[1] > len(skills):

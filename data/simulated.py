@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import sparse
-from scipy.special import expit
 
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
@@ -139,13 +138,13 @@ class _Room:
     difficulty: NDArray[np.float64]  # (questions,)
     discrimination: NDArray[np.float64]  # (questions,)
 
-    def incidence(self, sets: NDArray[np.int64] | slice = slice(None)) -> sparse.csr_array:
+    def incidence(self, sets: NDArray[np.int64] | slice = slice(None)) -> scipy.sparse.csr_array:
         """1 where a set holds a concept: csr_array float64 (sets, concepts)."""
         wide = self.members[sets]  # (sets, 4)
         held = wide >= 0
         indptr = np.concatenate([[0], np.cumsum(held.sum(axis=1))])
         shape = (len(wide), len(self.concept_difficulty))
-        return sparse.csr_array((np.ones(indptr[-1]), wide[held].astype(np.int32), indptr), shape=shape)
+        return scipy.sparse.csr_array((np.ones(indptr[-1]), wide[held].astype(np.int32), indptr), shape=shape)
 
 
 def _name(concept: int) -> str:
@@ -228,12 +227,14 @@ _PLANTED = ("ability", "entry", "mastery", "probability")
 
 def _respond(room: Simulated, plan: _Room) -> Iterator[_Block]:
     """Block after block of students; nothing of a block is kept once it is handed out."""
+    from scipy.special import expit
+
     by_set = np.argsort(plan.set_of, kind="stable")
     count = np.bincount(plan.set_of, minlength=len(plan.members))
     first = np.concatenate([[0], np.cumsum(count)[:-1]])
     incidence = plan.incidence()  # (sets, concepts)
     before, after = plan.prerequisites.T
-    needs = sparse.csr_array((np.ones(len(before)), (after, before)), shape=(room.concepts, room.concepts))
+    needs = scipy.sparse.csr_array((np.ones(len(before)), (after, before)), shape=(room.concepts, room.concepts))
     members = np.maximum(plan.members, 0)
     held = (plan.members >= 0).astype(np.float64)  # (sets, 4)
     for block, start in enumerate(range(0, room.students, BLOCK)):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import digamma
 
 GRID = 1_000_000  # cosines are compared in millionths: what float32 vectors can't tell apart is a tie
 _BLOCK = 1 << 23  # similarities held at once
@@ -60,6 +59,8 @@ def similarities(vectors: NDArray, queries: NDArray[np.int64]) -> Iterator[tuple
 
 def _harmonic(below: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
     """1/(below+1) + … + 1/(below+n)."""
+    from scipy.special import digamma
+
     return digamma(below + n + 1) - digamma(below + 1)
 
 

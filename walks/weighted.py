@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
-from scipy import sparse
 
 from qcq.errors import WalkError
 from qcq.graph import KnowledgeGraph
@@ -45,7 +45,7 @@ class Weighted(WalkStrategy):
             raise WalkError("weighted.by=responses: the data set has no responses; weigh by given or another")
         return graph.with_responses(train)
 
-    def weights(self, graph: KnowledgeGraph) -> sparse.csr_array:
+    def weights(self, graph: KnowledgeGraph) -> scipy.sparse.csr_array:
         """The weights to walk by: csr_array float64 (questions × concepts).
 
         Raises
@@ -57,14 +57,14 @@ class Weighted(WalkStrategy):
             return w
         if self.by == "inverse-concept-frequency":
             degree = np.diff(graph.by_concept.indptr)
-            return sparse.csr_array((1.0 / degree[w.indices], w.indices, w.indptr), shape=w.shape)
+            return scipy.sparse.csr_array((1.0 / degree[w.indices], w.indices, w.indptr), shape=w.shape)
         if graph.responses is None:
             raise WalkError(
                 "weighted.by=responses: the graph carries no counts of training responses; "
                 "add them with graph.with_responses(split.train), or weigh by given or inverse-concept-frequency"
             )
         each = np.repeat(1.0 + graph.responses, np.diff(w.indptr))
-        return sparse.csr_array((each, w.indices, w.indptr), shape=w.shape)
+        return scipy.sparse.csr_array((each, w.indices, w.indptr), shape=w.shape)
 
     def tables(self, graph: KnowledgeGraph) -> Tables:
         from qcq.walks.tables import weighted
