@@ -191,3 +191,23 @@ def test_one_question_is_refused_before_a_folder_is_made(tmp_path: Path) -> None
     with pytest.raises(DataError, match="at least two questions"):
         Experiment(Config(), data).run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(qcq.__file__).parent / "experiments").glob("*.toml")), ids=lambda p: p.stem
+)
+def test_shipped_experiments_are_valid(path: Path) -> None:
+    config = Config.load(path)
+    assert config.build_walks()
+    assert config.build_trainers()
+
+
+def test_weights_from_training_responses(tmp_path: Path) -> None:
+    config = Config.load(overrides=[*SMALL, "walks=weighted", "weighted.by=responses", "trainers=skipgram", "seeds=1"])
+    experiment = Experiment(config)
+    made = experiment.run(tmp_path / "run")
+    assert made.rows("results")
+    train = experiment.problem.split.train
+    prepared = config.build_walks()["weighted"].prepare(experiment.problem.graph, train)
+    assert np.array_equal(prepared.responses, train.counts)
+    assert Corpus.load(made.path / "corpus" / "weighted" / "seed-0").graph_digest == prepared.digest
