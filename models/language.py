@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, ConfigError
 from qcq.graph import KnowledgeGraph
+from qcq.models import readout
 from qcq.models.trainer import Model, Source, Trainer
 from qcq.objectives import Masked, Objective, Probe
 from qcq.progress import Progress, silent
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from qcq.models.transformer import Encoder
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+DEFAULT_READOUTS = ("table", "output", "hidden", "context")
 
 
 @settings
@@ -55,6 +58,8 @@ class LanguageTrainer(Trainer):
     threads : of the processor. One gives the same bytes in every run; more round differently from run to run, and pay
         only with the full softmax or a wide encoder.
     precision : number format of the encoder's arithmetic (tables and losses stay float32).
+    readouts : which vectors are looked at, the default first; none names table, output, hidden and context, as far as
+        the model has them. See ``readout.py``; ``+centred``, ``+abtt`` and ``+whitened`` may follow a name.
     checkpoint : a ``.safetensors`` file: written now and then, continued from where it exists.
     """
 
@@ -80,6 +85,7 @@ class LanguageTrainer(Trainer):
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+    readouts: tuple[str, ...] = ()
     checkpoint: str | None = None
 
     @model_validator(mode="after")
@@ -111,8 +117,8 @@ class LanguageTrainer(Trainer):
         torch.set_num_threads(self.threads)
         try:
             learner, counts = self.learner(source, seed)
-            model = LanguageModel(source, learner)
-            model.tokens = train(
+            model = LanguageModel(source, learner, self.readouts)
+            model.tokens, model.history = train(
                 learner,
                 self,
                 corpus,
@@ -264,30 +270,65 @@ def first_walks(paper: Probe, n: int) -> Probe:
 
 
 class LanguageModel(Model):
-    """A trained encoder with its tables."""
+    """A trained encoder with its tables.
+
+    Attributes
+    ----------
+    known : every read-out that can be asked for; each may be followed by changes, "context+whitened".
+    readouts : those that are looked at when nothing is asked for.
+    """
 
     objective: Objective = Masked()
 
-    def __init__(self, source: Source, learner: Learner) -> None:
+    def __init__(self, source: Source, learner: Learner, readouts: tuple[str, ...] = ()) -> None:
         self.graph: KnowledgeGraph = source.graph
         self.source, self.learner = source, learner
-        names = ["table"]
-        if learner.output is not learner.input:
-            names.append("output")
-        self.readouts = tuple(names)
+        encoder = learner.encoder
+        self.known = readout.names(len(encoder.blocks), learner.output is learner.input, encoder.sees_itself)
+        self.readouts = readouts or tuple(name for name in self.known if name in DEFAULT_READOUTS)
+        for name in self.readouts:
+            readout.refuse_unknown(name, self.known, "this model")
+        self._met: tuple[int, readout.Occurrences] | None = None
+
+    def embeddings(self, readout: str | None = None) -> Embeddings:
+        """The vectors called ``readout``: any of ``known``, with changes after a plus sign, or the first default.
+
+        Raises
+        ------
+        ConfigError : the model has no such read-out; the text names those it has.
+        """
+        return self._read(readout or self.readouts[0])
 
     def losses(self, probe: Probe) -> NDArray[np.float64]:
         if probe.asked is None:
             raise ConfigError("a language model predicts positions, not pairs; give it a masked paper")
         return self.learner.nats(probe.tokens, probe.asked)
 
-    def _read(self, readout: str) -> Embeddings:
-        table = {"table": self.learner.input, "output": self.learner.output}[readout]
-        vectors = table.weight.detach().cpu().numpy()
+    def _read(self, name: str) -> Embeddings:
+        readout.refuse_unknown(name, self.known, "this model")
+        plain, *changes = name.split("+")
+        vectors = self._vectors(plain)
         n = self.graph.n_questions
-        if len(vectors) > n:
-            return Embeddings(self.graph.questions, vectors[:n], self.graph.concepts, vectors[n:])
-        return Embeddings(self.graph.questions, vectors)
+        rows, others = vectors[:n], vectors[n:]
+        for change in changes:  # fitted on the questions; concepts aren't changed, so they have no place beside them
+            rows, others = readout.CHANGES[change](rows), vectors[:0]
+        if len(others):
+            return Embeddings(self.graph.questions, rows, self.graph.concepts, others)
+        return Embeddings(self.graph.questions, rows)
+
+    def _vectors(self, name: str) -> NDArray[np.float32]:
+        """The read-out ``name`` of all tokens: float32 (V, dim)."""
+        tables = {"table": self.learner.input, "output": self.learner.output}
+        if name in tables:
+            return tables[name].weight.detach().cpu().numpy().copy()
+        kind, _, inner = name.partition("-")
+        layer = int(inner) if inner else len(self.learner.encoder.blocks)
+        tokens = len(self.learner.input.weight)
+        if kind == "hidden":
+            return readout.lone(self.learner, layer, tokens)
+        if self._met is None or self._met[0] != layer:  # ``context`` and ``principal`` share their states
+            self._met = layer, readout.Occurrences(self.learner, self.source.corpus, layer, tokens)
+        return self._met[1].mean() if kind == "context" else self._met[1].principal()
 
 
 __all__ = ["MLM", "Cloze", "LanguageModel", "LanguageTrainer"]

@@ -199,8 +199,8 @@ def train(
     progress: Progress,
     measure: Callable[[], Mapping[str, float]],
     about: Mapping[str, Any],
-) -> int:
-    """Train in place; returns the tokens seen.
+) -> tuple[int, list[float]]:
+    """Train in place; returns the tokens seen and the held-out losses measured on the way.
 
     Parameters
     ----------
@@ -218,8 +218,9 @@ def train(
     batches = corpus.batches(plan.batch, generator(seed, "batches"))
     keep = Checkpoint(plan.checkpoint, learner, optimiser, about) if plan.checkpoint else None
     first, tokens, began, smooth, best, waited = 0, 0, 0.0, 0.0, math.inf, 0
+    history: list[float] = []
     if keep is not None and keep.exists():
-        first, tokens, began, smooth, best, waited = keep.load()
+        first, tokens, began, smooth, best, waited, history = keep.load()
         for _ in range(first):
             next(batches)
     every = max(1, plan.steps // 20)
@@ -266,16 +267,17 @@ def train(
             figures = measure()
             speed = done / max(time.perf_counter() - clock, 1e-9)
             progress(step + 1, plan.steps, **figures, tokens_per_second=speed)
+            history.append(figures["loss"])
             goal = figures.get("excess", figures["loss"])
             waited = 0 if goal < best else waited + 1
             best = min(best, goal)
             if keep is not None:
-                keep.save(step + 1, tokens, began, smooth, best, waited)
+                keep.save(step + 1, tokens, began, smooth, best, waited, history)
             if plan.stop_excess is not None and figures.get("excess", math.inf) <= plan.stop_excess:
                 break
             if plan.patience and waited >= plan.patience:
                 break
-    return tokens
+    return tokens, history
 
 
 class Checkpoint:
@@ -291,7 +293,7 @@ class Checkpoint:
     def exists(self) -> bool:
         return self.path.exists()
 
-    def save(self, *counters: float) -> None:
+    def save(self, *counters: float | list[float]) -> None:
         """Write the state, whole or not at all."""
         from safetensors.torch import save_file
 

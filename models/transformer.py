@@ -38,6 +38,10 @@ class Position(nn.Module):
         """Added to the attention scores, (heads, queries, keys), or None."""
         return None
 
+    def veil(self) -> Tensor | None:
+        """Added to the attention scores of hidden keys, (heads,), or None."""
+        return None
+
 
 class Absolute(Position):
     """A learned vector for each place (Devlin et al. 2019)."""
@@ -87,9 +91,17 @@ class Relative(Position):
 class Local(Relative):
     """A relative bias that starts by falling with distance, so that neighbours are seen first.
 
-    Head h starts at -s_h |distance|. Slopes s_h fall from 2 by halves in each group of heads; of the first three heads
-    one looks to both sides, one to the left and one to the right (the other side starts 4 lower), and so on in turn.
+    Head h starts at -s_h |distance|. The first looks to both sides, the second to the left, the third to the right (the
+    other side starts 4 lower), all with slope 2; the next three do the same with half the slope, and so on.
+    A mask says nothing of its neighbours, so hidden keys start 4 lower as well.
     """
+
+    def __init__(self, length: int, dim: int, heads: int) -> None:
+        super().__init__(length, dim, heads)
+        self.masks = nn.Parameter(torch.full((heads,), -4.0))
+
+    def veil(self) -> Tensor:
+        return self.masks  # (H,)
 
     @staticmethod
     def start(length: int, heads: int) -> Tensor:
@@ -250,7 +262,10 @@ class Bidirectional(Encoder):
 
     def forward(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None = None) -> list[Tensor]:
         x = self.drop(self.combined(torch.where(hidden[..., None], self.mask, tokens), types))  # (B, L, D)
-        bias = attention_bias(self.position.bias(x.shape[1]), real[:, None, None, :], x)
+        bias, veil = self.position.bias(x.shape[1]), self.position.veil()
+        if bias is not None and veil is not None:
+            bias = bias + veil[:, None, None] * hidden[:, None, None, :]  # (B, H, L, L)
+        bias = attention_bias(bias, real[:, None, None, :], x)
         states = [x]
         for block in self.blocks:
             states.append(block(states[-1], bias))
@@ -292,6 +307,6 @@ class TwoStream(Encoder):
 
 
 def attention_bias(place: Tensor | None, seen: Tensor, like: Tensor) -> Tensor:
-    """The bias of places, (H, L, M) or None, with -inf where ``seen``, broadcastable to (B, H, L, M), is False."""
+    """``place`` (H, L, M), (B, H, L, M) or None for 0, and -inf where ``seen`` is False; broadcasts to (B, H, L, M)."""
     start = like.new_zeros(()) if place is None else place
     return torch.where(seen, start, -torch.inf)  # (B, H, L, M)
