@@ -40,7 +40,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("name", WALKS)
+@pytest.mark.parametrize("name", ["qcq", "non-backtracking", "concept-hop", "node2vec", "weighted", "restart"])
 def test_streaming_gives_the_bytes_of_sampling(name: str, tmp_path: Path) -> None:
     walk = WALKS[name](length=5, per_question=40, keep_concepts=name == "restart", start="degree")
     whole = walk.sample(GRAPH, 3)

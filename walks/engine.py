@@ -79,7 +79,8 @@ class Sampler:
             return (index % n).astype(np.int32)
         threshold, alias = self._start_table
         x = draw(self.key, index, self.strategy.length, 0, 0)
-        k, rest = vectorised.split(x, np.full(len(index), n, dtype=np.int64))
+        cell, rest = vectorised.split(x, np.uint64(n))
+        k = cell.astype(np.int64)
         return np.where(rest < threshold[k], k, alias[k]).astype(np.int32)
 
     @cached_property

@@ -1,32 +1,44 @@
 """The compiled walk loop. Its twin in numpy is :mod:`qcq.walks.vectorised`; both give the same bytes.
 
 The loop exists once. A strategy is its step, chosen at compile time by the type of its tables (``qcq.walks.tables``):
-``leave`` picks the concept and draws where in its list to look, ``land`` reads the question there. Each thread keeps
+``leave`` picks the concept and draws where in its list to look, ``land`` reads the place there. Each thread keeps
 ``LANES`` walks in flight and moves all of them through one phase before the next: while one waits for memory, the
 others' loads are already on their way.
+
+Everything is a uint64, so that no index has a sign to check, and nothing here counts references (``_nrt=False``): two
+threads counting on one array's counter took eight times as long as the walks.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
 
 from qcq.walks import tables as _tables
+from qcq.walks.counter import GOLDEN
 from qcq.walks.tables import Biased, Restart, Uniform, Weighted
 
 LANES = 64
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+NONE = np.uint64(2**64 - 1)  # no concept: a walk that has just begun, or a jump
 _UNIT = 2.0**-53
+_1 = np.uint64(1)
+_2 = np.uint64(2)
+_32 = np.uint64(32)
+_LOW = np.uint64(2**32 - 1)
+_SLOTS = np.uint64(_tables.SLOTS)
 
 
 def compiled(function):
     """``numba.njit`` that keeps what it compiled on disk, or does without where no folder can be written to."""
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, _nrt=False)(function)
     except RuntimeError:  # numba found neither the package's folder nor the user's cache folder writable
-        return njit(nogil=True)(function)
+        return njit(nogil=True, _nrt=False)(function)
 
 
 @intrinsic
@@ -46,22 +58,17 @@ def _prefetch(typingctx, array, index):
     """Ask for ``array[index]`` without waiting for it."""
 
     def emit(context, builder, signature, args):
-        from numba.core import cgutils
-
-        made = context.make_array(signature.args[0])(context, builder, args[0])
-        pointer = cgutils.get_item_pointer(
-            context, builder, signature.args[0], made, [args[1]], wraparound=False, boundscheck=False
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        call = builder.module.globals.get("llvm.prefetch.p0i8") or ir.Function(
+            builder.module, kind, "llvm.prefetch.p0i8"
         )
-        byte = ir.IntType(8).as_pointer()
-        i32 = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
-        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        builder.call(
-            call, [builder.bitcast(pointer, byte), ir.Constant(i32, 0), ir.Constant(i32, 3), ir.Constant(i32, 1)]
-        )
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        builder.call(call, [pointer, ir.Constant(flag, 0), ir.Constant(flag, 3), ir.Constant(flag, 1)])
         return context.get_dummy_value()
 
-    return types.void(array, index), emit
+    return types.void(array, types.uint64), emit
 
 
 @compiled
@@ -72,125 +79,140 @@ def _mix(x):
 
 
 @compiled
-def _concept(lists, q, degree, k):
-    at = np.uint64(q) * np.uint64(4)
-    if degree < 4:
-        return np.int64(lists.rows[at + np.uint64(1) + np.uint64(k)])
-    low = np.int64(np.uint32(lists.rows[at + np.uint64(1)]))
-    return np.int64(lists.tail[np.uint64((np.int64(lists.rows[at + np.uint64(2)]) << 32) + low + k)])
+def _size(lists, place):
+    return np.uint64(lists.rows[(place & _LOW) * _SLOTS])
 
 
 @compiled
-def _other(x, degree, bias):
-    """One of the ``degree - 1`` other neighbours, or -1: the way back, with weight ``bias`` against their 1 each."""
-    u = np.float64(np.int64(x >> np.uint64(11))) * _UNIT * (np.float64(degree - 1) + bias)
-    if u < np.float64(degree - 1):
-        return np.int64(u)
-    return np.int64(-1)
+def _concept(lists, place, size, k):
+    """The ``k``-th of the ``size`` concepts at a place."""
+    at = (place & _LOW) * _SLOTS
+    if size < _SLOTS:
+        return np.uint64(lists.rows[at + _1 + k])
+    return np.uint64(lists.tail[(np.uint64(lists.rows[at + _2]) << _32 | np.uint64(lists.rows[at + _1])) + k])
 
 
 @compiled
-def _uniform(lists, q, x):
-    """A uniform concept, and a uniform place in its list from what is left of the same draw."""
-    degree = np.int64(lists.rows[np.uint64(q) * np.uint64(4)])
-    via = _concept(lists, q, degree, np.int64(_high(x, np.uint64(degree))))
-    at = lists.ptr[np.uint64(via)]
-    many = np.uint64(lists.ptr[np.uint64(via) + np.uint64(1)] - at)
-    return via, at + np.int64(_high(x * np.uint64(degree), many))
+def _uniform(lists, place, x):
+    """A uniform concept, and a uniform spot in its list from what is left of the same draw."""
+    size = _size(lists, place)
+    via = _concept(lists, place, size, _high(x, size))
+    at = lists.ptr[via]
+    return via, at + _high(x * size, lists.ptr[via + _1] - at)
+
+
+@compiled
+def _other(x, size, bias):
+    """One of the ``size - 1`` other neighbours, or NONE: the way back, of weight ``bias`` against their 1 each."""
+    others = np.float64(np.int64(size) - 1)
+    u = np.float64(np.int64(x >> np.uint64(11))) * _UNIT * (others + bias)
+    if u < others:
+        return np.uint64(np.int64(u))
+    return NONE
 
 
 @compiled
 def _cell(side, node, x):
     """A uniform alias cell of ``node``, and the fraction of the draw that is left to decide inside it."""
-    at = side.ptr[np.uint64(node)]
-    many = np.uint64(side.ptr[np.uint64(node) + np.uint64(1)] - at)
-    return at + np.int64(_high(x, many)), x * many
+    at = side.ptr[node]
+    size = side.ptr[node + _1] - at
+    return at + _high(x, size), x * size
 
 
 @compiled
 def _decide(side, at, rest):
-    both = side.cells[np.uint64(2 * at + 1)]
-    if rest < side.cells[np.uint64(2 * at)]:
-        return np.int64(both >> np.uint64(32))
-    return np.int64(both & np.uint64(0xFFFFFFFF))
+    both = side.cells[_2 * at + _1]
+    if rest < side.cells[_2 * at]:
+        return both >> _32
+    return both & _LOW
 
 
 # The steps. Only their signatures stand here; ``overload`` gives each type of tables its own.
 
 
-def degree(tables, q):
-    """How many ways lead out of question ``q``."""
+def begin(tables, q):
+    """Where a walk stands that starts at question ``q``."""
 
 
-def leave(tables, q, c, x, y, counts):
-    """(concept, place in its list, fraction left) on leaving ``q``, where the walk came by ``c`` (-1: it starts)."""
+def ways(tables, place):
+    """How many ways lead out of a place."""
 
 
-def land(tables, via, at, rest, q, first, counts):
-    """The question at that place, for a walk that left ``q`` and began at ``first``."""
+def leave(tables, place, c, x, y, counts):
+    """(concept, spot in its list, fraction left) on leaving a place to which the walk came by concept ``c``."""
 
 
-def ask(tables, at):
+def land(tables, via, at, rest, place, first):
+    """The place at that spot, for a walk that left ``place`` and began at ``first``."""
+
+
+def ask_list(tables, at):
     """Prefetch what ``land`` will read."""
 
 
-def ask_question(tables, q):
+def ask_place(tables, place):
     """Prefetch what ``leave`` will read."""
 
 
-@overload(degree)
-def _degree(tables, q):
+@overload(begin)
+def _begin(tables, q):
     if tables.instance_class is Weighted:
-        return lambda tables, q: tables.questions.ptr[np.uint64(q) + np.uint64(1)] - tables.questions.ptr[np.uint64(q)]
-    return lambda tables, q: np.int64(tables.lists.rows[np.uint64(q) * np.uint64(4)])
+        return lambda tables, q: q << _32
+    return lambda tables, q: q << _32 | np.uint64(tables.lists.row_of[q])
+
+
+@overload(ways)
+def _ways(tables, place):
+    if tables.instance_class is Weighted:
+        return lambda tables, place: tables.questions.ptr[(place >> _32) + _1] - tables.questions.ptr[place >> _32]
+    return lambda tables, place: _size(tables.lists, place)
 
 
 @overload(leave)
-def _leave(tables, q, c, x, y, counts):
+def _leave(tables, place, c, x, y, counts):
     if tables.instance_class is Uniform:
 
-        def step(tables, q, c, x, y, counts):
-            via, at = _uniform(tables.lists, q, x)
+        def step(tables, place, c, x, y, counts):
+            via, at = _uniform(tables.lists, place, x)
             return via, at, np.uint64(0)
 
     elif tables.instance_class is Restart:
 
-        def step(tables, q, c, x, y, counts):
+        def step(tables, place, c, x, y, counts):
             if np.float64(np.int64(x >> np.uint64(11))) * _UNIT < tables.probability:
                 counts[1] += 1
-                return np.int64(-1), np.int64(0), np.uint64(0)
-            via, at = _uniform(tables.lists, q, y)
+                return NONE, np.uint64(0), np.uint64(0)
+            via, at = _uniform(tables.lists, place, y)
             return via, at, np.uint64(0)
 
     elif tables.instance_class is Biased:
 
-        def step(tables, q, c, x, y, counts):
+        def step(tables, place, c, x, y, counts):
             lists = tables.lists
-            ways = np.int64(lists.rows[np.uint64(q) * np.uint64(4)])
-            if c < 0:  # nothing to return to yet
-                via = _concept(lists, q, ways, np.int64(_high(x, np.uint64(ways))))
+            size = _size(lists, place)
+            if c == NONE:  # nothing to return to yet
+                via = _concept(lists, place, size, _high(x, size))
             else:
                 via = c
-                k = _other(x, ways, tables.beta)
-                if k >= 0:
-                    via = _concept(lists, q, ways, k)
+                k = _other(x, size, tables.beta)
+                if k != NONE:
+                    via = _concept(lists, place, size, k)
                     if via == c:  # the last one stands in for the way back: every other is hit by one k
-                        via = _concept(lists, q, ways, ways - 1)
-                elif ways == 1 and tables.beta == 0.0:
+                        via = _concept(lists, place, size, size - _1)
+                elif tables.beta == 0.0:
                     counts[2] += 1
-            at = lists.ptr[np.uint64(via)]
-            many = lists.ptr[np.uint64(via) + np.uint64(1)] - at
-            k = _other(y, many, tables.alpha)
-            if k < 0:
-                if many == 1 and tables.alpha == 0.0:
-                    counts[1] += 1
-                return via, np.int64(-1), np.uint64(0)
-            return via, at + k, np.uint64(0)
+            at = lists.ptr[via]
+            k = _other(y, lists.ptr[via + _1] - at, tables.alpha)
+            if k != NONE:
+                return via, at + k, np.uint64(0)
+            if tables.alpha == 0.0:
+                counts[1] += 1
+            return via, NONE, np.uint64(0)
 
     else:
 
-        def step(tables, q, c, x, y, counts):
-            at, rest = _cell(tables.questions, q, x)
+        def step(tables, place, c, x, y, counts):
+            at, rest = _cell(tables.questions, place >> _32, x)
             via = _decide(tables.questions, at, rest)
             at, rest = _cell(tables.concepts, via, y)
             return via, at, rest
@@ -199,46 +221,104 @@ def _leave(tables, q, c, x, y, counts):
 
 
 @overload(land)
-def _land(tables, via, at, rest, q, first, counts):
+def _land(tables, via, at, rest, place, first):
     if tables.instance_class is Weighted:
-        return lambda tables, via, at, rest, q, first, counts: _decide(tables.concepts, at, rest)
+        return lambda tables, via, at, rest, place, first: _decide(tables.concepts, at, rest) << _32
     if tables.instance_class is Uniform:
-        return lambda tables, via, at, rest, q, first, counts: np.int64(tables.lists.to[np.uint64(at)])
+        return lambda tables, via, at, rest, place, first: tables.lists.to[at]
     if tables.instance_class is Restart:
+        return lambda tables, via, at, rest, place, first: first if via == NONE else tables.lists.to[at]
 
-        def jump(tables, via, at, rest, q, first, counts):
-            return first if via < 0 else np.int64(tables.lists.to[np.uint64(at)])
-
-        return jump
-
-    def back(tables, via, at, rest, q, first, counts):
-        if at < 0:
-            return q
-        to = np.int64(tables.lists.to[np.uint64(at)])
-        if to == q:
-            to = np.int64(tables.lists.to[np.uint64(tables.lists.ptr[np.uint64(via) + np.uint64(1)] - 1)])
+    def back(tables, via, at, rest, place, first):
+        if at == NONE:
+            return place
+        to = tables.lists.to[at]
+        if to == place:
+            to = tables.lists.to[tables.lists.ptr[via + _1] - _1]
         return to
 
     return back
 
 
-@overload(ask)
-def _ask(tables, at):
+@overload(ask_list)
+def _ask_list(tables, at):
     if tables.instance_class is Weighted:
-        return lambda tables, at: _prefetch(tables.concepts.cells, 2 * at)
+        return lambda tables, at: _prefetch(tables.concepts.cells, _2 * at)
     return lambda tables, at: _prefetch(tables.lists.to, at)
 
 
-@overload(ask_question)
-def _ask_question(tables, q):
+@overload(ask_place)
+def _ask_place(tables, place):
     if tables.instance_class is Weighted:
-        return lambda tables, q: _prefetch(tables.questions.ptr, q)
-    return lambda tables, q: _prefetch(tables.lists.rows, 4 * q)
+        return lambda tables, place: _prefetch(tables.questions.ptr, place >> _32)
+    return lambda tables, place: _prefetch(tables.lists.rows, (place & _LOW) * _SLOTS)
 
 
 @compiled
-def walk(tables, index, starts, length, keep, n_questions, seed, out, counts):
-    """Fill ``out`` with one walk a row.
+def walk_lanes(tables, index, starts, length, keep, n_questions, seed, out, width, counts, lane):
+    """:func:`walk` on a flat ``out``; ``lane`` is uint64 (8, LANES), what each walk in flight carries along."""
+    row, key, first, now, via, at, rest = lane[0], lane[1], lane[2], lane[3], lane[4], lane[5], lane[6]
+    n = np.uint64(n_questions)
+    for base in range(0, len(starts), LANES):
+        lanes = 0
+        for i in range(base, min(base + LANES, len(starts))):
+            place = begin(tables, np.uint64(starts[i]))
+            out[i * width] = starts[i]
+            if ways(tables, place) == 0:  # a question without a way out is a walk of its own
+                out[i * width + 1 : (i + 1) * width] = -1
+                counts[0] += length > 1
+                continue
+            row[lanes] = i * width
+            key[lanes] = seed + np.uint64(index[i]) * np.uint64(2 * length) * GOLDEN
+            first[lanes] = place
+            now[lanes] = place
+            via[lanes] = NONE
+            lanes += 1
+        for t in range(1, length):
+            x = np.uint64(2 * t) * GOLDEN
+            y = x + GOLDEN
+            for w in range(lanes):
+                c, spot, left = leave(tables, now[w], via[w], _mix(key[w] + x), _mix(key[w] + y), counts)
+                via[w], at[w], rest[w] = c, spot, left
+                ask_list(tables, spot)
+            column = np.uint64(2 * t if keep else t)
+            for w in range(lanes):
+                place = land(tables, via[w], at[w], rest[w], now[w], first[w])
+                now[w] = place
+                ask_place(tables, place)
+                here = row[w] + column
+                out[here] = place >> _32
+                if keep:
+                    out[here - _1] = n + via[w] if via[w] != NONE else NONE
+        if keep:
+            _close_gaps(out, row, lanes, np.uint64(width))
+
+
+@compiled
+def _close_gaps(out, row, lanes, width):
+    """A jump wrote -1 where a concept would stand; pads belong at the end."""
+    for w in range(lanes):
+        to = row[w]
+        for here in range(row[w], row[w] + width):
+            if out[here] >= 0:
+                out[to] = out[here]
+                to += _1
+        for here in range(to, row[w] + width):
+            out[here] = -1
+
+
+def walk(
+    tables: Any,
+    index: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    length: int,
+    keep: bool,
+    n_questions: int,
+    seed: np.uint64,
+    out: NDArray[np.int32],
+    counts: NDArray[np.int64],
+) -> None:
+    """Fill ``out`` with one walk a row. Releases the GIL, so threads may fill different rows at once.
 
     Parameters
     ----------
@@ -248,60 +328,13 @@ def walk(tables, index, starts, length, keep, n_questions, seed, out, counts):
     length : questions a walk.
     keep : write the concepts between them too.
     n_questions : concept c is token n_questions + c.
-    seed : uint64.
-    out : int32 (walks, length or 2·length - 1); -1 pads.
+    seed : where the random sequence begins.
+    out : int32 (walks, length or 2·length - 1), C-contiguous; -1 pads.
     counts : int64 (3,): early ends, forced returns (or restarts), forced repeats; added to.
     """
-    width = out.shape[1]
-    flat = out.reshape(-1)
-    row = np.empty(LANES, dtype=np.int64)
-    now = np.empty(LANES, dtype=np.int64)
-    first = np.empty(LANES, dtype=np.int64)
-    via = np.empty(LANES, dtype=np.int64)
-    at = np.empty(LANES, dtype=np.int64)
-    rest = np.empty(LANES, dtype=np.uint64)
-    state = np.empty(LANES, dtype=np.uint64)
-    for begin in range(0, len(starts), LANES):
-        lanes = 0
-        for i in range(begin, min(begin + LANES, len(starts))):
-            q = np.int64(starts[i])
-            flat[i * width] = q
-            if degree(tables, q) == 0:
-                flat[i * width + 1 : (i + 1) * width] = -1
-                counts[0] += length > 1
-                continue
-            row[lanes] = i * width
-            now[lanes] = q
-            first[lanes] = q
-            via[lanes] = -1
-            state[lanes] = seed + np.uint64(index[i]) * np.uint64(2 * length) * _GOLDEN
-            lanes += 1
-        for _t in range(1, length):
-            for w in range(lanes):
-                s = state[w] + _GOLDEN + _GOLDEN
-                state[w] = s
-                c, a, r = leave(tables, now[w], via[w], _mix(s), _mix(s + _GOLDEN), counts)
-                via[w] = c
-                at[w] = a
-                rest[w] = r
-                ask(tables, a)
-            for w in range(lanes):
-                q = land(tables, via[w], at[w], rest[w], now[w], first[w], counts)
-                now[w] = q
-                ask_question(tables, q)
-                here = row[w]
-                if keep and via[w] >= 0:
-                    here += 1
-                    flat[here] = n_questions + via[w]
-                here += 1
-                flat[here] = q
-                row[w] = here
-        if keep:  # a jump writes no concept, so a row may end early
-            for w in range(lanes):
-                here = row[w] + 1
-                while here % width != 0:
-                    flat[here] = -1
-                    here += 1
+    lane = np.empty((8, LANES), dtype=np.uint64)
+    flat, width = out.reshape(-1), out.shape[1]
+    walk_lanes(tables, index, starts, length, keep, n_questions, seed, flat, width, counts, lane)
 
 
-compiled_fill_alias = compiled(_tables.fill_alias)
+compiled_fill_alias = njit(cache=True)(_tables.fill_alias)

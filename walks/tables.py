@@ -1,7 +1,9 @@
 """Neighbour lists packed for the sampling loop. Built once a graph, kept with it, read by both loops.
 
-A *row* is what the loop reads when it stands on a question: degree and up to three concepts in 16 bytes, so that one
-memory access brings the whole choice. Longer lists go to a tail. Concepts have long lists, so they stay in CSR form.
+On a large graph a walk does little but wait for memory, so the lists are laid out to be asked seldom. A *row* is a set
+of concepts: its size and, in the same 32 bytes, up to seven of them (longer sets go on in a tail). Questions with the
+same concepts share one row, and a concept's list of questions names each question's row beside it, so that a step reads
+one entry of that list and then a row, which for the many questions with a single concept is in the cache already.
 """
 
 from __future__ import annotations
@@ -18,26 +20,29 @@ from qcq.graph import KnowledgeGraph
 
 T = TypeVar("T")
 
-SLOTS = 4  # int32 a row: the degree and three concepts
-FULL = np.uint64(2**64 - 1)
+SLOTS = 8  # uint32 a row: the size and seven concepts
+HALF = np.uint64(32)
+LOW = np.uint64(2**32 - 1)
 
 
 class Lists(NamedTuple):
-    """Both sides of the graph, unweighted.
+    """Both sides of the graph, unweighted. A *place* is where a walk stands: question << 32 | its row, a uint64.
 
     Attributes
     ----------
-    rows : int32 (4 · questions,): degree, then the concepts; with more than three, the low and high half of where the
-        list starts in ``tail``.
-    tail : int32, the concepts of questions that have more than three.
-    ptr : int64 (concepts + 1,); the questions of concept c are ``to[ptr[c] : ptr[c + 1]]``.
-    to : int32 (edges,).
+    rows : uint32 (8 · rows,): how many concepts, then which; with more than seven, the low and the high half of where
+        they begin in ``tail``.
+    tail : uint32, the concepts of rows with more than seven.
+    ptr : uint64 (concepts + 1,); the questions of concept c are ``to[ptr[c] : ptr[c + 1]]``.
+    to : uint64 (edges,), places.
+    row_of : uint32 (questions,), the row of each question.
     """
 
-    rows: NDArray[np.int32]
-    tail: NDArray[np.int32]
-    ptr: NDArray[np.int64]
-    to: NDArray[np.int32]
+    rows: NDArray[np.uint32]
+    tail: NDArray[np.uint32]
+    ptr: NDArray[np.uint64]
+    to: NDArray[np.uint64]
+    row_of: NDArray[np.uint32]
 
 
 class Cells(NamedTuple):
@@ -45,11 +50,11 @@ class Cells(NamedTuple):
 
     Attributes
     ----------
-    ptr : int64 (nodes + 1,), where each node's cells start.
+    ptr : uint64 (nodes + 1,), where each node's cells start.
     cells : uint64 (2 · edges,): a threshold out of 2^64, then own neighbour (high half) and alias (low half).
     """
 
-    ptr: NDArray[np.int64]
+    ptr: NDArray[np.uint64]
     cells: NDArray[np.uint64]
 
 
@@ -114,21 +119,44 @@ def lists(graph: KnowledgeGraph) -> Lists:
 
 def _pack(graph: KnowledgeGraph) -> Lists:
     w, back = graph.weights, graph.by_concept
-    start = w.indptr[:-1].astype(np.int64)
-    degree = np.diff(w.indptr).astype(np.int32)
-    rows = np.zeros((graph.n_questions, SLOTS), dtype=np.int32)
-    rows[:, 0] = degree
-    for k in range(SLOTS - 1):
-        has = np.flatnonzero((degree > k) & (degree < SLOTS))
-        rows[has, k + 1] = w.indices[start[has] + k]
-    long = np.flatnonzero(degree >= SLOTS)
-    many = degree[long].astype(np.int64)
-    ends = np.cumsum(many)
-    at = ends - many
-    tail = w.indices[np.repeat(start[long] - at, many) + np.arange(ends[-1] if len(ends) else 0)]
-    rows[long, 1] = at.astype(np.uint32).view(np.int32)
-    rows[long, 2] = (at >> 32).astype(np.int32)
-    return Lists(rows.reshape(-1), tail.astype(np.int32), back.indptr.astype(np.int64), back.indices.astype(np.int32))
+    start, degree = w.indptr[:-1].astype(np.int64), np.diff(w.indptr)
+    row_of = np.zeros(graph.n_questions, dtype=np.uint32)
+    rows, tails, n, filled = [], [], 0, 0
+    for d in np.unique(degree).tolist():
+        which = np.flatnonzero(degree == d)
+        sets = w.indices[start[which, None] + np.arange(d)]  # (questions, d)
+        if d < SLOTS:
+            same = _same_rows(sets, graph.n_concepts)
+            _, first, same = np.unique(same, return_index=True, return_inverse=True)
+            sets = sets[first]
+        else:
+            same = np.arange(len(which))
+        made = np.zeros((len(sets), SLOTS), dtype=np.uint32)
+        made[:, 0] = d
+        if d < SLOTS:
+            made[:, 1 : d + 1] = sets
+        else:
+            begin = filled + d * np.arange(len(sets), dtype=np.uint64)
+            made[:, 1], made[:, 2] = begin & LOW, begin >> HALF
+            tails.append(sets.astype(np.uint32).reshape(-1))
+            filled += sets.size
+        row_of[which] = n + same
+        rows.append(made.reshape(-1))
+        n += len(sets)
+    tail = np.concatenate(tails) if tails else np.empty(0, dtype=np.uint32)
+    to = back.indices.astype(np.uint64) << HALF
+    to |= row_of[back.indices]
+    return Lists(np.concatenate(rows), tail, back.indptr.astype(np.uint64), to, row_of)
+
+
+def _same_rows(sets: NDArray, n_values: int) -> NDArray[np.int64]:
+    """A number for each row of an integer matrix, equal exactly for equal rows."""
+    same = np.zeros(len(sets), dtype=np.int64)
+    for column in sets.T:
+        same = same * n_values + column
+        if sets.shape[1] > 1:  # numbered anew after every column, so that nothing overflows
+            same = np.unique(same, return_inverse=True)[1]
+    return same
 
 
 def weighted(graph: KnowledgeGraph, key: str, weights: Callable[[], sparse.csr_array]) -> Weighted:
@@ -143,6 +171,11 @@ def weighted(graph: KnowledgeGraph, key: str, weights: Callable[[], sparse.csr_a
     return kept(graph, f"weighted/{key}", build)
 
 
+def steps(graph: KnowledgeGraph, key: str, made: Callable[[], tuple[sparse.csr_array, sparse.csr_array]]) -> Weighted:
+    """Alias tables of any two steps, question → hub and hub → question; ``key`` names them."""
+    return kept(graph, f"steps/{key}", lambda: Weighted(*map(_cells, made())))
+
+
 def _cells(w: sparse.csr_array) -> Cells:
     ptr = w.indptr.astype(np.int64)
     threshold, alias = alias_tables(ptr, w.data)
@@ -150,7 +183,7 @@ def _cells(w: sparse.csr_array) -> Cells:
     cells[:, 0] = threshold
     row_start = np.repeat(ptr[:-1], np.diff(ptr))
     cells[:, 1] = w.indices.astype(np.uint64) << np.uint64(32) | w.indices[row_start + alias].astype(np.uint64)
-    return Cells(ptr, cells.reshape(-1))
+    return Cells(ptr.astype(np.uint64), cells.reshape(-1))
 
 
 def alias_tables(ptr: NDArray[np.int64], weights: NDArray[np.float64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -12,22 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.walks.counter import draw
-from qcq.walks.tables import SLOTS, Biased, Cells, Lists, Restart, Tables, Uniform, Weighted
+from qcq.walks.tables import HALF, LOW, SLOTS, Biased, Cells, Lists, Restart, Tables, Uniform, Weighted
 
 Ints = NDArray[np.int64]
 Bits = NDArray[np.uint64]
-Step = Callable[[Ints, Ints, Ints, Bits, Bits, Ints], tuple[Ints, Ints]]
+Step = Callable[[Bits, Ints, Bits, Bits, Bits, Ints], tuple[Bits, Ints]]
 
-_HALF = np.uint64(32)
-_LOW = np.uint64(2**32 - 1)
 _UNIT = 2.0**-53
 
 
-def split(x: Bits, n: Ints) -> tuple[Ints, Bits]:
+def split(x: Bits, n: Bits | np.uint64) -> tuple[Bits, Bits]:
     """``x`` as a fraction of 2^64 cut into ``n`` equal parts: which part, and where in it (again a fraction)."""
-    m = n.astype(np.uint64)
-    high = (x >> _HALF) * m + (((x & _LOW) * m) >> _HALF)
-    return (high >> _HALF).astype(np.int64), x * m
+    return ((x >> HALF) * n + (((x & LOW) * n) >> HALF)) >> HALF, x * n
 
 
 def walk(
@@ -43,77 +39,93 @@ def walk(
 ) -> None:
     """Fill ``out`` with one walk a row. Parameters as in :func:`qcq.walks.kernel.walk`."""
     step = make_step(tables)
-    q = starts.astype(np.int64)
+    place = begin(tables, starts.astype(np.uint64))
     out[:, 0] = starts
     out[:, 1:] = -1
-    row = np.flatnonzero(_degree(tables, q) > 0)  # a question has an edge out, or its walk ends at once
+    row = np.flatnonzero(ways(tables, place) > 0)  # a question without a way out is a walk of its own
     if length > 1:
-        counts[0] += len(q) - len(row)
-    index, q = index[row], q[row]
-    first, c = q, np.full(len(q), -1, dtype=np.int64)
-    column = np.zeros(len(q), dtype=np.int64)
+        counts[0] += len(starts) - len(row)
+    index, place = index[row], place[row]
+    first, c = place, np.full(len(place), -1, dtype=np.int64)
+    column = np.zeros(len(place), dtype=np.int64)
     for t in range(1, length):
-        q, c = step(q, c, first, draw(seed, index, length, t, 0), draw(seed, index, length, t, 1), counts)
+        place, c = step(place, c, first, draw(seed, index, length, t, 0), draw(seed, index, length, t, 1), counts)
         if keep:
             went = c >= 0
             out[row[went], column[went] + 1] = n_questions + c[went]
             column += 1 + went
         else:
             column += 1
-        out[row, column] = q
+        out[row, column] = place >> HALF
 
 
 @singledispatch
 def make_step(tables: Tables) -> Step:
-    """The step that belongs to these tables: (question, concept before, start, two draws, counts) → the next two."""
+    """The step that belongs to these tables: (place, concept before, start, two draws, counts) → place and concept."""
     raise NotImplementedError(type(tables))
 
 
 @singledispatch
-def _degree(tables: Tables, q: Ints) -> Ints:
-    return tables.lists.rows[q * SLOTS].astype(np.int64)  # type: ignore[union-attr]
+def begin(tables: Tables, q: Bits) -> Bits:
+    """Where a walk stands that starts at question ``q``."""
+    return q << HALF | tables.lists.row_of[q]  # type: ignore[union-attr]
 
 
-@_degree.register
-def _(tables: Weighted, q: Ints) -> Ints:
-    return tables.questions.ptr[q + 1] - tables.questions.ptr[q]
+@begin.register
+def _(tables: Weighted, q: Bits) -> Bits:
+    return q << HALF
 
 
-def _concept(lists: Lists, q: Ints, degree: Ints, k: Ints) -> Ints:
-    """The ``k``-th concept of each question."""
-    rows = lists.rows
-    found = rows[q * SLOTS + 1 + np.minimum(k, SLOTS - 2)].astype(np.int64)
-    long = np.flatnonzero(degree >= SLOTS)
+@singledispatch
+def ways(tables: Tables, place: Bits) -> Bits:
+    """How many ways lead out of a place."""
+    return _size(tables.lists, place)  # type: ignore[union-attr]
+
+
+@ways.register
+def _(tables: Weighted, place: Bits) -> Bits:
+    q = place >> HALF
+    return tables.questions.ptr[q + np.uint64(1)] - tables.questions.ptr[q]
+
+
+def _size(lists: Lists, place: Bits) -> Bits:
+    return lists.rows[(place & LOW) * np.uint64(SLOTS)].astype(np.uint64)
+
+
+def _concept(lists: Lists, place: Bits, size: Bits, k: Bits) -> Ints:
+    """The ``k``-th of the ``size`` concepts at each place."""
+    at = (place & LOW) * np.uint64(SLOTS)
+    found = lists.rows[at + np.uint64(1) + np.minimum(k, np.uint64(SLOTS - 2))].astype(np.int64)
+    long = np.flatnonzero(size >= SLOTS)
     if len(long):
-        at = q[long] * SLOTS
-        offset = rows[at + 1].view(np.uint32).astype(np.int64) | rows[at + 2].astype(np.int64) << 32
-        found[long] = lists.tail[offset + k[long]]
+        low, high = (lists.rows[at[long] + np.uint64(half)].astype(np.uint64) for half in (1, 2))
+        found[long] = lists.tail[(high << HALF | low) + k[long]]
     return found
 
 
 @make_step.register
 def _(tables: Uniform) -> Step:
-    def step(q: Ints, c: Ints, first: Ints, x: Bits, y: Bits, counts: Ints) -> tuple[Ints, Ints]:
-        return _uniform(tables.lists, q, x)
+    def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
+        return _uniform(tables.lists, place, x)
 
     return step
 
 
-def _uniform(lists: Lists, q: Ints, x: Bits) -> tuple[Ints, Ints]:
-    degree = lists.rows[q * SLOTS].astype(np.int64)
-    k, rest = split(x, degree)
-    c = _concept(lists, q, degree, k)
+def _uniform(lists: Lists, place: Bits, x: Bits) -> tuple[Bits, Ints]:
+    size = _size(lists, place)
+    k, rest = split(x, size)
+    c = _concept(lists, place, size, k)
     at = lists.ptr[c]
     k, _ = split(rest, lists.ptr[c + 1] - at)
-    return lists.to[at + k].astype(np.int64), c
+    return lists.to[at + k], c
 
 
 @make_step.register
 def _(tables: Restart) -> Step:
-    def step(q: Ints, c: Ints, first: Ints, x: Bits, y: Bits, counts: Ints) -> tuple[Ints, Ints]:
+    def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
         back = (x >> np.uint64(11)) * _UNIT < tables.probability
         counts[1] += int(back.sum())
-        to, via = _uniform(tables.lists, q, y)
+        to, via = _uniform(tables.lists, place, y)
         return np.where(back, first, to), np.where(back, -1, via)
 
     return step
@@ -123,43 +135,45 @@ def _(tables: Restart) -> Step:
 def _(tables: Biased) -> Step:
     lists, alpha, beta = tables
 
-    def pick(x: Bits, degree: Ints, bias: float) -> Ints:
-        """Which of the ``degree - 1`` other neighbours; -1 is the way back."""
-        u = (x >> np.uint64(11)) * _UNIT * ((degree - 1) + bias)
-        return np.where(u < degree - 1, u, -1).astype(np.int64)
+    def pick(x: Bits, size: Bits, bias: float) -> tuple[Bits, NDArray[np.bool_]]:
+        """Which of the ``size - 1`` other neighbours (0 if none), and whether the walk goes back instead."""
+        others = (size - np.uint64(1)).astype(np.float64)
+        u = (x >> np.uint64(11)) * _UNIT * (others + bias)
+        back = ~(u < others)
+        return np.where(back, 0.0, u).astype(np.uint64), back
 
-    def step(q: Ints, c: Ints, first: Ints, x: Bits, y: Bits, counts: Ints) -> tuple[Ints, Ints]:
-        degree = lists.rows[q * SLOTS].astype(np.int64)
+    def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
+        size = _size(lists, place)
         fresh = c < 0  # nothing to return to yet
-        k = np.where(fresh, split(x, degree)[0], pick(x, degree, beta))
-        via = _concept(lists, q, degree, np.maximum(k, 0))
-        via = np.where(~fresh & (via == c), _concept(lists, q, degree, degree - 1), via)
-        via = np.where(k < 0, c, via)
+        k, back = pick(x, size, beta)
+        via = _concept(lists, place, size, np.where(fresh, split(x, size)[0], k))
+        via = np.where(via == c, _concept(lists, place, size, size - np.uint64(1)), via)
+        via = np.where(back & ~fresh, c, via)
         if beta == 0.0:
-            counts[2] += int((~fresh & (degree == 1)).sum())
+            counts[2] += int((~fresh & (size == 1)).sum())
         at = lists.ptr[via]
-        degree = lists.ptr[via + 1] - at
-        k = pick(y, degree, alpha)
-        to = lists.to[at + np.maximum(k, 0)].astype(np.int64)
-        to = np.where(to == q, lists.to[at + degree - 1], to)
-        to = np.where(k < 0, q, to)
+        size = lists.ptr[via + 1] - at
+        k, back = pick(y, size, alpha)
+        to = lists.to[at + k]
+        to = np.where(to == place, lists.to[at + size - np.uint64(1)], to)
         if alpha == 0.0:
-            counts[1] += int((degree == 1).sum())
-        return to, via
+            counts[1] += int((size == 1).sum())
+        return np.where(back, place, to), via
 
     return step
 
 
 @make_step.register
 def _(tables: Weighted) -> Step:
-    def pick(side: Cells, node: Ints, x: Bits) -> Ints:
+    def pick(side: Cells, node: Bits, x: Bits) -> Bits:
         at = side.ptr[node]
-        k, rest = split(x, side.ptr[node + 1] - at)
-        both = side.cells[2 * (at + k) + 1]
-        return np.where(rest < side.cells[2 * (at + k)], both >> _HALF, both & _LOW).astype(np.int64)
+        k, rest = split(x, side.ptr[node + np.uint64(1)] - at)
+        cell = np.uint64(2) * (at + k)
+        both = side.cells[cell + np.uint64(1)]
+        return np.where(rest < side.cells[cell], both >> HALF, both & LOW)
 
-    def step(q: Ints, c: Ints, first: Ints, x: Bits, y: Bits, counts: Ints) -> tuple[Ints, Ints]:
-        via = pick(tables.questions, q, x)
-        return pick(tables.concepts, via, y), via
+    def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
+        via = pick(tables.questions, place >> HALF, x)
+        return pick(tables.concepts, via, y) << HALF, via.astype(np.int64)
 
     return step
