@@ -157,12 +157,14 @@ def walk(
         watch.say(note)
     graph = _graph(dataset, strategy)
     limit = _bytes(max_memory)
+    for line in strategy.remarks(graph):
+        watch.say(line)
     watch.say(str(strategy.plan(graph, max_memory=limit)))
     with watch.progress("walks") as progress:
         corpus = strategy.stream(graph, out_dir, seed, max_memory=limit, progress=progress, replace=redo)
     if text:
-        corpus.to_text(out_dir / "corpus.txt", dataset.questions)
-        corpus.write_vocabulary(out_dir / "vocab.txt", dataset.questions)
+        corpus.to_text(out_dir / "corpus.txt", graph.questions)
+        corpus.write_vocabulary(out_dir / "vocab.txt", graph.questions)
     _show(
         ["corpus", "value"],
         [

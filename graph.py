@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class KnowledgeGraph:
     weights : scipy.sparse.csr_array float64 (questions × concepts), positive and finite where there is an edge, with
         sorted indices and no explicit zeros.
     responses : int64 (questions,), responses of training students a question, or None (:meth:`with_responses`).
+    parents, prerequisites : what is known of concepts beside their questions; as in :class:`~qcq.data.Dataset`.
 
     Raises
     ------
@@ -47,6 +48,8 @@ class KnowledgeGraph:
     concepts: Sequence[str]
     weights: scipy.sparse.csr_array
     responses: NDArray[np.int64] | None = None
+    parents: Mapping[str, str] = field(default_factory=dict)
+    prerequisites: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         w = scipy.sparse.csr_array(self.weights, dtype=np.float64)
@@ -90,16 +93,22 @@ class KnowledgeGraph:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over identifiers, edges and weights: equal exactly when the graphs are."""
+        """SHA-256 over all that the graph knows: equal exactly when the graphs are."""
+        return self._hash().hexdigest()
+
+    def _hash(self) -> hashlib._Hash:
         h = hashlib.sha256(np.array(self.weights.shape, dtype=np.int64).tobytes())
         h.update(self.weights.indptr.astype(np.int64).tobytes())
         h.update(self.weights.indices.astype(np.int64).tobytes())
         h.update(self.weights.data.tobytes())
         for names in (self.questions, self.concepts):
             h.update("\0".join(names).encode())
+        for kind, pairs in (("parents", sorted(self.parents.items())), ("prerequisites", self.prerequisites)):
+            if pairs:
+                h.update("\0".join([kind, *(name for pair in pairs for name in pair)]).encode())
         if self.responses is not None:
             h.update(self.responses.astype(np.int64).tobytes())
-        return h.hexdigest()
+        return h
 
     @cached_property
     def question_index(self) -> dict[str, int]:
@@ -128,7 +137,7 @@ class KnowledgeGraph:
             np.asarray(rows, dtype=np.int64) * self.n_concepts + np.asarray(columns, dtype=np.int64),
         )
         kept = scipy.sparse.csr_array((coo.data[~gone], (coo.row[~gone], coo.col[~gone])), shape=self.weights.shape)
-        return KnowledgeGraph(self.questions, self.concepts, kept, self.responses)
+        return replace(self, weights=kept)
 
     def with_responses(self, train: TrainPart) -> KnowledgeGraph:
         """The graph with the number of training responses of each question, for walks weighted by them.
@@ -146,7 +155,7 @@ class KnowledgeGraph:
             )
         if len(train.dataset.questions) != self.n_questions or tuple(train.dataset.questions) != tuple(self.questions):
             raise GraphError(f"responses to the questions of {train.dataset.name!r} don't fit this graph's questions")
-        return KnowledgeGraph(self.questions, self.concepts, self.weights, train.counts.astype(np.int64))
+        return replace(self, responses=train.counts.astype(np.int64))
 
     def describe(self) -> dict[str, int]:
         """Counts: questions, concepts, edges, and what is odd about them (isolated nodes, components)."""
@@ -165,7 +174,13 @@ class KnowledgeGraph:
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> KnowledgeGraph:
         """The graph of a data set's Q-matrix. Responses play no part in it."""
-        return cls(dataset.questions, dataset.concepts, dataset.q_matrix)
+        return cls(
+            dataset.questions,
+            dataset.concepts,
+            dataset.q_matrix,
+            parents=dataset.parents,
+            prerequisites=dataset.prerequisites,
+        )
 
     @classmethod
     def from_edges(cls, edges: Iterable[tuple[str, str]]) -> KnowledgeGraph:

@@ -27,6 +27,7 @@ from qcq.data import Dataset
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, DataError, EvaluationError, TrainingError
 from qcq.evaluation import Problem, Task
+from qcq.graph import KnowledgeGraph
 from qcq.losses import measure
 from qcq.models import Source, Trainer
 from qcq.progress import Watch
@@ -41,6 +42,7 @@ class _Trained:
 
     embeddings: Mapping[str, Embeddings]
     row: Row
+    curve: list[Row]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,12 @@ class Experiment:
         return Problem.make(self.data, self.config.seed, hold_out_edges=hold_out)
 
     @cached_property
+    def graphs(self) -> dict[str, KnowledgeGraph]:
+        """The training graph of each walk, with what the walk needs of the training students."""
+        train = None if self.problem.split is None else self.problem.split.train
+        return {name: walk.prepare(self.problem.graph, train) for name, walk in self.config.build_walks().items()}
+
+    @cached_property
     def seeds(self) -> range:
         return range(self.config.seed, self.config.seed + self.config.seeds)
 
@@ -90,21 +98,26 @@ class Experiment:
 
         Returns
         -------
-        Run : the folder, with ``report.md`` in it.
+        Run : the folder, with ``report.md`` and ``report.html`` in it.
         """
         watch = watch or Watch()
         run = Run(Path(out))
         tasks, skipped = self._tasks(watch)
+        graphs = self.graphs  # a walk that can't be had here says so before a folder is made
         self._describe(run, skipped, watch)
-        walks = self.config.build_walks()
+        for name, walk in self.config.build_walks().items():
+            for line in walk.remarks(graphs[name]):
+                watch.say(line)
         for name, trainer in self.config.build_trainers().items():
             # A baseline doesn't look at walks, so one row of it serves all of them.
-            for walk in walks if trainer.learns else (NO_WALK,):
-                sources = {seed: self._source(run, walk, seed) for seed in self.seeds}
-                self._compare(run, walk, name, trainer, sources, tasks, redo, watch)
-        from qcq.report import write_report
+            for each in graphs if trainer.learns else (NO_WALK,):
+                sources = {seed: self._source(run, each, seed) for seed in self.seeds}
+                self._compare(run, each, name, trainer, sources, tasks, redo, watch)
+        from qcq.report import write_maps, write_report
 
         write_report(run)
+        with watch.progress("maps and report.html"):
+            write_maps(run, None if self.problem.split is None else self.problem.split.train)
         return run
 
     def _tasks(self, watch: Watch) -> tuple[dict[str, Task], dict[str, str]]:
@@ -149,6 +162,7 @@ class Experiment:
         write(run.path / "environment.json", json.dumps(_environment(), indent=2) + "\n")
         write(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         self._write_questions(run)
+        self._inspect(run)
 
     def _part_sizes(self) -> dict[str, int]:
         split = self.problem.split
@@ -167,18 +181,37 @@ class Experiment:
             )
             for i in range(w.shape[0])
         ]
-        frame = pl.DataFrame({"question": list(self.data.questions), "name": names, "concepts": sets})
-        partial = run.path / "questions.csv.partial"
-        frame.write_csv(partial)
-        os.replace(partial, run.path / "questions.csv")
+        labels = [self.data.concept_names.get(c, "") for c in concepts]
+        for name, columns in {
+            "questions.csv": {"question": list(self.data.questions), "name": names, "concepts": sets},
+            "concepts.csv": {"concept": list(concepts), "name": labels},
+        }.items():
+            pl.DataFrame(columns).write_csv(run.path / f"{name}.partial")
+            os.replace(run.path / f"{name}.partial", run.path / name)
+        arrays = {"indptr": w.indptr, "indices": w.indices, "degree": np.diff(self.problem.graph.weights.indptr)}
+        if self.problem.split is not None:
+            train = self.problem.split.train
+            arrays |= {"responses": train.counts, "difficulty": train.difficulty}
+        np.savez_compressed(run.path / "graph.npz", **arrays)
+
+    def _inspect(self, run: Run) -> None:
+        """What the graph can tell under each walk, worked out once a graph and walk."""
+        from qcq.identifiability import inspect
+
+        train = None if self.problem.split is None else self.problem.split.train
+        for name, strategy in self.config.build_walks().items():
+            graph = self.graphs[name]
+            path = run.path / "inspect" / f"{name.replace(':', '-')}.json"
+            about = {"graph_digest": graph.digest, "walk": strategy.config, "qcq": metadata.version("qcq")}
+            if path.exists() and json.loads(path.read_text(encoding="utf-8"))["of"] == about:
+                continue
+            write(path, json.dumps({"of": about, **inspect(graph, strategy, train)}, indent=1) + "\n")
 
     def _source(self, run: Run, walk: str, seed: int) -> Source:
         """The walks of one seed: sampled once into the run folder, then read from there by every trainer."""
-        graph = self.problem.graph
         if walk == NO_WALK:
-            return Source(graph, seed=seed)
-        strategy = self.config.build_walks()[walk]
-        graph = strategy.prepare(graph, None if self.problem.split is None else self.problem.split.train)
+            return Source(self.problem.graph, seed=seed)
+        strategy, graph = self.config.build_walks()[walk], self.graphs[walk]
         folder = run.path / "corpus" / walk.replace(":", "-") / f"seed-{seed}"
         corpus = strategy.stream(graph, folder, seed, replace=True)  # read as it is where it is whole already
         return Source(graph, strategy, seed, given=corpus)
@@ -225,7 +258,7 @@ class Experiment:
         if not redo and {row["seed"] for row in done} == set(self.seeds):
             watch.say(f"{label}: finished earlier, skipped")
             return
-        for table in ("training", "results", "tuning"):
+        for table in ("training", "results", "tuning", "curves"):
             run.replace(table, [], mine)
         about = {"dataset": self.data.name, "walk": walk, "trainer": name}
         try:
@@ -256,6 +289,7 @@ class Experiment:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 np.savez_compressed(path, **units)  # type: ignore[arg-type]
         run.replace("results", results, mine)
+        run.replace("curves", [{**about, "seed": s, **at} for s, t in trained.items() for at in t.curve], mine)
         cell = {"readout": readout, "readouts": list(first.embeddings), "comparison": wanted, "settings": chosen.config}
         run.replace("training", [{**about, "seed": seed, **t.row, **cell} for seed, t in trained.items()], mine)
         shown = [r for r in results if r["readout"] == readout]
@@ -293,8 +327,16 @@ class Experiment:
     def _train(self, trainer: Trainer, source: Source, seed: int, label: str, watch: Watch) -> _Trained:
         if trainer.learns:
             _ = source.corpus  # sampling is not the trainer's cost
+        curve: list[Row] = []
         with watch.progress(f"{label}, seed {seed}") as progress, measured() as cost:
-            model = trainer.fit(source, seed, progress)
+
+            def watched(done: int, total: int, **figures: float | str) -> None:
+                progress(done, total, **figures)
+                if "loss" in figures:
+                    held = {key: figures.get(key) for key in ("loss", "floor", "excess")}
+                    curve.append({"step": done, "steps": total, **held})
+
+            model = trainer.fit(source, seed, watched)
         provenance = {
             "dataset": self.data.name,
             "graph_digest": source.graph.digest,
@@ -305,7 +347,7 @@ class Experiment:
         }
         embeddings = {}
         for readout in model.readouts:
-            e = model.embeddings(readout)
+            e = source.walk.fold(self.problem.graph, model.embeddings(readout))
             embeddings[readout] = Embeddings(
                 e.ids, e.vectors, e.concept_ids, e.concept_vectors, {**provenance, "readout": readout}
             )
@@ -325,7 +367,7 @@ class Experiment:
             "reproducible": trainer.reproducible,
             "corpus_digest": provenance["corpus_digest"],
         }
-        return _Trained(embeddings, row)
+        return _Trained(embeddings, row, curve)
 
 
 def _headlines(results: list[Row], tasks: Mapping[str, Task]) -> list[str]:
@@ -346,7 +388,7 @@ def _environment() -> dict[str, Any]:
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
         )
         git = found.stdout.strip() or None
-    names = ("qcq", "numpy", "scipy", "numba", "gensim", "torch", "networkx", "polars", "scikit-learn")
+    names = ("qcq", "numpy", "scipy", "numba", "gensim", "torch", "networkx", "polars", "scikit-learn", "plotly")
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -58,6 +58,7 @@ class Dataset:
     parts : int8 (students,) with 0 train, 1 validation, 2 test where the source brings its own split, else None.
     notes : what the reader met and did, one line each ("merged 51,033 repeated attempts").
     truth : what a simulation planted, by name; empty for real data.
+    prerequisites : (concept identifier, identifier of a concept that comes after it), where the source knows of any.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Dataset:
     parts: NDArray[np.int8] | None = None
     notes: tuple[str, ...] = ()
     truth: Mapping[str, NDArray] = field(default_factory=dict)
+    prerequisites: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         if self.q_matrix.shape != (len(self.questions), len(self.concepts)):

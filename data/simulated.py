@@ -115,6 +115,7 @@ class Simulated(Reader):
             [f"s{i}" for i in range(self.students)] if interactions is not None else (),
             {f"q{i}": f"{set_names[k]}, question {i}" for i, k in enumerate(room.set_of.tolist())},
             {f"c{c}": name for c, name in enumerate(names)},
+            prerequisites=tuple((f"c{a}", f"c{b}") for a, b in room.prerequisites.tolist()),
             notes=(f"simulated from seed {self.seed}: {len(room.members)} distinct concept sets",),
             truth={
                 "prerequisites": room.prerequisites,

@@ -64,7 +64,7 @@ class Source:
     @cached_property
     def heldout(self) -> Corpus:
         """Walks of the same law that no trainer learns from: at most HELD_OUT_WALKS, from a stream of their own."""
-        return self.walk.sample(self.graph, derive(self.seed, "held-out"), limit=HELD_OUT_WALKS)
+        return self.walk.heldout(self.graph, derive(self.seed, "held-out"), HELD_OUT_WALKS)
 
     @cached_property
     def chain(self) -> Chain:

@@ -14,14 +14,16 @@ from scipy import sparse
 from scipy.stats import chi2
 
 from qcq.corpus import Corpus
-from qcq.data import DATASETS, Dataset, Simulated
+from qcq.data import DATASETS, Dataset, Simulated, TrainPart
+from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
-from qcq.errors import ChainError, DataError, EvaluationError, UnknownNameError
+from qcq.errors import ChainError, ConfigError, DataError, EvaluationError, UnknownNameError
 from qcq.evaluation import TASKS, Problem, paired_bootstrap
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Source
 from qcq.settings import fields
-from qcq.walks import QCQ, WALKS
+from qcq.typed import TypedGraph
+from qcq.walks import QCQ, WALKS, WalkStrategy
 
 # Settings that make a trainer quick enough for a test. One that isn't here runs as it is.
 CHEAP: dict[str, dict] = {
@@ -63,7 +65,17 @@ def problem() -> Problem:
 
 def moved(graph: KnowledgeGraph, order: np.ndarray) -> KnowledgeGraph:
     """The same graph with question order[i] in place i, name and all."""
-    return KnowledgeGraph([graph.questions[i] for i in order], graph.concepts, graph.weights[order])
+    return replace(graph, questions=[graph.questions[i] for i in order], weights=graph.weights[order])
+
+
+def moved_part(train: TrainPart, order: np.ndarray) -> TrainPart:
+    """The same responses to the questions in their new places."""
+    place = np.argsort(order).astype(np.int32)
+    data = train.dataset
+    questions = [data.questions[i] for i in order]
+    data = replace(data, questions=questions, q_matrix=data.q_matrix[order], interactions=None)
+    r = train.interactions
+    return replace(train, dataset=data, interactions=replace(r, question=place[r.question]))
 
 
 def fingerprint(graph: KnowledgeGraph) -> str:
@@ -111,30 +123,53 @@ def test_its_settings_are_checked_and_frozen(registry, name):
 # --- walks ----------------------------------------------------------------------------------------------------------
 
 
-def awkward() -> KnowledgeGraph:
-    """A question alone, a concept alone, a concept with one question, two components, uneven degrees."""
+def awkward() -> tuple[KnowledgeGraph, TrainPart]:
+    """A question alone, a concept alone, a concept with one question, two components, uneven degrees; six students,
+    who never met some questions."""
     w = np.zeros((12, 6))
     w[[0, 1, 2, 3], 0] = 1
     w[[3, 4, 5], 1] = [1, 2, 0.5]
     w[[5, 0], 2] = 1
     w[6, 3] = 1
     w[[7, 8, 9, 10], 4] = [3, 1, 1, 1]  # question 11 and concept 5 have no edge
-    return KnowledgeGraph([f"q{i}" for i in range(12)], [f"c{i}" for i in range(6)], sparse.csr_array(w))
+    rng = np.random.default_rng(0)
+    student = np.repeat(np.arange(6, dtype=np.int32), 9)
+    question = rng.choice([0, 1, 2, 4, 5, 7, 9, 10], 54).astype(np.int32)
+    r = Interactions(student, question, rng.integers(0, 2, 54).astype(np.int8))
+    names = [[f"{kind}{i}" for i in range(n)] for kind, n in (("q", 12), ("c", 6), ("s", 6))]
+    links = (("c0", "c1"), ("c4", "c2"))
+    data = Dataset("awkward", names[0], names[1], sparse.csr_array(w), r, names[2], prerequisites=links)
+    return KnowledgeGraph.from_dataset(data), TrainPart(data, np.arange(6, dtype=np.int32), r)
+
+
+def prepared(walk: WalkStrategy) -> KnowledgeGraph:
+    return walk.prepare(*awkward())
 
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("name", WALKS)
 def test_a_walk_only_uses_edges(name, keep):
-    graph = awkward()
+    walk = WALKS[name](length=9, per_question=6)
+    try:
+        walk = replace(walk, keep_concepts=keep)
+    except ConfigError:
+        pytest.skip(f"{name} has no concepts between its questions")
+    graph = prepared(walk)
     before = fingerprint(graph)
-    corpus = WALKS[name](length=9, per_question=6, keep_concepts=keep).sample(graph, 3)
+    corpus = walk.sample(graph, 3)
     assert fingerprint(graph) == before == corpus.graph_digest
-    assert corpus.n_walks == 12 * 6
+    assert corpus.n_walks == 12 * 6 or not walk.sampled
     linked = np.zeros((18, 18), dtype=bool)
     linked[:12, 12:] = graph.weights.toarray() > 0
     linked |= linked.T
     if not keep:
         linked = (linked.astype(int) @ linked) > 0  # two questions of one concept
+    if isinstance(graph, TypedGraph):
+        for kind in ("s", "d"):
+            edges = graph.relation("q", kind)
+            linked[:12, :12] |= (edges @ edges.T).toarray() > 0
+        r = graph.train.interactions  # a student's questions one after the other: of one student, so linked already
+        assert linked[r.question[:-1], r.question[1:]][r.student[1:] == r.student[:-1]].all()
     jumps = 0
     for walk in corpus.sentences():
         assert len(walk) >= 1
@@ -150,8 +185,8 @@ def test_a_walk_only_uses_edges(name, keep):
 
 @pytest.mark.parametrize("name", WALKS)
 def test_a_walk_is_fixed_by_its_seed(name):
-    graph = problem().graph
     walk = WALKS[name](length=6, per_question=2)
+    graph = walk.prepare(problem().graph, problem().split.train)
     assert walk.sample(graph, 5).digest == walk.sample(graph, 5).digest != walk.sample(graph, 6).digest
     assert walk.sample(graph, 5, limit=7).n_walks == 7
 
@@ -159,10 +194,11 @@ def test_a_walk_is_fixed_by_its_seed(name):
 @pytest.mark.parametrize("name", WALKS)
 def test_relabelling_the_questions_leaves_the_law_of_a_walk(name):
     """Where walks of two independent corpora end, question by question: chi-squared over one token a walk."""
-    graph = problem().graph
+    graph, train = problem().graph, problem().split.train
     order = np.random.default_rng(0).permutation(graph.n_questions)
     walk = WALKS[name](length=5, per_question=60)
-    ends = [walk.sample(g, seed).tokens[:, -1] for g, seed in ((graph, 1), (moved(graph, order), 2))]
+    both = walk.prepare(graph, train), walk.prepare(moved(graph, order), moved_part(train, order))
+    ends = [walk.sample(g, seed).tokens[:, -1] for seed, g in enumerate(both)]
     a, b = (np.bincount(e[e >= 0], minlength=len(order)).astype(float) for e in ends)
     a = a[order]
     seen = a + b > 0
@@ -172,7 +208,8 @@ def test_relabelling_the_questions_leaves_the_law_of_a_walk(name):
 
 @pytest.mark.parametrize("name", WALKS)
 def test_a_corpus_comes_back_from_disk(name, tmp_path):
-    corpus = WALKS[name](length=6, per_question=2).sample(awkward(), 1)
+    walk = WALKS[name](length=6, per_question=2)
+    corpus = walk.sample(prepared(walk), 1)
     back = Corpus.load(corpus.save(tmp_path / "corpus"))
     assert back.digest == corpus.digest
     assert np.array_equal(back.tokens, corpus.tokens)
@@ -185,7 +222,7 @@ def test_a_corpus_comes_back_from_disk(name, tmp_path):
 def test_a_walk_has_an_exact_chain_or_says_why_not(name):
     said = name
     try:
-        WALKS[name]().chain(awkward())
+        WALKS[name]().chain(prepared(WALKS[name]()))
     except ChainError as error:
         said = str(error)
     assert name in said

@@ -1,8 +1,10 @@
 """Walk strategies by name. Being here is enough to be listed, documented and run through the contract tests."""
 
 from qcq.walks.biased import ConceptHop, Node2Vec, NonBacktracking
+from qcq.walks.metapath import Metapath
 from qcq.walks.qcq import QCQ
 from qcq.walks.restart import Restart
+from qcq.walks.session import Session
 from qcq.walks.strategy import WalkStrategy
 from qcq.walks.weighted import Weighted
 
@@ -13,6 +15,19 @@ WALKS: dict[str, type[WalkStrategy]] = {
     "node2vec": Node2Vec,
     "weighted": Weighted,
     "restart": Restart,
+    "metapath": Metapath,
+    "session": Session,
 }
 
-__all__ = ["QCQ", "WALKS", "ConceptHop", "Node2Vec", "NonBacktracking", "Restart", "WalkStrategy", "Weighted"]
+__all__ = [
+    "QCQ",
+    "WALKS",
+    "ConceptHop",
+    "Metapath",
+    "Node2Vec",
+    "NonBacktracking",
+    "Restart",
+    "Session",
+    "WalkStrategy",
+    "Weighted",
+]

@@ -20,6 +20,7 @@ from qcq.settings import settings
 if TYPE_CHECKING:
     from qcq.chain import Chain
     from qcq.data import TrainPart
+    from qcq.embeddings import Embeddings
     from qcq.walks.streaming import Plan
     from qcq.walks.tables import Tables
 
@@ -40,10 +41,12 @@ class WalkStrategy(ABC):
     Class attributes
     ----------------
     name : what the command line and every result call it.
+    sampled : False where walks aren't drawn but found, so that ``per_question`` has no say.
     tallies : what the step counts beside ``early_ends``; at most two names.
     """
 
     name: ClassVar[str] = ""
+    sampled: ClassVar[bool] = True
     tallies: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
@@ -72,6 +75,28 @@ class WalkStrategy(ABC):
         WalkError : the walk needs responses and there are none.
         """
         return graph
+
+    def facts(self, graph: KnowledgeGraph) -> dict[str, int]:
+        """What ``Corpus.counts`` says of this walk on this graph beside what happened while sampling."""
+        return {}
+
+    def remarks(self, graph: KnowledgeGraph) -> tuple[str, ...]:
+        """What a user should hear before reading a result of this walk on this graph, one line each."""
+        return ()
+
+    def heldout(self, graph: KnowledgeGraph, seed: int, limit: int) -> Corpus:
+        """At most ``limit`` walks of the same law for measuring losses, from a stream that no trainer learns from."""
+        return self.sample(graph, seed, limit=limit)
+
+    def fold(self, graph: KnowledgeGraph, embeddings: Embeddings) -> Embeddings:
+        """Vectors of the questions of ``graph`` from those of :meth:`prepare`'s graph: the same, for most.
+
+        Parameters
+        ----------
+        graph : the graph as it was before :meth:`prepare`.
+        embeddings : what was learnt on the prepared one.
+        """
+        return embeddings
 
     def strength(self, graph: KnowledgeGraph) -> NDArray[np.float64]:
         """What ``start="degree"`` goes by: float64 (questions,), how much of the graph hangs on each question."""
@@ -108,7 +133,7 @@ class WalkStrategy(ABC):
             graph.digest,
             {"name": self.name, **self.config},
             seed,
-            self.named(counts),
+            self.named(counts) | self.facts(graph),
         )
 
     def stream(

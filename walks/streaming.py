@@ -152,4 +152,4 @@ def stream(
         if pending is not None:
             pending.result()
     progress(about.walks, about.walks)
-    return writer.finish()
+    return writer.finish(writer.counts | strategy.facts(graph))
