@@ -57,7 +57,6 @@ class LanguageTrainer(Trainer):
     device : where to train: "cpu", "cuda", "mps".
     threads : of the processor. One gives the same bytes in every run; more round differently from run to run, and pay
         only with the full softmax or a wide encoder.
-    precision : number format of the encoder's arithmetic (tables and losses stay float32).
     readouts : which vectors are looked at, the default first; none names table, output, hidden and context, as far as
         the model has them. See ``readout.py``; ``+centred``, ``+abtt`` and ``+whitened`` may follow a name.
     checkpoint : a ``.safetensors`` file: written now and then, continued from where it exists.
@@ -84,7 +83,6 @@ class LanguageTrainer(Trainer):
     stop_excess: float | None = None
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
     readouts: tuple[str, ...] = ()
     checkpoint: str | None = None
 
@@ -107,12 +105,18 @@ class LanguageTrainer(Trainer):
 
         Raises
         ------
+        ConfigError : a device that isn't there, or a read-out that this model lacks.
         TrainingError : training diverged; the text says at which step and learning rate.
         """
         import torch
 
         from qcq.models.training import train
 
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+            text = str(error).splitlines()[0]
+            raise ConfigError(f"setting device: {self.device!r} can't be used here ({text}); use 'cpu'") from None
         corpus, before = source.corpus, torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:

@@ -58,7 +58,7 @@ class Sampled:
         drawn = torch.from_numpy(self.draw(rng)).to(targets.device)  # (S,)
         ids, where = torch.unique(targets, return_inverse=True)
         rows = output.rows(ids), output.rows(drawn)  # (T, D), (S, D); a token may be in both
-        correction = self.log_inclusion.to(h.device)
+        correction = self.log_inclusion = self.log_inclusion.to(h.device)  # moved once
         offsets = bias.rows(ids)[:, 0] - correction[ids], bias.rows(drawn)[:, 0] - correction[drawn]  # (T,), (S,)
         # Where a target stands among the sorted negatives, if it does.
         at = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)

@@ -140,18 +140,20 @@ class Learner:
         tied = {} if self.output is self.input else {"output": self.output}
         return {"input": self.input, **tied, "bias": self.bias}
 
-    def states(self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_]) -> list[Tensor]:
-        """States of every layer, each (walks, length, dim); see Encoder.forward."""
+    def states(
+        self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_], only: NDArray[np.bool_] | None = None
+    ) -> list[Tensor]:
+        """States of every layer, each (walks, length, dim), the last one (places, dim) with ``only``; see Encoder."""
         ids = torch.from_numpy(np.where(hidden | ~real, 0, tokens).astype(np.int64)).to(self.device)  # (B, L)
         types = (ids >= self.n_questions).long() if self.encoder.types.shape[0] > 1 else None
-        masks = (torch.from_numpy(m).to(self.device) for m in (hidden, real))
-        return self.encoder(self.input.look_up(ids), *masks, types)
+        behind, there = (torch.from_numpy(m).to(self.device) for m in (hidden, real))
+        wanted = None if only is None else torch.from_numpy(only).to(self.device)
+        return self.encoder(self.input.look_up(ids), behind, there, types, wanted)
 
     def exercise_loss(self, exercise: Exercise, rng: np.random.Generator) -> Tensor:
         """Mean training loss of a batch."""
-        last = self.states(exercise.tokens, exercise.hidden, exercise.real)[-1]  # (B, L, D)
-        asked = torch.from_numpy(exercise.asked).to(self.device)
-        return self.loss(last[asked], torch.from_numpy(exercise.targets).to(self.device), self.output, self.bias, rng)
+        last = self.states(exercise.tokens, exercise.hidden, exercise.real, exercise.asked)[-1]  # (N, D)
+        return self.loss(last, torch.from_numpy(exercise.targets).to(self.device), self.output, self.bias, rng)
 
     @torch.no_grad()
     def nats(
@@ -168,7 +170,7 @@ class Learner:
         out: list[Tensor] = []
         for i in range(0, len(tokens), 256):
             part = slice(i, i + 256)
-            last = self.states(tokens[part], hidden[part], real[part])[-1][torch.from_numpy(asked[part])]  # (N, D)
+            last = self.states(tokens[part], hidden[part], real[part], asked[part])[-1]  # (N, D)
             right = torch.from_numpy(tokens[part][asked[part]].astype(np.int64)).to(self.device)  # (N,)
             for h, target in zip(torch.split(last, most), torch.split(right, most), strict=True):
                 scores = torch.addmm(self.bias.weight[:, 0], h, self.output.weight.T)  # (most, V)

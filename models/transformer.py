@@ -171,13 +171,19 @@ class Block(nn.Module):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, bias: Tensor | None, memory: Tensor | None = None) -> Tensor:
-        """States (B, L, D) → (B, L, D). Looks at ``memory`` (B, M, D), or at itself where none is given."""
+    def forward(
+        self, x: Tensor, bias: Tensor | None, memory: Tensor | None = None, only: Tensor | None = None
+    ) -> Tensor:
+        """States (B, L, D) → (B, L, D). Looks at ``memory`` (B, M, D), or at itself where none is given.
+
+        With ``only``, bool (B, L), the second half is worked out at those places alone: (N, D).
+        """
+        n = self.norm1(x) if self.pre else x
+        x = x + self.drop(self.attention(n, n if memory is None else memory, bias))
+        x = x if only is None else x[only]
         if self.pre:
-            n = self.norm1(x)
-            x = x + self.drop(self.attention(n, n if memory is None else memory, bias))
             return x + self.drop(self.feed(self.norm2(x)))
-        x = self.norm1(x + self.drop(self.attention(x, x if memory is None else memory, bias)))
+        x = self.norm1(x)
         return self.norm2(x + self.drop(self.feed(x)))
 
     def feed(self, x: Tensor) -> Tensor:
@@ -236,7 +242,21 @@ class Encoder(nn.Module):
         parts = [tokens, kind.expand_as(tokens), (none if place is None else place).expand_as(tokens)]
         return self.join(torch.cat(parts, dim=-1))  # (B, L, 3 D) → (B, L, D)
 
-    def forward(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None = None) -> list[Tensor]:
+    def through(self, x: Tensor, bias: Tensor | None, memory: Tensor | None, only: Tensor | None) -> list[Tensor]:
+        """``x`` and the states after each block."""
+        states = [x]
+        for i, block in enumerate(self.blocks):
+            states.append(block(states[-1], bias, memory, only if i == len(self.blocks) - 1 else None))
+        return [*states[:-1], self.last(states[-1])]
+
+    def forward(
+        self,
+        tokens: Tensor,
+        hidden: Tensor,
+        real: Tensor,
+        types: Tensor | None = None,
+        only: Tensor | None = None,
+    ) -> list[Tensor]:
         """States of every layer, the input first.
 
         Parameters
@@ -245,10 +265,11 @@ class Encoder(nn.Module):
         hidden : bool (B, L), tokens that must not be seen.
         real : bool (B, L), False at padding.
         types : int64 (B, L), node types; None where there is only one.
+        only : bool (B, L), places whose last state is wanted; None for all.
 
         Returns
         -------
-        list of (B, L, D), ``layers + 1`` of them; the last is what predictions are made from.
+        list of (B, L, D), ``layers + 1`` of them; the last, from which predictions are made, is (N, D) with ``only``.
         """
         raise NotImplementedError
 
@@ -260,16 +281,19 @@ class Bidirectional(Encoder):
         super().__init__(dim=dim, **sizes)  # type: ignore[arg-type]
         self.mask = nn.Parameter(torch.randn(dim) * 0.02)
 
-    def forward(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None = None) -> list[Tensor]:
+    def forward(
+        self,
+        tokens: Tensor,
+        hidden: Tensor,
+        real: Tensor,
+        types: Tensor | None = None,
+        only: Tensor | None = None,
+    ) -> list[Tensor]:
         x = self.drop(self.combined(torch.where(hidden[..., None], self.mask, tokens), types))  # (B, L, D)
         bias, veil = self.position.bias(x.shape[1]), self.position.veil()
         if bias is not None and veil is not None:
             bias = bias + veil[:, None, None] * hidden[:, None, None, :]  # (B, H, L, L)
-        bias = attention_bias(bias, real[:, None, None, :], x)
-        states = [x]
-        for block in self.blocks:
-            states.append(block(states[-1], bias))
-        return [*states[:-1], self.last(states[-1])]
+        return self.through(x, attention_bias(bias, real[:, None, None, :], x), None, only)
 
 
 class TwoStream(Encoder):
@@ -289,7 +313,14 @@ class TwoStream(Encoder):
         self.far = nn.Parameter(torch.full((self.position.heads,), -4.0))  # bias towards ``nothing``
         self.norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
 
-    def forward(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None = None) -> list[Tensor]:
+    def forward(
+        self,
+        tokens: Tensor,
+        hidden: Tensor,
+        real: Tensor,
+        types: Tensor | None = None,
+        only: Tensor | None = None,
+    ) -> list[Tensor]:
         n, length, _ = tokens.shape
         raw = self.drop(self.combined(tokens, types))  # (B, L, D)
         memory = self.norm(torch.cat([self.nothing.expand(n, 1, -1), raw], dim=1))  # (B, 1 + L, D)
@@ -299,11 +330,7 @@ class TwoStream(Encoder):
         if place is not None:
             place = torch.cat([self.far[:, None, None].expand(-1, length, 1), place], dim=2)  # (H, L, 1 + L)
         bias = attention_bias(place, seen, tokens)
-        x = self.combined(self.query.expand(n, length, -1), None)  # (B, L, D)
-        states = [x]
-        for block in self.blocks:
-            states.append(block(states[-1], bias, memory))
-        return [*states[:-1], self.last(states[-1])]
+        return self.through(self.combined(self.query.expand(n, length, -1), None), bias, memory, only)
 
 
 def attention_bias(place: Tensor | None, seen: Tensor, like: Tensor) -> Tensor:

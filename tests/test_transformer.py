@@ -139,6 +139,16 @@ def test_what_is_hidden_or_padding_is_seen_by_nobody(kind, position):
         assert not torch.allclose(before[0], visible[0])
 
 
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_the_last_state_can_be_had_at_some_places_alone(norm):
+    tokens, hidden, real = batch()
+    for kind in (Bidirectional, TwoStream):
+        encoder = shaken(kind(**{**SIZES, "norm": norm}))
+        with torch.no_grad():
+            some = encoder(tokens, hidden, real, None, hidden)[-1]
+            torch.testing.assert_close(some, encoder(tokens, hidden, real)[-1][hidden])
+
+
 def test_a_walk_with_everything_hidden_still_has_finite_states():
     for kind in (Bidirectional, TwoStream):
         tokens, _, real = batch()
@@ -491,6 +501,11 @@ def test_settings_that_cannot_be_are_refused():
     ):
         with pytest.raises(ConfigError, match=text):
             MLM(**settings)
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(source):
+    with pytest.raises(ConfigError, match="device: 'abacus' can't be used here"):
+        MLM(**{**TINY, "device": "abacus"}).fit(source)
 
 
 # ---------------------------------------------------------------------------------------------------------- read-outs
