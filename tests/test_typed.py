@@ -57,7 +57,7 @@ def data() -> Dataset:
     correct = (rng.random(90) < np.linspace(0.1, 0.9, 12)[question]).astype(np.int8)
     correct[question == 4] = 0
     question[question == 11] = np.where(np.arange((question == 11).sum()) < 2, 11, 0)
-    question[9], question[8] = 6, 2  # question 6 ends the first student's sequence, and no other one's
+    question[9], correct[9], question[8] = 6, 1, 2  # question 6 ends the first student's sequence, and no other one's
     return Dataset(
         "awkward",
         [f"q{i}" for i in range(12)],
