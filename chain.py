@@ -142,7 +142,9 @@ class Chain(ABC):
     @cached_property
     def unigram(self) -> NDArray[np.float64]:
         """Share of each token among all tokens of these walks: float64 (n_tokens,), sums to 1."""
-        total = np.sum([self.marginal(p) for p in range(self.width)], axis=0)
+        total = np.zeros(self.n_tokens)
+        for p in range(self.width):
+            total += self.marginal(p)
         return total / total.sum()
 
     @abstractmethod
@@ -370,6 +372,11 @@ class MarkovChain(Chain):
         into = sparse.csr_array(self._into[:k])
         into.data = into.data * np.repeat(self.sizes, np.diff(into.indptr))
         return self._held(sparse.csr_array(into.T.tocsr()) @ sparse.csr_array(self._out[:k]))
+
+    @property
+    def hub_steps(self) -> int:
+        """Entries of M that aren't 0: what one step of one message costs."""
+        return int(self._step.size if self.dense else self._step.nnz)
 
     @cached_property
     def _step_back(self) -> Matrix:
@@ -638,34 +645,43 @@ class PairLaw:
                 half[x, y] += self._first[d - 1][x, None] * (row @ chain._into[y].T)
         return half
 
-    def _earlier(self, x: NDArray, y: NDArray) -> NDArray[np.float64]:
-        """Σ_δ w_δ J_δ[x, y] elementwise over kinds."""
-        chain, k = self._chain, self._chain.n_classes
-        kinds, whose = np.unique(x, return_inverse=True)
-        row = chain._out[kinds]
-        out = np.zeros(len(x))
-        x_hub, y_hub = x >= k, y >= k
-        for m in range(self._window):  # m steps of M lie between the two
-            value = None
-            for d in range(1, self._window + 1):
-                if chain.keep_concepts:
-                    odd = d % 2 == 1
-                    fits = (x_hub != y_hub) if odd else (x_hub == y_hub)
-                    fits &= np.where(x_hub, d // 2, (d - 1) // 2) == m
-                else:
-                    fits = np.full(len(x), d - 1 == m)
-                if fits.any():
-                    value = _rowdot(row, chain._into, whose, y) if value is None else value
-                    out += np.where(fits, self._first[d - 1][x] * value, 0.0)
-            row = row @ chain._step
-        return out
-
     def _joint(self, x: NDArray, y: NDArray) -> NDArray[np.float64]:
+        """Σ_δ w_δ (J_δ[x, y] + J_δ[y, x]) elementwise over kinds."""
         if self._table is not None:
             return self._table[x, y]
+        chain, k = self._chain, self._chain.n_classes
         code, back = np.unique(x * self._n + y, return_inverse=True)
-        a, b = code // self._n, code % self._n
-        return (self._earlier(a, b) + self._earlier(b, a))[back]
+        x, y = code // self._n, code % self._n
+        out = np.zeros(len(x))
+        kinds, start = np.unique(x, return_index=True)
+        start = np.r_[start, len(x)]
+        size = max(1, _BLOCK // (chain.n_hubs + 3))
+        into, leave = sparse.csr_array(chain._into), sparse.csr_array(chain._out)
+        for i in range(0, len(kinds), size):  # so many inputs at a time, with all their outputs
+            some = kinds[i : i + size]
+            part = slice(start[i], start[min(i + size, len(kinds))])
+            a, b = x[part], y[part]
+            whose = np.searchsorted(some, a)
+            a_hub, b_hub = a >= k, b >= k
+            ahead, before = leave[some].toarray(), into[some].toarray()  # x first, x last
+            for m in range(self._window):  # steps of M between the two
+                after = earlier = None
+                for d in range(1, self._window + 1):
+                    if chain.keep_concepts:
+                        fits = (a_hub != b_hub) if d % 2 else (a_hub == b_hub)
+                        forth = fits & (np.where(a_hub, d // 2, (d - 1) // 2) == m)
+                        reverse = fits & (np.where(b_hub, d // 2, (d - 1) // 2) == m)
+                    else:
+                        forth = reverse = np.full(len(a), d - 1 == m)
+                    if forth.any():
+                        after = _pick(ahead, into, whose, b) if after is None else after
+                        out[part] += np.where(forth, self._first[d - 1][a] * after, 0.0)
+                    if reverse.any():
+                        earlier = _pick(before, leave, whose, b) if earlier is None else earlier
+                        out[part] += np.where(reverse, self._first[d - 1][b] * earlier, 0.0)
+                if m < self._window - 1:
+                    ahead, before = ahead @ chain._step, before @ chain._step_back
+        return out[back]
 
     def probability(self, x: ArrayLike) -> NDArray[np.float64]:
         """p(x): how often a pair's input (or output) is token x."""
@@ -698,14 +714,34 @@ def _stack(questions: sparse.sparray, ends: NDArray, last: list[float]) -> spars
 
 def _rowdot(a: Matrix, b: Matrix, rows_a: NDArray, rows_b: NDArray) -> NDArray[np.float64]:
     """a[rows_a] · b[rows_b], row by row: float64 (rows,). In blocks, so that memory stays bounded."""
-    if isinstance(a, np.ndarray) and a.shape[0] * b.shape[0] <= min(len(rows_a), _BLOCK):
-        return (a @ b.T)[rows_a, rows_b]
     out = np.empty(len(rows_a))
-    size = max(1, 2**17 // a.shape[1]) if isinstance(a, np.ndarray) else 2**16  # dense blocks stay in the cache
-    for i in range(0, len(out), size):
-        left, right = a[rows_a[i : i + size]], b[rows_b[i : i + size]]
-        if isinstance(left, np.ndarray):
-            out[i : i + size] = np.einsum("ij,ij->i", left, right)
-        else:
-            out[i : i + size] = np.asarray(left.multiply(right).sum(axis=1)).ravel()
+    if isinstance(a, np.ndarray):
+        if a.shape[0] * b.shape[0] <= min(len(rows_a), _BLOCK):
+            return (a @ b.T)[rows_a, rows_b]
+        size = max(1, 2**17 // a.shape[1])  # blocks that stay in the cache
+        for i in range(0, len(out), size):
+            np.einsum("ij,ij->i", a[rows_a[i : i + size]], b[rows_b[i : i + size]], out=out[i : i + size])
+        return out
+    if a.nnz * b.shape[0] > b.nnz * a.shape[0]:
+        a, b, rows_a, rows_b = b, a, rows_b, rows_a
+    order = np.argsort(rows_b, kind="stable")  # the fuller rows are spread out, some at a time
+    kinds, start = np.unique(rows_b[order], return_index=True)
+    start = np.r_[start, len(order)]
+    size = max(1, _BLOCK // b.shape[1])
+    many = max(1, _BLOCK * a.shape[0] // (4 * max(a.nnz, 1)))
+    for i in range(0, len(kinds), size):
+        dense = b[kinds[i : i + size]].toarray()
+        for lo in range(start[i], start[min(i + size, len(kinds))], many):
+            some = order[lo : min(lo + many, start[min(i + size, len(kinds))])]
+            out[some] = _pick(dense, a, np.searchsorted(kinds[i : i + size], rows_b[some]), rows_a[some])
     return out
+
+
+def _pick(dense: NDArray, held: sparse.csr_array, rows: NDArray, kinds: NDArray) -> NDArray[np.float64]:
+    """dense[rows] · held[kinds], row by row, touching only what ``held`` holds: float64 (rows,)."""
+    n = held.indptr[kinds + 1] - held.indptr[kinds]
+    ends = np.cumsum(n)
+    at = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - n, n) + np.repeat(held.indptr[kinds], n)
+    each = dense[np.repeat(rows, n), held.indices[at]] * held.data[at]
+    total = np.bincount(np.repeat(np.arange(len(kinds)), n), weights=each, minlength=len(kinds))
+    return np.asarray(total, dtype=np.float64)

@@ -79,7 +79,7 @@ def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None =
     unigram = float(entropy(pi, rest.sizes))
     component = _component_of(rest)
     mass = np.bincount(component, weights=rest.start)
-    spread = float(entropy(mass[mass > 0]))
+    spread = max(float(entropy(mass)), 0.0)
 
     if small:
         expected = Expected(rest)
@@ -122,11 +122,24 @@ def _at_rest(graph: KnowledgeGraph, walk: WalkStrategy, notes: list[str]) -> Mar
     try:
         found = replace(walk, start="degree", keep_concepts=False).chain(graph)
         if isinstance(found, MarkovChain):
-            return found
-    except ChainError:
+            return _settled(found)
+    except (ChainError, TypeError):
         pass
     notes.append("the stationary figures are those of the plain walk (qcq) on the same graph")
     return MarkovChain.of_graph(graph, length=walk.length, start="degree")
+
+
+def _settled(chain: MarkovChain) -> MarkovChain:
+    """The chain started from its stationary law: where it starts already, on undirected edges; else by iteration."""
+    mu = chain.start
+    for _ in range(2_000):
+        onwards = (mu @ chain.out) @ chain.into
+        if np.abs(onwards - mu).sum() < 1e-10:
+            break
+        mu = onwards
+    else:
+        raise ChainError("the walk doesn't settle down to a stationary law")
+    return chain if mu is chain.start else replace(chain, start=mu)
 
 
 def _component_of(chain: MarkovChain) -> NDArray[np.int64]:
@@ -152,10 +165,13 @@ def _sampled_at_rest(
     row = chain.out[first].toarray()  # (sample, hubs)
     v = chain.into
     for _ in range(lags):
-        blocks = [entropy(row[i : i + 8] @ v) for i in range(0, _SAMPLE, 8)]  # (8, questions) at a time
-        h = np.concatenate(blocks)
-        later.append((float(h.mean()), float(h.std(ddof=1) / np.sqrt(len(h)))))
-        row = np.concatenate([(row[i : i + 8] @ v) @ chain.out for i in range(0, _SAMPLE, 8)])
+        h, onwards = [], []
+        for i in range(0, _SAMPLE, 8):
+            law = row[i : i + 8] @ v  # (8, questions)
+            h.append(entropy(law))
+            onwards.append(law @ chain.out)
+        each, row = np.concatenate(h), np.concatenate(onwards)
+        later.append((float(each.mean()), float(each.std(ddof=1) / np.sqrt(_SAMPLE))))
     return clustered(ahead, who), clustered(between, who), later
 
 
@@ -190,22 +206,31 @@ def _walk_floors(
     expected = None
     if isinstance(chain, MarkovChain) and chain.n_classes <= MOST_CLASSES:
         expected = Expected(chain)
-    large = chain.n_hubs > MOST_CLASSES
     for objective in OBJECTIVES:
         try:
             value = objective.expected(expected) if expected is not None else None
             if value is None:
-                if large and isinstance(objective, MaskedBert):
-                    raise ChainError(
-                        f"no floor for {objective.name}: forward–backward over so many hubs takes too long"
-                    )
-                n = 30 if large and isinstance(objective, SkipGram) else 500
+                n = _walks_worth(chain, objective)
                 probe = objective.probe(walk.sample(graph, derive(seed, "inspect", "walks"), limit=n), seed)
-                value, errors[f"floors.walk.{objective.name}"] = clustered(objective.floor(chain, probe), probe.walk)
+                value, error = clustered(objective.floor(chain, probe), probe.walk)
+                if np.isfinite(error):  # a single walk has none
+                    errors[f"floors.walk.{objective.name}"] = error
             out[objective.name] = value
-        except (ChainError, CorpusError) as error:
-            notes.append(str(error))
+        except (ChainError, CorpusError) as none:
+            notes.append(str(none))
     return out
+
+
+def _walks_worth(chain: Chain, objective: Objective) -> int:
+    """How many walks to sample for a floor, so that it takes seconds on any graph."""
+    if not isinstance(chain, MarkovChain) or chain.dense or not isinstance(objective, MaskedBert | SkipGram):
+        return 500
+    if isinstance(objective, SkipGram):
+        return 20
+    n = int(1e10 / (2 * chain.width * chain.hub_steps))
+    if n < 10:
+        raise ChainError(f"no floor for {objective.name} here: forward–backward over {chain.n_hubs:,} hubs is too slow")
+    return min(n, 500)
 
 
 def _log_ratio(chain: MarkovChain, notes: list[str], window: int = 5) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from qcq.chain import MarkovChain, edge_steps
+from qcq.chain import MarkovChain, PairLaw, edge_steps
 from qcq.corpus import Corpus
 from qcq.errors import ChainError, CorpusError
 from qcq.floors import Expected
@@ -183,6 +183,20 @@ def test_skipgram_floor_is_the_best_score_of_each_pair(case, window):
     seen = np.flatnonzero(joint.sum(axis=1) > 0)
     seen = seen[seen < chain.n_tokens]
     np.testing.assert_allclose(law.probability(seen), joint.sum(axis=1)[seen] / joint.sum(), atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[1] > 1], ids=str)
+def test_large_graphs_take_another_path_to_the_same_floors(case, monkeypatch):
+    _, chain, corpus, *_ = setting(*case)
+    papers = [o.probe(corpus, 1) for o in (Masked(0.5), MaskedBert(0.5), Cloze(), NextQuestion(), SkipGram(3, 3))]
+    dense = [p.objective.floor(chain, p) for p in papers]
+    monkeypatch.setattr("qcq.chain._DENSE_HUBS", 0)
+    monkeypatch.setattr("qcq.chain._BLOCK", 50)
+    monkeypatch.setattr(PairLaw, "_TABLE", 0)
+    sparse_chain = MarkovChain(chain.out, chain.into, chain.start, chain.length, chain.keep_concepts)
+    assert not sparse_chain.dense
+    for p, expected in zip(papers, dense, strict=True):
+        np.testing.assert_allclose(p.objective.floor(sparse_chain, p), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
