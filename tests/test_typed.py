@@ -22,7 +22,7 @@ from qcq.evaluation import Problem
 from qcq.graph import KnowledgeGraph
 from qcq.objectives import Masked, NextQuestion
 from qcq.typed import LEAST, TypedGraph
-from qcq.walks import WALKS, Metapath, Session
+from qcq.walks import WALKS, Just, Metapath, Session
 from qcq.walks.engine import Sampler
 from qcq.walks.metapath import parse
 
@@ -347,6 +347,100 @@ def test_only_one_concept_between_questions_can_be_kept() -> None:
     assert (graph().weights.toarray()[q, c - 12] > 0).all()
     with pytest.raises(ConfigError, match="keep_concepts"):
         Metapath(pattern="q-c-c-q", keep_concepts=True)
+
+
+# --- jump and stay --------------------------------------------------------------------------------------------------
+
+
+def just_law(alpha: float, start: int, steps: int) -> dict[tuple[int, ...], float]:
+    """Probability of every row of ``steps`` + 1 questions, by the definition: state (node, how many of its type)."""
+    edges = neighbours()
+    lost = {x for x in range(12) if not edges["q", "q"][x] and not edges["q", "c"][x]}
+    order = {x: {y: w for y, w in edges["q", "q"][x].items() if y not in lost} for x in range(12)}
+
+    def moves(kind: str, node: int, run: int) -> dict[tuple[str, int, int], float]:
+        same = order[node] if kind == "q" else edges["c", "c"][node]
+        other = "c" if kind == "q" else "q"
+        across = edges[kind, other][node]
+        stay = 0.0 if not same else 1.0 if not across else alpha**run
+        out = {(kind, y, run + 1): stay * w / sum(same.values()) for y, w in same.items()}
+        return out | {(other, y, 1): (1 - stay) * w / sum(across.values()) for y, w in across.items()}
+
+    def next_question(node: int, run: int) -> dict[tuple[int, int], float]:
+        found: dict = defaultdict(float)
+        here = {("q", node, run): 1.0}
+        while here:
+            on: dict = defaultdict(float)
+            for (kind, x, n), p in here.items():
+                for (to, y, m), r in moves(kind, x, n).items():
+                    if to == "q":
+                        found[y, m] += p * r
+                    elif p * r > 1e-13:
+                        on[to, y, m] += p * r
+            here = on
+        return found
+
+    rows = {((start,), 1): 1.0}
+    for _ in range(steps):
+        longer: dict = defaultdict(float)
+        for (row, run), p in rows.items():
+            for (y, m), r in next_question(row[-1], run).items():
+                longer[(*row, y), m] += p * r
+        rows = longer
+    law: dict = defaultdict(float)
+    for (row, _), p in rows.items():
+        law[row] += p
+    return law
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("alpha", [0.3, 0.9])
+def test_jump_and_stay_has_its_exact_probabilities(alpha: float, compiled: bool) -> None:
+    n = 4000
+    walk = Just(alpha=alpha, length=4, per_question=n)
+    tokens, counts = Sampler(walk, walk.prepare(graph(), train()), 1, compiled).sample()
+    assert counts[1] > 0
+    for start in range(12):
+        expected = just_law(alpha, start, 3)
+        seen = Counter(map(tuple, tokens[tokens[:, 0] == start].tolist()))
+        if not expected:
+            assert set(seen) == {(start, -1, -1, -1)}
+            continue
+        assert sum(expected.values()) == pytest.approx(1.0)
+        assert set(seen) <= set(expected)
+        often = [row for row, p in expected.items() if n * p >= 5]
+        observed = np.array([*(seen[row] for row in often), n - sum(seen[row] for row in often)], dtype=float)
+        wanted = np.array([*(n * expected[row] for row in often), 0.0])
+        wanted[-1] = n - wanted.sum()
+        assert stats.chisquare(observed + 1e-9, wanted + 1e-9, sum_check=False).pvalue > 1e-4
+
+
+def test_jump_and_stay_on_threads_and_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = Just(length=6, per_question=1000)
+    typed = walk.prepare(graph(), train())
+    whole = walk.sample(typed, 3)
+    for threads, compiled in itertools.product(("1", "5"), (False, True)):
+        monkeypatch.setenv("NUMBA_NUM_THREADS", threads)
+        assert np.array_equal(Sampler(walk, typed, 3, compiled).sample()[0], whole.tokens)
+    streamed = walk.stream(typed, tmp_path / "a", 3, max_memory=2**20)
+    assert (streamed.digest, streamed.counts) == (whole.digest, whole.counts)
+
+
+def test_jump_and_stay_needs_somewhere_to_stay() -> None:
+    bare = replace(graph(), parents={}, prerequisites=())
+    with pytest.raises(WalkError, match="nowhere to stay and the walk would be qcq"):
+        Just().prepare(bare, None)
+    with pytest.raises(ChainError, match="no exact chain for just"):
+        Just().chain(Just().prepare(graph(), train()))
+    # Where only concepts can stay, the walk is first-order: its chain is the definition's first step.
+    alone = Just(alpha=0.7, length=2)
+    chain = alone.chain(alone.prepare(graph(), None))
+    p = (chain.out @ chain.into).toarray()
+    sampled = replace(alone, per_question=4000).sample(graph(), 1).tokens
+    for x in range(12):
+        seen = np.bincount(sampled[(sampled[:, 0] == x) & (sampled[:, 1] >= 0), 1], minlength=12)
+        assert (seen[p[x] == 0] == 0).all()
+        assert np.abs(seen / max(seen.sum(), 1) - p[x]).max() < 0.04
 
 
 # --- leaks ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Walk strategies by name. Being here is enough to be listed, documented and run through the contract tests."""
 
 from qcq.walks.biased import ConceptHop, Node2Vec, NonBacktracking
+from qcq.walks.just import Just
 from qcq.walks.metapath import Metapath
 from qcq.walks.qcq import QCQ
 from qcq.walks.restart import Restart
@@ -17,12 +18,14 @@ WALKS: dict[str, type[WalkStrategy]] = {
     "restart": Restart,
     "metapath": Metapath,
     "session": Session,
+    "just": Just,
 }
 
 __all__ = [
     "QCQ",
     "WALKS",
     "ConceptHop",
+    "Just",
     "Metapath",
     "Node2Vec",
     "NonBacktracking",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from qcq.walks import tables as _tables
 from qcq.walks.counter import GOLDEN
-from qcq.walks.tables import Biased, Restart, Uniform, Weighted
+from qcq.walks.tables import Biased, Just, Restart, Uniform, Weighted
 
 LANES = 64
 NONE = np.uint64(2**64 - 1)  # no concept: a walk that has just begun, or a jump
@@ -112,6 +112,11 @@ def _other(x, size, bias):
 
 
 @compiled
+def _many(side, node):
+    return side.ptr[node + _1] - side.ptr[node]
+
+
+@compiled
 def _cell(side, node, x):
     """A uniform alias cell of ``node``, and the fraction of the draw that is left to decide inside it."""
     at = side.ptr[node]
@@ -158,6 +163,8 @@ def ask_place(tables, place):
 def _begin(tables, q):
     if tables.instance_class is Weighted:
         return lambda tables, q: q << _32
+    if tables.instance_class is Just:
+        return lambda tables, q: q << _32 | _1
     return lambda tables, q: q << _32 | np.uint64(tables.lists.row_of[q])
 
 
@@ -165,6 +172,8 @@ def _begin(tables, q):
 def _ways(tables, place):
     if tables.instance_class is Weighted:
         return lambda tables, place: tables.questions.ptr[(place >> _32) + _1] - tables.questions.ptr[place >> _32]
+    if tables.instance_class is Just:
+        return lambda tables, place: _many(tables.order, place >> _32) + _many(tables.out, place >> _32)
     return lambda tables, place: _size(tables.lists, place)
 
 
@@ -209,6 +218,20 @@ def _leave(tables, place, c, x, y, counts):
                 counts[1] += 1
             return via, NONE, np.uint64(0)
 
+    elif tables.instance_class is Just:
+
+        def step(tables, place, c, x, y, counts):
+            q = place >> _32
+            run = min(place & _LOW, np.uint64(len(tables.stay) - 1))
+            if _many(tables.order, q) > 0 and (x < tables.stay[run] or _many(tables.out, q) == 0):
+                counts[1] += 1
+                at, rest = _cell(tables.order, q, y)
+                return NONE, at, rest
+            at, rest = _cell(tables.out, q, y)
+            via = _decide(tables.out, at, rest)
+            at, rest = _cell(tables.into, via, _mix(x ^ y))
+            return via, at, rest
+
     else:
 
         def step(tables, place, c, x, y, counts):
@@ -229,6 +252,15 @@ def _land(tables, via, at, rest, place, first):
     if tables.instance_class is Restart:
         return lambda tables, via, at, rest, place, first: first if via == NONE else tables.lists.to[at]
 
+    if tables.instance_class is Just:
+
+        def onwards(tables, via, at, rest, place, first):
+            if via == NONE:
+                return _decide(tables.order, at, rest) << _32 | ((place & _LOW) + _1)
+            return _decide(tables.into, at, rest) << _32 | _1
+
+        return onwards
+
     def back(tables, via, at, rest, place, first):
         if at == NONE:
             return place
@@ -244,6 +276,8 @@ def _land(tables, via, at, rest, place, first):
 def _ask_list(tables, at):
     if tables.instance_class is Weighted:
         return lambda tables, at: _prefetch(tables.concepts.cells, _2 * at)
+    if tables.instance_class is Just:
+        return lambda tables, at: _prefetch(tables.into.cells, _2 * at)
     return lambda tables, at: _prefetch(tables.lists.to, at)
 
 
@@ -251,6 +285,8 @@ def _ask_list(tables, at):
 def _ask_place(tables, place):
     if tables.instance_class is Weighted:
         return lambda tables, place: _prefetch(tables.questions.ptr, place >> _32)
+    if tables.instance_class is Just:
+        return lambda tables, place: _prefetch(tables.out.ptr, place >> _32)
     return lambda tables, place: _prefetch(tables.lists.rows, (place & _LOW) * _SLOTS)
 
 

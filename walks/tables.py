@@ -89,7 +89,24 @@ class Weighted(NamedTuple):
     concepts: Cells
 
 
-Tables = Uniform | Biased | Restart | Weighted
+class Just(NamedTuple):
+    """Stay among the questions or jump to the concepts. The low half of a *place* counts the questions of this stay.
+
+    Attributes
+    ----------
+    stay : uint64, out of 2^64: the probability of staying after 0, 1, 2, … questions in a row; the last one is 0.
+    order : question → the next question of a stay.
+    out : question → the concept from which a jump comes back.
+    into : concept → question.
+    """
+
+    stay: NDArray[np.uint64]
+    order: Cells
+    out: Cells
+    into: Cells
+
+
+Tables = Uniform | Biased | Restart | Weighted | Just
 
 
 def nbytes(tables: Any) -> int:
@@ -166,17 +183,18 @@ def weighted(graph: KnowledgeGraph, key: str, weights: Callable[[], sparse.csr_a
         w = weights()
         back = sparse.csr_array(w.T.tocsr())
         back.sort_indices()
-        return Weighted(_cells(w), _cells(back))
+        return Weighted(cells(w), cells(back))
 
     return kept(graph, f"weighted/{key}", build)
 
 
 def steps(graph: KnowledgeGraph, key: str, made: Callable[[], tuple[sparse.csr_array, sparse.csr_array]]) -> Weighted:
     """Alias tables of any two steps, question → hub and hub → question; ``key`` names them."""
-    return kept(graph, f"steps/{key}", lambda: Weighted(*map(_cells, made())))
+    return kept(graph, f"steps/{key}", lambda: Weighted(*map(cells, made())))
 
 
-def _cells(w: sparse.csr_array) -> Cells:
+def cells(w: sparse.csr_array) -> Cells:
+    """The alias tables of a matrix of weights, row by row."""
     ptr = w.indptr.astype(np.int64)
     threshold, alias = alias_tables(ptr, w.data)
     cells = np.empty((w.nnz, 2), dtype=np.uint64)

@@ -11,8 +11,8 @@ from functools import singledispatch
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.walks.counter import draw
-from qcq.walks.tables import HALF, LOW, SLOTS, Biased, Cells, Lists, Restart, Tables, Uniform, Weighted
+from qcq.walks.counter import draw, mix
+from qcq.walks.tables import HALF, LOW, SLOTS, Biased, Cells, Just, Lists, Restart, Tables, Uniform, Weighted
 
 Ints = NDArray[np.int64]
 Bits = NDArray[np.uint64]
@@ -76,6 +76,11 @@ def _(tables: Weighted, q: Bits) -> Bits:
     return q << HALF
 
 
+@begin.register
+def _(tables: Just, q: Bits) -> Bits:
+    return q << HALF | np.uint64(1)
+
+
 @singledispatch
 def ways(tables: Tables, place: Bits) -> Bits:
     """How many ways lead out of a place."""
@@ -84,8 +89,23 @@ def ways(tables: Tables, place: Bits) -> Bits:
 
 @ways.register
 def _(tables: Weighted, place: Bits) -> Bits:
-    q = place >> HALF
-    return tables.questions.ptr[q + np.uint64(1)] - tables.questions.ptr[q]
+    return _cells_of(tables.questions, place >> HALF)
+
+
+@ways.register
+def _(tables: Just, place: Bits) -> Bits:
+    return _cells_of(tables.order, place >> HALF) + _cells_of(tables.out, place >> HALF)
+
+
+def _cells_of(side: Cells, node: Bits) -> Bits:
+    return side.ptr[node + np.uint64(1)] - side.ptr[node]
+
+
+def _pick(side: Cells, node: Bits, x: Bits) -> Bits:
+    k, rest = split(x, _cells_of(side, node))
+    cell = np.uint64(2) * (side.ptr[node] + k)
+    both = side.cells[cell + np.uint64(1)]
+    return np.where(rest < side.cells[cell], both >> HALF, both & LOW)
 
 
 def _size(lists: Lists, place: Bits) -> Bits:
@@ -165,15 +185,26 @@ def _(tables: Biased) -> Step:
 
 @make_step.register
 def _(tables: Weighted) -> Step:
-    def pick(side: Cells, node: Bits, x: Bits) -> Bits:
-        at = side.ptr[node]
-        k, rest = split(x, side.ptr[node + np.uint64(1)] - at)
-        cell = np.uint64(2) * (at + k)
-        both = side.cells[cell + np.uint64(1)]
-        return np.where(rest < side.cells[cell], both >> HALF, both & LOW)
-
     def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
-        via = pick(tables.questions, place >> HALF, x)
-        return pick(tables.concepts, via, y) << HALF, via.astype(np.int64)
+        via = _pick(tables.questions, place >> HALF, x)
+        return _pick(tables.concepts, via, y) << HALF, via.astype(np.int64)
+
+    return step
+
+
+@make_step.register
+def _(tables: Just) -> Step:
+    def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
+        q, run = place >> HALF, place & LOW
+        wants = x < tables.stay[np.minimum(run, np.uint64(len(tables.stay) - 1))]
+        stays = (_cells_of(tables.order, q) > 0) & (wants | (_cells_of(tables.out, q) == 0))
+        counts[1] += int(stays.sum())
+        to, via = np.empty_like(place), np.full(len(place), -1, dtype=np.int64)
+        to[stays] = _pick(tables.order, q[stays], y[stays]) << HALF | (run[stays] + np.uint64(1))
+        jumps = np.flatnonzero(~stays)
+        concept = _pick(tables.out, q[jumps], y[jumps])
+        to[jumps] = _pick(tables.into, concept, mix(x[jumps] ^ y[jumps])) << HALF | np.uint64(1)
+        via[jumps] = concept.astype(np.int64)
+        return to, via
 
     return step
