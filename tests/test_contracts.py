@@ -168,6 +168,8 @@ def test_a_walk_only_uses_edges(name, keep):
         for kind in ("s", "d"):
             edges = graph.relation("q", kind)
             linked[:12, :12] |= (edges @ edges.T).toarray() > 0
+        near = np.linalg.matrix_power(np.eye(6) + graph.relation("c", "c").toarray(), 6)  # concepts, over others
+        linked[:12, :12] |= (graph.weights @ near @ graph.weights.T) > 0
         r = graph.train.interactions  # a student's questions one after the other: of one student, so linked already
         assert linked[r.question[:-1], r.question[1:]][r.student[1:] == r.student[:-1]].all()
     jumps = 0
