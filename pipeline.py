@@ -113,11 +113,12 @@ class Experiment:
             for each in graphs if trainer.learns else (NO_WALK,):
                 sources = {seed: self._source(run, each, seed) for seed in self.seeds}
                 self._compare(run, each, name, trainer, sources, tasks, redo, watch)
-        from qcq.report import write_maps, write_report
+        from qcq.report import write_maps, write_page, write_report
 
         write_report(run)
         with watch.progress("maps and report.html"):
             write_maps(run, None if self.problem.split is None else self.problem.split.train)
+            write_page(run)
         return run
 
     def _tasks(self, watch: Watch) -> tuple[dict[str, Task], dict[str, str]]:

@@ -1,6 +1,18 @@
 """Tables and reports over a finished run."""
 
 from qcq.report.comparison import Comparison, comparison, verdicts
+from qcq.report.maps import write_maps
 from qcq.report.markdown import markdown_table, write_report
+from qcq.report.page import Page, write_page, write_run_figures
 
-__all__ = ["Comparison", "comparison", "markdown_table", "verdicts", "write_report"]
+__all__ = [
+    "Comparison",
+    "Page",
+    "comparison",
+    "markdown_table",
+    "verdicts",
+    "write_maps",
+    "write_page",
+    "write_report",
+    "write_run_figures",
+]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qcq.evaluation import TASKS
-from qcq.evaluation.statistics import paired_bootstrap
+from qcq.evaluation.statistics import Difference, paired_bootstrap
 from qcq.registry import find
 from qcq.run import Run
 
@@ -40,6 +40,10 @@ class Line:
     @property
     def baseline(self) -> bool:
         return self.walk == "none"
+
+    @property
+    def label(self) -> str:
+        return self.trainer if self.baseline else f"{self.trainer} on {self.walk}"
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,39 @@ def _units(run: Run, line: Line, task: str, metric: str) -> Any:
     return np.mean(there, axis=0) if len(there) == len(found) else None  # (units,)
 
 
-def verdicts(run: Run, table: Comparison) -> list[str]:
-    """One sentence a task: how the best learned vectors stand against the best baseline, and the learners pairwise.
+@dataclass(frozen=True)
+class Duel:
+    """Two lines of the table against each other, on one figure.
+
+    Attributes
+    ----------
+    first : of learned vectors always; ``second`` is the best baseline, or other learned vectors.
+    difference : first minus second, unit by unit on test.
+    """
+
+    column: Column
+    first: Line
+    second: Line
+    difference: Difference
+
+    def __str__(self) -> str:
+        name_a, name_b = (line.label for line in (self.first, self.second))
+        name_b = f"the baseline {name_b}" if self.second.baseline else name_b
+        d = self.difference
+        figure = f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+        if d.low > 0:
+            return f"{self.column.title}: {name_a} beats {name_b} by {figure}"
+        if d.high < 0:
+            return f"{self.column.title}: {name_b} wins: {name_a} differs from it by {figure}"
+        return f"{self.column.title}: {name_a} and {name_b} can't be told apart: {figure}"
+
+
+def duels(run: Run, table: Comparison) -> list[Duel]:
+    """How the best learned vectors stand against the best baseline on every task that may tune, and the learners
+    pairwise.
 
     Who is "best" is decided on validation; the difference is measured on test, unit by unit (a held-out edge, a
-    question), averaged over seeds, with a 95 % bootstrap interval over units. Nothing is called better unless its
-    interval excludes zero.
+    question), averaged over seeds, with a 95 % bootstrap interval over units.
     """
     out = []
     lines = [line for line in table.lines if not line.error]
@@ -141,16 +172,48 @@ def verdicts(run: Run, table: Comparison) -> list[str]:
         pairs += list(combinations(learned, 2)) if len(learned) <= 3 else []
         for a, b in pairs:
             first, second = (_units(run, line, column.task, column.metric) for line in (a, b))
-            if first is None or second is None:
-                continue
-            interval = paired_bootstrap(first, second)
-            name_a, name_b = (line.trainer if line.baseline else f"{line.trainer} on {line.walk}" for line in (a, b))
-            figure = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-            if interval.low > 0:
-                text = f"{name_a} beats {'the baseline ' if b.baseline else ''}{name_b} by {figure}"
-            elif interval.high < 0:
-                text = f"{'the baseline ' if b.baseline else ''}{name_b} wins: {name_a} differs from it by {figure}"
-            else:
-                text = f"{name_a} and {'the baseline ' if b.baseline else ''}{name_b} can't be told apart: {figure}"
-            out.append(f"{column.title}: {text}")
+            if first is not None and second is not None:
+                out.append(Duel(column, a, b, paired_bootstrap(first, second)))
+    return out
+
+
+def verdicts(run: Run, table: Comparison) -> list[str]:
+    """:func:`duels` in words. Nothing is called better unless its interval excludes zero."""
+    return [str(duel) for duel in duels(run, table)]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one figure of the table stands.
+
+    Attributes
+    ----------
+    low, high : 95 % bootstrap interval over units of the mean over seeds, or None where a figure has no units.
+    mark : ``best`` of its column on test, ``level`` where the paired interval of the difference to the best takes in
+        zero, else "". A column is marked only where there are two figures to compare.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    mark: str = ""
+
+
+def standings(run: Run, table: Comparison) -> list[list[Standing]]:
+    """One a figure, in the shape of the table: lines × columns from the fourth on."""
+    out = [[Standing() for _ in table.columns[3:]] for _ in table.lines]
+    for j, column in enumerate(table.columns[3:]):
+        if column.task not in TASKS:
+            continue
+        units = {
+            i: found
+            for i, line in enumerate(table.lines)
+            if not line.error and (found := _units(run, line, column.task, column.metric)) is not None
+        }
+        best = max(units, key=lambda i: float(units[i].mean()), default=None)
+        for i, mine in units.items():
+            own = paired_bootstrap(mine, np.zeros(len(mine)))
+            mark = ""
+            if len(units) > 1 and best is not None:
+                mark = "best" if i == best else "" if paired_bootstrap(units[best], mine).decided else "level"
+            out[i][j] = Standing(own.low, own.high, mark)
     return out

@@ -1,0 +1,158 @@
+"""What the run folder says about its questions and its walks, read back for a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy  # its submodules load when they are first used
+from numpy.typing import NDArray
+
+from qcq.corpus import Corpus
+from qcq.errors import CorpusError
+from qcq.run import Run
+
+WALKS = 50_000  # walks looked at, evenly spaced over the corpus
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """What the run folder says about its questions.
+
+    Attributes
+    ----------
+    ids, names : of the questions; a name may be "".
+    concept_ids, concept_names : of the concepts.
+    members : csr_array (questions × concepts), the data set's own edges, held-out ones included.
+    degree : int64 (questions,), concepts of a question in the training graph.
+    responses : int64 (questions,) of training students, or None.
+    difficulty : float64 (questions,), share of wrong answers among them, NaN where there are none; or None.
+    """
+
+    ids: list[str]
+    names: list[str]
+    concept_ids: list[str]
+    concept_names: list[str]
+    members: scipy.sparse.csr_array
+    degree: NDArray[np.int64]
+    responses: NDArray[np.int64] | None
+    difficulty: NDArray[np.float64] | None
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Questions a concept: int64 (concepts,)."""
+        return np.bincount(self.members.indices, minlength=len(self.concept_ids))
+
+    def label(self, concept: int) -> str:
+        """Its name, or its identifier where it has none."""
+        return self.concept_names[concept] or self.concept_ids[concept]
+
+    @property
+    def largest(self) -> NDArray[np.int64]:
+        """Concepts by falling number of questions, equal ones in order: int64 (concepts,)."""
+        return np.argsort(-self.sizes, kind="stable")
+
+    def groups(self, n: int) -> NDArray[np.int64]:
+        """Which of the ``n`` largest concepts a question tests, the largest of its own deciding: int64 (questions,);
+        ``n`` for none of them."""
+        place = np.empty(len(self.sizes), dtype=np.int64)
+        place[self.largest] = np.arange(len(self.sizes))
+        out = np.full(len(self.ids), n)
+        rows = np.repeat(np.arange(len(self.ids)), np.diff(self.members.indptr))
+        np.minimum.at(out, rows, place[self.members.indices])
+        return np.minimum(out, n)
+
+    @classmethod
+    def of(cls, run: Run) -> Bank | None:
+        """Read ``questions.csv``, ``concepts.csv`` and ``graph.npz``; None where an older run has none of them."""
+        import polars as pl
+
+        if not (run.path / "graph.npz").is_file() or not (run.path / "concepts.csv").is_file():
+            return None
+        frame = pl.read_csv(run.path / "questions.csv", infer_schema=False).fill_null("")
+        concepts = pl.read_csv(run.path / "concepts.csv", infer_schema=False).fill_null("")
+        with np.load(run.path / "graph.npz") as held:
+            arrays = {key: held[key] for key in held.files}
+        shape = (len(frame), len(concepts))
+        edges = (np.ones(len(arrays["indices"])), arrays["indices"], arrays["indptr"])
+        return cls(
+            frame["question"].to_list(),
+            frame["name"].to_list(),
+            concepts["concept"].to_list(),
+            concepts["name"].to_list(),
+            scipy.sparse.csr_array(edges, shape=shape),
+            arrays["degree"],
+            arrays.get("responses"),
+            arrays.get("difficulty"),
+        )
+
+
+def inspected(run: Run) -> dict[str, dict[str, Any]]:
+    """What each walk can tell about its questions (``inspect/*.json``), by walk; those of an older run are missing."""
+    names = {walk: f"inspect/{walk.replace(':', '-')}.json" for walk in run.config["walks"]}
+    return {walk: run.read_json(name) for walk, name in names.items() if (run.path / name).is_file()}
+
+
+@dataclass(frozen=True)
+class WalkFacts:
+    """What the walks of one strategy are like, with the first seed.
+
+    Attributes
+    ----------
+    walk : its name.
+    walks, tokens, digest, counts : of the whole corpus.
+    looked_at : walks behind the figures below.
+    length : mean questions a walk.
+    whole : share of walks that reached their full length.
+    reached : share of the questions that occur.
+    stays : share of steps that end on the question where they began.
+    returns : share of a walk's questions that it had been on before.
+    busiest : share of the visits that the busiest 1 % of the questions get.
+    """
+
+    walk: str
+    walks: int
+    tokens: int
+    digest: str
+    counts: dict[str, int]
+    looked_at: int
+    length: float
+    whole: float
+    reached: float
+    stays: float
+    returns: float
+    busiest: float
+
+    @classmethod
+    def of(cls, run: Run, walk: str) -> WalkFacts | None:
+        """None where the run has no corpus of this walk."""
+        folder = run.path / "corpus" / walk.replace(":", "-") / f"seed-{run.config['seed']}"
+        try:
+            corpus = Corpus.load(folder)
+        except CorpusError:
+            return None
+        step = max(1, corpus.n_walks // WALKS)
+        tokens = np.concatenate([shard[::step] for shard in corpus.shards])  # (walks, length)
+        visits = np.bincount(tokens[(tokens >= 0) & (tokens < corpus.n_questions)], minlength=corpus.n_questions)
+        asked = tokens[:, ::2] if corpus.strategy.get("keep_concepts") else tokens
+        n = (asked >= 0).sum(axis=1)
+        steps = (asked[:, 1:] >= 0).sum()
+        ordered = np.sort(asked, axis=1)
+        again = ((np.diff(ordered, axis=1) == 0) & (ordered[:, 1:] >= 0)).sum()
+        top = np.sort(visits)[::-1][: max(1, len(visits) // 100)]
+        return cls(
+            walk,
+            corpus.n_walks,
+            corpus.n_tokens,
+            corpus.digest,
+            dict(corpus.counts),
+            len(tokens),
+            float(n.mean()),
+            float((n == asked.shape[1]).mean()),
+            float((visits > 0).mean()),
+            float(((asked[:, 1:] == asked[:, :-1]) & (asked[:, 1:] >= 0)).sum() / max(steps, 1)),
+            float(again / max(n.sum(), 1)),
+            float(top.sum() / max(visits.sum(), 1)),
+        )

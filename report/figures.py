@@ -1,0 +1,355 @@
+"""The plots of a report, each a Plotly figure that stands on the page and can be written as PNG, SVG or PDF."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qcq.errors import ConfigError
+from qcq.report.comparison import Comparison
+from qcq.report.facts import Bank
+from qcq.report.maps import Map, Pictured
+from qcq.run import Run
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+# Okabe & Ito's palette, which people with any colour vision can tell apart; shapes say the same again.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F")
+SHAPES = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "triangle-down")
+FORMATS = ("png", "svg", "pdf")
+LARGEST = 24  # concepts in a chart
+
+
+def plain(text: str, most: int = 48) -> str:
+    """Text that Plotly shows as it is: it reads a little HTML, and an id may look like some.
+
+    Examples
+    --------
+    >>> plain("<b>q</b>")
+    '&lt;b&gt;q&lt;/b&gt;'
+    """
+    return html.escape(text if len(text) <= most else text[: most - 1] + "…", quote=False)
+
+
+def _figure(height: int, **layout: Any) -> Figure:
+    from plotly.graph_objects import Figure
+
+    return Figure(
+        layout={
+            "height": height,
+            "margin": {"l": 60, "r": 16, "t": 24, "b": 52},
+            "template": "none",
+            "font": {"family": "system-ui, sans-serif", "size": 13},
+            "legend": {"orientation": "h", "y": -0.22, "x": 0},
+            "hoverlabel": {"align": "left"},
+            **layout,
+        }
+    )
+
+
+def _look(i: int) -> dict[str, Any]:
+    return {"color": COLOURS[i % len(COLOURS)], "symbol": SHAPES[i % len(SHAPES)]}
+
+
+def cost(table: Comparison) -> Figure | None:
+    """Cost against quality, a panel a task: trainers that nobody beats in both lie on the line (Pareto)."""
+    from plotly.subplots import make_subplots
+
+    columns = [(j, c) for j, c in enumerate(table.columns[3:]) if c.task != "training"]
+    seconds = len(table.columns) - 4
+    lines = [line for line in table.lines if not line.error and line.values[seconds]]
+    if not lines or not columns:
+        return None
+    rows = (len(columns) + 1) // 2
+    figure = make_subplots(
+        rows=rows,
+        cols=min(2, len(columns)),
+        subplot_titles=[plain(c.title) for _, c in columns],
+        vertical_spacing=0.28 / rows,
+        horizontal_spacing=0.12,
+    )
+    figure.update_layout(_figure(330 * rows + 60).layout)
+    for at, (j, column) in enumerate(columns):
+        row, col = at // 2 + 1, at % 2 + 1
+        points = [
+            (float(np.mean(line.values[seconds])), float(np.mean(line.values[j])))
+            if line.values[j]
+            else (np.nan, np.nan)
+            for line in lines
+        ]
+        # A closed form may take no measurable time, which a logarithmic axis can't show.
+        x = np.maximum([p[0] for p in points], 1e-3)
+        y = np.array([p[1] for p in points])
+        front = _front(x, y)
+        figure.add_scatter(
+            x=x[front],
+            y=y[front],
+            mode="lines",
+            line={"shape": "hv", "dash": "dot", "width": 1.5, "color": "#7F7F7F"},
+            hoverinfo="skip",
+            name="nobody is both cheaper and better",
+            legendgroup="front",
+            showlegend=at == 0,
+            row=row,
+            col=col,
+        )
+        for i, line in enumerate(lines):
+            if np.isnan(y[i]):
+                continue
+            figure.add_scatter(
+                x=[x[i]],
+                y=[y[i]],
+                mode="markers",
+                marker={**_look(i), "size": 12},
+                name=plain(line.label),
+                legendgroup=line.label,
+                showlegend=at == 0,
+                hovertemplate=f"{plain(line.label)}<br>{plain(column.title)} %{{y:.3f}}"
+                "<br>%{x:.3g} seconds<extra></extra>",
+                row=row,
+                col=col,
+            )
+        figure.update_xaxes(type="log", title="seconds to train", row=row, col=col)
+        figure.update_yaxes(title=plain(column.metric), row=row, col=col)
+    figure.update_layout(legend={"y": -0.16 / rows if rows > 1 else -0.22})
+    return figure
+
+
+def _front(x: np.ndarray, y: np.ndarray) -> list[int]:
+    """Indices of the points that no other is left of and above, from left to right."""
+    out: list[int] = []
+    for i in sorted(np.flatnonzero(~np.isnan(y)).tolist(), key=lambda i: (x[i], -y[i])):
+        if not out or y[i] > y[out[-1]]:
+            out.append(i)
+    return out
+
+
+def losses(run: Run) -> Figure | None:
+    """Held-out loss over training, a panel a model, with its floor and the unigram loss; each seed a line."""
+    from plotly.subplots import make_subplots
+
+    rows = [r for r in run.rows("training") if r.get("loss") is not None]
+    models = list(dict.fromkeys((r["walk"], r["trainer"]) for r in rows))
+    if not models:
+        return None
+    curves = run.rows("curves")
+    several = len(run.config["walks"]) > 1
+    titles = [plain(f"{trainer} on {walk}" if several else trainer) for walk, trainer in models]
+    lines = (len(models) + 2) // 3
+    figure = make_subplots(
+        rows=lines,
+        cols=min(3, len(models)),
+        subplot_titles=titles,
+        vertical_spacing=0.26 / lines,
+        horizontal_spacing=0.09,
+    )
+    figure.update_layout(_figure(310 * lines + 70).layout)
+    for at, model in enumerate(models):
+        row, col = at // 3 + 1, at % 3 + 1
+        mine = [r for r in rows if (r["walk"], r["trainer"]) == model]
+        last = 1.0
+        for i, r in enumerate(mine):
+            curve = [c for c in curves if (c["walk"], c["trainer"], c["seed"]) == (*model, r["seed"])]
+            x = [c["step"] for c in curve] or [1]
+            y = [c["loss"] for c in curve] or [r["loss"]]
+            last = max(last, x[-1])
+            figure.add_scatter(
+                x=x,
+                y=y,
+                mode="lines+markers" if curve else "markers",
+                line={"color": COLOURS[0], "width": 1.6},
+                marker={"color": COLOURS[0], "size": 5 if curve else 9, "symbol": SHAPES[i % len(SHAPES)]},
+                name="held-out loss, a line a seed",
+                legendgroup="loss",
+                showlegend=at == 0 and i == 0,
+                hovertemplate=f"seed {r['seed']}<br>step %{{x}}<br>%{{y:.3f}} nats<extra></extra>",
+                row=row,
+                col=col,
+            )
+        for key, name, colour, dash in (
+            ("floor", "floor: nobody gets below", COLOURS[1], "dash"),
+            ("unigram", "unigram: knows only how frequent questions are", COLOURS[2], "dot"),
+        ):
+            known = [r[key] for r in mine if r[key] is not None]
+            if known:
+                figure.add_scatter(
+                    x=[0, last],
+                    y=[float(np.mean(known))] * 2,
+                    mode="lines",
+                    line={"color": colour, "dash": dash, "width": 2},
+                    name=name,
+                    legendgroup=key,
+                    showlegend=at == 0,
+                    hovertemplate=f"{key} %{{y:.3f}} nats<extra></extra>",
+                    row=row,
+                    col=col,
+                )
+        if last == 1.0:
+            figure.update_xaxes(tickvals=[1], ticktext=["trained"], range=[0, 2], row=row, col=col)
+        else:
+            figure.update_xaxes(title="steps", range=[0, last * 1.02], row=row, col=col)
+        figure.update_yaxes(title="nats", row=row, col=col)
+    return figure
+
+
+def information(found: Mapping[str, Mapping[str, Any]]) -> Figure | None:
+    """Mutual information of two questions of a walk by the steps between them, beyond what their component tells."""
+    if not found:
+        return None
+    figure = _figure(340)
+    for i, (walk, about) in enumerate(found.items()):
+        y = about.get("mutual_information_above_components") or []
+        figure.add_scatter(
+            x=list(range(1, len(y) + 1)),
+            y=y,
+            mode="lines+markers",
+            marker={**_look(i), "size": 6},
+            line={"color": COLOURS[i % len(COLOURS)]},
+            name=plain(walk),
+            hovertemplate="%{x} steps apart<br>%{y:.3f} nats<extra></extra>",
+        )
+    figure.update_xaxes(title="steps apart")
+    figure.update_yaxes(title="nats", rangemode="tozero")
+    figure.update_layout(showlegend=len(found) > 1)
+    return figure
+
+
+def hubs(bank: Bank) -> Figure | None:
+    """The largest concepts by the questions that test them: the places through which walks mix."""
+    order = bank.largest[:LARGEST]
+    order = order[bank.sizes[order] > 0][::-1]
+    if len(order) == 0:
+        return None
+    figure = _figure(90 + 19 * len(order), margin={"l": 12, "r": 16, "t": 8, "b": 48})
+    figure.add_bar(
+        x=bank.sizes[order],
+        y=[f"{i}" for i in range(len(order))],
+        orientation="h",
+        marker={"color": COLOURS[0]},
+        customdata=[plain(bank.label(int(c)), 200) for c in order],
+        hovertemplate="%{customdata}<br>%{x:,} questions<extra></extra>",
+    )
+    figure.update_yaxes(
+        tickvals=[f"{i}" for i in range(len(order))],
+        ticktext=[plain(bank.label(int(c)), 34) + " " for c in order],
+        automargin=True,
+    )
+    figure.update_xaxes(title="questions")
+    return figure
+
+
+def clusters(bank: Bank, drawn: Sequence[tuple[Pictured, Map]]) -> Figure | None:
+    """How tightly each large concept clusters: the share of a question's neighbours that test the concept too."""
+    if not drawn or drawn[0][1].nearest.shape[1] == 0:
+        return None
+    order = bank.largest[:LARGEST]
+    order = order[bank.sizes[order] > 1]
+    if len(order) == 0:
+        return None
+    share = np.full((len(drawn) + 1, len(order)), np.nan)
+    shown = drawn[0][1].shown
+    for j, c in enumerate(order):
+        tests = np.asarray(bank.members[:, [int(c)]].todense()).ravel()[shown] > 0
+        for i, (_, made) in enumerate(drawn):
+            if tests.any():
+                share[i, j] = tests[made.nearest[tests]].mean()
+        share[-1, j] = max(tests.sum() - 1, 0) / max(len(shown) - 1, 1)
+    names = [*(one.label for one, _ in drawn), "by chance"]
+    figure = _figure(150 + 30 * len(names), margin={"l": 12, "r": 16, "t": 8, "b": 12})
+    figure.add_heatmap(
+        z=share[::-1],
+        x=[f"{j}" for j in range(len(order))],
+        y=[f"{i}" for i in range(len(names))],
+        colorscale="Cividis",
+        zmin=0,
+        zmax=1,
+        colorbar={"title": {"text": "share"}, "thickness": 12},
+        customdata=[
+            [plain(f"{name} · {bank.label(int(c))} ({bank.sizes[c]:,} questions)", 200) for c in order]
+            for name in names[::-1]
+        ],
+        hovertemplate="%{customdata}<br>%{z:.0%} of the neighbours<extra></extra>",
+        hoverongaps=False,
+    )
+    figure.update_xaxes(
+        tickvals=[f"{j}" for j in range(len(order))],
+        ticktext=[plain(bank.label(int(c)), 22) for c in order],
+        tickangle=-55,
+        automargin=True,
+    )
+    figure.update_yaxes(
+        tickvals=[f"{i}" for i in range(len(names))],
+        ticktext=[plain(n, 28) + " " for n in names[::-1]],
+        automargin=True,
+    )
+    return figure
+
+
+def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way: str = "tsne") -> Figure | None:
+    """The maps side by side, coloured by the largest concepts: for paper. The page draws its own, which answers."""
+    from plotly.subplots import make_subplots
+
+    have = [(one, getattr(made, way), made) for one, made in drawn if len(getattr(made, way))]
+    if not have:
+        return None
+    lines = (len(have) + 2) // 3
+    figure = make_subplots(
+        rows=lines,
+        cols=min(3, len(have)),
+        subplot_titles=[plain(one.label) for one, _, _ in have],
+        vertical_spacing=0.05,
+    )
+    figure.update_layout(_figure(340 * lines, width=340 * min(3, len(have)), margin={"l": 8, "r": 8}).layout)
+    group = np.zeros(0, dtype=np.int64)
+    for at, (_, places, made) in enumerate(have):
+        if len(group) != len(made.shown):
+            group = np.full(len(made.shown), 7) if bank is None else bank.groups(7)[made.shown]
+        figure.add_scattergl(
+            x=places[:, 0],
+            y=places[:, 1],
+            mode="markers",
+            marker={"size": 3, "color": [COLOURS[g] for g in group]},
+            showlegend=False,
+            row=at // 3 + 1,
+            col=at % 3 + 1,
+        )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure
+
+
+def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Each figure as PNG, SVG and PDF.
+
+    Raises
+    ------
+    ConfigError : kaleido isn't installed, or finds no Chromium to draw with.
+    """
+    try:
+        import kaleido
+    except ImportError:
+        raise ConfigError("--figures needs kaleido; install it with: pip install 'qcq[figures]'") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{kind}" for name in figures for kind in FORMATS]
+    made = [
+        {"fig": figure, "path": path, "opts": {"scale": 2 if path.suffix == ".png" else 1, **_size(figure)}}
+        for figure, path in zip([f for f in figures.values() for _ in FORMATS], paths, strict=True)
+    ]
+    try:
+        kaleido.write_fig_from_object_sync(made, kopts={"n": 1})
+    except Exception as error:
+        # Whatever goes wrong in there comes from the browser; its kinds of error change with its version.
+        raise ConfigError(
+            f"--figures: drawing failed ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
+            "it needs Chromium or Chrome on the PATH"
+        ) from error
+    return paths
+
+
+def _size(figure: Figure) -> dict[str, int]:
+    return {"width": int(figure.layout.width or 960), "height": int(figure.layout.height)}

@@ -1,0 +1,287 @@
+"""Question vectors as pictures: where each question lies in two dimensions, and beside whom, and why.
+
+A map is computed once, kept in the run folder as ``maps/*.npz``, and only drawn again where the vectors changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import scipy  # its submodules load when they are first used
+from numpy.typing import NDArray
+
+from qcq.data import TrainPart
+from qcq.embeddings import Embeddings
+from qcq.run import Run
+from qcq.seeds import derive, generator
+
+MOST = 20_000  # questions on one map
+NEIGHBOURS = 10  # kept for each question
+LANDMARKS = 1_500  # distinct vectors that t-SNE itself arranges
+ITERATIONS = 400
+_PLACED_BY = 5  # landmarks that say where any other vector goes
+_TWIN_STEP = 0.0024  # of the width of the map: how far apart questions of one vector are drawn
+_BLOCK = 2**23  # similarities held at once: 32 MiB
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """Where the questions of one table lie.
+
+    Attributes
+    ----------
+    of : digest of what it was made from.
+    shown : int64 (n,), the questions on the map, ascending.
+    pca : float32 (n, 2), the first two principal components of the vectors scaled to length 1.
+    explained : float64 (2,), their shares of the variance.
+    tsne : float32 (n, 2), t-SNE of the same; (0, 2) where there are too few distinct vectors for one.
+    landmarks : how many distinct vectors t-SNE arranged itself; every other stands beside the landmarks nearest to it.
+    twins : int32 (n,), other questions on the map with the very same vector.
+    nearest : int32 (n, k), rows of the map by falling cosine, equal ones in order.
+    similarity : float32 (n, k).
+    together : int32 (n, k), training students who answered both; (0, k) without students.
+    """
+
+    of: str
+    shown: NDArray[np.int64]
+    pca: NDArray[np.float32]
+    explained: NDArray[np.float64]
+    tsne: NDArray[np.float32]
+    landmarks: int
+    twins: NDArray[np.int32]
+    nearest: NDArray[np.int32]
+    similarity: NDArray[np.float32]
+    together: NDArray[np.int32]
+
+    def save(self, path: Path) -> None:
+        """Write a whole ``.npz`` or none of it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            held = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+            np.savez_compressed(file, **held)  # type: ignore[arg-type]
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Map | None:
+        """What :meth:`save` wrote; None where there is no readable map."""
+        try:
+            with np.load(path) as held:
+                found = {f.name: held[f.name] for f in fields(cls)}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return None
+        return cls(**{**found, "of": str(found["of"]), "landmarks": int(found["landmarks"])})
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """A trainer whose vectors are drawn: on which walk, which read-out (chosen on validation), which seed (the first).
+
+    Attributes
+    ----------
+    label : what it is called on the page; the walk is left out where there is only one.
+    """
+
+    walk: str
+    trainer: str
+    readout: str
+    seed: int
+    label: str
+
+
+def pictured(run: Run) -> list[Pictured]:
+    """Everything in the run that has a map, in the configured order."""
+    config = run.config
+    rows = [row for row in run.rows("training") if "error" not in row]
+    several = len(config["walks"]) > 1
+    found = []
+    for trainer in config["trainers"]:
+        for walk in ("none", *config["walks"]):
+            row = next((r for r in rows if (r["walk"], r["trainer"]) == (walk, trainer)), None)
+            if row is not None:
+                label = f"{trainer} on {walk}" if several and walk != "none" else trainer
+                found.append(Pictured(walk, trainer, row["readout"], row["seed"], label))
+    return found
+
+
+def sample(n: int, maps: int, seed: int) -> NDArray[np.int64]:
+    """The questions to be shown, ascending: all of ``n``, or a sample that keeps ``maps`` maps fluid in a browser.
+
+    Examples
+    --------
+    >>> len(sample(300, 5, 0)), len(sample(200_000, 5, 0)), len(sample(200_000, 24, 0))
+    (300, 20000, 10000)
+    """
+    most = min(MOST, 12 * MOST // max(maps, 1))
+    if n <= most:
+        return np.arange(n)
+    return np.sort(generator(seed, "map", "questions").choice(n, size=most, replace=False)).astype(np.int64)
+
+
+def write_maps(run: Run, train: TrainPart | None = None) -> list[tuple[Pictured, Map]]:
+    """The maps of a run, drawn where they are missing or the vectors changed.
+
+    Parameters
+    ----------
+    run : the run folder.
+    train : training responses, which tell who was answered together with whom; None: a map that has to be drawn does
+        without.
+    """
+    out = []
+    answered = None if train is None else _answered(train)
+    everybody = pictured(run)
+    for one in everybody:
+        emb = run.embeddings(one.trainer, one.readout, walk=one.walk, seed=one.seed)
+        shown = sample(len(emb), len(everybody), run.config["seed"])
+        of = hashlib.sha256(emb.vectors.tobytes() + shown.tobytes() + bytes([ITERATIONS % 256])).hexdigest()[:16]
+        path = run.file("maps", one.walk, one.trainer, one.readout, one.seed, ".npz")
+        found = Map.load(path)
+        if found is None or found.of != of or (answered is not None and not len(found.together)):
+            found = draw(emb, shown, answered, run.config["seed"], of)
+            found.save(path)
+        out.append((one, found))
+    return out
+
+
+def _answered(train: TrainPart) -> scipy.sparse.csr_array:
+    """Who answered what: csr_array float32 (questions × students) of ones."""
+    r, data = TrainPart.checked(train).interactions, train.dataset
+    ones = np.ones(len(r), dtype=np.float32)
+    made = scipy.sparse.csr_array((ones, (r.question, r.student)), shape=(len(data.questions), len(data.students)))
+    made.sum_duplicates()
+    made.data[:] = 1
+    return made
+
+
+def draw(
+    embeddings: Embeddings,
+    shown: NDArray[np.int64],
+    answered: scipy.sparse.csr_array | None = None,
+    seed: int = 0,
+    of: str = "",
+) -> Map:
+    """Arrange the vectors of ``shown`` in two dimensions, by PCA and by t-SNE, and find each one's neighbours.
+
+    Vectors are scaled to length 1, as for a cosine. t-SNE arranges at most ``LANDMARKS`` distinct vectors, so its time
+    doesn't grow with the question bank; the others are put between the landmarks nearest to them. Questions that share
+    one vector are spread over a small disc around their place, so that a crowd looks like a crowd.
+
+    References
+    ----------
+    van der Maaten & Hinton 2008, Visualizing data using t-SNE.
+    """
+    unit = embeddings.unit[shown]  # (n, dim)
+    _, first, which = np.unique(np.round(unit, 4) + 0.0, axis=0, return_index=True, return_inverse=True)
+    which = which.ravel()
+    size = np.bincount(which)
+    pca, explained = _pca(unit)
+    arranged = _Arranged.of(unit[first], derive(seed, "map", "t-SNE") % 2**31)
+    nearest, similarity = _nearest(unit, min(NEIGHBOURS, len(shown) - 1))
+    together = np.zeros((0, nearest.shape[1]), dtype=np.int32)
+    if answered is not None:
+        together = _together(answered[shown], nearest)
+    return Map(
+        of,
+        shown,
+        _spread(pca, which),
+        explained,
+        _spread(arranged.places[which], which) if len(arranged.places) else arranged.places,
+        arranged.landmarks,
+        (size[which] - 1).astype(np.int32),
+        nearest,
+        similarity,
+        together,
+    )
+
+
+def _pca(unit: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    from sklearn.decomposition import PCA
+
+    n = min(2, *unit.shape)
+    centred = unit.astype(np.float64) - unit.mean(axis=0)
+    if not centred.any():
+        return np.zeros((len(unit), 2), dtype=np.float32), np.zeros(2)
+    pca = PCA(n, svd_solver="full" if min(unit.shape) < 500 else "randomized", random_state=0)
+    made = pca.fit_transform(centred)
+    out, share = np.zeros((len(unit), 2), dtype=np.float32), np.zeros(2)
+    out[:, :n], share[:n] = made, pca.explained_variance_ratio_
+    return out, share
+
+
+@dataclass(frozen=True, eq=False)
+class _Arranged:
+    """Places of the distinct vectors: float32 (distinct, 2), or (0, 2)."""
+
+    places: NDArray[np.float32]
+    landmarks: int
+
+    @classmethod
+    def of(cls, distinct: NDArray[np.float32], seed: int) -> _Arranged:
+        if len(distinct) < 5:
+            return cls(np.zeros((0, 2), dtype=np.float32), 0)
+        from sklearn.manifold import TSNE
+        from sklearn.neighbors import KNeighborsRegressor
+
+        rng = np.random.default_rng(seed)
+        chosen = np.arange(len(distinct))
+        if len(distinct) > LANDMARKS:
+            chosen = np.sort(rng.choice(len(distinct), size=LANDMARKS, replace=False))
+        tsne = TSNE(
+            perplexity=min(30.0, (len(chosen) - 1) / 3),
+            init="pca" if min(distinct[chosen].shape) > 1 else "random",
+            max_iter=ITERATIONS,
+            random_state=seed,
+        )
+        places = tsne.fit_transform(distinct[chosen]).astype(np.float32)
+        if len(chosen) < len(distinct):
+            by = KNeighborsRegressor(_PLACED_BY, weights="distance", algorithm="brute").fit(distinct[chosen], places)
+            others = np.setdiff1d(np.arange(len(distinct)), chosen)
+            every = np.empty((len(distinct), 2), dtype=np.float32)
+            every[chosen], every[others] = places, by.predict(distinct[others])
+            places = every
+        return cls(places, len(chosen))
+
+
+def _spread(places: NDArray[np.float32], which: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Questions of one vector on a sunflower spiral around their place: float32 (n, 2)."""
+    order = np.argsort(which, kind="stable")
+    first = np.r_[0, np.flatnonzero(np.diff(which[order])) + 1]
+    rank = np.empty(len(which))
+    rank[order] = np.arange(len(which)) - np.repeat(first, np.diff(np.r_[first, len(which)]))
+    width = float(np.ptp(places, axis=0).max()) or 1.0
+    angle = rank * np.pi * (3 - np.sqrt(5))
+    radius = _TWIN_STEP * width * np.sqrt(rank)
+    return (places + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)).astype(np.float32)
+
+
+def _nearest(unit: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The ``k`` other rows of highest cosine: int32 and float32 (n, k)."""
+    n = len(unit)
+    index, similarity = np.zeros((n, k), dtype=np.int32), np.zeros((n, k), dtype=np.float32)
+    if k == 0:
+        return index, similarity
+    step = max(1, _BLOCK // n)
+    for at in range(0, n, step):
+        block = unit[at : at + step] @ unit.T  # (step, n)
+        rows = np.arange(len(block))
+        block[rows, at + rows] = -np.inf
+        best = np.sort(np.argpartition(-block, k - 1, axis=1)[:, :k], axis=1)
+        value = np.take_along_axis(block, best, axis=1)
+        order = np.argsort(-np.round(value, 6), axis=1, kind="stable")
+        index[at : at + step] = np.take_along_axis(best, order, axis=1)
+        similarity[at : at + step] = np.clip(np.take_along_axis(value, order, axis=1), -1, 1)
+    return index, similarity
+
+
+def _together(answered: scipy.sparse.csr_array, nearest: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Students who answered both a row and its neighbour: int32 (n, k)."""
+    out = np.zeros(nearest.shape, dtype=np.int32)
+    for j in range(nearest.shape[1]):
+        both = answered.multiply(answered[nearest[:, j]])
+        out[:, j] = np.asarray(both.sum(axis=1)).ravel()
+    return out
