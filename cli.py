@@ -256,8 +256,9 @@ def inspect(
     settled = Config.load(None, set_ or (), data=data, walks=walk)
     dataset = load(settled.data, settled.sections)
     strategy = settled.build_walks()[walk]
-    found = look(_graph(dataset, strategy), strategy)
-    found = {"dataset": dataset.name, "notes": list(dataset.notes), **found}
+    graph = _graph(dataset, strategy)
+    found = look(graph, strategy)
+    found = {"dataset": dataset.name, "notes": list(dataset.notes), **graph.describe(), **found}
     if as_json:
         out.print_json(json.dumps(found))
         return
@@ -305,8 +306,8 @@ def neighbors(
         return
     out.print(f"{question} ({about[question]['concepts']}), vectors of {name}", markup=False)
     named = any(row["name"] for row in rows)
-    columns = ["question", "similarity", *(["name"] if named else []), "concepts"]
-    _show(columns, [[str(row[c]) for c in columns] for row in rows], left=1)
+    columns = ["question", *(["name"] if named else []), "concepts", "similarity"]
+    _show(columns, [[str(row[c]) for c in columns] for row in rows], left=len(columns) - 1)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -101,5 +101,5 @@ class UnknownNameError(ConfigError):
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        listed = ", ".join(known[:40]) + (", ..." if len(known) > 40 else "")
-        super().__init__(f"unknown {kind} {name!r}; {hint}(known: {listed})")
+        listed = f"known: {', '.join(known)}" if len(known) <= 30 else f"{len(known):,} are known"
+        super().__init__(f"unknown {kind} {name!r}; {hint}({listed})")

@@ -157,17 +157,22 @@ class KnowledgeGraph:
             raise GraphError(f"responses to the questions of {train.dataset.name!r} don't fit this graph's questions")
         return replace(self, responses=train.counts.astype(np.int64))
 
-    def describe(self) -> dict[str, int]:
-        """Counts: questions, concepts, edges, and what is odd about them (isolated nodes, components)."""
+    def describe(self) -> dict[str, int | float]:
+        """Counts: questions, concepts, edges, degrees, and what is odd about them (isolated nodes, components)."""
         w = self.weights
         both = scipy.sparse.block_array([[None, w], [w.T, None]], format="csr")
         n_components = scipy.sparse.csgraph.connected_components(both, directed=False, return_labels=False)
+        of_question, of_concept = np.diff(w.indptr), np.diff(self.by_concept.indptr)
         return {
             "questions": self.n_questions,
             "concepts": self.n_concepts,
             "edges": self.n_edges,
-            "questions_without_concept": int((np.diff(w.indptr) == 0).sum()),
-            "concepts_without_question": int((np.diff(self.by_concept.indptr) == 0).sum()),
+            "concepts_a_question_mean": round(float(of_question.mean()), 3),
+            "concepts_a_question_most": int(of_question.max(initial=0)),
+            "questions_a_concept_median": float(np.median(of_concept)) if len(of_concept) else 0.0,
+            "questions_a_concept_most": int(of_concept.max(initial=0)),
+            "questions_without_concept": int((of_question == 0).sum()),
+            "concepts_without_question": int((of_concept == 0).sum()),
             "components": int(n_components),
         }
 
