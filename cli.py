@@ -1,4 +1,4 @@
-"""The command line: ``qcq run | walk | list | inspect | neighbors``. Words and tables only; others do the work."""
+"""The command line: ``qcq run | report | walk | list | inspect | neighbors``. Words only; others do the work."""
 
 from __future__ import annotations
 
@@ -127,9 +127,28 @@ def run(
     _show([column.title for column in table.columns], table.cells(), left=3)
     for line in verdicts(made, table):
         out.print(line, markup=False)
-    out.print(f"report: {made.path / 'report.md'}", markup=False)
+    out.print(f"report: {made.path / 'report.html'} (and report.md)", markup=False)
     if any("error" in row for row in made.rows("training")):
         raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Write every plot there as PNG, SVG and PDF too.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Write report.html anew from a run folder: one page that opens from disk and asks no other host."""
+    from qcq.report import write_page, write_run_figures
+    from qcq.run import Run
+
+    made = Run.open(folder)
+    out.print(f"report: {write_page(made).path}", markup=False)
+    if figures is not None:
+        paths = write_run_figures(made, figures)
+        out.print(f"figures: {len(paths)} files in {figures}", markup=False)
 
 
 @app.command()

@@ -19,6 +19,8 @@ from qcq.errors import ConfigError, UnknownNameError
 if TYPE_CHECKING:
     import polars as pl
 
+    from qcq.report import Page
+
 Row = Mapping[str, Any]
 
 
@@ -35,8 +37,10 @@ class Run:
     """A run folder.
 
     ``config.toml`` (resolved), ``environment.json``, ``about.json`` (the data set and its graph), ``questions.csv``,
-    ``corpus/<walk>/seed-<n>/``, ``embeddings/*.safetensors``, ``scores/*.npz`` (figures unit by unit),
-    ``tuning.jsonl``, ``training.jsonl``, ``results.jsonl`` and ``report.md``.
+    ``concepts.csv``, ``graph.npz`` (who tests what, degree, responses and difficulty among training students),
+    ``inspect/<walk>.json`` (what the walk can tell), ``corpus/<walk>/seed-<n>/``, ``embeddings/*.safetensors``,
+    ``scores/*.npz`` (figures unit by unit), ``maps/*.npz``, ``tuning.jsonl``, ``training.jsonl``, ``curves.jsonl``
+    (losses during training), ``results.jsonl``, ``report.md`` and ``report.html``.
 
     Parameters
     ----------
@@ -73,7 +77,7 @@ class Run:
         return json.loads((self.path / name).read_text(encoding="utf-8"))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The objects of ``name``.jsonl (``results``, ``training`` or ``tuning``); empty where there is none yet."""
+        """The objects of ``name``.jsonl (``results``, ``training``, ``tuning``, ``curves``); empty if there is none."""
         path = self.path / f"{name}.jsonl"
         if not path.exists():
             return []
@@ -120,6 +124,18 @@ class Run:
         if name not in row["readouts"]:
             raise UnknownNameError("read-out", name, row["readouts"])
         return Embeddings.load(self.file("embeddings", row["walk"], trainer, name, row["seed"], ".safetensors"))
+
+    def report(self, refresh: bool = False) -> Page:
+        """``report.html``: written where it is missing (or ``refresh``); as the last line of a notebook cell it shows.
+
+        Examples
+        --------
+        >>> Run("runs/simulated").report()  # doctest: +SKIP
+        """
+        from qcq.report import Page, write_page
+
+        path = self.path / "report.html"
+        return write_page(self) if refresh or not path.is_file() else Page(path)
 
     def units(self, walk: str, trainer: str, readout: str, seed: int) -> dict[str, NDArray[np.float64]]:
         """The figures unit by unit, ``task/metric`` → float64 (units,)."""

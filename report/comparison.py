@@ -209,11 +209,14 @@ def standings(run: Run, table: Comparison) -> list[list[Standing]]:
             for i, line in enumerate(table.lines)
             if not line.error and (found := _units(run, line, column.task, column.metric)) is not None
         }
-        best = max(units, key=lambda i: float(units[i].mean()), default=None)
+        if not units:
+            continue
+        best = max(units, key=lambda i: float(units[i].mean()))
         for i, mine in units.items():
             own = paired_bootstrap(mine, np.zeros(len(mine)))
             mark = ""
-            if len(units) > 1 and best is not None:
-                mark = "best" if i == best else "" if paired_bootstrap(units[best], mine).decided else "level"
+            if len(units) > 1:
+                same = i == best or bool(np.array_equal(mine, units[best]))
+                mark = "best" if same else "" if paired_bootstrap(units[best], mine).decided else "level"
             out[i][j] = Standing(own.low, own.high, mark)
     return out

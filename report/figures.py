@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcq.errors import ConfigError
-from qcq.report.comparison import Comparison
+from qcq.evaluation import TASKS
+from qcq.report.comparison import Comparison, Standing
 from qcq.report.facts import Bank
 from qcq.report.maps import Map, Pictured
 from qcq.run import Run
@@ -45,7 +46,7 @@ def _figure(height: int, **layout: Any) -> Figure:
             "margin": {"l": 60, "r": 16, "t": 24, "b": 52},
             "template": "none",
             "font": {"family": "system-ui, sans-serif", "size": 13},
-            "legend": {"orientation": "h", "y": -0.22, "x": 0},
+            "legend": {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0},
             "hoverlabel": {"align": "left"},
             **layout,
         }
@@ -56,13 +57,17 @@ def _look(i: int) -> dict[str, Any]:
     return {"color": COLOURS[i % len(COLOURS)], "symbol": SHAPES[i % len(SHAPES)]}
 
 
-def cost(table: Comparison) -> Figure | None:
-    """Cost against quality, a panel a task: trainers that nobody beats in both lie on the line (Pareto)."""
+def cost(table: Comparison, stands: Sequence[Sequence[Standing]]) -> Figure | None:
+    """Cost against quality, a panel a task: trainers that nobody beats in both lie on the line (Pareto).
+
+    Only tasks that may tune are quality: reconstruction and stability can be had for nothing.
+    """
     from plotly.subplots import make_subplots
 
-    columns = [(j, c) for j, c in enumerate(table.columns[3:]) if c.task != "training"]
+    tuning = [(j, c) for j, c in enumerate(table.columns[3:]) if c.task in TASKS and TASKS[c.task].tunes]
+    columns = tuning or [(j, c) for j, c in enumerate(table.columns[3:]) if c.task != "training"]
     seconds = len(table.columns) - 4
-    lines = [line for line in table.lines if not line.error and line.values[seconds]]
+    lines = [(i, line) for i, line in enumerate(table.lines) if not line.error and line.values[seconds]]
     if not lines or not columns:
         return None
     rows = (len(columns) + 1) // 2
@@ -73,18 +78,12 @@ def cost(table: Comparison) -> Figure | None:
         vertical_spacing=0.28 / rows,
         horizontal_spacing=0.12,
     )
-    figure.update_layout(_figure(330 * rows + 60).layout)
+    figure.update_layout(_figure(340 * rows + 70, margin={"l": 60, "r": 16, "t": 24, "b": 100}).layout)
     for at, (j, column) in enumerate(columns):
         row, col = at // 2 + 1, at % 2 + 1
-        points = [
-            (float(np.mean(line.values[seconds])), float(np.mean(line.values[j])))
-            if line.values[j]
-            else (np.nan, np.nan)
-            for line in lines
-        ]
         # A closed form may take no measurable time, which a logarithmic axis can't show.
-        x = np.maximum([p[0] for p in points], 1e-3)
-        y = np.array([p[1] for p in points])
+        x = np.array([max(float(np.mean(line.values[seconds])), 1e-3) for _, line in lines])
+        y = np.array([float(np.mean(line.values[j])) if line.values[j] else np.nan for _, line in lines])
         front = _front(x, y)
         figure.add_scatter(
             x=x[front],
@@ -98,14 +97,19 @@ def cost(table: Comparison) -> Figure | None:
             row=row,
             col=col,
         )
-        for i, line in enumerate(lines):
-            if np.isnan(y[i]):
+        for k, (i, line) in enumerate(lines):
+            if np.isnan(y[k]):
                 continue
+            bar = stands[i][j]
+            ends = None
+            if bar.low is not None and bar.high is not None:
+                ends = {"array": [max(bar.high - y[k], 0)], "arrayminus": [max(y[k] - bar.low, 0)], "thickness": 1}
             figure.add_scatter(
-                x=[x[i]],
-                y=[y[i]],
+                x=[x[k]],
+                y=[y[k]],
+                error_y=ends,
                 mode="markers",
-                marker={**_look(i), "size": 12},
+                marker={**_look(k), "size": 12},
                 name=plain(line.label),
                 legendgroup=line.label,
                 showlegend=at == 0,
@@ -114,9 +118,8 @@ def cost(table: Comparison) -> Figure | None:
                 row=row,
                 col=col,
             )
-        figure.update_xaxes(type="log", title="seconds to train", row=row, col=col)
+        figure.update_xaxes(type="log", dtick=1, title="seconds to train", row=row, col=col)
         figure.update_yaxes(title=plain(column.metric), row=row, col=col)
-    figure.update_layout(legend={"y": -0.16 / rows if rows > 1 else -0.22})
     return figure
 
 
@@ -148,7 +151,7 @@ def losses(run: Run) -> Figure | None:
         vertical_spacing=0.26 / lines,
         horizontal_spacing=0.09,
     )
-    figure.update_layout(_figure(310 * lines + 70).layout)
+    figure.update_layout(_figure(310 * lines + 90, margin={"l": 60, "r": 16, "t": 24, "b": 100}).layout)
     for at, model in enumerate(models):
         row, col = at // 3 + 1, at % 3 + 1
         mine = [r for r in rows if (r["walk"], r["trainer"]) == model]
@@ -178,7 +181,7 @@ def losses(run: Run) -> Figure | None:
             known = [r[key] for r in mine if r[key] is not None]
             if known:
                 figure.add_scatter(
-                    x=[0, last],
+                    x=[0, max(last, 2.0)],
                     y=[float(np.mean(known))] * 2,
                     mode="lines",
                     line={"color": colour, "dash": dash, "width": 2},
@@ -251,7 +254,7 @@ def clusters(bank: Bank, drawn: Sequence[tuple[Pictured, Map]]) -> Figure | None
     order = order[bank.sizes[order] > 1]
     if len(order) == 0:
         return None
-    share = np.full((len(drawn) + 1, len(order)), np.nan)
+    share = np.full((len(drawn) + 1, len(order)), np.nan)  # (trainers and chance, concepts)
     shown = drawn[0][1].shown
     for j, c in enumerate(order):
         tests = np.asarray(bank.members[:, [int(c)]].todense()).ravel()[shown] > 0
@@ -260,32 +263,36 @@ def clusters(bank: Bank, drawn: Sequence[tuple[Pictured, Map]]) -> Figure | None
                 share[i, j] = tests[made.nearest[tests]].mean()
         share[-1, j] = max(tests.sum() - 1, 0) / max(len(shown) - 1, 1)
     names = [*(one.label for one, _ in drawn), "by chance"]
-    figure = _figure(150 + 30 * len(names), margin={"l": 12, "r": 16, "t": 8, "b": 12})
+    figure = _figure(150 + 20 * len(order), margin={"l": 12, "r": 8, "t": 8, "b": 12})
     figure.add_heatmap(
-        z=share[::-1],
-        x=[f"{j}" for j in range(len(order))],
-        y=[f"{i}" for i in range(len(names))],
+        z=share.T[::-1],
+        x=[f"{i}" for i in range(len(names))],
+        y=[f"{j}" for j in range(len(order))],
         colorscale="Cividis",
         zmin=0,
         zmax=1,
-        colorbar={"title": {"text": "share"}, "thickness": 12},
+        xgap=2,
+        ygap=1,
+        colorbar={"title": {"text": "share"}, "thickness": 12, "tickformat": ".0%"},
         customdata=[
-            [plain(f"{name} · {bank.label(int(c))} ({bank.sizes[c]:,} questions)", 200) for c in order]
-            for name in names[::-1]
+            [plain(f"{name} · {bank.label(int(c))} ({bank.sizes[c]:,} questions)", 200) for name in names]
+            for c in order[::-1]
         ],
         hovertemplate="%{customdata}<br>%{z:.0%} of the neighbours<extra></extra>",
         hoverongaps=False,
     )
     figure.update_xaxes(
-        tickvals=[f"{j}" for j in range(len(order))],
-        ticktext=[plain(bank.label(int(c)), 22) for c in order],
-        tickangle=-55,
+        tickvals=[f"{i}" for i in range(len(names))],
+        ticktext=[plain(n, 24) for n in names],
+        side="top",
         automargin=True,
+        fixedrange=True,
     )
     figure.update_yaxes(
-        tickvals=[f"{i}" for i in range(len(names))],
-        ticktext=[plain(n, 28) + " " for n in names[::-1]],
+        tickvals=[f"{j}" for j in range(len(order))],
+        ticktext=[plain(bank.label(int(c)), 34) + " " for c in order[::-1]],
         automargin=True,
+        fixedrange=True,
     )
     return figure
 

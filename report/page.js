@@ -47,6 +47,9 @@
     displaylogo: false,
     displayModeBar: "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    // A report shares nothing with anybody.
+    showSendToCloud: false,
+    plotlyServerURL: "",
     doubleClick: "reset",
   };
 
@@ -55,7 +58,7 @@
   function stacked(layout) {
     const axes = Object.keys(layout).filter((k) => /^xaxis\d*$/.test(k));
     if (axes.length < 2) return layout;
-    const out = { ...layout, height: 300 * axes.length + 90, margin: { ...layout.margin, l: 52, r: 10 } };
+    const out = { ...layout, height: 300 * axes.length + 130, margin: { ...layout.margin, l: 52, r: 10, b: 150 } };
     const part = 1 / axes.length;
     const where = new Map();
     axes.forEach((key, i) => {
@@ -68,17 +71,15 @@
     });
     const spots = [...where.values()];
     out.annotations = (layout.annotations || []).map((a, i) => (spots[i] ? { ...a, x: 0.5, y: spots[i][1] } : a));
-    out.legend = { ...layout.legend, y: -0.08 / 1 };
     return out;
   }
-  const lately = {};
-  function drawFigure(name) {
+    function drawFigure(name) {
     const box = $(`plot-${name}`);
     const figure = data.figures[name];
     if (!box || !figure) return;
     const layout = themed(narrow() ? stacked(figure.layout) : figure.layout);
     if (coarse) layout.dragmode = false;
-    lately[name] = Plotly.react(box, figure.data, layout, config);
+    Plotly.react(box, figure.data, layout, config);
   }
   function drawFigures() {
     for (const name of Object.keys(data.figures)) drawFigure(name);

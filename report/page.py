@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qcq.evaluation import TASKS
 from qcq.registry import find
 from qcq.report import figures
-from qcq.report.comparison import Comparison, Duel, comparison, duels, standings
+from qcq.report.comparison import Comparison, Duel, Standing, comparison, duels, standings
 from qcq.report.facts import Bank, WalkFacts, inspected
 from qcq.report.maps import Map, Pictured, write_maps
 from qcq.run import Run, write
@@ -59,8 +59,8 @@ def write_page(run: Run) -> Page:
     about, env, config = run.read_json("about.json"), run.read_json("environment.json"), run.config
     table = comparison(run)
     bank, drawn, found = Bank.of(run), write_maps(run), inspected(run)
-    plots = _figures(run, table, bank, drawn)
-    fought = duels(run, table)
+    stands, fought = standings(run, table), duels(run, table)
+    plots = _figures(run, table, stands, bank, drawn)
     context = {
         "about": about,
         "config": config,
@@ -70,7 +70,7 @@ def write_page(run: Run) -> Page:
         "missing": missing(run, table, bank, found, about),
         "duels": [str(d) for d in fought],
         "table": table,
-        "standings": standings(run, table),
+        "standings": stands,
         "losses": [r for r in run.rows("training") if r.get("loss") is not None],
         "means": MEANS,
         "tasks": {name: find("task", name, TASKS).about for name in config["tasks"]},
@@ -102,18 +102,22 @@ def write_run_figures(run: Run, folder: Path) -> list[Path]:
     ------
     ConfigError : there is nothing to draw them with.
     """
-    bank, drawn = Bank.of(run), write_maps(run)
-    made = _figures(run, comparison(run), bank, drawn)
+    bank, drawn, table = Bank.of(run), write_maps(run), comparison(run)
+    made: dict[str, Figure | None] = dict(_figures(run, table, standings(run, table), bank, drawn))
     for way in ("pca", "tsne"):
         made[f"map-{way}"] = figures.embedding_map(bank, drawn, way)
     return figures.write_figures({name: figure for name, figure in made.items() if figure is not None}, folder)
 
 
 def _figures(
-    run: Run, table: Comparison, bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]]
+    run: Run,
+    table: Comparison,
+    stands: Sequence[Sequence[Standing]],
+    bank: Bank | None,
+    drawn: Sequence[tuple[Pictured, Map]],
 ) -> dict[str, Figure]:
     made = {
-        "cost": figures.cost(table),
+        "cost": figures.cost(table, stands),
         "losses": figures.losses(run),
         "information": figures.information(inspected(run)),
         "hubs": None if bank is None else figures.hubs(bank),

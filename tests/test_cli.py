@@ -55,7 +55,7 @@ def test_run_then_neighbors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert call("run", *SMALL, "--out", folder) == 0
     shown = capsys.readouterr()
     assert "| svd" in shown.out
-    assert shown.out.splitlines()[-1] == f"report: {folder}/report.md"
+    assert shown.out.splitlines()[-1] == f"report: {folder}/report.html (and report.md)"
     question = json.loads((tmp_path / "run" / "results.jsonl").read_text().splitlines()[0])["dataset"] and "q7"
     assert call("neighbors", folder, question, "-k", "4", "--json", "--trainer", "svd") == 0
     answer = json.loads(capsys.readouterr().out)
