@@ -687,6 +687,23 @@ class PairLaw:
         """p(x): how often a pair's input (or output) is token x."""
         return self._each[self._chain._kind(np.asarray(x))] / self._scale
 
+    def log_ratio(self) -> NDArray[np.float64]:
+        """max(0, ln p(x, y) / (p(x) p(y))) between one member of each class of questions: float64 (classes, classes).
+
+        Rows and columns of classes that are in no pair are 0. The full matrix over questions repeats a class's row for
+        each of its members.
+        """
+        one = self._chain._members
+        p = self.probability(one)
+        used = np.flatnonzero(p > 0)
+        some = one[used]
+        given = self.conditional(np.repeat(some, len(some)), np.tile(some, len(some))).reshape(len(some), -1)
+        out = np.zeros((len(one), len(one)))
+        with np.errstate(divide="ignore"):
+            ratio = np.maximum(np.log(given / p[used]), 0.0)
+        out[np.ix_(used, used)] = (ratio + ratio.T) / 2  # symmetric but for rounding
+        return out
+
     def conditional(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """p(y | x), elementwise over token arrays of one shape; 0 for a token that these walks don't hold."""
         x, y = np.asarray(x), np.asarray(y)

@@ -244,14 +244,8 @@ def _log_ratio(chain: MarkovChain, notes: list[str], window: int = 5) -> dict[st
         return None
     if chain.length < 2:
         return None
-    law = chain.pair_law(window)
-    one = chain._members
-    used = np.flatnonzero(law.probability(one) > 0)
-    one, n = one[used], np.sqrt(chain.sizes[used])
-    p = law.conditional(np.repeat(one, len(one)), np.tile(one, len(one))).reshape(len(one), -1)
-    with np.errstate(divide="ignore"):
-        ratio = np.maximum(np.log(p / law.probability(one)), 0.0)
-    energy = np.sort(np.linalg.eigvalsh((ratio + ratio.T) / 2 * n * n[:, None]) ** 2)[::-1]
+    n = np.sqrt(chain.sizes)
+    energy = np.sort(np.linalg.eigvalsh(chain.pair_law(window).log_ratio() * n * n[:, None]) ** 2)[::-1]
     share = np.cumsum(energy) / max(energy.sum(), 1e-300)
     ranks = [r for r in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if r < len(share)] + [len(share)]
     return {
