@@ -16,6 +16,7 @@ from qcq.models.trainer import Model, Source, Table, Trainer
 from qcq.progress import Progress, silent
 from qcq.seeds import derive, generator
 from qcq.settings import settings
+from qcq.typed import TypedGraph
 
 _DENSE = 3_000  # rows up to which the log-ratio matrix is held and factorised exactly
 _BLOCK = 1_024  # rows held at a time beyond that
@@ -164,6 +165,10 @@ class NetMF(Trainer):
         graph = source.graph
         if graph.n_edges == 0:
             raise TrainingError("netmf needs edges, and the graph has none")
+        if isinstance(graph, TypedGraph):
+            raise TrainingError(
+                f"netmf writes down the walk over concepts, not {source.walk.name}; take ppmi-svd or skipgram there"
+            )
         quotient = Quotient(graph)
         ratio = LogRatio(quotient, self.window, self.negatives, source.walk.keep_concepts)
         if len(ratio.gain) <= _DENSE:
