@@ -1,0 +1,156 @@
+"""What typed walks know of difficulty: one table a data set.
+
+    python benchmarks/typed.py [--data simulated,s2kt:PATH,…] [--trainer ppmi-svd] [--json FILE] [--quick]
+
+Columns, all on the same 20 % of the questions that the ridge was not fitted on (R²; the fit is on training students):
+
+- ``task``: the task ``difficulty``, share of wrong answers among training students. The walks' student and bin edges
+  are made of these very answers, so a high figure says that the vectors carry what the graph was told.
+- ``unseen``: the same prediction against the share among test students, whom nothing here has seen, over questions with
+  at least five test responses. The row ``the number itself`` predicts it by the training share alone: what there is to
+  carry.
+- ``planted``: the same against the planted difficulty (simulated only), from a ridge fitted on planted values.
+- ``edges``: held-out question–concept edges, the task's metric: what a mixture pays for knowing more.
+
+Rows: baselines that see no walk, ``qcq``, and the walks over typed edges. One seed, default settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.data import load
+from qcq.embeddings import Embeddings
+from qcq.errors import EvaluationError, TrainingError, WalkError
+from qcq.evaluation import TASKS, Problem
+from qcq.models import TRAINERS, Source
+from qcq.report import markdown_table
+from qcq.walks import WALKS, WalkStrategy
+
+WALKED: list[tuple[str, dict]] = [
+    ("qcq", {}),
+    ("metapath", {"pattern": "q-s-q"}),
+    ("metapath", {"pattern": "q-s+-q"}),
+    ("metapath", {"pattern": "q-s--q"}),
+    ("metapath", {"pattern": "q-d-q"}),
+    ("metapath", {"pattern": "q-q"}),
+    ("metapath", {"pattern": "0.6*q-c-q + 0.4*q-s+-q"}),
+    ("metapath", {"pattern": "0.6*q-c-q + 0.4*q-s--q"}),
+    ("metapath", {"pattern": "0.6*q-c-q + 0.4*q-d-q"}),
+    ("just", {}),
+    ("session", {}),
+    ("session", {"responses": True}),
+]
+LEAST = 5
+
+
+class Judge:
+    """The columns of one data set."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.difficulty = TASKS["difficulty"](problem)
+        self.judged = self.difficulty.questions("test")
+        self.train = problem.split.train
+        enough = np.flatnonzero(self.train.counts >= LEAST)
+        self.fitted = np.setdiff1d(enough, np.r_[self.judged, self.difficulty.questions("validation")])
+        r = problem.split.test.interactions
+        n = len(problem.graph.questions)
+        seen = np.bincount(r.question, minlength=n)
+        right = np.bincount(r.question, weights=r.correct, minlength=n)
+        self.unseen = self.judged[seen[self.judged] >= LEAST]
+        self.share = 1 - right / np.maximum(seen, 1)
+        self.planted = problem.dataset.truth.get("difficulty")
+        try:
+            self.edges = TASKS["edges"](problem)
+        except EvaluationError:
+            self.edges = None
+
+    def row(self, emb: Embeddings) -> dict[str, float | None]:
+        x = emb.vectors
+        seen = self._r2(x, self.train.difficulty, self.share, self.unseen) if len(self.unseen) > 1 else None
+        return {
+            "task": self.difficulty.score(emb).metrics["r2"],
+            "unseen": seen,
+            "planted": None if self.planted is None else self._r2(x, self.planted, self.planted, self.judged),
+            "edges": None if self.edges is None else self.edges.score(emb).metrics[type(self.edges).metric],
+        }
+
+    def _r2(self, x: NDArray, learnt: NDArray, asked: NDArray, judged: NDArray) -> float:
+        from sklearn.linear_model import RidgeCV
+
+        fit = x[self.fitted].astype(np.float64)
+        centre = fit.mean(axis=0)
+        scale = np.sqrt(((fit - centre) ** 2).mean()) or 1.0
+        ridge = RidgeCV(alphas=np.logspace(-5, 2, 15) * len(fit)).fit((fit - centre) / scale, learnt[self.fitted])
+        error = asked[judged] - ridge.predict((x[judged] - centre) / scale)
+        return float(1 - (error**2).mean() / asked[judged].var())
+
+
+def rows(problem: Problem, trainer: str, per_question: int, walked: list[tuple[str, dict]]) -> Iterator[dict]:
+    judge = Judge(problem)
+    ids, train = problem.graph.questions, problem.split.train
+    number = np.nan_to_num(train.difficulty, nan=float(np.nanmean(train.difficulty)))[:, None]
+    yield {"row": "the number itself", **judge.row(Embeddings(ids, number.astype(np.float32)))}
+    for name in ("random", "concept-onehot"):
+        emb = TRAINERS[name]().fit(Source(problem.graph)).embeddings()
+        yield {"row": name, **judge.row(emb)}
+    both = np.hstack([emb.vectors, number * np.sqrt(emb.vectors.shape[1])]).astype(np.float32)
+    yield {"row": "concept-onehot and the number", **judge.row(Embeddings(ids, both))}
+    for name, settings in walked:
+        walk: WalkStrategy = WALKS[name](per_question=per_question, **settings)
+        label = " ".join([name, *(str(v) if k == "pattern" else f"{k}={v}" for k, v in settings.items())])
+        began = time.perf_counter()
+        try:
+            graph = walk.prepare(problem.graph, train)
+            corpus = walk.sample(graph, 0)
+            source = Source(graph, walk, 0, corpus)
+            model = TRAINERS[trainer]().fit(source, 0)
+        except (WalkError, TrainingError) as error:
+            yield {"row": label, "refused": str(error)}
+            continue
+        emb = walk.fold(problem.graph, model.embeddings())
+        yield {
+            "row": label,
+            **judge.row(emb),
+            "tokens": corpus.n_tokens,
+            "seconds": round(time.perf_counter() - began, 1),
+        }
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--data", default="simulated")
+    ask.add_argument("--trainer", default="ppmi-svd")
+    ask.add_argument("--per-question", type=int, default=10)
+    ask.add_argument("--json", type=Path)
+    ask.add_argument("--quick", action="store_true", help="two walks a question, four rows")
+    given = ask.parse_args()
+    made = []
+    for spec in given.data.split(","):
+        problem = Problem.make(load(spec, {}))
+        walked = [WALKED[0], WALKED[6], WALKED[8], WALKED[11]] if given.quick else WALKED
+        table = []
+        for row in rows(problem, given.trainer, 2 if given.quick else given.per_question, walked):
+            made.append({"benchmark": "typed", "data": problem.dataset.name, "trainer": given.trainer, **row})
+            shown = [row.get(key) for key in ("task", "unseen", "planted", "edges")]
+            figures = ["" if v is None else f"{v:.3f}" for v in shown]
+            table.append([row["row"], *figures, f"{row['tokens']:,}" if "tokens" in row else ""])
+        print(f"\n{problem.dataset.name}, {given.trainer}\n")
+        print(markdown_table(["vectors", "task", "unseen", "planted", "edges", "tokens"], table, 1))
+        for row in made:
+            if "refused" in row and row["data"] == problem.dataset.name:
+                print(f"\n{row['row']}: {row['refused']}")
+    if given.json:
+        given.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
