@@ -10,8 +10,9 @@ do, ``qcq-questions-only`` leaves the concepts out, as trainers want it.
 
 Graphs: ``assist09`` is $QCQ_DATA/s2kt_assist09 where that is set, else a generated graph of its size; ``1M`` and
 ``10M`` are generated, 1,000,000 questions × 10,000 concepts and 10,000,000 × 100,000. ``text`` is the text export in
-million tokens a second. ``--disk DIR`` samples 10 walks of 40 questions from each of 10,000,000 questions (16 GB) to DIR
-and prints time and peak memory. ``--quick`` stays under a minute: fewer rounds, the small graph, no installations.
+million tokens a second. ``--disk DIR`` samples 10 walks of 40 questions from each of the 10,000,000 questions to DIR,
+which takes 16 GB, and prints time and peak memory. ``--quick`` stays under a minute: fewer rounds, the small graph, no
+installations.
 """
 
 from __future__ import annotations

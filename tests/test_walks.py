@@ -420,3 +420,20 @@ def test_first_order_walks_have_a_chain(walk: WalkStrategy) -> None:
 def test_walks_with_a_memory_say_that_they_have_no_chain(name: str) -> None:
     with pytest.raises(ChainError, match=f"no exact chain for {name}: .* depends on"):
         WALKS[name]().chain(HANDMADE)
+
+
+def test_no_place_for_compiled_code_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed read-only, without a home folder: numba refuses to cache, and the kernel is compiled without."""
+    from qcq.walks import kernel
+
+    asked = []
+
+    def njit(**options: object) -> object:
+        asked.append(options)
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
+        return lambda function: function
+
+    monkeypatch.setattr(kernel, "njit", njit)
+    assert kernel.compiled(len) is len
+    assert [bool(options.get("cache")) for options in asked] == [True, False]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from qcq.walks import tables as _tables
 from qcq.walks.counter import GOLDEN
-from qcq.walks.tables import Biased, Just, Restart, Uniform, Weighted
+from qcq.walks.tables import Biased, Just, Restart, Stacked, Uniform, Weighted
 
 LANES = 64
 NONE = np.uint64(2**64 - 1)  # no concept: a walk that has just begun, or a jump
@@ -33,12 +33,13 @@ _LOW = np.uint64(2**32 - 1)
 _SLOTS = np.uint64(_tables.SLOTS)
 
 
-def compiled(function):
+def compiled(function, **options):
     """``numba.njit`` that keeps what it compiled on disk, or does without where no folder can be written to."""
+    options = {"nogil": True, "_nrt": False} | options
     try:
-        return njit(cache=True, nogil=True, _nrt=False)(function)
+        return njit(cache=True, **options)(function)
     except RuntimeError:  # numba found neither the package's folder nor the user's cache folder writable
-        return njit(nogil=True, _nrt=False)(function)
+        return njit(**options)(function)
 
 
 @intrinsic
@@ -161,7 +162,7 @@ def ask_place(tables, place):
 
 @overload(begin)
 def _begin(tables, q):
-    if tables.instance_class is Weighted:
+    if tables.instance_class in (Weighted, Stacked):
         return lambda tables, q: q << _32
     if tables.instance_class is Just:
         return lambda tables, q: q << _32 | _1
@@ -172,6 +173,8 @@ def _begin(tables, q):
 def _ways(tables, place):
     if tables.instance_class is Weighted:
         return lambda tables, place: tables.questions.ptr[(place >> _32) + _1] - tables.questions.ptr[place >> _32]
+    if tables.instance_class is Stacked:
+        return lambda tables, place: _many(tables.hubs, place >> _32)
     if tables.instance_class is Just:
         return lambda tables, place: _many(tables.order, place >> _32) + _many(tables.out, place >> _32)
     return lambda tables, place: _size(tables.lists, place)
@@ -218,6 +221,14 @@ def _leave(tables, place, c, x, y, counts):
                 counts[1] += 1
             return via, NONE, np.uint64(0)
 
+    elif tables.instance_class is Stacked:
+
+        def step(tables, place, c, x, y, counts):
+            at, rest = _cell(tables.hubs, place >> _32, x)
+            via = _decide(tables.hubs, at, rest)
+            at = tables.ptr[via]
+            return via, at + _high(y, tables.ptr[via + _1] - at), np.uint64(0)
+
     elif tables.instance_class is Just:
 
         def step(tables, place, c, x, y, counts):
@@ -252,6 +263,8 @@ def _land(tables, via, at, rest, place, first):
     if tables.instance_class is Restart:
         return lambda tables, via, at, rest, place, first: first if via == NONE else tables.lists.to[at]
 
+    if tables.instance_class is Stacked:
+        return lambda tables, via, at, rest, place, first: np.uint64(tables.to[at]) << _32
     if tables.instance_class is Just:
 
         def onwards(tables, via, at, rest, place, first):
@@ -276,6 +289,8 @@ def _land(tables, via, at, rest, place, first):
 def _ask_list(tables, at):
     if tables.instance_class is Weighted:
         return lambda tables, at: _prefetch(tables.concepts.cells, _2 * at)
+    if tables.instance_class is Stacked:
+        return lambda tables, at: _prefetch(tables.to, at)
     if tables.instance_class is Just:
         return lambda tables, at: _prefetch(tables.into.cells, _2 * at)
     return lambda tables, at: _prefetch(tables.lists.to, at)
@@ -285,6 +300,8 @@ def _ask_list(tables, at):
 def _ask_place(tables, place):
     if tables.instance_class is Weighted:
         return lambda tables, place: _prefetch(tables.questions.ptr, place >> _32)
+    if tables.instance_class is Stacked:
+        return lambda tables, place: _prefetch(tables.hubs.ptr, place >> _32)
     if tables.instance_class is Just:
         return lambda tables, place: _prefetch(tables.out.ptr, place >> _32)
     return lambda tables, place: _prefetch(tables.lists.rows, (place & _LOW) * _SLOTS)
@@ -373,4 +390,4 @@ def walk(
     walk_lanes(tables, index, starts, length, keep, n_questions, seed, flat, width, counts, lane)
 
 
-compiled_fill_alias = njit(cache=True)(_tables.fill_alias)
+compiled_fill_alias = compiled(_tables.fill_alias, _nrt=True)  # it allocates
