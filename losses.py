@@ -155,6 +155,9 @@ class Paper:
     def mark(self, losses: NDArray[np.float64], history: Sequence[float] = ()) -> LossReport:
         """Compare a model's losses, float64 (items,) on this paper, with the floor.
 
+        ``history``: losses measured during training on some one paper, the last when training ended. That paper may be
+        another, easier or harder, so only the differences inside ``history`` count.
+
         Raises
         ------
         ConfigError : not one loss an item.
@@ -168,7 +171,8 @@ class Paper:
             return LossReport(name, len(losses), loss, None, None, se, self.unigram, None, self.why)
         loss, floor = float(losses.mean()), float(self.floor.mean())
         excess, se = clustered(losses - self.floor, self.probe.walk)
-        word = verdict(loss, floor, self.unigram, self.blank, se, history)
+        shifted = [earlier + loss - history[-1] for earlier in history]
+        word = verdict(loss, floor, self.unigram, self.blank, se, shifted)
         return LossReport(name, len(losses), loss, floor, excess, se, self.unigram, word)
 
 
@@ -180,7 +184,7 @@ def measure(model: Model, source: Source, seed: int = 0, history: Sequence[float
     model : anything with an ``objective``.
     source : what it was trained on.
     seed : of the paper.
-    history : held-out losses measured during training, oldest first.
+    history : held-out losses measured during training, oldest first, the last when it ended (:meth:`Paper.mark`).
 
     Raises
     ------

@@ -238,6 +238,21 @@ def test_a_report_pairs_model_and_oracle_on_the_same_items():
         measure(Silent(), source)
 
 
+@pytest.mark.parametrize(("history", "word"), [([0.7, 0.1, 0.9], "overfitting"), ([0.9, 0.3, 0.3], "unigram trap")])
+def test_only_differences_inside_a_history_count(history, word):
+    """Losses during training come from another, here a much easier, paper."""
+    graph = graph_of([[1, 0], [1, 1], [0, 1], [1, 0]])
+    source = Source(graph, QCQ(length=8, per_question=200))
+
+    class Uniform:
+        objective = Masked()
+
+        def losses(self, probe):
+            return np.full(len(probe), np.log(4.0))
+
+    assert measure(Uniform(), source, history=history).verdict == word
+
+
 def test_a_walk_without_a_chain_is_reported_without_a_floor():
     graph = graph_of([[1, 1], [1, 1], [0, 1]])
     source = Source(graph, WALKS["restart"](length=5, probability=0.3))
