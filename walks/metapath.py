@@ -97,7 +97,7 @@ class Mixture:
     Attributes
     ----------
     out : U, csr_array (questions × hubs); a row sums to 1, or to 0 where nothing leads out of the question.
-    into : V, csr_array (hubs × questions).
+    into : V, csr_array (hubs × questions), uniform in every row: only q–q edges have weights, and they lead to a hub.
     degree : float64 (questions,), the share-weighted mean of the components' degrees, each scaled to sum to 1: the
         stationary law of one undirected component.
     served : component → bool (questions,), whether it leads out of the question.
@@ -240,10 +240,9 @@ class Metapath(WalkStrategy):
         if not arrives.any():
             raise WalkError(f"metapath.pattern: {component} can't be walked: no such path from any question")
         degree = np.asarray(first.sum(axis=1)).ravel()
-        if len(edges) == 1:  # q-q: a question is its own hub
-            same = scipy.sparse.csr_array(scipy.sparse.diags_array(arrives.astype(np.float64), format="csr"))
-            same.eliminate_zeros()
-            return same, edges[0], degree
+        if len(edges) == 1:  # q-q: the next question is its own hub
+            same = scipy.sparse.csr_array(scipy.sparse.diags_array(able.astype(np.float64), format="csr"))
+            return edges[0], _onto(same, able), degree
         first = edges[0]
         for middle in edges[1:-1]:
             first = scipy.sparse.csr_array(first @ middle)
@@ -271,10 +270,10 @@ class Metapath(WalkStrategy):
         return tuple(said)
 
     def tables(self, graph: KnowledgeGraph) -> Tables:
-        from qcq.walks.tables import steps
+        from qcq.walks.tables import stacked
 
         made = self.mixture(graph)
-        return steps(graph, f"{self.pattern}/{self.bins}", lambda: (made.out, made.into))
+        return stacked(graph, f"{self.pattern}/{self.bins}", made.out, made.into)
 
     def strength(self, graph: KnowledgeGraph) -> NDArray[np.float64]:
         return self.mixture(graph).stationary

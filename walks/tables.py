@@ -89,6 +89,21 @@ class Weighted(NamedTuple):
     concepts: Cells
 
 
+class Stacked(NamedTuple):
+    """A hub in proportion to its weight, then one of its questions uniformly.
+
+    Attributes
+    ----------
+    hubs : question → hub.
+    ptr : uint64 (hubs + 1,); the questions of hub h are ``to[ptr[h] : ptr[h + 1]]``.
+    to : uint32 (edges,).
+    """
+
+    hubs: Cells
+    ptr: NDArray[np.uint64]
+    to: NDArray[np.uint32]
+
+
 class Just(NamedTuple):
     """Stay among the questions or jump to the concepts. The low half of a *place* counts the questions of this stay.
 
@@ -106,7 +121,7 @@ class Just(NamedTuple):
     into: Cells
 
 
-Tables = Uniform | Biased | Restart | Weighted | Just
+Tables = Uniform | Biased | Restart | Weighted | Stacked | Just
 
 
 def nbytes(tables: Any) -> int:
@@ -188,9 +203,13 @@ def weighted(graph: KnowledgeGraph, key: str, weights: Callable[[], sparse.csr_a
     return kept(graph, f"weighted/{key}", build)
 
 
-def steps(graph: KnowledgeGraph, key: str, made: Callable[[], tuple[sparse.csr_array, sparse.csr_array]]) -> Weighted:
-    """Alias tables of any two steps, question → hub and hub → question; ``key`` names them."""
-    return kept(graph, f"steps/{key}", lambda: Weighted(*map(cells, made())))
+def stacked(graph: KnowledgeGraph, key: str, out: sparse.csr_array, into: sparse.csr_array) -> Stacked:
+    """Tables of a step to weighted hubs and back to any of a hub's questions; ``key`` names it."""
+    return kept(
+        graph,
+        f"stacked/{key}",
+        lambda: Stacked(cells(out), into.indptr.astype(np.uint64), into.indices.astype(np.uint32)),
+    )
 
 
 def cells(w: sparse.csr_array) -> Cells:

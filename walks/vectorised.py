@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.walks.counter import draw, mix
-from qcq.walks.tables import HALF, LOW, SLOTS, Biased, Cells, Just, Lists, Restart, Tables, Uniform, Weighted
+from qcq.walks.tables import HALF, LOW, SLOTS, Biased, Cells, Just, Lists, Restart, Stacked, Tables, Uniform, Weighted
 
 Ints = NDArray[np.int64]
 Bits = NDArray[np.uint64]
@@ -71,8 +71,9 @@ def begin(tables: Tables, q: Bits) -> Bits:
     return q << HALF | tables.lists.row_of[q]  # type: ignore[union-attr]
 
 
-@begin.register
-def _(tables: Weighted, q: Bits) -> Bits:
+@begin.register(Weighted)
+@begin.register(Stacked)
+def _(tables: Weighted | Stacked, q: Bits) -> Bits:
     return q << HALF
 
 
@@ -90,6 +91,11 @@ def ways(tables: Tables, place: Bits) -> Bits:
 @ways.register
 def _(tables: Weighted, place: Bits) -> Bits:
     return _cells_of(tables.questions, place >> HALF)
+
+
+@ways.register
+def _(tables: Stacked, place: Bits) -> Bits:
+    return _cells_of(tables.hubs, place >> HALF)
 
 
 @ways.register
@@ -188,6 +194,17 @@ def _(tables: Weighted) -> Step:
     def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
         via = _pick(tables.questions, place >> HALF, x)
         return _pick(tables.concepts, via, y) << HALF, via.astype(np.int64)
+
+    return step
+
+
+@make_step.register
+def _(tables: Stacked) -> Step:
+    def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
+        via = _pick(tables.hubs, place >> HALF, x)
+        at = tables.ptr[via]
+        to = tables.to[at + split(y, tables.ptr[via + np.uint64(1)] - at)[0]]
+        return to.astype(np.uint64) << HALF, via.astype(np.int64)
 
     return step
 
