@@ -276,7 +276,7 @@ def inspect(
     dataset = load(settled.data, settled.sections)
     strategy = settled.build_walks()[walk]
     graph = _graph(dataset, strategy)
-    found = look(graph, strategy)
+    found = look(graph, strategy, None if dataset.interactions is None else dataset.split().train)
     found = {"dataset": dataset.name, "notes": list(dataset.notes), **graph.describe(), **found}
     if as_json:
         out.print_json(json.dumps(found))

@@ -260,11 +260,12 @@ def would_add(graph: KnowledgeGraph, chain: MarkovChain, train: TrainPart | None
 
     Returns
     -------
-    source → ``separates`` (in words) and, where training responses are given, ``distinct_sets`` and ``within_class`` as
-    they would become.
+    source → ``separates`` (in words) and, where training responses are given, ``distinct_sets``,
+    ``indistinguishable_share`` and ``within_class`` as they would become.
     """
     words = {
         "students": "questions that different students answered",
+        "answers": "questions that different students answered right, or wrong",
         "order": "questions that stand beside different ones in the students' sequences",
         "difficulty": "questions in different difficulty bins",
         "prerequisites": "no questions of one set: edges between concepts are the same for all of them",
@@ -274,6 +275,8 @@ def would_add(graph: KnowledgeGraph, chain: MarkovChain, train: TrainPart | None
         r = train.interactions
         bits = generator(0, "inspect", "labels").integers(2**63, size=max(len(train.dataset.students), 1))
         label["students"] = _by_set(chain.classes, r.question, r.student, bits)
+        bits = generator(0, "inspect", "answers").integers(2**63, size=2 * max(len(train.dataset.students), 1))
+        label["answers"] = _by_set(chain.classes, r.question, 2 * r.student.astype(np.int64) + r.correct, bits)
         if r.ordered:
             follows = np.flatnonzero(r.student[1:] == r.student[:-1])
             one, other = r.question[follows], r.question[follows + 1]
@@ -286,7 +289,12 @@ def would_add(graph: KnowledgeGraph, chain: MarkovChain, train: TrainPart | None
         label["difficulty"] = chain.classes * 6 + level
     out: dict[str, dict[str, Any]] = {name: {"separates": text} for name, text in words.items()}
     for name, of in label.items():
-        out[name] |= {"distinct_sets": len(np.unique(of)), "within_class": _within(chain, of)}
+        size = np.unique(of, return_counts=True)[1]
+        out[name] |= {
+            "distinct_sets": len(size),
+            "indistinguishable_share": float(size[size > 1].sum() / graph.n_questions),
+            "within_class": _within(chain, of),
+        }
     return out
 
 

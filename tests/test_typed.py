@@ -20,6 +20,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, ConfigError, LeakageError, WalkError
 from qcq.evaluation import Problem
 from qcq.graph import KnowledgeGraph
+from qcq.identifiability import would_add
 from qcq.objectives import Masked, NextQuestion
 from qcq.typed import LEAST, TypedGraph
 from qcq.walks import WALKS, Just, Metapath, Session
@@ -569,6 +570,23 @@ def test_sessions_say_what_they_lack() -> None:
 
 
 # --- what such edges can tell ---------------------------------------------------------------------------------------
+
+
+def test_inspect_says_what_each_kind_of_edge_would_tell_apart() -> None:
+    found = would_add(graph(), WALKS["qcq"](start="degree").chain(graph()), train())
+    sets = [tuple(row) for row in (graph().weights != 0).toarray().tolist()]
+    r = train().interactions
+    rows = list(zip(r.student.tolist(), r.question.tolist(), r.correct.tolist(), strict=True))
+    for kind, seen in {
+        "prerequisites": lambda q: None,
+        "students": lambda q: frozenset(s for s, x, _ in rows if x == q),
+        "answers": lambda q: frozenset((s, ok) for s, x, ok in rows if x == q),
+    }.items():
+        label = [(sets[q], seen(q)) for q in range(12)]
+        alone = sum(label.count(one) == 1 for one in label)
+        assert found[kind]["distinct_sets"] == len(set(label))
+        assert found[kind]["indistinguishable_share"] == pytest.approx(1 - alone / 12)
+    assert found["answers"]["indistinguishable_share"] < found["prerequisites"]["indistinguishable_share"]
 
 
 def test_planted_difficulty_is_carried_by_mixed_walks_only() -> None:
