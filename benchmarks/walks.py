@@ -87,8 +87,9 @@ def generated(n_questions: int, n_concepts: int) -> KnowledgeGraph:
     rng = np.random.default_rng(0)
     degree = rng.choice([1, 2, 3, 4], size=n_questions, p=[0.81, 0.13, 0.04, 0.02])
     popularity = (1.0 + rng.permutation(n_concepts)) ** -0.8
+    tickets = np.repeat(np.arange(n_concepts), np.ceil(popularity / popularity.sum() * 100 * n_concepts).astype(int))
     q = np.repeat(np.arange(n_questions), degree)
-    c = np.searchsorted(np.cumsum(popularity / popularity.sum()), rng.random(len(q))).clip(max=n_concepts - 1)
+    c = tickets[rng.integers(len(tickets), size=len(q))]
     edge = np.unique(q * np.int64(n_concepts) + c)
     w = sparse.csr_array((np.ones(len(edge)), (edge // n_concepts, edge % n_concepts)), shape=(n_questions, n_concepts))
     return KnowledgeGraph(Names("q", n_questions), Names("c", n_concepts), w)
