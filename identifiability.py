@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from qcq.chain import Chain, MarkovChain
-from qcq.errors import ChainError, CorpusError
+from qcq.errors import ChainError, ConfigError, CorpusError
 from qcq.floors import MOST_CLASSES, Expected, entropy
 from qcq.graph import KnowledgeGraph
 from qcq.losses import clustered
 from qcq.objectives import Cloze, Masked, MaskedBert, NextQuestion, Objective, SkipGram
 from qcq.seeds import derive, generator
+from qcq.typed import TypedGraph
 
 if TYPE_CHECKING:
     from qcq.data import TrainPart
@@ -66,6 +67,8 @@ def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None =
         ``would_add`` : edges that would tell exchangeable questions apart.
         ``notes`` : what could not be worked out, and why; one line each.
     """
+    if isinstance(graph, TypedGraph):
+        train = graph.train  # the same students; a walk whose tokens are answers has other questions
     notes: list[str] = []
     errors: dict[str, float] = {}
     chain: Chain | None = None
@@ -123,7 +126,7 @@ def _at_rest(graph: KnowledgeGraph, walk: WalkStrategy, notes: list[str]) -> Mar
         found = replace(walk, start="degree", keep_concepts=False).chain(graph)
         if isinstance(found, MarkovChain):
             return _settled(found)
-    except (ChainError, TypeError):
+    except (ChainError, ConfigError, TypeError):
         pass
     notes.append("the stationary figures are those of the plain walk (qcq) on the same graph")
     return MarkovChain.of_graph(graph, length=walk.length, start="degree")
