@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import linalg, sparse
 
-from qcq.errors import TrainingError
+from qcq.errors import ChainError, TrainingError
 from qcq.graph import KnowledgeGraph
 from qcq.models.trainer import Model, Source, Table, Trainer
 from qcq.progress import Progress, silent
 from qcq.seeds import derive, generator
 from qcq.settings import settings
 from qcq.typed import TypedGraph
+
+if TYPE_CHECKING:
+    from qcq.chain import MarkovChain
 
 _DENSE = 3_000  # rows up to which the log-ratio matrix is held and factorised exactly
 _BLOCK = 1_024  # rows held at a time beyond that
@@ -115,6 +119,49 @@ class LogRatio:
             yield span, self.rows(span)
 
 
+class ChainRatio(LogRatio):
+    """The same of any first-order chain P = UV with stationary law π: K = Σ_{r=1…T} (P^r + P*^r) / 2 / (bT π).
+
+    P* = diag(1/π) Pᵀ diag(π) is the chain run backwards; skip-gram reads pairs both ways round. On undirected edges of
+    one kind P* = P, and this is eq. 7.
+
+    Parameters
+    ----------
+    chain : started from its stationary law.
+    window, negatives : T and b.
+    """
+
+    def __init__(self, chain: MarkovChain, window: int, negatives: float) -> None:
+        one = np.zeros(chain.n_classes, dtype=np.int64)
+        one[chain.classes] = np.arange(chain.n_questions)  # a question of each class
+        u, v = sparse.csr_array(chain.out[one]), sparse.csr_array(sparse.csc_array(chain.into)[:, one])
+        sizes, pi = chain.sizes.astype(np.float64), chain.start[one]
+        hub = (pi * sizes) @ u  # (hubs,)
+
+        def over(x: NDArray[np.float64]) -> sparse.dia_array:
+            return sparse.diags_array(np.where(x > 0, 1 / np.where(x > 0, x, 1), 0))
+
+        back = sparse.csr_array(over(pi) @ v.T @ sparse.diags_array(hub))  # U of P*
+        ways = [(u, v)]
+        if np.abs(back - u).max() > 1e-9:
+            ways.append((back, sparse.csr_array(over(hub) @ u.T @ sparse.diags_array(pi))))
+        self.ways = [(a, sparse.csr_array(b @ sparse.diags_array(sizes) @ a), b) for a, b in ways]
+        self.over_pi = np.where(pi > 0, 1 / np.where(pi > 0, pi, 1), 0)
+        self.window, self.scale = window, 1.0 / (negatives * window * len(ways))
+        self.gain = np.sqrt(sizes)
+
+    def rows(self, at: slice) -> NDArray[np.float64]:
+        k = np.zeros((len(self.gain[at]), len(self.gain)))
+        for first, middle, last in self.ways:
+            x = first[at].toarray()  # (rows, hubs)
+            reach = x.copy()
+            for _ in range(self.window - 1):
+                x = x @ middle
+                reach += x
+            k += reach @ last
+        return self.gain[at, None] * np.log(np.maximum(self.scale * k * self.over_pi, 1.0)) * self.gain
+
+
 def _settle(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each column's sign such that its largest entry is positive."""
     if vectors.size == 0:
@@ -144,6 +191,8 @@ class NetMF(Trainer):
     The matrix is exact, but its truncation minimises a squared error: it isn't the rank-d optimum of skip-gram's own
     loss, which weights frequent pairs more.
 
+    On a typed graph P is the walk's own exact chain (``metapath``); a walk that has none is refused.
+
     Parameters
     ----------
     window : T, the longest distance counted; all distances up to it weigh the same.
@@ -165,21 +214,37 @@ class NetMF(Trainer):
         graph = source.graph
         if graph.n_edges == 0:
             raise TrainingError("netmf needs edges, and the graph has none")
+        ratio: LogRatio
         if isinstance(graph, TypedGraph):
-            raise TrainingError(
-                f"netmf writes down the walk over concepts, not {source.walk.name}; take ppmi-svd or skipgram there"
-            )
-        quotient = Quotient(graph)
-        ratio = LogRatio(quotient, self.window, self.negatives, source.walk.keep_concepts)
+            chain = _stationary(source, graph)
+            label, ratio = chain.classes, ChainRatio(chain, self.window, self.negatives)
+        else:
+            quotient = Quotient(graph)
+            label = quotient.label
+            ratio = LogRatio(quotient, self.window, self.negatives, source.walk.keep_concepts)
         if len(ratio.gain) <= _DENSE:
             value, vector = _top(ratio.rows(slice(0, len(ratio.gain))), self.dim)
         else:
             rng = generator(derive(seed, "netmf"), "range")
             value, vector = _streamed(ratio, min(self.dim, len(ratio.gain)), rng, progress)
         x = _settle(vector) * np.sqrt(np.abs(value)) / ratio.gain[:, None]  # (nodes, rank)
-        n = len(quotient.sizes)
-        concepts = _widen(x[n:], self.dim) if source.walk.keep_concepts else None
-        return Table(graph, _widen(x[:n], self.dim)[quotient.label], concepts)
+        n = int(label.max()) + 1
+        concepts = _widen(x[n:], self.dim) if len(x) > n else None
+        return Table(graph, _widen(x[:n], self.dim)[label], concepts)
+
+
+def _stationary(source: Source, graph: TypedGraph) -> MarkovChain:
+    """The exact chain of a walk over typed edges, started from its stationary law."""
+    from qcq.chain import MarkovChain
+
+    try:
+        if isinstance(source.walk.chain(graph), MarkovChain):
+            chain = replace(source.walk, start="degree").chain(graph)
+            assert isinstance(chain, MarkovChain)
+            return chain
+    except ChainError as error:
+        raise TrainingError(f"netmf needs the walk's exact chain: {error}") from None
+    raise TrainingError(f"netmf needs a first-order chain, and {source.walk.name} has another; take ppmi-svd")
 
 
 def _top(matrix: NDArray[np.float64], rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -17,10 +17,12 @@ from scipy import sparse, stats
 from qcq.data import Dataset, Simulated, TrainPart
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
-from qcq.errors import ChainError, ConfigError, LeakageError, WalkError
+from qcq.errors import ChainError, ConfigError, LeakageError, TrainingError, WalkError
 from qcq.evaluation import Problem
 from qcq.graph import KnowledgeGraph
 from qcq.identifiability import would_add
+from qcq.models import Source
+from qcq.models.factorization import ChainRatio, NetMF
 from qcq.objectives import Masked, NextQuestion
 from qcq.typed import LEAST, TypedGraph
 from qcq.walks import WALKS, Just, Metapath, Session
@@ -570,6 +572,27 @@ def test_sessions_say_what_they_lack() -> None:
 
 
 # --- what such edges can tell ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["q-s-q", "0.6*q-c-q + 0.4*q-s+-q", "0.5*q-q + 0.5*q-c-q"])
+def test_netmf_writes_down_the_mixtures_own_walk(pattern: str) -> None:
+    walk = Metapath(pattern=pattern)
+    typed = walk.prepare(graph(), train())
+    p, window = law(pattern), 3
+    pi = walk.strength(typed) / walk.strength(typed).sum()
+    powers = sum(np.linalg.matrix_power(p, r) for r in range(1, window + 1)) / window
+    with np.errstate(divide="ignore", invalid="ignore"):
+        k = np.nan_to_num((powers / pi + (powers / pi).T) / 2, posinf=0)
+    full = np.log(np.maximum(k, 1))
+    chain = replace(walk, start="degree").chain(typed)
+    ratio = ChainRatio(chain, window, 1.0)
+    some = ratio.rows(slice(0, len(ratio.gain))) / np.outer(ratio.gain, ratio.gain)
+    np.testing.assert_allclose(some[np.ix_(chain.classes, chain.classes)], full, atol=1e-6)
+    emb = NetMF(dim=12, window=window).fit(Source(typed, walk)).embeddings().vectors
+    value, vector = np.linalg.eigh(full)
+    np.testing.assert_allclose(emb @ emb.T, vector * np.abs(value) @ vector.T, atol=1e-4)
+    with pytest.raises(TrainingError, match="netmf needs the walk's exact chain: no exact chain for session"):
+        NetMF().fit(Source(typed, Session()))
 
 
 def test_inspect_says_what_each_kind_of_edge_would_tell_apart() -> None:
