@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,12 +156,12 @@ def losses(run: Run) -> Figure | None:
     for at, model in enumerate(models):
         row, col = at // 3 + 1, at % 3 + 1
         mine = [r for r in rows if (r["walk"], r["trainer"]) == model]
-        last = 1.0
+        last = 0.0
         for i, r in enumerate(mine):
             curve = [c for c in curves if (c["walk"], c["trainer"], c["seed"]) == (*model, r["seed"])]
-            x = [c["step"] for c in curve] or [1]
+            x = [c["step"] for c in curve] or [1 + 0.08 * (i - (len(mine) - 1) / 2)]  # seeds beside one another
             y = [c["loss"] for c in curve] or [r["loss"]]
-            last = max(last, x[-1])
+            last = max(last, x[-1]) if curve else last
             figure.add_scatter(
                 x=x,
                 y=y,
@@ -176,12 +177,12 @@ def losses(run: Run) -> Figure | None:
             )
         for key, name, colour, dash in (
             ("floor", "floor: nobody gets below", COLOURS[1], "dash"),
-            ("unigram", "unigram: knows only how frequent questions are", COLOURS[2], "dot"),
+            ("unigram", "unigram: frequencies only", COLOURS[2], "dot"),
         ):
             known = [r[key] for r in mine if r[key] is not None]
             if known:
                 figure.add_scatter(
-                    x=[0, max(last, 2.0)],
+                    x=[0, last or 2],
                     y=[float(np.mean(known))] * 2,
                     mode="lines",
                     line={"color": colour, "dash": dash, "width": 2},
@@ -192,7 +193,7 @@ def losses(run: Run) -> Figure | None:
                     row=row,
                     col=col,
                 )
-        if last == 1.0:
+        if last == 0:
             figure.update_xaxes(tickvals=[1], ticktext=["trained"], range=[0, 2], row=row, col=col)
         else:
             figure.update_xaxes(title="steps", range=[0, last * 1.02], row=row, col=col)
@@ -337,26 +338,29 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     ------
     ConfigError : kaleido isn't installed, or finds no Chromium to draw with.
     """
-    try:
-        import kaleido
-    except ImportError:
-        raise ConfigError("--figures needs kaleido; install it with: pip install 'qcq[figures]'") from None
+    if find_spec("kaleido") is None:
+        raise ConfigError("--figures needs kaleido; install it with: pip install 'qcq[figures]'")
+    import plotly.io as pio
+
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{kind}" for name in figures for kind in FORMATS]
-    made = [
-        {"fig": figure, "path": path, "opts": {"scale": 2 if path.suffix == ".png" else 1, **_size(figure)}}
-        for figure, path in zip([f for f in figures.values() for _ in FORMATS], paths, strict=True)
-    ]
+    jobs = [(figure, folder / f"{name}.{kind}") for name, figure in figures.items() for kind in FORMATS]
+    sizes = [_size(figure) for figure, _ in jobs]
     try:
-        kaleido.write_fig_from_object_sync(made, kopts={"n": 1})
+        pio.write_images(
+            fig=[figure for figure, _ in jobs],
+            file=[path for _, path in jobs],
+            width=[width for width, _ in sizes],
+            height=[height for _, height in sizes],
+            scale=[2 if path.suffix == ".png" else 1 for _, path in jobs],
+        )
     except Exception as error:
-        # Whatever goes wrong in there comes from the browser; its kinds of error change with its version.
+        # Whatever goes wrong in there comes from the browser, and its kinds of error change with its version.
+        said = (str(error).strip().splitlines() or [""])[0]
         raise ConfigError(
-            f"--figures: drawing failed ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
-            "it needs Chromium or Chrome on the PATH"
+            f"--figures: {type(error).__name__}: {said}; it needs Chromium or Chrome on the PATH"
         ) from error
-    return paths
+    return [path for _, path in jobs]
 
 
-def _size(figure: Figure) -> dict[str, int]:
-    return {"width": int(figure.layout.width or 960), "height": int(figure.layout.height)}
+def _size(figure: Figure) -> tuple[int, int]:
+    return int(figure.layout.width or 960), int(figure.layout.height)

@@ -22,11 +22,11 @@ from qcq.seeds import derive, generator
 
 MOST = 20_000  # questions on one map
 NEIGHBOURS = 10  # kept for each question
-LANDMARKS = 1_500  # distinct vectors that t-SNE itself arranges
-ITERATIONS = 400
+LANDMARKS = 1_000  # distinct vectors that t-SNE itself arranges
+ITERATIONS = 300
 _PLACED_BY = 5  # landmarks that say where any other vector goes
-_TWIN_STEP = 0.0024  # of the width of the map: how far apart questions of one vector are drawn
-_BLOCK = 2**23  # similarities held at once: 32 MiB
+_TWIN_STEP = 0.0024  # of the width of the map at most: how far apart questions of one vector are drawn
+_TWIN_AREA = 0.1  # of the map that all of them may cover together
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,9 @@ def write_maps(run: Run, train: TrainPart | None = None) -> list[tuple[Pictured,
     for one in everybody:
         emb = run.embeddings(one.trainer, one.readout, walk=one.walk, seed=one.seed)
         shown = sample(len(emb), len(everybody), run.config["seed"])
-        of = hashlib.sha256(emb.vectors.tobytes() + shown.tobytes() + bytes([ITERATIONS % 256])).hexdigest()[:16]
+        of = hashlib.sha256(
+            emb.vectors.tobytes() + shown.tobytes() + f"{LANDMARKS} {ITERATIONS} {_TWIN_AREA}".encode()
+        ).hexdigest()[:16]
         path = run.file("maps", one.walk, one.trainer, one.readout, one.seed, ".npz")
         found = Map.load(path)
         if found is None or found.of != of or (answered is not None and not len(found.together)):
@@ -226,6 +228,7 @@ class _Arranged:
             return cls(np.zeros((0, 2), dtype=np.float32), 0)
         from sklearn.manifold import TSNE
         from sklearn.neighbors import KNeighborsRegressor
+        from threadpoolctl import threadpool_limits
 
         rng = np.random.default_rng(seed)
         chosen = np.arange(len(distinct))
@@ -237,7 +240,8 @@ class _Arranged:
             max_iter=ITERATIONS,
             random_state=seed,
         )
-        places = tsne.fit_transform(distinct[chosen]).astype(np.float32)
+        with threadpool_limits(1):  # its threads wait for one another busily: with them it takes longer, not shorter
+            places = tsne.fit_transform(distinct[chosen]).astype(np.float32)
         if len(chosen) < len(distinct):
             by = KNeighborsRegressor(_PLACED_BY, weights="distance", algorithm="brute").fit(distinct[chosen], places)
             others = np.setdiff1d(np.arange(len(distinct)), chosen)
@@ -255,27 +259,21 @@ def _spread(places: NDArray[np.float32], which: NDArray[np.int64]) -> NDArray[np
     rank[order] = np.arange(len(which)) - np.repeat(first, np.diff(np.r_[first, len(which)]))
     width = float(np.ptp(places, axis=0).max()) or 1.0
     angle = rank * np.pi * (3 - np.sqrt(5))
-    radius = _TWIN_STEP * width * np.sqrt(rank)
+    radius = min(_TWIN_STEP, np.sqrt(_TWIN_AREA / np.pi / len(rank))) * width * np.sqrt(rank)
     return (places + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)).astype(np.float32)
 
 
 def _nearest(unit: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The ``k`` other rows of highest cosine: int32 and float32 (n, k)."""
-    n = len(unit)
-    index, similarity = np.zeros((n, k), dtype=np.int32), np.zeros((n, k), dtype=np.float32)
     if k == 0:
-        return index, similarity
-    step = max(1, _BLOCK // n)
-    for at in range(0, n, step):
-        block = unit[at : at + step] @ unit.T  # (step, n)
-        rows = np.arange(len(block))
-        block[rows, at + rows] = -np.inf
-        best = np.sort(np.argpartition(-block, k - 1, axis=1)[:, :k], axis=1)
-        value = np.take_along_axis(block, best, axis=1)
-        order = np.argsort(-np.round(value, 6), axis=1, kind="stable")
-        index[at : at + step] = np.take_along_axis(best, order, axis=1)
-        similarity[at : at + step] = np.clip(np.take_along_axis(value, order, axis=1), -1, 1)
-    return index, similarity
+        return np.zeros((len(unit), 0), dtype=np.int32), np.zeros((len(unit), 0), dtype=np.float32)
+    from sklearn.neighbors import NearestNeighbors
+
+    found = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(unit).kneighbors(return_distance=False)
+    # Of vectors of length 1 the nearest are those of highest cosine; the cosine itself is exact only as a product.
+    cosine = np.stack([(unit * unit[found[:, j]]).sum(axis=1) for j in range(k)], axis=1).clip(-1, 1)  # (n, k)
+    order = np.lexsort((found, -np.round(cosine, 5)), axis=1)
+    return np.take_along_axis(found, order, axis=1).astype(np.int32), np.take_along_axis(cosine, order, axis=1)
 
 
 def _together(answered: scipy.sparse.csr_array, nearest: NDArray[np.int32]) -> NDArray[np.int32]:

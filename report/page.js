@@ -58,7 +58,7 @@
   function stacked(layout) {
     const axes = Object.keys(layout).filter((k) => /^xaxis\d*$/.test(k));
     if (axes.length < 2) return layout;
-    const out = { ...layout, height: 300 * axes.length + 130, margin: { ...layout.margin, l: 52, r: 10, b: 150 } };
+    const out = { ...layout, height: 300 * axes.length + 130, margin: { ...layout.margin, l: 52, r: 10, b: 130 } };
     const part = 1 / axes.length;
     const where = new Map();
     axes.forEach((key, i) => {
@@ -73,11 +73,21 @@
     out.annotations = (layout.annotations || []).map((a, i) => (spots[i] ? { ...a, x: 0.5, y: spots[i][1] } : a));
     return out;
   }
-    function drawFigure(name) {
+    // Long names leave no room for the bars there. An escaped character counts as one.
+  function shortened(layout) {
+    const y = layout.yaxis;
+    if (!y || !y.ticktext) return layout;
+    const cut = (text) => {
+      const letters = text.trim().match(/&\w+;|./gsu) || [];
+      return letters.length > 18 ? `${letters.slice(0, 17).join("")}… ` : text;
+    };
+    return { ...layout, yaxis: { ...y, ticktext: [...y.ticktext].map(cut) }, xaxis: { nticks: 4, ...layout.xaxis } };
+  }
+  function drawFigure(name) {
     const box = $(`plot-${name}`);
     const figure = data.figures[name];
     if (!box || !figure) return;
-    const layout = themed(narrow() ? stacked(figure.layout) : figure.layout);
+    const layout = themed(narrow() ? shortened(stacked(figure.layout)) : figure.layout);
     if (coarse) layout.dragmode = false;
     Plotly.react(box, figure.data, layout, config);
   }
@@ -192,14 +202,17 @@
   function placesOf(one) {
     return one[state.way] || one.pca;
   }
-  // The dots of questions without a figure are drawn under the others, in grey.
-  function dots() {
+  // Two layers: below, in grey, the smaller concepts or the questions without a figure; above, the others.
+  function layers() {
     const look = colouring();
-    const size = map.n > 8000 ? 3 : map.n > 1500 ? 4.5 : 7;
-    const unknown = [];
-    if (state.colour !== "concept") for (let i = 0; i < map.n; i++) if (Number.isNaN(look.color[i])) unknown.push(i);
-    const only = state.concept < 0 ? null : members(state.concept);
-    return { look, size, unknown, only };
+    const below = [], above = [];
+    for (let i = 0; i < map.n; i++) {
+      const grey = state.colour === "concept" ? map.group[i] === map.groups : Number.isNaN(look.color[i]);
+      (grey ? below : above).push(i);
+    }
+    look.color = Float32Array.from(above, (i) => look.color[i]);
+    state.layers = [below, above];
+    return look;
   }
   function members(concept) {
     const out = [];
@@ -218,7 +231,9 @@
     const cols = columns(), rows = Math.ceil(map.maps.length / cols);
     const width = box.clientWidth;
     const cell = Math.min(width / cols, 430);
-    const { look, size, unknown, only } = dots();
+    const look = layers();
+    const size = map.n > 8000 ? 3 : map.n > 1500 ? 4.5 : 7;
+    const only = state.concept < 0 ? null : new Set(members(state.concept));
     const traces = [];
     const layout = themed({
       height: Math.round(rows * (cell + 26)) + 8,
@@ -244,11 +259,13 @@
       });
       const at = placesOf(one);
       const axes = { xaxis: `x${tag}`, yaxis: `y${tag}`, hoverinfo: "none", type: "scattergl", mode: "markers" };
-      traces.push({ ...axes, x: unknown.map((i) => at.x[i]), y: unknown.map((i) => at.y[i]), marker: { size, color: c.mute }, hoverinfo: "skip" });
-      traces.push({
-        ...axes, x: at.x, y: at.y, marker: { size, opacity: 0.8, line: { width: 0 }, ...look },
-        selectedpoints: only, selected: { marker: { opacity: 0.95, size: size + 1 } }, unselected: { marker: { opacity: 0.05 } },
-      });
+      state.layers.forEach((who, layer) => traces.push({
+        ...axes, x: who.map((i) => at.x[i]), y: who.map((i) => at.y[i]),
+        marker: layer ? { size, opacity: 0.85, ...look } : { size, opacity: 0.8, color: c.mute },
+        selectedpoints: only && [...who.keys()].filter((j) => only.has(who[j])),
+        selected: { marker: { opacity: 0.95, size: size + 1, ...(layer ? {} : { color: c.soft }) } },
+        unselected: { marker: { opacity: 0.05 } },
+      }));
       const ring = ringed(one);
       traces.push({
         ...axes, x: ring.x, y: ring.y, hoverinfo: "skip",
@@ -256,7 +273,7 @@
       });
     });
     const drawn = Plotly.react(box, traces, layout, { ...config, scrollZoom: false });
-    legend(look, unknown.length);
+    legend(look, state.layers[0].length);
     note();
     return drawn;
   }
@@ -279,6 +296,7 @@
       box.append(span);
     };
     if (state.colour === "concept") {
+      box.append(make("span", "Largest concepts:"));
       map.order.slice(0, map.groups).forEach((c, g) => entry(COLOURS[g], named(short(map.concepts[c], 40))));
       if (map.order.length > map.groups) entry(ink().mute, make("span", `${map.order.length - map.groups} smaller concepts`));
       return;
@@ -437,10 +455,11 @@
       if (e.key === "ArrowUp" && item) { e.preventDefault(); (item.previousSibling ? item.previousSibling.firstChild : $("search")).focus(); }
     });
     document.addEventListener("click", (e) => { if (!e.target.closest(".search")) $("search-results").hidden = true; });
-    // Every map is three traces: the unknown, the questions, the rings.
+    // Every map is three traces: two layers of questions, and the rings.
     const hit = (event) => {
       const point = event.points && event.points[0];
-      return point && point.curveNumber % 3 === 1 ? { m: Math.floor(point.curveNumber / 3), i: point.pointNumber } : null;
+      if (!point || point.curveNumber % 3 === 2) return null;
+      return { m: Math.floor(point.curveNumber / 3), i: state.layers[point.curveNumber % 3][point.pointNumber] };
     };
     box.on("plotly_hover", (event) => { const at = hit(event); if (at) tip(event.event, at.m, at.i); });
     box.on("plotly_unhover", () => { $("tip").hidden = true; });

@@ -284,7 +284,7 @@ def _graph(found: dict[str, dict[str, Any]]) -> str:
     information = (f.get("mutual_information_above_components") or [0.0])[0]
     if f["indistinguishable_share"] > 0:
         twins = (
-            f"{f['indistinguishable_share']:.0%} of the {f['questions']:,} questions have a twin, another question "
+            f"{f['indistinguishable_share']:.1%} of the {f['questions']:,} questions have a twin, another question "
             f"with the same concepts that no walk can tell from it; there are {f['distinct_sets']:,} kinds of question"
         )
     else:
