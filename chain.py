@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,7 +136,7 @@ class Chain(ABC):
         """
 
     @abstractmethod
-    def pair_law(self, window: int) -> PairLaw:
+    def pair_law(self, window: int) -> Pairs:
         """The law of the (centre, context) pairs that skip-gram draws with a window that shrinks uniformly."""
 
     @cached_property
@@ -175,6 +175,16 @@ class Chain(ABC):
                 "were the walks sampled with other settings?"
             )
         return np.minimum(log_p, 0.0)
+
+
+class Pairs(Protocol):
+    """The law of an (input, output) pair of skip-gram."""
+
+    def probability(self, x: ArrayLike) -> NDArray[np.float64]:
+        """p(x): how often a pair's input (or output) is token x."""
+
+    def conditional(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+        """p(y | x), elementwise over token arrays of one shape."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from qcq.chain import Chain, MarkovChain
 from qcq.errors import ChainError, ConfigError, CorpusError
 from qcq.floors import MOST_CLASSES, Expected, entropy
 from qcq.graph import KnowledgeGraph
+from qcq.hidden import ReturnChain
 from qcq.losses import clustered
-from qcq.objectives import Cloze, Masked, MaskedBert, NextQuestion, Objective, SkipGram
+from qcq.objectives import HIDDEN, Cloze, Masked, MaskedBert, NextQuestion, Objective, SkipGram
 from qcq.seeds import derive, generator
 from qcq.typed import TypedGraph
 
@@ -107,7 +108,7 @@ def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None =
         "component_entropy": spread,
         "mutual_information": information,
         "mutual_information_above_components": [max(i - spread, 0.0) for i in information],
-        "mutual_information_given_neighbours": 0.0 if chain is not None and chain.first_order else None,
+        "mutual_information_given_neighbours": _beyond(graph, walk, chain, seed, errors),
         "log_ratio": _log_ratio(rest, notes),
         "floors": {
             "stationary": {"next_question": after_next, "masked_both_neighbours": both},
@@ -224,8 +225,30 @@ def _walk_floors(
     return out
 
 
+def _beyond(
+    graph: KnowledgeGraph, walk: WalkStrategy, chain: Chain | None, seed: int, errors: dict[str, float]
+) -> float | None:
+    """I(X_t; all before X_(t-1) | X_(t-1)) at the end of a walk: what context adds to the last question seen."""
+    if chain is None:
+        return None
+    if chain.first_order or chain.length < 3:
+        return 0.0
+    corpus = walk.sample(graph, derive(seed, "inspect", "beyond"), limit=_walks_worth(chain, Cloze()))
+    tokens = corpus.tokens[(corpus.tokens >= 0).all(axis=1)]
+    if len(tokens) < 2:
+        return 0.0
+    asked = np.zeros(tokens.shape, dtype=bool)
+    asked[:, -1] = True
+    known = np.where(np.arange(tokens.shape[1]) == tokens.shape[1] - 2, tokens, HIDDEN)
+    gain = chain.log_posterior(tokens, asked, tokens, None) - chain.log_posterior(tokens, asked, known, None)
+    mean, errors["mutual_information_given_neighbours"] = clustered(gain, np.arange(len(gain)))
+    return mean
+
+
 def _walks_worth(chain: Chain, objective: Objective) -> int:
     """How many walks to sample for a floor, so that it takes seconds on any graph."""
+    if isinstance(chain, ReturnChain):
+        return int(np.clip(4e7 / (chain.n_edges * chain.length), 20, 500))
     if not isinstance(chain, MarkovChain) or chain.dense or not isinstance(objective, MaskedBert | SkipGram):
         return 500
     if isinstance(objective, SkipGram):

@@ -297,6 +297,16 @@ def test_inspect_of_a_graph_worked_out_by_hand():
     assert set(report["standard_errors"]) == {"floors.walk.masked_bert"}
 
 
+def test_context_beyond_the_last_question_tells_something_where_the_walk_remembers():
+    report = inspect(
+        graph_of([[1, 1, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1]]), WALKS["concept-hop"](length=5, per_question=200)
+    )
+    error = report["standard_errors"]["mutual_information_given_neighbours"]
+    assert report["mutual_information_given_neighbours"] > 4 * error
+    assert set(report["floors"]["walk"]) == {"next_question", "previous_question", "masked", "cloze", "skipgram"}
+    assert any("masked_bert" in note for note in report["notes"])
+
+
 @settings(max_examples=15, deadline=None)
 @given(graphs(), st.integers(1, 5), st.booleans(), st.sampled_from(PLAIN))
 def test_inspect_speaks_of_any_graph_and_walk(graph, length, keep, name):

@@ -405,8 +405,12 @@ def test_small_jobs_wait_for_no_compiler() -> None:
     subprocess.run([sys.executable, "-c", code, *SIX], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("walk", [WALKS["qcq"](), *EVERY[7:9], Weighted(), Node2Vec(p=2.0, q=2.0)], ids=label)
-def test_first_order_walks_have_a_chain(walk: WalkStrategy) -> None:
+@pytest.mark.parametrize(
+    "walk",
+    [WALKS[name]() for name in SIX if name != "restart"] + [*EVERY[7:9], Weighted(), Node2Vec(p=2.0, q=2.0)],
+    ids=label,
+)
+def test_walks_with_a_law_over_edges_have_a_chain(walk: WalkStrategy) -> None:
     """Where the chain says a walk is after two steps is where the definition's paths end."""
     chain = remade(walk, length=3).chain(HANDMADE)
     ends = np.zeros(HANDMADE.n_questions)
@@ -416,10 +420,9 @@ def test_first_order_walks_have_a_chain(walk: WalkStrategy) -> None:
     assert np.allclose(chain.marginal(2), ends)
 
 
-@pytest.mark.parametrize("name", ["non-backtracking", "concept-hop", "node2vec", "restart"])
-def test_walks_with_a_memory_say_that_they_have_no_chain(name: str) -> None:
-    with pytest.raises(ChainError, match=f"no exact chain for {name}: .* depends on"):
-        WALKS[name]().chain(HANDMADE)
+def test_a_walk_that_remembers_its_start_says_that_it_has_no_chain() -> None:
+    with pytest.raises(ChainError, match=r"no exact chain for restart: .* depends on"):
+        WALKS["restart"]().chain(HANDMADE)
 
 
 def test_no_place_for_compiled_code_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

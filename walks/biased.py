@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from qcq.errors import ChainError
 from qcq.graph import KnowledgeGraph
 from qcq.settings import settings
 from qcq.walks.strategy import WalkStrategy
@@ -39,15 +38,13 @@ class ReturnBiased(WalkStrategy):
         return Biased(lists(graph), *self.biases)
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
-        """The plain chain where both biases are 1; otherwise the walk remembers its last step, and there is none."""
+        """The plain chain where both biases are 1; else one over the edges, for the walk remembers its last step."""
         from qcq.chain import MarkovChain
+        from qcq.hidden import ReturnChain
 
-        if self.biases != (1.0, 1.0):
-            raise ChainError(
-                f"no exact chain for {self.name}: where it goes next depends on the question and the concept it came "
-                "from, so its questions are no first-order Markov chain; qcq and weighted have one"
-            )
-        return MarkovChain.of_graph(graph, length=self.length, start=self.start, keep_concepts=self.keep_concepts)
+        if self.biases == (1.0, 1.0):
+            return MarkovChain.of_graph(graph, length=self.length, start=self.start, keep_concepts=self.keep_concepts)
+        return ReturnChain(graph, *self.biases, self.length, self.keep_concepts, self.start == "degree", self.name)
 
 
 @settings
