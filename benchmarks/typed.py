@@ -1,6 +1,6 @@
 """What typed walks know of difficulty: one table a data set.
 
-    python benchmarks/typed.py [--data simulated,s2kt:PATH,…] [--trainer ppmi-svd] [--json FILE] [--quick]
+    python benchmarks/typed.py [--data simulated,s2kt:PATH,…] [--trainer ppmi-svd] [--only TEXT] [--json FILE] [--quick]
 
 Columns, all on the same 20 % of the questions that the ridge was not fitted on (R²; the fit is on training students):
 
@@ -94,6 +94,10 @@ class Judge:
         return float(1 - (error**2).mean() / asked[judged].var())
 
 
+def label(name: str, settings: dict) -> str:
+    return " ".join([name, *(str(v) if k == "pattern" else f"{k}={v}" for k, v in settings.items())])
+
+
 def rows(problem: Problem, trainer: str, per_question: int, walked: list[tuple[str, dict]]) -> Iterator[dict]:
     judge = Judge(problem)
     ids, train = problem.graph.questions, problem.split.train
@@ -106,7 +110,6 @@ def rows(problem: Problem, trainer: str, per_question: int, walked: list[tuple[s
     yield {"row": "concept-onehot and the number", **judge.row(Embeddings(ids, both))}
     for name, settings in walked:
         walk: WalkStrategy = WALKS[name](per_question=per_question, **settings)
-        label = " ".join([name, *(str(v) if k == "pattern" else f"{k}={v}" for k, v in settings.items())])
         began = time.perf_counter()
         try:
             graph = walk.prepare(problem.graph, train)
@@ -114,11 +117,11 @@ def rows(problem: Problem, trainer: str, per_question: int, walked: list[tuple[s
             source = Source(graph, walk, 0, corpus)
             model = TRAINERS[trainer]().fit(source, 0)
         except (WalkError, TrainingError) as error:
-            yield {"row": label, "refused": str(error)}
+            yield {"row": label(name, settings), "refused": str(error)}
             continue
         emb = walk.fold(problem.graph, model.embeddings())
         yield {
-            "row": label,
+            "row": label(name, settings),
             **judge.row(emb),
             "tokens": corpus.n_tokens,
             "seconds": round(time.perf_counter() - began, 1),
@@ -130,6 +133,7 @@ def main() -> None:
     ask.add_argument("--data", default="simulated")
     ask.add_argument("--trainer", default="ppmi-svd")
     ask.add_argument("--per-question", type=int, default=10)
+    ask.add_argument("--only", default="", help="rows whose name holds one of these, separated by commas")
     ask.add_argument("--json", type=Path)
     ask.add_argument("--quick", action="store_true", help="two walks a question, four rows")
     given = ask.parse_args()
@@ -137,6 +141,7 @@ def main() -> None:
     for spec in given.data.split(","):
         problem = Problem.make(load(spec, {}))
         walked = [WALKED[0], WALKED[6], WALKED[8], WALKED[11]] if given.quick else WALKED
+        walked = [one for one in walked if any(part in label(*one) for part in given.only.split(","))]
         table = []
         for row in rows(problem, given.trainer, 2 if given.quick else given.per_question, walked):
             made.append({"benchmark": "typed", "data": problem.dataset.name, "trainer": given.trainer, **row})
