@@ -60,8 +60,10 @@ class Just(WalkStrategy):
         self._steps(typed)
         return typed
 
-    def _steps(self, graph: KnowledgeGraph) -> tuple[csr_array, csr_array, csr_array]:
-        """Question → next question, question → last concept of a jump, concept → question; rows sum to 1 or 0.
+    def _steps(self, graph: KnowledgeGraph) -> tuple[csr_array, csr_array, csr_array, csr_array]:
+        """Question → next question, question → concept, concept → last concept of a stay, concept → question.
+
+        Rows sum to 1, or to 0 where nothing leads on.
 
         Raises
         ------
@@ -71,7 +73,7 @@ class Just(WalkStrategy):
 
         return kept(graph, f"just/{self.alpha}", lambda: self._made(graph))
 
-    def _made(self, graph: KnowledgeGraph) -> tuple[csr_array, csr_array, csr_array]:
+    def _made(self, graph: KnowledgeGraph) -> tuple[csr_array, csr_array, csr_array, csr_array]:
         typed = graph if isinstance(graph, TypedGraph) else TypedGraph.of(graph, None)
         links = _or_none(typed, "c", "c")
         order = _or_none(typed, "q", "q")
@@ -82,16 +84,19 @@ class Just(WalkStrategy):
             )
         into = _rows(typed.relation("c", "q"))
         out = _rows(typed.relation("q", "c"))
-        if links is not None:
-            out = scipy.sparse.csr_array(out @ self._run(_rows(links), np.diff(into.indptr) > 0))
-            out.eliminate_zeros()
-            out.sort_indices()
+        has_question = np.diff(into.indptr) > 0
+        if links is None:
+            run = scipy.sparse.csr_array(scipy.sparse.diags_array(has_question.astype(np.float64), format="csr"))
+        else:
+            run = self._run(_rows(links), has_question)
+        run.eliminate_zeros()
+        run.sort_indices()
         if order is None:
             order = scipy.sparse.csr_array((graph.n_questions, graph.n_questions), dtype=np.float64)
         while True:  # a question that can't be left again is no place to go
             able = (np.diff(out.indptr) > 0) | (np.diff(order.indptr) > 0)
             if able[order.indices].all():
-                return _rows(order), out, into
+                return _rows(order), out, run, into
             order = scipy.sparse.csr_array(order @ scipy.sparse.diags_array(able.astype(np.float64)))
             order.eliminate_zeros()
 
@@ -126,14 +131,14 @@ class Just(WalkStrategy):
         """The exact chain where only concepts can stay; otherwise the walk counts its questions, and there is none."""
         from qcq.chain import MarkovChain
 
-        order, out, into = self._steps(graph)
+        order, out, run, into = self._steps(graph)
         if order.nnz:
             raise ChainError(
                 "no exact chain for just: whether it stays hangs on how many questions it has stayed for already; "
                 "metapath mixtures of q-q and q-c-q have one"
             )
         start = np.ones(graph.n_questions) if self.start == "question" else self.strength(graph)
-        return MarkovChain(out, into, start, self.length, False, graph.digest)
+        return MarkovChain(scipy.sparse.csr_array(out @ run), into, start, self.length, False, graph.digest)
 
 
 def _or_none(graph: TypedGraph, a: str, b: str) -> csr_array | None:

@@ -240,7 +240,10 @@ def _leave(tables, place, c, x, y, counts):
                 return NONE, at, rest
             at, rest = _cell(tables.out, q, y)
             via = _decide(tables.out, at, rest)
-            at, rest = _cell(tables.into, via, _mix(x ^ y))
+            z = _mix(x ^ y)
+            at, rest = _cell(tables.run, via, z)
+            via = _decide(tables.run, at, rest)
+            at, rest = _cell(tables.into, via, _mix(z + GOLDEN))
             return via, at, rest
 
     else:

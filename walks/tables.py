@@ -111,13 +111,15 @@ class Just(NamedTuple):
     ----------
     stay : uint64, out of 2^64: the probability of staying after 0, 1, 2, … questions in a row; the last one is 0.
     order : question → the next question of a stay.
-    out : question → the concept from which a jump comes back.
+    out : question → concept.
+    run : concept → the last concept of the stay that begins there.
     into : concept → question.
     """
 
     stay: NDArray[np.uint64]
     order: Cells
     out: Cells
+    run: Cells
     into: Cells
 
 

@@ -11,7 +11,7 @@ from functools import singledispatch
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.walks.counter import draw, mix
+from qcq.walks.counter import GOLDEN, draw, mix
 from qcq.walks.tables import HALF, LOW, SLOTS, Biased, Cells, Just, Lists, Restart, Stacked, Tables, Uniform, Weighted
 
 Ints = NDArray[np.int64]
@@ -219,8 +219,9 @@ def _(tables: Just) -> Step:
         to, via = np.empty_like(place), np.full(len(place), -1, dtype=np.int64)
         to[stays] = _pick(tables.order, q[stays], y[stays]) << HALF | (run[stays] + np.uint64(1))
         jumps = np.flatnonzero(~stays)
-        concept = _pick(tables.out, q[jumps], y[jumps])
-        to[jumps] = _pick(tables.into, concept, mix(x[jumps] ^ y[jumps])) << HALF | np.uint64(1)
+        z = mix(x[jumps] ^ y[jumps])
+        concept = _pick(tables.run, _pick(tables.out, q[jumps], y[jumps]), z)
+        to[jumps] = _pick(tables.into, concept, mix(z + GOLDEN)) << HALF | np.uint64(1)
         via[jumps] = concept.astype(np.int64)
         return to, via
 
