@@ -31,7 +31,6 @@ from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError, TrainingError, WalkError
 from qcq.evaluation import TASKS, Problem
 from qcq.models import TRAINERS, Source
-from qcq.report import markdown_table
 from qcq.walks import WALKS, WalkStrategy
 
 WALKED: list[tuple[str, dict]] = [
@@ -142,17 +141,14 @@ def main() -> None:
         problem = Problem.make(load(spec, {}))
         walked = [WALKED[0], WALKED[6], WALKED[8], WALKED[11]] if given.quick else WALKED
         walked = [one for one in walked if any(part in label(*one) for part in given.only.split(","))]
-        table = []
+        print(f"\n{problem.dataset.name}, {given.trainer}\n")
+        print("| vectors | task | unseen | planted | edges | tokens |\n|---|---:|---:|---:|---:|---:|", flush=True)
         for row in rows(problem, given.trainer, 2 if given.quick else given.per_question, walked):
             made.append({"benchmark": "typed", "data": problem.dataset.name, "trainer": given.trainer, **row})
             shown = [row.get(key) for key in ("task", "unseen", "planted", "edges")]
             figures = ["" if v is None else f"{v:.3f}" for v in shown]
-            table.append([row["row"], *figures, f"{row['tokens']:,}" if "tokens" in row else ""])
-        print(f"\n{problem.dataset.name}, {given.trainer}\n")
-        print(markdown_table(["vectors", "task", "unseen", "planted", "edges", "tokens"], table, 1))
-        for row in made:
-            if "refused" in row and row["data"] == problem.dataset.name:
-                print(f"\n{row['row']}: {row['refused']}")
+            tokens = f"{row['tokens']:,}" if "tokens" in row else row.get("refused", "")
+            print(f"| {' | '.join([row['row'], *figures, tokens])} |", flush=True)
     if given.json:
         given.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
