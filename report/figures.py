@@ -25,6 +25,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 SHAPES = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "triangle-down")
 FORMATS = ("png", "svg", "pdf")
 LARGEST = 24  # concepts in a chart
+GROUPS = 7  # concepts with a colour of their own on a map
 
 
 def plain(text: str, most: int = 48) -> str:
@@ -79,7 +80,7 @@ def cost(table: Comparison, stands: Sequence[Sequence[Standing]]) -> Figure | No
         vertical_spacing=0.28 / rows,
         horizontal_spacing=0.12,
     )
-    figure.update_layout(_figure(340 * rows + 70, margin={"l": 60, "r": 16, "t": 24, "b": 100}).layout)
+    figure.update_layout(_figure(340 * rows + 70, margin={"l": 60, "r": 16, "t": 24, "b": 100}).layout, template="none")
     for at, (j, column) in enumerate(columns):
         row, col = at // 2 + 1, at % 2 + 1
         # A closed form may take no measurable time, which a logarithmic axis can't show.
@@ -152,7 +153,9 @@ def losses(run: Run) -> Figure | None:
         vertical_spacing=0.26 / lines,
         horizontal_spacing=0.09,
     )
-    figure.update_layout(_figure(310 * lines + 90, margin={"l": 60, "r": 16, "t": 24, "b": 100}).layout)
+    figure.update_layout(
+        _figure(310 * lines + 90, margin={"l": 60, "r": 16, "t": 24, "b": 100}).layout, template="none"
+    )
     for at, model in enumerate(models):
         row, col = at // 3 + 1, at % 3 + 1
         mine = [r for r in rows if (r["walk"], r["trainer"]) == model]
@@ -305,29 +308,36 @@ def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way:
     have = [(one, getattr(made, way), made) for one, made in drawn if len(getattr(made, way))]
     if not have:
         return None
-    lines = (len(have) + 2) // 3
+    lines, across = (len(have) + 2) // 3, min(3, len(have))
     figure = make_subplots(
         rows=lines,
-        cols=min(3, len(have)),
+        cols=across,
         subplot_titles=[plain(one.label) for one, _, _ in have],
-        vertical_spacing=0.05,
+        horizontal_spacing=0.02,
+        vertical_spacing=0.12 / lines,
     )
-    figure.update_layout(_figure(340 * lines, width=340 * min(3, len(have)), margin={"l": 8, "r": 8}).layout)
-    group = np.zeros(0, dtype=np.int64)
-    for at, (_, places, made) in enumerate(have):
-        if len(group) != len(made.shown):
-            group = np.full(len(made.shown), 7) if bank is None else bank.groups(7)[made.shown]
-        figure.add_scattergl(
-            x=places[:, 0],
-            y=places[:, 1],
-            mode="markers",
-            marker={"size": 3, "color": [COLOURS[g] for g in group]},
-            showlegend=False,
-            row=at // 3 + 1,
-            col=at % 3 + 1,
-        )
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
+    margin = {"l": 8, "r": 8, "t": 36, "b": 96}
+    layout = _figure(340 * lines + 110, width=max(700, 340 * across), margin=margin).layout
+    figure.update_layout(layout, template="none", legend_itemsizing="constant")
+    n = len(have[0][2].shown)
+    group = np.zeros(n, dtype=np.int64) if bank is None else bank.groups(GROUPS)[have[0][2].shown]
+    for at, (_, places, _) in enumerate(have):
+        for g in np.unique(group)[::-1]:  # the smaller concepts lie below
+            mine = group == g
+            name = "all others" if bank is None or g == GROUPS else plain(bank.label(int(bank.largest[g])))
+            figure.add_scattergl(
+                x=places[mine, 0],
+                y=places[mine, 1],
+                mode="markers",
+                marker={"size": 3, "color": COLOURS[g] if g < GROUPS else "#C3CAD4"},
+                name=name,
+                legendgroup=int(g),
+                showlegend=at == 0,
+                row=at // 3 + 1,
+                col=at % 3 + 1,
+            )
+    figure.update_xaxes(showgrid=False, zeroline=False, showticklabels=False, showline=True, mirror=True)
+    figure.update_yaxes(showgrid=False, zeroline=False, showticklabels=False, showline=True, mirror=True)
     return figure
 
 
@@ -340,27 +350,29 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """
     if find_spec("kaleido") is None:
         raise ConfigError("--figures needs kaleido; install it with: pip install 'qcq[figures]'")
-    import plotly.io as pio
+    import kaleido
 
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(figure, folder / f"{name}.{kind}") for name, figure in figures.items() for kind in FORMATS]
-    sizes = [_size(figure) for figure, _ in jobs]
+    jobs = [
+        {
+            "fig": figure,
+            "path": folder / f"{name}.{kind}",
+            "opts": {"format": kind, "scale": 2 if kind == "png" else 1, **_size(figure)},
+        }
+        for name, figure in figures.items()
+        for kind in FORMATS
+    ]
     try:
-        pio.write_images(
-            fig=[figure for figure, _ in jobs],
-            file=[path for _, path in jobs],
-            width=[width for width, _ in sizes],
-            height=[height for _, height in sizes],
-            scale=[2 if path.suffix == ".png" else 1 for _, path in jobs],
-        )
+        # Plotly's own write_images() can't be told to leave out MathJax, which is fetched from another host.
+        kaleido.write_fig_from_object_sync(jobs, cancel_on_error=True, kopts={"mathjax": False})
     except Exception as error:
         # Whatever goes wrong in there comes from the browser, and its kinds of error change with its version.
         said = (str(error).strip().splitlines() or [""])[0]
         raise ConfigError(
             f"--figures: {type(error).__name__}: {said}; it needs Chromium or Chrome on the PATH"
         ) from error
-    return [path for _, path in jobs]
+    return [job["path"] for job in jobs]
 
 
-def _size(figure: Figure) -> tuple[int, int]:
-    return int(figure.layout.width or 960), int(figure.layout.height)
+def _size(figure: Figure) -> dict[str, int]:
+    return {"width": int(figure.layout.width or 960), "height": int(figure.layout.height)}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 SHOWN_NEIGHBOURS = 5
-GROUPS = 7  # concepts with a colour of their own
 _NONE = 65_535  # "not known" among 16-bit numbers
 
 MEANS = {
@@ -187,8 +186,8 @@ def _map(bank: Bank, drawn: Sequence[tuple[Pictured, Map]]) -> dict[str, Any]:
         "sizes": bank.sizes.tolist(),
         "starts": _bytes(members.indptr, "<i4"),
         "members": _bytes(members.indices, "<i4"),
-        "group": _bytes(bank.groups(GROUPS)[shown], "<u1"),
-        "groups": GROUPS,
+        "group": _bytes(bank.groups(figures.GROUPS)[shown], "<u1"),
+        "groups": figures.GROUPS,
         "degree": _bytes(np.minimum(bank.degree[shown], _NONE), "<u2"),
         "responses": None if answered is None else _bytes(answered, "<i4"),
         "wrong": None
