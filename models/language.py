@@ -63,7 +63,7 @@ class LanguageTrainer(Trainer):
     """
 
     layers: Annotated[int, Field(ge=1)] = 1
-    heads: Annotated[int, Field(ge=1)] = 4
+    heads: Annotated[int, Field(ge=1)] = 1
     norm: Literal["pre", "post"] = "pre"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     position: Literal["none", "absolute", "sinusoidal", "relative", "local"] = "local"
@@ -76,7 +76,7 @@ class LanguageTrainer(Trainer):
     steps: Annotated[int, Field(ge=1)] = 3000
     batch: Annotated[int, Field(ge=1)] = 32
     lr: Annotated[float, Field(gt=0)] = 1e-3
-    table_lr: Annotated[float, Field(gt=0)] = 1e-2
+    table_lr: Annotated[float, Field(gt=0)] = 5e-2
     warmup: Share = 0.05
     clip: Annotated[float, Field(gt=0)] = 1.0
     patience: Annotated[int, Field(ge=0)] = 0
@@ -170,7 +170,7 @@ class LanguageTrainer(Trainer):
         bias = torch.from_numpy(np.log(share)).float()[:, None]  # predictions start at the unigram distribution
         table = Table(first.to(self.device))
         output = table if self.tying == "tied" else Table(second.to(self.device))
-        loss = LOSSES[self.softmax](counts, self.negatives, self.proposal)
+        loss = LOSSES[self.softmax](counts, self.negatives, self.proposal, seed)
         return Learner(encoder, table, output, Table(bias.to(self.device)), loss, corpus.n_questions), counts
 
 

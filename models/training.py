@@ -150,10 +150,10 @@ class Learner:
         wanted = None if only is None else torch.from_numpy(only).to(self.device)
         return self.encoder(self.input.look_up(ids), behind, there, types, wanted)
 
-    def exercise_loss(self, exercise: Exercise, rng: np.random.Generator) -> Tensor:
-        """Mean training loss of a batch."""
+    def exercise_loss(self, exercise: Exercise, step: int) -> Tensor:
+        """Mean training loss of a batch, the ``step``-th."""
         last = self.states(exercise.tokens, exercise.hidden, exercise.real, exercise.asked)[-1]  # (N, D)
-        return self.loss(last, torch.from_numpy(exercise.targets).to(self.device), self.output, self.bias, rng)
+        return self.loss(last, torch.from_numpy(exercise.targets).to(self.device), self.output, self.bias, step)
 
     @torch.no_grad()
     def nats(
@@ -233,7 +233,7 @@ def train(
             torch.manual_seed(derive(seed, "dropout", step))
             learner.encoder.train()
             walks = next(batches)
-            loss = learner.exercise_loss(ask(walks, rng), rng)
+            loss = learner.exercise_loss(ask(walks, rng), step)
             value = float(loss.detach())
             began = value if step == 0 else began
             smooth = value if step == 0 else 0.95 * smooth + 0.05 * value

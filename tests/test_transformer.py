@@ -263,8 +263,8 @@ def test_sampled_softmax_and_its_gradient_equal_the_dense_formula(proposal, nega
     output, bias, h, targets = tables()
     counts = np.random.default_rng(1).integers(0, 50, 50)
     loss = Sampled(counts, negatives, proposal)
-    drawn = torch.from_numpy(loss.draw(np.random.default_rng(7)))
-    made = loss(h, targets, output, bias, np.random.default_rng(7))
+    drawn = torch.from_numpy(loss.draw(7))
+    made = loss(h, targets, output, bias, 7)
     made.backward()
     weight, offset, h2 = (t.detach().clone().requires_grad_() for t in (output.weight, bias.weight, h))
     scores = h2 @ weight.T + offset[:, 0] - loss.log_inclusion  # (N, V)
@@ -277,23 +277,51 @@ def test_sampled_softmax_and_its_gradient_equal_the_dense_formula(proposal, nega
     for ours, theirs in ((h.grad, h2.grad), (dense(output), weight.grad), (dense(bias), offset.grad)):
         torch.testing.assert_close(ours, theirs)
     if negatives == 100_000:  # everything is drawn: this is the full softmax
-        full = Full(counts, negatives, proposal)(h.detach(), targets, output, bias, np.random.default_rng(7))
+        full = Full(counts, negatives, proposal)(h.detach(), targets, output, bias, 7)
         assert float(made.detach()) == pytest.approx(float(full.detach()), abs=1e-6)
 
 
 @pytest.mark.parametrize("proposal", PROPOSALS)
-def test_negatives_are_drawn_with_the_probability_that_the_correction_assumes(proposal):
+def test_negatives_come_as_often_as_the_correction_assumes(proposal):
     counts = np.array([0, 1, 3, 10, 30, 100, 300])
-    loss = Sampled(counts, 5, proposal)
-    rng = np.random.default_rng(3)
+    loss = Sampled(counts, 3, proposal)
     times = np.zeros(7)
-    for _ in range(4000):
-        times[loss.draw(rng)] += 1
-    low, high = (binom.ppf(p, 4000, np.exp(loss.log_inclusion.numpy())) for p in (1e-5, 1 - 1e-5))
+    for step in range(6000):
+        times[loss.draw(step)] += 1
+    low, high = (binom.ppf(p, 6000, np.exp(loss.log_inclusion.numpy())) for p in (1e-5, 1 - 1e-5))
     assert ((low <= times) & (times <= high)).all()
     q = PROPOSALS[proposal](counts)
     assert q.sum() == pytest.approx(1)
     assert (np.diff(q) >= 0).all()
+
+
+def test_alike_tokens_come_equally_often_in_every_round_in_ever_new_company():
+    loss = Sampled(np.full(70, 5), 20, "unigram")
+    rounds = [np.bincount(np.concatenate([loss.draw(4 * r + s) for s in range(4)]), minlength=70) for r in range(50)]
+    assert {int(n) for n in np.unique(rounds)} == {1, 2}  # 80 points for 70 tokens
+    company = sum((0 in loss.draw(step)) and (1 in loss.draw(step)) for step in range(4000))
+    assert 0 < company < 0.5 * 4000 * 20 / 70
+    assert not np.array_equal(Sampled(np.full(70, 5), 20, "unigram", seed=1).draw(0), loss.draw(0))
+
+
+def test_the_sampled_softmax_has_its_optimum_where_the_full_one_has_it():
+    """Scores that answer p exactly get no gradient on average, though each step sees a part of the tokens."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(60, 0.3), size=4)  # four contexts
+    loss = Sampled(rng.integers(1, 50, 60), 20, "unigram")
+    h, bias = torch.eye(4, dtype=torch.float64), Table(torch.zeros(60, 1, dtype=torch.float64))
+    output = Table(torch.from_numpy(np.log(p.T + 1e-9)))
+    total, size = torch.zeros(60, 4, dtype=torch.float64), 0.0
+    loss.log_inclusion = loss.log_inclusion.double()
+    for step in range(1500):
+        context = rng.integers(0, 4, 64)
+        targets = (p[context].cumsum(axis=1) < rng.random((64, 1))).sum(axis=1).clip(max=59)
+        made = loss(h[context].requires_grad_(), torch.from_numpy(targets), output, bias, step)
+        made.backward()
+        step_grad = dense(output)
+        bias.gradients()
+        total, size = total + step_grad, size + float(step_grad.norm())
+    assert float(total.norm()) < 0.06 * size
 
 
 # ---------------------------------------------------------------------------------------------------------- training
