@@ -53,7 +53,7 @@ NEEDS = {  # what pip installs for each peer; None: it runs in this environment
     "pecanpy_kernel": ["pecanpy"],
     "pecanpy_simulate_walks": ["pecanpy"],
     "fastnode2vec": ["fastnode2vec"],
-    "graph_walker": ["graph-walker"],
+    "graph_walker": ["graph-walker", "scikit-learn"],
     "pyg_metapath2vec": ["torch", "torch_geometric"],
     "torch_cluster": ["torch", "setuptools", "wheel", "torch-cluster"],
     "dgl": [
