@@ -12,11 +12,8 @@ and a masked token's floor is its mean over where the nearest visible neighbours
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
 
 from qcq.chain import MarkovChain
 from qcq.errors import ChainError
@@ -32,7 +29,9 @@ def entropy(p: NDArray, times: NDArray | float = 1.0) -> NDArray[np.float64]:
     >>> float(entropy(np.array([0.25]), np.array([4]))) == float(np.log(4))
     True
     """
-    each = xlogy(p, p)
+    each = np.maximum(p, 1e-300)  # 0 ln 0 is 0
+    np.log(each, out=each)
+    each *= p
     return -(each @ times if isinstance(times, np.ndarray) else times * each.sum(axis=-1))
 
 
@@ -42,6 +41,7 @@ class Expected:
     Parameters
     ----------
     chain : a first-order chain of at most MOST_CLASSES distinct questions.
+    like : the same of another chain; where that one takes the same steps, from another start, its entropies are used.
 
     Raises
     ------
@@ -56,7 +56,7 @@ class Expected:
     0.693147
     """
 
-    def __init__(self, chain: MarkovChain) -> None:
+    def __init__(self, chain: MarkovChain, like: Expected | None = None) -> None:
         if chain.n_classes > MOST_CLASSES:
             raise ChainError(
                 f"{chain.n_classes:,} distinct questions are too many for an expected floor "
@@ -82,6 +82,9 @@ class Expected:
             at[0, :k][self._stuck] = 0.0
         self._at = at / (1.0 - self.dead) if self.dead < 1 else at
         self._sizes = np.r_[chain.sizes, np.ones(chain.n_hubs, dtype=np.int64)]
+        self._rows: dict[tuple[bool, bool], tuple[NDArray | None, list[NDArray[np.float64]]]] = {}
+        if like is not None and _same_steps(chain, like.chain):
+            self._rows = like._rows
 
     def _kinds(self, position: int) -> slice:
         """Kinds that may stand at a position."""
@@ -103,10 +106,6 @@ class Expected:
             known.append(entropy(p, self._sizes[last]))
             self._rows[key] = (rows, known)
         return known[steps]
-
-    @cached_property
-    def _rows(self) -> dict[tuple[bool, bool], tuple[NDArray | None, list[NDArray[np.float64]]]]:
-        return {}
 
     def position(self, p: int) -> float:
         """H(X_p), of walks that don't end at their start."""
@@ -199,3 +198,12 @@ class Expected:
     def _need(self, questions: int) -> None:
         if self.chain.length < questions or self.dead == 1.0:
             raise ChainError("walks of one question have no neighbours to predict or to be predicted from")
+
+
+def _same_steps(one: MarkovChain, other: MarkovChain) -> bool:
+    """Whether both have the same U and V, and tell the same questions apart."""
+    pairs = ((one.out, other.out), (one.into, other.into))
+    return np.array_equal(one.classes, other.classes) and all(
+        np.array_equal(a.indptr, b.indptr) and np.array_equal(a.indices, b.indices) and np.array_equal(a.data, b.data)
+        for a, b in pairs
+    )

@@ -85,6 +85,7 @@ def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None =
     mass = np.bincount(component, weights=rest.start)
     spread = max(float(entropy(mass)), 0.0)
 
+    expected: Expected | None = None
     if small:
         expected = Expected(rest)
         ahead = [float(pi * rest.sizes @ expected.row_entropies(lag)) for lag in range(max(walk.length, 2))]
@@ -112,7 +113,7 @@ def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None =
         "log_ratio": _log_ratio(rest, notes),
         "floors": {
             "stationary": {"next_question": after_next, "masked_both_neighbours": both},
-            "walk": _walk_floors(graph, walk, chain, seed, errors, notes),
+            "walk": _walk_floors(graph, walk, chain, expected, seed, errors, notes),
         },
         "standard_errors": errors,
         "would_add": would_add(graph, rest, train),
@@ -199,6 +200,7 @@ def _walk_floors(
     graph: KnowledgeGraph,
     walk: WalkStrategy,
     chain: Chain | None,
+    rest: Expected | None,
     seed: int,
     errors: dict[str, float],
     notes: list[str],
@@ -209,7 +211,7 @@ def _walk_floors(
         return out
     expected = None
     if isinstance(chain, MarkovChain) and chain.n_classes <= MOST_CLASSES:
-        expected = Expected(chain)
+        expected = Expected(chain, rest)
     for objective in OBJECTIVES:
         try:
             value = objective.expected(expected) if expected is not None else None
