@@ -3,6 +3,8 @@
 from qcq.models.baselines import SVD, ConceptMean, ConceptOneHot, Random
 from qcq.models.factorization import PPMISVD, NetMF, Spectral
 from qcq.models.language import MLM, Cloze
+from qcq.models.oracle import Oracle
+from qcq.models.sgns import SGNS
 from qcq.models.trainer import Model, Source, Table, Trainer
 from qcq.models.word2vec import CBOW, FastText, SkipGram
 
@@ -15,8 +17,10 @@ TRAINERS: dict[str, type[Trainer]] = {
     "skipgram": SkipGram,
     "cbow": CBOW,
     "fasttext": FastText,
+    "sgns": SGNS,
     "netmf": NetMF,
     "ppmi-svd": PPMISVD,
+    "oracle": Oracle,
     "mlm": MLM,
     "cloze": Cloze,
 }
@@ -25,6 +29,7 @@ __all__ = [
     "CBOW",
     "MLM",
     "PPMISVD",
+    "SGNS",
     "SVD",
     "TRAINERS",
     "Cloze",
@@ -33,6 +38,7 @@ __all__ = [
     "FastText",
     "Model",
     "NetMF",
+    "Oracle",
     "Random",
     "SkipGram",
     "Source",

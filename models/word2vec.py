@@ -25,7 +25,7 @@ from qcq.graph import KnowledgeGraph
 from qcq.models.trainer import Model, Source, Trainer
 from qcq.objectives import Objective, Probe
 from qcq.progress import Progress, silent
-from qcq.seeds import derive
+from qcq.seeds import derive, generator
 from qcq.settings import settings
 
 if TYPE_CHECKING:
@@ -53,6 +53,23 @@ def token_counts(corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
             paired[walks[seen & (seen.sum(axis=1, keepdims=True) > 1)]] = True
     size = len(counts) if counts[corpus.n_questions :].any() else corpus.n_questions
     return counts[:size], paired[:size]
+
+
+def shuffled(corpus: Corpus, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:
+    """All walks once, in random order, ``size`` at a time: int32 (up to size, length).
+
+    Neighbours in a corpus often start at neighbouring questions. Trained in that order a small component sees all its
+    walks at once and then none for long, which costs skip-gram much of its quality.
+    """
+    ends = np.cumsum([len(shard) for shard in corpus.shards])
+    order = rng.permutation(ends[-1])
+    for at in range(0, len(order), size):
+        chosen = order[at : at + size]
+        home = np.searchsorted(ends, chosen, side="right")  # (walks,), each one's shard
+        walks = np.empty((len(chosen), corpus.length), dtype=np.int32)
+        for s in np.unique(home):
+            walks[home == s] = corpus.shards[s][chosen[home == s] - (ends[s] - len(corpus.shards[s]))]
+        yield walks
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +118,8 @@ class PairModel(Model):
 class _Sentences:
     """A corpus as gensim wants it: lists, again and again. Reports what it has handed over, keeps what went wrong."""
 
-    def __init__(self, corpus: Corpus, epochs: int, progress: Progress) -> None:
-        self.corpus, self.progress = corpus, progress
+    def __init__(self, corpus: Corpus, epochs: int, rng: np.random.Generator, progress: Progress) -> None:
+        self.corpus, self.rng, self.progress = corpus, rng, progress
         self.done, self.total = 0, epochs * corpus.n_tokens
         self.failed: BaseException | None = None
 
@@ -116,20 +133,18 @@ class _Sentences:
             self.failed = error
 
     def _walks(self) -> Iterator[list[int]]:
-        for shard in self.corpus.shards:
-            for at in range(0, len(shard), _CHUNK):
-                if self.failed is not None:
-                    return
-                chunk = np.asarray(shard[at : at + _CHUNK])
-                sizes = (chunk >= 0).sum(axis=1)
-                for walk, n in zip(chunk.tolist(), sizes.tolist(), strict=True):
-                    whole = walk if n == len(walk) else walk[:n]
-                    if n <= _CUT:
-                        yield whole
-                    else:
-                        yield from (whole[i : i + _CUT] for i in range(0, n, _CUT))
-                self.done += int(sizes.sum())
-                self.progress(self.done, self.total)
+        if self.failed is not None:
+            return
+        for chunk in shuffled(self.corpus, _CHUNK, self.rng):
+            sizes = (chunk >= 0).sum(axis=1)
+            for walk, n in zip(chunk.tolist(), sizes.tolist(), strict=True):
+                whole = walk if n == len(walk) else walk[:n]
+                if n <= _CUT:
+                    yield whole
+                else:
+                    yield from (whole[i : i + _CUT] for i in range(0, n, _CUT))
+            self.done += int(sizes.sum())
+            self.progress(self.done, self.total)
 
 
 @settings
@@ -173,7 +188,7 @@ class _Gensim(Trainer):
         )
         model.build_vocab_from_freq(dict(zip(words.tolist(), counts[words].tolist(), strict=True)))
         self._prepare(model, source.graph, words)
-        sentences = _Sentences(corpus, self.epochs, progress)
+        sentences = _Sentences(corpus, self.epochs, generator(seed, type(self).__name__, "order"), progress)
         model.train(sentences, total_words=corpus.n_tokens, epochs=self.epochs)
         if sentences.failed is not None:
             raise sentences.failed

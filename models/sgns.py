@@ -1,0 +1,133 @@
+"""Our own skip-gram with negative sampling: gensim's objective, on all cores, straight from the integers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from qcq import objectives
+from qcq.errors import TrainingError
+from qcq.models.trainer import Model, Source, Trainer
+from qcq.models.word2vec import PairModel, shuffled, token_counts
+from qcq.progress import Progress, silent
+from qcq.seeds import derive, generator
+from qcq.settings import settings
+
+_AT_ONCE = 1 << 18  # tokens between two reports
+_LARGEST_BATCH = 64  # segments that read the same state in the deterministic mode
+_LARGEST_TEAM = 8  # segments that share noise tokens
+
+
+@settings
+class SGNS(Trainer):
+    """Skip-gram with negative sampling, compiled, on all cores.
+
+    The objective, windows, noise and learning rate are those of ``skipgram`` (gensim). Two things differ: noise tokens
+    are shared by pairs of several walks, for speed, and scores beyond ±6 still learn (gensim skips them).
+
+    Parameters
+    ----------
+    window : most steps between the two tokens of a pair; each centre draws its own reach from 1…window.
+    negatives : noise tokens a pair, drawn in proportion to count^0.75.
+    epochs : passes over the corpus.
+    lr : learning rate at the start; it falls linearly to lr / 250 at the end.
+    deterministic : the same vectors for the same seed at any number of threads: a few dozen walks read the same
+        state, and what they change is summed in their order. Without it threads write as they go: faster, and no two
+        runs are quite alike.
+    threads : how many at most; 0 means all that numba has, which is all cores unless it was told otherwise.
+
+    A question that never stands beside another in any walk gets a zero vector: nothing is known of it.
+
+    References
+    ----------
+    Mikolov et al. 2013, Distributed representations of words and phrases and their compositionality (NIPS), eq. 4.
+    Ji et al. 2016, Parallelizing word2vec in shared and distributed memory, section 3, for the shared negatives.
+    """
+
+    window: Annotated[int, Field(ge=1)] = 5
+    negatives: Annotated[int, Field(ge=1)] = 5
+    epochs: Annotated[int, Field(ge=1)] = 1
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    deterministic: bool = True
+    threads: Annotated[int, Field(ge=0)] = 0
+
+    tuning = ({}, {"window": 2}, {"window": 10})
+
+    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+        import numba
+
+        from qcq.models.sgns_kernel import LANES, SEGMENT, SIGMOID, alias_table, compiled
+
+        corpus = source.corpus
+        counts, paired = token_counts(corpus)
+        if not paired.any():
+            raise TrainingError(
+                "no walk has two tokens, so there is nothing to learn from; the graph may have no edges"
+            )
+        wide = -(-self.dim // 16) * 16  # rows of whole vector registers; the columns beyond dim stay zero
+        inputs, outputs = _table(len(counts), wide), _table(len(counts), wide)
+        rng = generator(seed, "sgns", "start")
+        inputs[:, : self.dim] = (2 * rng.random((len(counts), self.dim), dtype=np.float32) - 1) / self.dim
+        before = numba.get_num_threads()
+        threads = min(self.threads or before, before)
+        slots = np.full((threads, 2, len(counts) if self.deterministic else 0), -1, dtype=np.int32)
+        pieces = -(-corpus.length // SEGMENT)
+        team, batch = self._sizes(counts, min(corpus.length, SEGMENT))
+        train = compiled(wide, -(-self.negatives // LANES))
+        noise = alias_table(counts**0.75)
+        rates = np.array([self.lr, self.lr / 250], dtype=np.float32)
+        step = max(1, _AT_ONCE // corpus.length)
+        order = generator(seed, "sgns", "order")
+        full, rest = divmod(corpus.n_walks, step)
+        total = self.epochs * (full * -(-step * pieces // team) + -(-rest * pieces // team))
+        numba.set_num_threads(threads)
+        try:
+            done = 0
+            for _ in range(self.epochs):
+                for walks in shuffled(corpus, step, order):
+                    train(
+                        walks,
+                        inputs,
+                        outputs,
+                        noise,
+                        SIGMOID,
+                        rates,
+                        self.window,
+                        self.negatives,
+                        team,
+                        np.uint64(derive(seed, "sgns")),
+                        done,
+                        total,
+                        threads,
+                        batch,
+                        slots,
+                    )
+                    done += -(-len(walks) * pieces // team)
+                    progress(done, total)
+        finally:
+            numba.set_num_threads(before)
+        inputs, outputs = (np.ascontiguousarray(table[:, : self.dim]) for table in (inputs, outputs))
+        if not (np.isfinite(inputs).all() and np.isfinite(outputs).all()):
+            raise TrainingError(f"sgns diverged: its vectors are no longer finite; lower lr (given {self.lr})")
+        objective = objectives.SkipGram(self.window, self.negatives, counts=counts.astype(np.float64))
+        return PairModel(source.graph, inputs, outputs, paired, self.epochs * corpus.n_tokens, objective)
+
+    def _sizes(self, counts: NDArray[np.int64], length: int) -> tuple[int, int]:
+        """Segments that share noise, and teams of them that read the same state (0: no limit).
+
+        Both are so small that even the most frequent token hardly meets itself: on few questions they are 1.
+        """
+        spread = counts.sum() / counts.max()  # tokens, if all were as frequent as the most frequent
+        team = int(np.clip(spread / 256, 1, _LARGEST_TEAM))
+        batch = int(np.clip(spread / (team * length), 1, _LARGEST_BATCH // team))
+        return team, batch if self.deterministic else 0
+
+
+def _table(rows: int, columns: int) -> NDArray[np.float32]:
+    """Zeros that start on a cache line: float32 (rows, columns)."""
+    room = np.zeros(rows * columns + 16, dtype=np.float32)
+    skip = -room.ctypes.data // 4 % 16
+    return room[skip : skip + rows * columns].reshape(rows, columns)
