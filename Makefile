@@ -7,7 +7,7 @@ ARGS ?=
 .PHONY: run test env lint types clean
 
 run: env
-	@$(BIN)/qcq run $(ARGS)
+	@$(BIN)/qcq run experiments/classroom.toml $(ARGS)
 
 test: env lint types
 	@$(BIN)/python -m pytest

@@ -73,7 +73,7 @@ class LanguageTrainer(Trainer):
     negatives: Annotated[int, Field(ge=1)] = 1024
     proposal: Literal["unigram", "log-uniform"] = "unigram"
     init: Annotated[float, Field(gt=0)] = 1.0
-    steps: Annotated[int, Field(ge=1)] = 3000
+    steps: Annotated[int, Field(ge=1)] = 6000
     batch: Annotated[int, Field(ge=1)] = 32
     lr: Annotated[float, Field(gt=0)] = 1e-3
     table_lr: Annotated[float, Field(gt=0)] = 5e-2
