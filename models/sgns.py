@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -37,7 +41,7 @@ class SGNS(Trainer):
     deterministic : the same vectors for the same seed at any number of threads: a few dozen walks read the same
         state, and what they change is summed in their order. Without it threads write as they go: faster, and no two
         runs are quite alike.
-    threads : how many at most; 0 means all that numba has, which is all cores unless it was told otherwise.
+    threads : how many; 0 means one a core.
 
     A question that never stands beside another in any walk gets a zero vector: nothing is known of it.
 
@@ -57,9 +61,7 @@ class SGNS(Trainer):
     tuning = ({}, {"window": 2}, {"window": 10})
 
     def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
-        import numba
-
-        from qcq.models.sgns_kernel import LANES, SEGMENT, SIGMOID, alias_table, compiled
+        from qcq.models.sgns_kernel import LANES, SEGMENT, SIGMOID, add, alias_table, compiled, rows_a_team
 
         corpus = source.corpus
         counts, paired = token_counts(corpus)
@@ -69,46 +71,51 @@ class SGNS(Trainer):
             )
         wide = -(-self.dim // 16) * 16  # rows of whole vector registers; the columns beyond dim stay zero
         inputs, outputs = _table(len(counts), wide), _table(len(counts), wide)
-        rng = generator(seed, "sgns", "start")
-        inputs[:, : self.dim] = (2 * rng.random((len(counts), self.dim), dtype=np.float32) - 1) / self.dim
-        before = numba.get_num_threads()
-        threads = min(self.threads or before, before)
-        slots = np.full((threads, 2, len(counts) if self.deterministic else 0), -1, dtype=np.int32)
+        start = generator(seed, "sgns", "start").random((len(counts), self.dim), dtype=np.float32)
+        inputs[:, : self.dim] = (2 * start - 1) / self.dim
+        threads = self.threads or os.cpu_count() or 1
         pieces = -(-corpus.length // SEGMENT)
         team, batch = self._sizes(counts, min(corpus.length, SEGMENT))
+        room = batch if self.deterministic else 0
+        most_in, most_out = rows_a_team(team, self.window, self.negatives)
+        slots = np.full((threads, 2, len(counts) if room else 0), -1, dtype=np.int32)
+        kept = np.empty((room, most_in), dtype=np.int64), np.empty((room, most_out), dtype=np.int64)
+        held = np.zeros((2, room), dtype=np.int64)
+        changes = _table(room * most_in, wide), _table(room * most_out, wide)
         train = compiled(wide, -(-self.negatives // LANES))
         noise = alias_table(counts**0.75)
         rates = np.array([self.lr, self.lr / 250], dtype=np.float32)
+        stream = np.uint64(derive(seed, "sgns"))
         step = max(1, _AT_ONCE // corpus.length)
         order = generator(seed, "sgns", "order")
         full, rest = divmod(corpus.n_walks, step)
         total = self.epochs * (full * -(-step * pieces // team) + -(-rest * pieces // team))
-        numba.set_num_threads(threads)
-        try:
-            done = 0
+        done = 0
+        with ThreadPoolExecutor(threads) as pool:
+
+            def everywhere(work: Callable[[int], None]) -> None:
+                """Every thread's share; numba's code lets go of the interpreter while it runs."""
+                for _ in pool.map(work, range(threads)):
+                    pass
+
+            def trained(lane: int, begin: int, end: int) -> None:
+                given = (window, negatives, team, stream, done, total, n, begin, end, lane, threads, room > 0)
+                train(walks, inputs, outputs, noise, SIGMOID, rates, *given, slots, *kept, held, *changes)
+
+            def added(lane: int, teams: int) -> None:
+                add(inputs, outputs, *kept, held, *changes, teams, lane, threads)
+
+            window, negatives = self.window, self.negatives
             for _ in range(self.epochs):
                 for walks in shuffled(corpus, step, order):
-                    train(
-                        walks,
-                        inputs,
-                        outputs,
-                        noise,
-                        SIGMOID,
-                        rates,
-                        self.window,
-                        self.negatives,
-                        team,
-                        np.uint64(derive(seed, "sgns")),
-                        done,
-                        total,
-                        threads,
-                        batch,
-                        slots,
-                    )
-                    done += -(-len(walks) * pieces // team)
+                    n = -(-len(walks) * pieces // team)
+                    for begin in range(0, n, room or n):
+                        end = min(begin + (room or n), n)
+                        everywhere(partial(trained, begin=begin, end=end))
+                        if room:
+                            everywhere(partial(added, teams=end - begin))
+                    done += n
                     progress(done, total)
-        finally:
-            numba.set_num_threads(before)
         inputs, outputs = (np.ascontiguousarray(table[:, : self.dim]) for table in (inputs, outputs))
         if not (np.isfinite(inputs).all() and np.isfinite(outputs).all()):
             raise TrainingError(f"sgns diverged: its vectors are no longer finite; lower lr (given {self.lr})")
@@ -116,14 +123,14 @@ class SGNS(Trainer):
         return PairModel(source.graph, inputs, outputs, paired, self.epochs * corpus.n_tokens, objective)
 
     def _sizes(self, counts: NDArray[np.int64], length: int) -> tuple[int, int]:
-        """Segments that share noise, and teams of them that read the same state (0: no limit).
+        """Segments that share noise, and teams of them that read the same state in the deterministic mode.
 
         Both are so small that even the most frequent token hardly meets itself: on few questions they are 1.
         """
         spread = counts.sum() / counts.max()  # tokens, if all were as frequent as the most frequent
         team = int(np.clip(spread / 256, 1, _LARGEST_TEAM))
         batch = int(np.clip(spread / (team * length), 1, _LARGEST_BATCH // team))
-        return team, batch if self.deterministic else 0
+        return team, batch
 
 
 def _table(rows: int, columns: int) -> NDArray[np.float32]:

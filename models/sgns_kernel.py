@@ -16,12 +16,18 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 SEGMENT = 64  # centres handled as one piece of work
 LANES = 5  # noise rows that share a loop
 _BINS = 4096  # of the sigmoid's table, over -8…8
 SIGMOID = (1 / (1 + np.exp(-((np.arange(_BINS) + 0.5) * 16 / _BINS - 8)))).astype(np.float32)
+
+
+def rows_a_team(team: int, window: int, negatives: int) -> tuple[int, int]:
+    """The most input rows and output rows that a team can touch."""
+    return team * (SEGMENT + 2 * window), SEGMENT * (team + 2 * window * negatives)
+
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -84,7 +90,7 @@ def compiled(dim, parts):
     """The training loop for rows of ``dim`` floats and up to ``parts`` times LANES noise tokens."""
     rows = parts * LANES
 
-    @njit(parallel=True, cache=True, fastmath=True, nogil=True)
+    @njit(cache=True, fastmath=True, nogil=True)
     def train(
         tokens,  # int32 (walks, length)
         inputs,  # float32 (vocabulary, dim)
@@ -98,205 +104,201 @@ def compiled(dim, parts):
         seed,  # uint64
         first,  # teams trained before this call
         total,  # teams of all training
-        lanes,  # threads
-        batch,  # teams that read the same state; 0: all read and write the tables as they go, racing each other
+        n,  # teams of these walks
+        start,  # this call trains every ``lanes``-th team from start + lane to stop
+        stop,
+        lane,
+        lanes,
+        copied,  # work on copies of the rows, and hand over what changed
         slots,  # int32 (lanes, 2, vocabulary), all -1
+        kept_in,  # int64 (teams, rows), which rows a team changed …
+        kept_out,
+        held,  # int64 (2, teams), how many
+        by_in,  # float32 (teams · rows, dim), and by how much
+        by_out,
     ):
         length = tokens.shape[1]
         size = np.uint64(len(noise))
         pieces = (length + SEGMENT - 1) // SEGMENT  # segments a walk
         segments = tokens.shape[0] * pieces
-        n = (segments + team - 1) // team
-        step = batch if batch > 0 else n
-        reach = SEGMENT + 2 * window
-        most_in = team * reach  # input rows of a team, at most
-        most_out = SEGMENT * (team + 2 * window * negatives)
-        room = batch if batch > 0 else 0
-        kept_in = np.empty((room, most_in), dtype=np.int64)  # which rows a team changed, and by how much
-        kept_out = np.empty((room, most_out), dtype=np.int64)
-        n_in = np.zeros(room, dtype=np.int64)
-        n_out = np.zeros(room, dtype=np.int64)
-        by_in = np.empty((room * most_in, dim), dtype=np.float32)
-        by_out = np.empty((room * most_out, dim), dtype=np.float32)
-        into = by_in if batch > 0 else inputs
-        outof = by_out if batch > 0 else outputs
-        for start in range(0, n, step):
-            stop = min(start + step, n)
-            for lane in prange(lanes):
-                block = np.zeros(rows * dim, dtype=np.float32)  # the rows of the noise tokens
-                now = np.zeros(dim, dtype=np.float32)
-                gain = np.zeros(rows, dtype=np.float32)
-                ys = np.zeros(rows, dtype=np.int64)
-                home = np.zeros(rows, dtype=np.int64)
-                times = np.zeros(rows, dtype=np.float32)
-                centre = np.zeros(team, dtype=np.int64)  # of each member: token, row of its output, context at hand …
-                centre_row = np.zeros(team, dtype=np.int64)
-                at_s = np.zeros(team, dtype=np.int64)
-                end_s = np.zeros(team, dtype=np.int64)
-                left = np.zeros(team, dtype=np.int64)
-                right = np.zeros(team, dtype=np.int64)
-                walk = np.zeros(team, dtype=np.int64)
-                begin = np.zeros(team, dtype=np.int64)
-                for who in range(start + lane, stop, lanes):
-                    at = who - start
-                    state = _mix(seed + _mix(np.uint64(first + who) * _GOLDEN))
-                    rate = np.float32(rates[0] + (rates[1] - rates[0]) * np.float32((first + who) / total))
-                    if batch > 0:
-                        n_in[at] = n_out[at] = 0
-                    for m in range(team):  # members lie far apart, so that those of a long walk hardly meet
-                        segment = m * n + who
-                        left[m] = right[m] = begin[m] = 0
-                        if segment < segments:
-                            walk[m], part = divmod(segment, pieces)
-                            begin[m] = part * SEGMENT
-                            left[m] = max(0, begin[m] - window)
-                            right[m] = min(length, begin[m] + SEGMENT + window)
-                            while right[m] > left[m] and tokens[walk[m], right[m] - 1] < 0:  # pads stand at the end
-                                right[m] -= 1
-                        if batch > 0:
-                            for s in range(left[m], right[m]):
-                                x = tokens[walk[m], s]
-                                if slots[lane, 0, x] < 0:
-                                    slots[lane, 0, x] = at * most_in + n_in[at]
-                                    kept_in[at, n_in[at]] = x
-                                    for e in range(dim):
-                                        by_in[at * most_in + n_in[at], e] = inputs[x, e]
-                                    n_in[at] += 1
-                    for offset in range(SEGMENT):
-                        going = 0
-                        for m in range(team):
-                            t = begin[m] + offset
-                            at_s[m] = end_s[m] = 0
-                            if t < right[m]:
-                                state += _GOLDEN
-                                wide = 1 + np.int64(((_mix(state) >> _32) * np.uint64(window)) >> _32)
-                                at_s[m], end_s[m] = max(left[m], t - wide), min(right[m], t + wide + 1)
-                                if at_s[m] == t:
-                                    at_s[m] += 1
-                            centre[m] = -1
-                            if at_s[m] < end_s[m]:
-                                going += 1
-                                y = np.int64(tokens[walk[m], t])
-                                centre[m] = y
-                                if batch > 0:
-                                    if slots[lane, 1, y] < 0:
-                                        slots[lane, 1, y] = at * most_out + n_out[at]
-                                        kept_out[at, n_out[at]] = y
-                                        for e in range(dim):
-                                            by_out[at * most_out + n_out[at], e] = outputs[y, e]
-                                        n_out[at] += 1
-                                    y = np.int64(slots[lane, 1, y])
-                                centre_row[m] = y
-                        while going > 0:
-                            for j in range(negatives):
-                                state += _GOLDEN
-                                r = _mix(state)
-                                y = np.int64(((r >> _32) * size) >> _32)
-                                if (r & _LOW) >= np.uint64(noise[y, 0]):
-                                    y = np.int64(noise[y, 1])
-                                ys[j] = y
-                                times[j] = 1
-                                for m in range(team):  # what is being predicted isn't noise
-                                    if centre[m] == y:
-                                        times[j] = 0
-                                for h in range(j):  # drawn twice: one row, counted twice
-                                    if ys[h] == y and times[j] > 0:
-                                        times[j] = 0
-                                        times[h] += 1
-                                        ys[j] = -1
-                                if times[j] > 0:
-                                    if batch > 0:
-                                        if slots[lane, 1, y] < 0:
-                                            slots[lane, 1, y] = at * most_out + n_out[at]
-                                            kept_out[at, n_out[at]] = y
-                                            for e in range(dim):
-                                                by_out[at * most_out + n_out[at], e] = outputs[y, e]
-                                            n_out[at] += 1
-                                        y = np.int64(slots[lane, 1, y])
-                                    home[j] = y
-                                    for e in range(dim):
-                                        block[j * dim + e] = outof[y, e]
-                            for m in range(team):
-                                s = at_s[m]
-                                if s >= end_s[m]:
-                                    continue
-                                x = np.int64(tokens[walk[m], s])
-                                if batch > 0:
-                                    x = np.int64(slots[lane, 0, x])
-                                y = centre_row[m]
-                                f0 = np.float32(0)
-                                for e in range(dim):
-                                    now[e] = into[x, e]
-                                    f0 += now[e] * outof[y, e]
-                                for p in range(parts):
-                                    o = p * LANES * dim
-                                    f1 = f2 = f3 = f4 = f5 = np.float32(0)
-                                    for e in range(dim):
-                                        v = now[e]
-                                        f1 += v * block[o + e]
-                                        f2 += v * block[o + dim + e]
-                                        f3 += v * block[o + 2 * dim + e]
-                                        f4 += v * block[o + 3 * dim + e]
-                                        f5 += v * block[o + 4 * dim + e]
-                                    j = p * LANES
-                                    gain[j] = -rate * times[j] * _sigmoid(sigmoid, f1)
-                                    gain[j + 1] = -rate * times[j + 1] * _sigmoid(sigmoid, f2)
-                                    gain[j + 2] = -rate * times[j + 2] * _sigmoid(sigmoid, f3)
-                                    gain[j + 3] = -rate * times[j + 3] * _sigmoid(sigmoid, f4)
-                                    gain[j + 4] = -rate * times[j + 4] * _sigmoid(sigmoid, f5)
-                                g0 = rate * (np.float32(1) - _sigmoid(sigmoid, f0))
-                                for e in range(dim):
-                                    v = now[e]
-                                    y0 = outof[y, e]
-                                    into[x, e] = v + g0 * y0
-                                    outof[y, e] = y0 + g0 * v
-                                for p in range(parts):
-                                    o = p * LANES * dim
-                                    j = p * LANES
-                                    g1, g2, g3, g4, g5 = gain[j], gain[j + 1], gain[j + 2], gain[j + 3], gain[j + 4]
-                                    for e in range(dim):
-                                        v = now[e]
-                                        y1, y2, y3 = block[o + e], block[o + dim + e], block[o + 2 * dim + e]
-                                        y4, y5 = block[o + 3 * dim + e], block[o + 4 * dim + e]
-                                        into[x, e] += g1 * y1 + g2 * y2 + g3 * y3 + g4 * y4 + g5 * y5
-                                        block[o + e] = y1 + g1 * v
-                                        block[o + dim + e] = y2 + g2 * v
-                                        block[o + 2 * dim + e] = y3 + g3 * v
-                                        block[o + 3 * dim + e] = y4 + g4 * v
-                                        block[o + 4 * dim + e] = y5 + g5 * v
-                                s += 1
-                                if s == begin[m] + offset:  # not the centre itself
-                                    s += 1
-                                at_s[m] = s
-                                if s >= end_s[m]:
-                                    going -= 1
-                            for j in range(negatives):
-                                if times[j] > 0:
-                                    for e in range(dim):
-                                        outof[home[j], e] = block[j * dim + e]
-                    if batch > 0:  # hand over what changed
-                        for r in range(n_in[at]):
-                            x = kept_in[at, r]
-                            slots[lane, 0, x] = -1
+        most_in, most_out = kept_in.shape[1], kept_out.shape[1]
+        n_in, n_out = held[0], held[1]
+        into = by_in if copied else inputs
+        outof = by_out if copied else outputs
+        block = np.zeros(rows * dim, dtype=np.float32)  # the rows of the noise tokens
+        now = np.zeros(dim, dtype=np.float32)
+        gain = np.zeros(rows, dtype=np.float32)
+        ys = np.zeros(rows, dtype=np.int64)
+        home = np.zeros(rows, dtype=np.int64)
+        times = np.zeros(rows, dtype=np.float32)
+        centre = np.zeros(team, dtype=np.int64)  # of each member: token, row of its output, context at hand …
+        centre_row = np.zeros(team, dtype=np.int64)
+        at_s = np.zeros(team, dtype=np.int64)
+        end_s = np.zeros(team, dtype=np.int64)
+        left = np.zeros(team, dtype=np.int64)
+        right = np.zeros(team, dtype=np.int64)
+        walk = np.zeros(team, dtype=np.int64)
+        begin = np.zeros(team, dtype=np.int64)
+        for who in range(start + lane, stop, lanes):
+            at = who - start
+            state = _mix(seed + _mix(np.uint64(first + who) * _GOLDEN))
+            rate = np.float32(rates[0] + (rates[1] - rates[0]) * np.float32((first + who) / total))
+            if copied:
+                n_in[at] = n_out[at] = 0
+            for m in range(team):  # members lie far apart, so that those of a long walk hardly meet
+                segment = m * n + who
+                left[m] = right[m] = begin[m] = 0
+                if segment < segments:
+                    walk[m], part = divmod(segment, pieces)
+                    begin[m] = part * SEGMENT
+                    left[m] = max(0, begin[m] - window)
+                    right[m] = min(length, begin[m] + SEGMENT + window)
+                    while right[m] > left[m] and tokens[walk[m], right[m] - 1] < 0:  # pads stand at the end
+                        right[m] -= 1
+                if copied:
+                    for s in range(left[m], right[m]):
+                        x = tokens[walk[m], s]
+                        if slots[lane, 0, x] < 0:
+                            slots[lane, 0, x] = at * most_in + n_in[at]
+                            kept_in[at, n_in[at]] = x
                             for e in range(dim):
-                                by_in[at * most_in + r, e] -= inputs[x, e]
-                        for r in range(n_out[at]):
-                            y = kept_out[at, r]
-                            slots[lane, 1, y] = -1
+                                by_in[at * most_in + n_in[at], e] = inputs[x, e]
+                            n_in[at] += 1
+            for offset in range(SEGMENT):
+                going = 0
+                for m in range(team):
+                    t = begin[m] + offset
+                    at_s[m] = end_s[m] = 0
+                    if t < right[m]:
+                        state += _GOLDEN
+                        wide = 1 + np.int64(((_mix(state) >> _32) * np.uint64(window)) >> _32)
+                        at_s[m], end_s[m] = max(left[m], t - wide), min(right[m], t + wide + 1)
+                        if at_s[m] == t:
+                            at_s[m] += 1
+                    centre[m] = -1
+                    if at_s[m] < end_s[m]:
+                        going += 1
+                        y = np.int64(tokens[walk[m], t])
+                        centre[m] = y
+                        if copied:
+                            if slots[lane, 1, y] < 0:
+                                slots[lane, 1, y] = at * most_out + n_out[at]
+                                kept_out[at, n_out[at]] = y
+                                for e in range(dim):
+                                    by_out[at * most_out + n_out[at], e] = outputs[y, e]
+                                n_out[at] += 1
+                            y = np.int64(slots[lane, 1, y])
+                        centre_row[m] = y
+                while going > 0:
+                    for j in range(negatives):
+                        state += _GOLDEN
+                        r = _mix(state)
+                        y = np.int64(((r >> _32) * size) >> _32)
+                        if (r & _LOW) >= np.uint64(noise[y, 0]):
+                            y = np.int64(noise[y, 1])
+                        ys[j] = y
+                        times[j] = 1
+                        for m in range(team):  # what is being predicted isn't noise
+                            if centre[m] == y:
+                                times[j] = 0
+                        for h in range(j):  # drawn twice: one row, counted twice
+                            if ys[h] == y and times[j] > 0:
+                                times[j] = 0
+                                times[h] += 1
+                                ys[j] = -1
+                        if times[j] > 0:
+                            if copied:
+                                if slots[lane, 1, y] < 0:
+                                    slots[lane, 1, y] = at * most_out + n_out[at]
+                                    kept_out[at, n_out[at]] = y
+                                    for e in range(dim):
+                                        by_out[at * most_out + n_out[at], e] = outputs[y, e]
+                                    n_out[at] += 1
+                                y = np.int64(slots[lane, 1, y])
+                            home[j] = y
                             for e in range(dim):
-                                by_out[at * most_out + r, e] -= outputs[y, e]
-            if batch > 0:  # every number is summed in the order of teams, whoever sums it
-                for lane in prange(lanes):
-                    for at in range(stop - start):
-                        for r in range(n_in[at]):
-                            x = kept_in[at, r]
-                            if x % lanes == lane:
-                                for e in range(dim):
-                                    inputs[x, e] += by_in[at * most_in + r, e]
-                        for r in range(n_out[at]):
-                            y = kept_out[at, r]
-                            if y % lanes == lane:
-                                for e in range(dim):
-                                    outputs[y, e] += by_out[at * most_out + r, e]
+                                block[j * dim + e] = outof[y, e]
+                    for m in range(team):
+                        s = at_s[m]
+                        if s >= end_s[m]:
+                            continue
+                        x = np.int64(tokens[walk[m], s])
+                        if copied:
+                            x = np.int64(slots[lane, 0, x])
+                        y = centre_row[m]
+                        f0 = np.float32(0)
+                        for e in range(dim):
+                            now[e] = into[x, e]
+                            f0 += now[e] * outof[y, e]
+                        for p in range(parts):
+                            o = p * LANES * dim
+                            f1 = f2 = f3 = f4 = f5 = np.float32(0)
+                            for e in range(dim):
+                                v = now[e]
+                                f1 += v * block[o + e]
+                                f2 += v * block[o + dim + e]
+                                f3 += v * block[o + 2 * dim + e]
+                                f4 += v * block[o + 3 * dim + e]
+                                f5 += v * block[o + 4 * dim + e]
+                            j = p * LANES
+                            gain[j] = -rate * times[j] * _sigmoid(sigmoid, f1)
+                            gain[j + 1] = -rate * times[j + 1] * _sigmoid(sigmoid, f2)
+                            gain[j + 2] = -rate * times[j + 2] * _sigmoid(sigmoid, f3)
+                            gain[j + 3] = -rate * times[j + 3] * _sigmoid(sigmoid, f4)
+                            gain[j + 4] = -rate * times[j + 4] * _sigmoid(sigmoid, f5)
+                        g0 = rate * (np.float32(1) - _sigmoid(sigmoid, f0))
+                        for e in range(dim):
+                            v = now[e]
+                            y0 = outof[y, e]
+                            into[x, e] = v + g0 * y0
+                            outof[y, e] = y0 + g0 * v
+                        for p in range(parts):
+                            o = p * LANES * dim
+                            j = p * LANES
+                            g1, g2, g3, g4, g5 = gain[j], gain[j + 1], gain[j + 2], gain[j + 3], gain[j + 4]
+                            for e in range(dim):
+                                v = now[e]
+                                y1, y2, y3 = block[o + e], block[o + dim + e], block[o + 2 * dim + e]
+                                y4, y5 = block[o + 3 * dim + e], block[o + 4 * dim + e]
+                                into[x, e] += g1 * y1 + g2 * y2 + g3 * y3 + g4 * y4 + g5 * y5
+                                block[o + e] = y1 + g1 * v
+                                block[o + dim + e] = y2 + g2 * v
+                                block[o + 2 * dim + e] = y3 + g3 * v
+                                block[o + 3 * dim + e] = y4 + g4 * v
+                                block[o + 4 * dim + e] = y5 + g5 * v
+                        s += 1
+                        if s == begin[m] + offset:  # not the centre itself
+                            s += 1
+                        at_s[m] = s
+                        if s >= end_s[m]:
+                            going -= 1
+                    for j in range(negatives):
+                        if times[j] > 0:
+                            for e in range(dim):
+                                outof[home[j], e] = block[j * dim + e]
+            if copied:  # hand over what changed
+                for r in range(n_in[at]):
+                    x = kept_in[at, r]
+                    slots[lane, 0, x] = -1
+                    for e in range(dim):
+                        by_in[at * most_in + r, e] -= inputs[x, e]
+                for r in range(n_out[at]):
+                    y = kept_out[at, r]
+                    slots[lane, 1, y] = -1
+                    for e in range(dim):
+                        by_out[at * most_out + r, e] -= outputs[y, e]
 
     return train
+
+
+@njit(cache=True, nogil=True)
+def add(inputs, outputs, kept_in, kept_out, held, by_in, by_out, teams, lane, lanes):
+    """What the teams changed, summed into the tables in their order; this call takes every ``lanes``-th row."""
+    for side in range(2):
+        table, kept, by = (inputs, kept_in, by_in) if side == 0 else (outputs, kept_out, by_out)
+        for at in range(teams):
+            for r in range(held[side, at]):
+                x = kept[at, r]
+                if x % lanes == lane:
+                    for e in range(table.shape[1]):
+                        table[x, e] += by[at * kept.shape[1] + r, e]
