@@ -613,7 +613,7 @@ def test_inspect_says_what_each_kind_of_edge_would_tell_apart() -> None:
 
 
 def test_planted_difficulty_is_carried_by_mixed_walks_only() -> None:
-    """Against what a question's concepts can know, on questions whose own answers nobody looked at."""
+    """Against what concepts can know, on questions that the ridge never saw (their answers did shape the walk)."""
     room = Simulated(questions=300, concepts=12, students=300, responses=60, sets=20, seed=4).read()
     problem = Problem.make(room, hold_out_edges=False)
     walk = Metapath(pattern="0.5*q-c-q + 0.25*q-s+-q + 0.25*q-s--q", per_question=1)
