@@ -26,6 +26,9 @@ from qcq.walks.tables import Biased, Just, Restart, Stacked, Uniform, Weighted
 LANES = 64
 NONE = np.uint64(2**64 - 1)  # no concept: a walk that has just begun, or a jump
 _UNIT = 2.0**-53
+# Where in a thread's scratch memory each walk in flight keeps: where its row begins, its place in the random sequence,
+# its first and its present place, the concept it goes by, the spot in that concept's list, what is left of the draw.
+_ROW, _KEY, _FIRST, _NOW, _VIA, _AT, _REST = (np.uint64(i * LANES) for i in range(7))
 _1 = np.uint64(1)
 _2 = np.uint64(2)
 _32 = np.uint64(32)
@@ -103,13 +106,17 @@ def _uniform(lists, place, x):
 
 
 @compiled
+def _mask(yes):
+    """All ones or all zeros."""
+    return np.uint64(0) - np.uint64(yes)
+
+
+@compiled
 def _other(x, size, bias):
     """One of the ``size - 1`` other neighbours, or NONE: the way back, of weight ``bias`` against their 1 each."""
     others = np.float64(np.int64(size) - 1)
     u = np.float64(np.int64(x >> np.uint64(11))) * _UNIT * (others + bias)
-    if u < others:
-        return np.uint64(np.int64(u))
-    return NONE
+    return np.uint64(np.int64(u)) | _mask(u >= others)
 
 
 @compiled
@@ -150,6 +157,10 @@ def leave(tables, place, c, x, y, counts):
 
 def land(tables, via, at, rest, place, first):
     """The place at that spot, for a walk that left ``place`` and began at ``first``."""
+
+
+def hold(tables, lane, where, rest):
+    """Keep the fraction left, where ``land`` wants it."""
 
 
 def ask_list(tables, at):
@@ -205,14 +216,16 @@ def _leave(tables, place, c, x, y, counts):
             if c == NONE:  # nothing to return to yet
                 via = _concept(lists, place, size, _high(x, size))
             else:
-                via = c
+                # The last concept stands in for the way back: every other is hit by one k. All of this by masks, since
+                # a processor can't guess these choices, and a wrong guess costs more than the whole step.
                 k = _other(x, size, tables.beta)
-                if k != NONE:
-                    via = _concept(lists, place, size, k)
-                    if via == c:  # the last one stands in for the way back: every other is hit by one k
-                        via = _concept(lists, place, size, size - _1)
-                elif tables.beta == 0.0:
-                    counts[2] += 1
+                back = _mask(k == NONE)
+                via = _concept(lists, place, size, k & ~back)
+                same = _mask(via == c)
+                via = (_concept(lists, place, size, size - _1) & same) | (via & ~same)
+                via = (c & back) | (via & ~back)
+                if tables.beta == 0.0:
+                    counts[2] += back & _1
             at = lists.ptr[via]
             k = _other(y, lists.ptr[via + _1] - at, tables.alpha)
             if k != NONE:
@@ -288,6 +301,17 @@ def _land(tables, via, at, rest, place, first):
     return back
 
 
+@overload(hold)
+def _hold(tables, lane, where, rest):
+    if tables.instance_class in (Weighted, Just):
+
+        def keep(tables, lane, where, rest):
+            lane[where] = rest
+
+        return keep
+    return lambda tables, lane, where, rest: None
+
+
 @overload(ask_list)
 def _ask_list(tables, at):
     if tables.instance_class is Weighted:
@@ -312,11 +336,10 @@ def _ask_place(tables, place):
 
 @compiled
 def walk_lanes(tables, index, starts, length, keep, n_questions, seed, out, width, counts, lane):
-    """:func:`walk` on a flat ``out``; ``lane`` is uint64 (8, LANES), what each walk in flight carries along."""
-    row, key, first, now, via, at, rest = lane[0], lane[1], lane[2], lane[3], lane[4], lane[5], lane[6]
+    """:func:`walk` on a flat ``out``; ``lane`` is uint64 (7 · LANES,), what each walk in flight carries along."""
     n = np.uint64(n_questions)
     for base in range(0, len(starts), LANES):
-        lanes = 0
+        lanes = np.uint64(0)
         for i in range(base, min(base + LANES, len(starts))):
             place = begin(tables, np.uint64(starts[i]))
             out[i * width] = starts[i]
@@ -324,42 +347,47 @@ def walk_lanes(tables, index, starts, length, keep, n_questions, seed, out, widt
                 out[i * width + 1 : (i + 1) * width] = -1
                 counts[0] += length > 1
                 continue
-            row[lanes] = i * width
-            key[lanes] = seed + np.uint64(index[i]) * np.uint64(2 * length) * GOLDEN
-            first[lanes] = place
-            now[lanes] = place
-            via[lanes] = NONE
-            lanes += 1
+            lane[_ROW + lanes] = i * width
+            lane[_KEY + lanes] = seed + np.uint64(index[i]) * np.uint64(2 * length) * GOLDEN
+            lane[_FIRST + lanes] = place
+            lane[_NOW + lanes] = place
+            lane[_VIA + lanes] = NONE
+            lanes += _1
         for t in range(1, length):
             x = np.uint64(2 * t) * GOLDEN
             y = x + GOLDEN
             for w in range(lanes):
-                c, spot, left = leave(tables, now[w], via[w], _mix(key[w] + x), _mix(key[w] + y), counts)
-                via[w], at[w], rest[w] = c, spot, left
+                key = lane[_KEY + w]
+                c, spot, left = leave(tables, lane[_NOW + w], lane[_VIA + w], _mix(key + x), _mix(key + y), counts)
+                lane[_VIA + w] = c
+                lane[_AT + w] = spot
+                hold(tables, lane, _REST + w, left)
                 ask_list(tables, spot)
             column = np.uint64(2 * t if keep else t)
             for w in range(lanes):
-                place = land(tables, via[w], at[w], rest[w], now[w], first[w])
-                now[w] = place
+                c = lane[_VIA + w]
+                place = land(tables, c, lane[_AT + w], lane[_REST + w], lane[_NOW + w], lane[_FIRST + w])
+                lane[_NOW + w] = place
                 ask_place(tables, place)
-                here = row[w] + column
+                here = lane[_ROW + w] + column
                 out[here] = place >> _32
                 if keep:
-                    out[here - _1] = n + via[w] if via[w] != NONE else NONE
+                    out[here - _1] = n + c if c != NONE else NONE
         if keep:
-            _close_gaps(out, row, lanes, np.uint64(width))
+            _close_gaps(out, lane, lanes, np.uint64(width))
 
 
 @compiled
-def _close_gaps(out, row, lanes, width):
+def _close_gaps(out, lane, lanes, width):
     """A jump wrote -1 where a concept would stand; pads belong at the end."""
     for w in range(lanes):
-        to = row[w]
-        for here in range(row[w], row[w] + width):
+        begins = lane[_ROW + w]
+        to = begins
+        for here in range(begins, begins + width):
             if out[here] >= 0:
                 out[to] = out[here]
                 to += _1
-        for here in range(to, row[w] + width):
+        for here in range(to, begins + width):
             out[here] = -1
 
 
@@ -388,7 +416,7 @@ def walk(
     out : int32 (walks, length or 2·length - 1), C-contiguous; -1 pads.
     counts : int64 (3,): early ends, forced returns (or restarts), forced repeats; added to.
     """
-    lane = np.empty((8, LANES), dtype=np.uint64)
+    lane = np.empty(7 * LANES, dtype=np.uint64)
     flat, width = out.reshape(-1), out.shape[1]
     walk_lanes(tables, index, starts, length, keep, n_questions, seed, flat, width, counts, lane)
 
