@@ -143,3 +143,10 @@ def test_contributing_recipes_work(tmp_path: Path) -> None:
         for registry, before in kept:
             registry.clear()
             registry.update(before)
+
+
+def test_tables_of_the_readme_stand_in_the_results() -> None:
+    """The README shows no figure that isn't in a report kept beside it."""
+    rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    kept = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "results").glob("*.md"))
+    assert not [row for row in rows if row not in kept]
