@@ -114,7 +114,7 @@ def test_floors_on_sampled_walks_lie_within_their_error_of_the_expected_floor(gr
     """Walks from the engine, floors from the algebra: were either wrong, they'd differ."""
     walk = WALKS[name](length=6, per_question=-(-3000 // graph.n_questions), keep_concepts=keep, start=start)
     chain, corpus = walk.chain(graph), walk.sample(graph, seed)
-    for objective in (Masked(0.3), Cloze(), NextQuestion(), NextQuestion("backward"), SkipGram(3, 2)):
+    for objective in (Masked(0.5), Cloze(), NextQuestion(), NextQuestion("backward"), SkipGram(3, 2)):
         expected = objective.expected(Expected(chain)) if chain.start[np.diff(chain.out.indptr) > 0].sum() else None
         if expected is None or corpus.tokens[:, 1:].max() < 0:
             continue
@@ -125,7 +125,8 @@ def test_floors_on_sampled_walks_lie_within_their_error_of_the_expected_floor(gr
         else:
             probe = objective.probe(corpus, seed)
         mean, se = clustered(probe.objective.floor(chain, probe), probe.walk)
-        assert abs(mean - expected) < 5 * se + 1e-9, (objective, mean, expected, se)
+        # What happens in fewer than one walk in a thousand may be missing from sample and error alike.
+        assert abs(mean - expected) < 5 * se + 1e-3, (objective, mean, expected, se)
 
 
 @settings(max_examples=8, deadline=None)
