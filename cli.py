@@ -277,11 +277,12 @@ def inspect(
     strategy = settled.build_walks()[walk]
     graph = _graph(dataset, strategy)
     found = look(graph, strategy, None if dataset.interactions is None else dataset.split().train)
-    found = {"dataset": dataset.name, "notes": list(dataset.notes), **graph.describe(), **found}
+    notes = [*dataset.notes, *found.pop("notes", [])]
+    found = {"dataset": dataset.name, "notes": notes, **graph.describe(), **found}
     if as_json:
         out.print_json(json.dumps(found))
         return
-    for note in dataset.notes:
+    for note in notes:
         out.print(note, markup=False)
     _show(["what", "value"], [[key, _plain(value)] for key, value in _flat(found) if key != "notes"], left=1)
 
