@@ -54,8 +54,8 @@ NEEDS = {  # what pip installs for each peer; None: it runs in this environment
     "pecanpy_simulate_walks": ["pecanpy"],
     "fastnode2vec": ["fastnode2vec"],
     "graph_walker": ["graph-walker", "scikit-learn"],
-    "pyg_metapath2vec": ["torch", "torch_geometric"],
-    "torch_cluster": ["torch", "setuptools", "wheel", "torch-cluster"],
+    "pyg_metapath2vec": ["torch==2.13.0", "torch_geometric"],
+    "torch_cluster": ["torch==2.13.0", "setuptools", "wheel", "torch-cluster"],
     "dgl": [
         "dgl==2.1.0", "torch==2.2.2", "torchdata==0.7.1", "numpy<2", "setuptools<70", "pandas", "pyyaml", "pydantic",
     ],
@@ -247,7 +247,8 @@ def text(rounds: int) -> list[Row]:
     print(f"\ntext: {corpus.n_tokens:,} tokens")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "walks.txt"
-        names = np.array([*graph.questions])
+        ids = [*graph.questions]
+        names = np.array(ids)
 
         def speed(write: Callable[[], Any], tokens: int) -> Callable[[], float]:
             def once() -> float:
@@ -257,7 +258,7 @@ def text(rounds: int) -> list[Row]:
 
             return once
 
-        mine = speed(lambda: corpus.to_text(path, graph.questions), corpus.n_tokens)
+        mine = speed(lambda: corpus.to_text(path, ids), corpus.n_tokens)
         writers = {
             ("numpy.savetxt", np.__version__): lambda: np.savetxt(path, names[few], fmt="%s"),
             ("pandas.to_csv", pd.__version__): lambda: pd.DataFrame(names[few]).to_csv(
