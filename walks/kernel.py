@@ -58,6 +58,18 @@ def _high(typingctx, a, b):
 
 
 @intrinsic
+def _choose(typingctx, yes, a, b):
+    """``a if yes else b`` without a branch: these choices are random, and a wrong guess costs more than the step."""
+
+    def emit(context, builder, signature, args):
+        made = builder.select(*args)
+        made.set_metadata("unpredictable", builder.module.add_metadata([]))
+        return made
+
+    return types.uint64(types.boolean, types.uint64, types.uint64), emit
+
+
+@intrinsic
 def _prefetch(typingctx, array, index):
     """Ask for ``array[index]`` without waiting for it."""
 
@@ -106,17 +118,11 @@ def _uniform(lists, place, x):
 
 
 @compiled
-def _mask(yes):
-    """All ones or all zeros."""
-    return np.uint64(0) - np.uint64(yes)
-
-
-@compiled
 def _other(x, size, bias):
-    """One of the ``size - 1`` other neighbours, or NONE: the way back, of weight ``bias`` against their 1 each."""
+    """One of the ``size - 1`` other neighbours; ``size - 1`` is the way back, of weight ``bias`` against 1 each."""
     others = np.float64(np.int64(size) - 1)
     u = np.float64(np.int64(x >> np.uint64(11))) * _UNIT * (others + bias)
-    return np.uint64(np.int64(u)) | _mask(u >= others)
+    return np.uint64(np.int64(min(u, others)))
 
 
 @compiled
@@ -135,9 +141,7 @@ def _cell(side, node, x):
 @compiled
 def _decide(side, at, rest):
     both = side.cells[_2 * at + _1]
-    if rest < side.cells[_2 * at]:
-        return both >> _32
-    return both & _LOW
+    return _choose(rest < side.cells[_2 * at], both >> _32, both & _LOW)
 
 
 # The steps. Only their signatures stand here; ``overload`` gives each type of tables its own.
@@ -202,11 +206,10 @@ def _leave(tables, place, c, x, y, counts):
     elif tables.instance_class is Restart:
 
         def step(tables, place, c, x, y, counts):
-            if np.float64(np.int64(x >> np.uint64(11))) * _UNIT < tables.probability:
-                counts[1] += 1
-                return NONE, np.uint64(0), np.uint64(0)
+            jump = np.float64(np.int64(x >> np.uint64(11))) * _UNIT < tables.probability
+            counts[1] += jump
             via, at = _uniform(tables.lists, place, y)
-            return via, at, np.uint64(0)
+            return _choose(jump, NONE, via), at, np.uint64(0)
 
     elif tables.instance_class is Biased:
 
@@ -216,19 +219,18 @@ def _leave(tables, place, c, x, y, counts):
             if c == NONE:  # nothing to return to yet
                 via = _concept(lists, place, size, _high(x, size))
             else:
-                # The last concept stands in for the way back: every other is hit by one k. All of this by masks, since
-                # a processor can't guess these choices, and a wrong guess costs more than the whole step.
+                last = size - _1
                 k = _other(x, size, tables.beta)
-                back = _mask(k == NONE)
-                via = _concept(lists, place, size, k & ~back)
-                same = _mask(via == c)
-                via = (_concept(lists, place, size, size - _1) & same) | (via & ~same)
-                via = (c & back) | (via & ~back)
+                back = k == last
+                # The last concept stands in for the way back: every other is hit by one k.
+                k = _choose(_concept(lists, place, size, k) == c, last, k)
+                via = _choose(back, c, _concept(lists, place, size, k))
                 if tables.beta == 0.0:
-                    counts[2] += back & _1
+                    counts[2] += back
             at = lists.ptr[via]
-            k = _other(y, lists.ptr[via + _1] - at, tables.alpha)
-            if k != NONE:
+            last = lists.ptr[via + _1] - at - _1
+            k = _other(y, last + _1, tables.alpha)
+            if k < last:
                 return via, at + k, np.uint64(0)
             if tables.alpha == 0.0:
                 counts[1] += 1
@@ -277,7 +279,7 @@ def _land(tables, via, at, rest, place, first):
     if tables.instance_class is Uniform:
         return lambda tables, via, at, rest, place, first: tables.lists.to[at]
     if tables.instance_class is Restart:
-        return lambda tables, via, at, rest, place, first: first if via == NONE else tables.lists.to[at]
+        return lambda tables, via, at, rest, place, first: _choose(via == NONE, first, tables.lists.to[at])
 
     if tables.instance_class is Stacked:
         return lambda tables, via, at, rest, place, first: np.uint64(tables.to[at]) << _32
