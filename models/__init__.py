@@ -2,6 +2,7 @@
 
 from qcq.models.baselines import SVD, ConceptMean, ConceptOneHot, Random
 from qcq.models.factorization import PPMISVD, NetMF, Spectral
+from qcq.models.glove import GloVe
 from qcq.models.language import MLM, Cloze
 from qcq.models.oracle import Oracle
 from qcq.models.sgns import SGNS
@@ -18,6 +19,7 @@ TRAINERS: dict[str, type[Trainer]] = {
     "cbow": CBOW,
     "fasttext": FastText,
     "sgns": SGNS,
+    "glove": GloVe,
     "netmf": NetMF,
     "ppmi-svd": PPMISVD,
     "oracle": Oracle,
@@ -36,6 +38,7 @@ __all__ = [
     "ConceptMean",
     "ConceptOneHot",
     "FastText",
+    "GloVe",
     "Model",
     "NetMF",
     "Oracle",

@@ -89,6 +89,7 @@ def _sigmoid(table, score):
 def compiled(dim, parts):
     """The training loop for rows of ``dim`` floats and up to ``parts`` times LANES noise tokens."""
     rows = parts * LANES
+    at_c, at_x, at_new = rows * dim, (rows + 1) * dim, (rows + 2) * dim
 
     @njit(cache=True, fastmath=True, nogil=True)
     def train(
@@ -125,9 +126,7 @@ def compiled(dim, parts):
         n_in, n_out = held[0], held[1]
         into = by_in if copied else inputs
         outof = by_out if copied else outputs
-        block = np.zeros(rows * dim, dtype=np.float32)  # the rows of the noise tokens
-        now = np.zeros(dim, dtype=np.float32)
-        gain = np.zeros(rows, dtype=np.float32)
+        block = np.zeros((rows + 3) * dim, dtype=np.float32)  # noise, the centre, the input as it was and as it becomes
         ys = np.zeros(rows, dtype=np.int64)
         home = np.zeros(rows, dtype=np.int64)
         times = np.zeros(rows, dtype=np.float32)
@@ -226,46 +225,66 @@ def compiled(dim, parts):
                         if copied:
                             x = np.int64(slots[lane, 0, x])
                         y = centre_row[m]
-                        f0 = np.float32(0)
                         for e in range(dim):
-                            now[e] = into[x, e]
-                            f0 += now[e] * outof[y, e]
-                        for p in range(parts):
+                            block[at_x + e] = into[x, e]
+                        for e in range(dim):
+                            block[at_c + e] = outof[y, e]
+                        f0 = f1 = f2 = f3 = f4 = f5 = np.float32(0)
+                        for e in range(dim):
+                            v = block[at_x + e]
+                            f0 += v * block[at_c + e]
+                            f1 += v * block[e]
+                            f2 += v * block[dim + e]
+                            f3 += v * block[2 * dim + e]
+                            f4 += v * block[3 * dim + e]
+                            f5 += v * block[4 * dim + e]
+                        g0 = rate * (np.float32(1) - _sigmoid(sigmoid, f0))
+                        g1 = -rate * times[0] * _sigmoid(sigmoid, f1)
+                        g2 = -rate * times[1] * _sigmoid(sigmoid, f2)
+                        g3 = -rate * times[2] * _sigmoid(sigmoid, f3)
+                        g4 = -rate * times[3] * _sigmoid(sigmoid, f4)
+                        g5 = -rate * times[4] * _sigmoid(sigmoid, f5)
+                        for e in range(dim):
+                            v = block[at_x + e]
+                            y0, y1, y2 = block[at_c + e], block[e], block[dim + e]
+                            y3, y4, y5 = block[2 * dim + e], block[3 * dim + e], block[4 * dim + e]
+                            block[at_new + e] = v + g0 * y0 + g1 * y1 + g2 * y2 + g3 * y3 + g4 * y4 + g5 * y5
+                            block[at_c + e] = y0 + g0 * v
+                            block[e] = y1 + g1 * v
+                            block[dim + e] = y2 + g2 * v
+                            block[2 * dim + e] = y3 + g3 * v
+                            block[3 * dim + e] = y4 + g4 * v
+                            block[4 * dim + e] = y5 + g5 * v
+                        for p in range(1, parts):  # more noise than one loop holds
                             o = p * LANES * dim
                             f1 = f2 = f3 = f4 = f5 = np.float32(0)
                             for e in range(dim):
-                                v = now[e]
+                                v = block[at_x + e]
                                 f1 += v * block[o + e]
                                 f2 += v * block[o + dim + e]
                                 f3 += v * block[o + 2 * dim + e]
                                 f4 += v * block[o + 3 * dim + e]
                                 f5 += v * block[o + 4 * dim + e]
                             j = p * LANES
-                            gain[j] = -rate * times[j] * _sigmoid(sigmoid, f1)
-                            gain[j + 1] = -rate * times[j + 1] * _sigmoid(sigmoid, f2)
-                            gain[j + 2] = -rate * times[j + 2] * _sigmoid(sigmoid, f3)
-                            gain[j + 3] = -rate * times[j + 3] * _sigmoid(sigmoid, f4)
-                            gain[j + 4] = -rate * times[j + 4] * _sigmoid(sigmoid, f5)
-                        g0 = rate * (np.float32(1) - _sigmoid(sigmoid, f0))
-                        for e in range(dim):
-                            v = now[e]
-                            y0 = outof[y, e]
-                            into[x, e] = v + g0 * y0
-                            outof[y, e] = y0 + g0 * v
-                        for p in range(parts):
-                            o = p * LANES * dim
-                            j = p * LANES
-                            g1, g2, g3, g4, g5 = gain[j], gain[j + 1], gain[j + 2], gain[j + 3], gain[j + 4]
+                            g1 = -rate * times[j] * _sigmoid(sigmoid, f1)
+                            g2 = -rate * times[j + 1] * _sigmoid(sigmoid, f2)
+                            g3 = -rate * times[j + 2] * _sigmoid(sigmoid, f3)
+                            g4 = -rate * times[j + 3] * _sigmoid(sigmoid, f4)
+                            g5 = -rate * times[j + 4] * _sigmoid(sigmoid, f5)
                             for e in range(dim):
-                                v = now[e]
+                                v = block[at_x + e]
                                 y1, y2, y3 = block[o + e], block[o + dim + e], block[o + 2 * dim + e]
                                 y4, y5 = block[o + 3 * dim + e], block[o + 4 * dim + e]
-                                into[x, e] += g1 * y1 + g2 * y2 + g3 * y3 + g4 * y4 + g5 * y5
+                                block[at_new + e] += g1 * y1 + g2 * y2 + g3 * y3 + g4 * y4 + g5 * y5
                                 block[o + e] = y1 + g1 * v
                                 block[o + dim + e] = y2 + g2 * v
                                 block[o + 2 * dim + e] = y3 + g3 * v
                                 block[o + 3 * dim + e] = y4 + g4 * v
                                 block[o + 4 * dim + e] = y5 + g5 * v
+                        for e in range(dim):
+                            into[x, e] = block[at_new + e]
+                        for e in range(dim):
+                            outof[y, e] = block[at_c + e]
                         s += 1
                         if s == begin[m] + offset:  # not the centre itself
                             s += 1

@@ -214,7 +214,9 @@ def test_fasttext_composes_a_question_from_its_concepts(blocks):
 
 
 def test_registered():
-    assert {"skipgram", "cbow", "fasttext", "netmf", "ppmi-svd", "spectral", "concept-mean"} <= set(TRAINERS)
+    assert {"skipgram", "cbow", "fasttext", "sgns", "netmf", "glove", "ppmi-svd", "spectral", "concept-mean"} <= set(
+        TRAINERS
+    )
 
 
 def test_skip_grams_objective_is_scored_on_its_own_paper(source):
@@ -400,3 +402,46 @@ def test_concept_mean_is_the_mean():
     w = graph.weights.toarray()
     expected = w @ emb.concept_vectors / np.maximum(w.sum(axis=1, keepdims=True), 1e-9)
     np.testing.assert_allclose(emb.vectors, expected, atol=1e-5)
+
+
+# --- glove ----------------------------------------------------------------------------------------------------------
+
+
+def test_glove_makes_the_updates_of_the_paper():
+    from qcq.models.glove_kernel import epoch
+
+    rng = np.random.default_rng(0)
+    counts = sparse.coo_array(rng.integers(0, 4, (6, 6)) * 40.0)
+    weight = np.minimum(1, (counts.data / 100) ** 0.75)
+    start = rng.random((2, 6, 4)) - 0.5  # three dimensions and a bias
+    order = rng.permutation(counts.nnz)
+    w, c = start[0].copy(), start[1].copy()
+    seen_w, seen_c = np.ones_like(w), np.ones_like(c)
+    total = 0.0
+    for at in order:
+        i, j = counts.row[at], counts.col[at]
+        gap = w[i, :3] @ c[j, :3] + w[i, 3] + c[j, 3] - np.log(counts.data[at])
+        total += weight[at] * gap**2
+        slope_w = weight[at] * gap * np.append(c[j, :3], 1)
+        slope_c = weight[at] * gap * np.append(w[i, :3], 1)
+        w[i] -= 0.1 * slope_w / np.sqrt(seen_w[i])
+        c[j] -= 0.1 * slope_c / np.sqrt(seen_c[j])
+        seen_w[i] += slope_w**2
+        seen_c[j] += slope_c**2
+    ours, squares = start.astype(np.float32), np.ones((2, 6, 4), dtype=np.float32)
+    given = (np.log(counts.data).astype(np.float32), weight.astype(np.float32))
+    got = epoch(order, counts.row, counts.col, *given, *ours, *squares, np.float32(0.1))
+    np.testing.assert_allclose(ours, [w, c], atol=1e-5)
+    np.testing.assert_allclose(squares, [seen_w, seen_c], rtol=1e-4)
+    assert got == pytest.approx(total, rel=1e-4)
+
+
+def test_glove_fits_the_log_counts_and_finds_the_blocks(source):
+    errors = []
+    trainer = TRAINERS["glove"](dim=8, epochs=30)
+    model = trainer.fit(source, 0, lambda done, total, squared_error: errors.append(squared_error))
+    assert errors[-1] < errors[0] / 5
+    vectors = model.embeddings().vectors
+    assert same_block(vectors) > 0.5
+    assert not model.embeddings()["lonely"].any()
+    assert np.array_equal(vectors, trainer.fit(source, 0).embeddings().vectors)

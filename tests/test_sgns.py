@@ -101,7 +101,7 @@ def test_the_kernel_is_the_slow_one(negatives, team, monkeypatch):
     tokens[3, 1:] = -1
     tokens[4, :] = -1
     source = loose(40, tokens)
-    trainer = SGNS(dim=16, window=3, negatives=negatives, epochs=2, lr=0.5, deterministic=False, threads=1)
+    trainer = SGNS(dim=64, window=3, negatives=negatives, epochs=2, lr=0.5, deterministic=False, threads=1)
     model = trainer.fit(source, 5)
     x, y = slow(source.corpus, trainer, 5, 40)
     assert np.abs(y).max() > 0.5
@@ -114,7 +114,7 @@ def test_the_deterministic_mode_makes_the_same_updates():
     tokens = np.random.default_rng(0).integers(0, 12, (40, 20))  # so few tokens that the batch is one segment
     source = loose(12, tokens)
     fast, safe = (
-        SGNS(dim=16, lr=0.5, deterministic=deterministic, threads=1).fit(source, 0) for deterministic in (False, True)
+        SGNS(dim=64, lr=0.5, deterministic=deterministic, threads=1).fit(source, 0) for deterministic in (False, True)
     )
     for one, two in ((fast.inputs, safe.inputs), (fast.outputs, safe.outputs)):
         np.testing.assert_allclose(one, two, atol=1e-2 * np.abs(one).max())  # the sigmoid's table has steps
@@ -124,19 +124,19 @@ def test_any_number_of_threads_gives_the_same_bytes():
     tokens = np.random.default_rng(0).integers(0, 3_000, (500, 30))
     tokens[::7, 20:] = -1
     source = loose(3_000, tokens)
-    one = SGNS(dim=16, threads=1).fit(source, 0)
+    one = SGNS(dim=64, threads=1).fit(source, 0)
     for threads in (2, 3, 0):
-        more = SGNS(dim=16, threads=threads).fit(source, 0)
+        more = SGNS(dim=64, threads=threads).fit(source, 0)
         assert np.array_equal(one.inputs, more.inputs)
         assert np.array_equal(one.outputs, more.outputs)
-    assert not np.array_equal(one.inputs, SGNS(dim=16, threads=1).fit(source, 1).inputs)
+    assert not np.array_equal(one.inputs, SGNS(dim=64, threads=1).fit(source, 1).inputs)
 
 
 def test_how_the_corpus_is_sharded_changes_nothing():
     tokens = np.random.default_rng(0).integers(0, 500, (90, 30)).astype(np.int32)
     whole = loose(500, tokens)
     parts = Source(whole.graph, given=Corpus([tokens[:50], tokens[50:]], 500, 1, whole.graph.digest))
-    one, two = (SGNS(dim=16).fit(source, 0).inputs for source in (whole, parts))
+    one, two = (SGNS(dim=64).fit(source, 0).inputs for source in (whole, parts))
     assert np.array_equal(one, two)
 
 
@@ -146,7 +146,7 @@ def test_small_components_need_their_walks_apart():
     rng = np.random.default_rng(0)
     tokens = (block[:, None] * 10 + rng.integers(0, 10, (1_000, 30))).repeat(4, axis=0)
     source = loose(1_000, tokens)
-    model = SGNS(dim=16, lr=0.1, epochs=2).fit(source, 0)
+    model = SGNS(dim=64, lr=0.1, epochs=2).fit(source, 0)
     paper = model.objective.probe(source.corpus, 0)
     assert model.losses(paper).mean() < 0.7 * np.log(2) * 6
     unit = model.embeddings().unit
@@ -174,18 +174,18 @@ def test_nothing_to_learn_and_divergence_are_errors():
     with pytest.raises(TrainingError, match="no walk has two tokens"):
         SGNS().fit(loose(5, np.array([[1], [2]])))
     with pytest.raises(TrainingError, match="diverged"):
-        SGNS(dim=16, lr=1e30).fit(loose(5, np.tile([0, 1, 2, 3, 4], (50, 8))))
+        SGNS(dim=64, lr=1e30).fit(loose(5, np.tile([0, 1, 2, 3, 4], (50, 8))))
 
 
 def test_concept_tokens_get_vectors():
     graph = KnowledgeGraph.from_edges([(f"q{i}", f"c{i % 3}") for i in range(30)])
-    emb = TRAINERS["sgns"](dim=16).fit(Source(graph, QCQ(length=5, keep_concepts=True))).embeddings()
-    assert emb.concept_vectors.shape == (3, 16)
+    emb = TRAINERS["sgns"](dim=64).fit(Source(graph, QCQ(length=5, keep_concepts=True))).embeddings()
+    assert emb.concept_vectors.shape == (3, 64)
 
 
 def test_progress_reaches_the_end():
     seen = []
-    SGNS(dim=16, epochs=2).fit(
+    SGNS(dim=64, epochs=2).fit(
         loose(9, np.tile(np.arange(9), (20, 1))), 0, lambda done, total: seen.append((done, total))
     )
     assert seen[-1][0] == seen[-1][1]
