@@ -6,7 +6,7 @@ from qcq.evaluation.difficulty import Difficulty
 from qcq.evaluation.edges import Edges
 from qcq.evaluation.retrieval import Retrieval
 from qcq.evaluation.stability import Stability
-from qcq.evaluation.statistics import Difference, paired_bootstrap
+from qcq.evaluation.statistics import Contest, Difference, auc_units, mean_units, paired_bootstrap, simultaneous
 from qcq.evaluation.task import HeldOut, Problem, Score, Stage, Task
 
 TASKS: dict[str, type[Task]] = {
@@ -18,6 +18,7 @@ TASKS: dict[str, type[Task]] = {
 
 __all__ = [
     "TASKS",
+    "Contest",
     "Difference",
     "Difficulty",
     "Edges",
@@ -28,5 +29,8 @@ __all__ = [
     "Stability",
     "Stage",
     "Task",
+    "auc_units",
+    "mean_units",
     "paired_bootstrap",
+    "simultaneous",
 ]

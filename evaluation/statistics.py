@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from qcq.errors import EvaluationError
 from qcq.seeds import generator
@@ -21,6 +22,7 @@ class Difference:
     ----------
     mean, low, high : the difference and the ends of its interval.
     units, clusters : how many pairs, in how many independent clusters.
+    comparisons : how many differences were asked for together; their intervals hold all at once.
     """
 
     mean: float
@@ -28,6 +30,7 @@ class Difference:
     high: float
     units: int
     clusters: int
+    comparisons: int = 1
 
     @property
     def decided(self) -> bool:
@@ -73,18 +76,171 @@ def paired_bootstrap(
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
         raise EvaluationError(f"paired figures of shapes {a.shape} and {b.shape}; give two equally long lists")
     difference = a - b
-    if not np.isfinite(difference).all():
-        raise EvaluationError(f"figure {int(np.flatnonzero(~np.isfinite(difference))[0])} of the pairs isn't finite")
-    label = np.arange(len(a)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    if label.shape != a.shape:
-        raise EvaluationError(f"{len(label)} group labels for {len(a)} pairs; give one each")
+    label = _labels(difference, groups)
     total, size = np.bincount(label, difference), np.bincount(label)
-    rng = generator(seed, "bootstrap")
-    step = max(1, _BLOCK // len(total))
-    means = []
-    for at in range(0, draws, step):
-        drawn = rng.integers(0, len(total), (min(step, draws - at), len(total)))  # (draws, clusters)
-        means.append(total[drawn].sum(axis=1) / size[drawn].sum(axis=1))
+    drawn = _resampled(total[None], size, draws, generator(seed, "bootstrap"))[:, 0]
     tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     return Difference(float(difference.mean()), float(low), float(high), len(a), len(total))
+
+
+def _labels(figures: NDArray[np.float64], groups: ArrayLike | None) -> NDArray[np.int64]:
+    """Cluster of each unit, counted from 0: int64 (units,). ``figures`` is (…, units)."""
+    bad = np.flatnonzero(~np.isfinite(figures).reshape(-1, figures.shape[-1]).all(axis=0))
+    if len(bad):
+        raise EvaluationError(f"figure {int(bad[0])} of the pairs isn't finite")
+    n = figures.shape[-1]
+    label = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if label.shape != (n,):
+        raise EvaluationError(f"{len(label)} group labels for {n} pairs; give one each")
+    return label
+
+
+def _resampled(
+    total: NDArray[np.float64], size: NDArray[np.int64], draws: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Means of bootstrap samples of whole clusters: float64 (draws, tables), from sums (tables, clusters)."""
+    n = len(size)
+    out = np.empty((draws, len(total)))
+    step = max(1, _BLOCK // n)
+    for at in range(0, draws, step):
+        k = min(step, draws - at)
+        drawn = rng.integers(0, n, (k, n)) + n * np.arange(k)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=k * n).reshape(k, n).astype(np.float64)  # (draws, clusters)
+        out[at : at + k] = (times @ total.T) / (times @ size)[:, None]
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """Tables judged on the same units, and who is compared with whom.
+
+    Attributes
+    ----------
+    figures : float64 (tables, units).
+    pairs : (i, j): the difference of row i minus row j is asked for.
+    groups : cluster of each unit, as in :func:`paired_bootstrap`.
+    """
+
+    figures: NDArray[np.float64]
+    pairs: Sequence[tuple[int, int]]
+    groups: ArrayLike | None = None
+
+
+def simultaneous(
+    contests: Sequence[Contest], *, level: float = 0.95, draws: int = 2_000, seed: int = 0
+) -> list[list[Difference]]:
+    """Differences of several pairs whose intervals all hold at once with probability ``level``: one list a contest.
+
+    The interval of pair k is d_k ± t s_k: d_k is the mean difference, s_k the standard deviation of its bootstrap
+    means d*_k, and t the ``level`` quantile over draws of max_k |d*_k - d_k| / s_k. Contests with equally many clusters
+    share their draws, so tables that err together aren't corrected for as if they were independent. With one pair t is
+    near 1.96; with m independent ones near Bonferroni's.
+
+    Parameters
+    ----------
+    contests : the comparisons made together, on the same units or on different ones.
+    level : probability that no interval misses its truth.
+    draws : bootstrap samples.
+    seed : which ones.
+
+    Raises
+    ------
+    EvaluationError : a figure that isn't finite, or no units.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> same = rng.normal(size=200)
+    >>> figures = np.stack([same + 1, same + rng.normal(scale=0.1, size=200), same])
+    >>> [[d.decided for d in found] for found in simultaneous([Contest(figures, [(0, 2), (1, 2)])])]
+    [[True, False]]
+
+    References
+    ----------
+    Romano & Wolf 2005, Exact and approximate stepdown methods for multiple hypothesis testing (JASA 100), whose first
+    step this is (max-T); Dudoit & van der Laan 2008, Multiple testing procedures, ch. 4.
+    """
+    asked = sum(len(contest.pairs) for contest in contests)
+    worst = np.zeros(draws)  # the largest |d* - d| / s of each draw
+    found: list[list[tuple[float, float, int, int]]] = []
+    for contest in contests:
+        figures = np.asarray(contest.figures, dtype=np.float64)
+        if figures.ndim != 2 or figures.shape[1] == 0:
+            raise EvaluationError(f"figures of shape {figures.shape}; give (tables, units), one unit at least")
+        label = _labels(figures, contest.groups)
+        size = np.bincount(label)
+        total = np.stack([np.bincount(label, row) for row in figures])  # (tables, clusters)
+        drawn = _resampled(total, size, draws, generator(seed, "bootstrap"))  # (draws, tables)
+        mine = []
+        for i, j in contest.pairs:
+            mean = float(figures[i].mean() - figures[j].mean())
+            away = drawn[:, i] - drawn[:, j] - mean
+            spread = float(away.std(ddof=1))
+            if spread > 1e-12 * max(abs(mean), 1e-12):  # else the difference is the same in every unit
+                np.maximum(worst, np.abs(away) / spread, out=worst)
+            mine.append((mean, spread, figures.shape[1], len(size)))
+        found.append(mine)
+    t = float(np.quantile(worst, level))
+    return [[Difference(m, m - t * s, m + t * s, n, k, asked) for m, s, n, k in mine] for mine in found]
+
+
+def auc_units(truth: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+    """One figure a cluster (a student) whose mean is the area under the ROC curve: float64 (clusters,), sorted labels.
+
+    With P and N right and wrong answers among n, V(i) the share of the other kind that answer i is ranked right
+    against (ties half), the area is A = mean of V over the right answers = mean over the wrong ones, and the influence
+    of answer i on it is n/P (V(i) - A) or n/N (V(i) - A). A student's figure is A plus his answers' influence, summed
+    and divided by the mean number of answers a student. So students, who are independent, can be drawn by
+    :func:`paired_bootstrap`, although an area is no mean over students.
+
+    Parameters
+    ----------
+    truth : 0 or 1 a response, both among them.
+    scores : of the same responses; higher means right is likelier.
+    groups : whose response it is; None: each is its own cluster.
+
+    Raises
+    ------
+    EvaluationError : all responses are right, or all wrong.
+
+    Examples
+    --------
+    >>> float(auc_units([0, 1, 1, 0], [0.1, 0.9, 0.4, 0.5], groups=["a", "a", "b", "b"]).mean())
+    0.75
+
+    References
+    ----------
+    DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44); Obuchowski 1997 (Biometrics 53), for clustered data.
+    """
+    from scipy.stats import rankdata
+
+    right, score = np.asarray(truth) > 0, np.asarray(scores, dtype=np.float64)
+    n, p = len(right), int(right.sum())
+    if p in (0, n):
+        raise EvaluationError(f"all {n} responses are {'right' if p else 'wrong'}; there is no area under a curve")
+    rank = rankdata(score)
+    below = np.where(right, rank, n + 1 - rank)  # of all answers, itself included, ties half
+    for kind in (right, ~right):
+        own = rankdata(score[kind])
+        below[kind] -= own if kind is right else kind.sum() + 1 - own
+    share = below / np.where(right, n - p, p)  # (responses,)
+    area = float(share[right].mean())
+    return mean_units(area + (share - area) * n / np.where(right, p, n - p), groups)
+
+
+def mean_units(figures: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+    """One figure a cluster whose mean is the mean of ``figures``: float64 (clusters,), sorted labels.
+
+    A cluster's figure is m + (Σ of its figures' distances from the mean m) / (mean size of a cluster): what it adds to
+    a mean over responses, of which one student gives more than another.
+
+    Examples
+    --------
+    >>> mean_units([1.0, 0.0, 0.0, 1.0], groups=["a", "a", "a", "b"]).tolist()
+    [0.25, 0.75]
+    """
+    x = np.asarray(figures, dtype=np.float64)
+    label = _labels(x, groups)
+    away = np.bincount(label, x - x.mean())
+    return x.mean() + away * len(away) / len(x)

@@ -17,7 +17,17 @@ from scipy.stats import spearmanr
 from qcq.data import Dataset, Simulated, Split, TestPart, TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError, LeakageError
-from qcq.evaluation import TASKS, HeldOut, Problem, paired_bootstrap, ranking
+from qcq.evaluation import (
+    TASKS,
+    Contest,
+    HeldOut,
+    Problem,
+    auc_units,
+    mean_units,
+    paired_bootstrap,
+    ranking,
+    simultaneous,
+)
 from qcq.evaluation.ranking import (
     distinct,
     expected_hit,
@@ -462,3 +472,85 @@ def test_pairs_that_are_none_are_refused():
         paired_bootstrap([1.0, np.nan], [1.0, 2])
     with pytest.raises(EvaluationError, match="3 group labels for 2 pairs"):
         paired_bootstrap([1.0, 2], [1.0, 2], groups=[1, 2, 3])
+
+
+def test_intervals_asked_for_together_hold_together():
+    """Eight tables that differ in noise only, part of it shared: one by one, some interval misses far too often."""
+    rng = np.random.default_rng(2)
+    pairs = [(i, 0) for i in range(1, 9)]
+    together, singly, alone = [], [], []
+    for trial in range(200):
+        figures = rng.normal(0, 1, (9, 60)) + rng.exponential(1, 60)
+        (found,) = simultaneous([Contest(figures, pairs)], draws=400, seed=trial)
+        together.append(all(not d.decided for d in found))
+        single = [paired_bootstrap(figures[i], figures[j], draws=400, seed=trial) for i, j in pairs]
+        singly.append(all(not d.decided for d in single))
+        alone += [not simultaneous([Contest(figures, pairs[:1])], draws=400, seed=trial)[0][0].decided]
+        assert found[0].comparisons == 8
+        assert found[0].mean == pytest.approx(single[0].mean)
+        assert found[0].high - found[0].low > single[0].high - single[0].low
+    assert 0.90 < np.mean(together) < 0.99
+    assert np.mean(singly) < 0.85
+    assert 0.90 < np.mean(alone) < 0.99
+
+
+def test_contests_on_different_units_are_corrected_for_each_other():
+    rng = np.random.default_rng(3)
+    figures = rng.normal(0, 1, (2, 80))
+    alone = simultaneous([Contest(figures, [(0, 1)])])[0][0]
+    others = [Contest(rng.normal(0, 1, (2, 50 + i)), [(0, 1)]) for i in range(19)]
+    among = simultaneous([Contest(figures, [(0, 1)]), *others])[0][0]
+    # Twenty independent comparisons: near the normal quantiles of 0.975 and, by Bonferroni, of 1 - 0.025 / 20.
+    assert (among.high - among.low) / (alone.high - alone.low) == pytest.approx(3.02 / 1.96, abs=0.12)
+    same = simultaneous([Contest(np.stack([figures[0]] * 2), [(0, 1)])])[0][0]
+    assert (same.low, same.high, same.decided) == (0, 0, False)
+    with pytest.raises(EvaluationError, match="isn't finite"):
+        simultaneous([Contest(np.array([[1.0, np.nan]]), [(0, 0)])])
+    with pytest.raises(EvaluationError, match="one unit at least"):
+        simultaneous([Contest(np.zeros((2, 0)), [(0, 1)])])
+
+
+@budget(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_area_under_the_curve_is_the_mean_of_its_units(seed):
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(4, 80))
+    truth, score = rng.integers(0, 2, n), rng.integers(0, 6, n) / 4  # many ties
+    truth[:2] = 0, 1
+    student = rng.integers(0, 5, n)
+    for groups, clusters in ((None, n), (student, len(set(student.tolist())))):
+        units = auc_units(truth, score, groups)
+        assert len(units) == clusters
+        assert units.mean() == pytest.approx(roc_auc_score(truth, score))
+    assert mean_units(score, student).mean() == pytest.approx(score.mean())
+    with pytest.raises(EvaluationError, match="are right"):
+        auc_units(np.ones(n), score)
+
+
+def test_the_interval_of_an_area_covers_the_truth_when_students_are_drawn():
+    """Two readers of the same students, whose answers and whose readers' errors go together inside a student."""
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(4)
+
+    def school(students):
+        n = rng.integers(5, 40, students)
+        student = np.repeat(np.arange(students), n)
+        level = rng.normal(0, 1, students)[student] + rng.normal(0, 0.5, n.sum())
+        truth = rng.random(n.sum()) < 1 / (1 + np.exp(-1.5 * level))
+        own = [rng.normal(0, s, students)[student] + rng.normal(0, s, n.sum()) for s in (0.5, 0.9)]
+        return truth, level + own[0], level + own[1], student
+
+    truth, one, two, _ = school(8_000)
+    expected = roc_auc_score(truth, one) - roc_auc_score(truth, two)
+    students, responses = [], []
+    for trial in range(150):
+        truth, one, two, student = school(80)
+        for hits, groups in ((students, student), (responses, None)):
+            d = paired_bootstrap(auc_units(truth, one, groups), auc_units(truth, two, groups), draws=400, seed=trial)
+            assert d.mean == pytest.approx(roc_auc_score(truth, one) - roc_auc_score(truth, two))
+            hits.append(d.low <= expected <= d.high)
+    assert 0.90 < np.mean(students) < 0.99
+    assert np.mean(responses) < 0.85
