@@ -334,7 +334,7 @@ class Experiment:
             def watched(done: int, total: int, **figures: float | str) -> None:
                 progress(done, total, **figures)
                 if "loss" in figures:
-                    held = {key: figures.get(key) for key in ("loss", "floor", "excess")}
+                    held = {key: figures.get(key) for key in ("loss", "floor", "excess", "verdict")}
                     curve.append({"step": done, "steps": total, **held})
 
             model = trainer.fit(source, seed, watched)

@@ -102,7 +102,8 @@ def bert_to(source: Source, goal: float, limit: float, dim: int, heads: int, lay
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     learner, counts = MLM(dim=dim, heads=heads, layers=layers).learner(source, 0)
     monitor = Monitor(SimpleNamespace(learner=learner, objective=Masked(), losses=None), source, len(counts))  # type: ignore[arg-type]
-    paper, best = monitor.paper, monitor.floor
+    assert monitor.paper.floor is not None
+    paper, best = monitor.paper.probe, float(monitor.paper.floor.mean())
 
     def excess() -> float:
         model.eval()
@@ -155,6 +156,7 @@ def step_ms(questions: int, trainer: LanguageTrainer) -> float:
     """Median milliseconds of a training step on random walks over ``questions`` questions."""
     rng = np.random.default_rng(0)
     corpus = Corpus([rng.integers(0, questions, (8192, 40)).astype(np.int32)], questions, 1, "random")
+    torch.set_num_threads(trainer.threads)
     learner, _ = trainer.learner(SimpleNamespace(corpus=corpus), 0)  # type: ignore[arg-type]
     times: list[float] = []
     last = time.perf_counter()
@@ -165,7 +167,7 @@ def step_ms(questions: int, trainer: LanguageTrainer) -> float:
         last = time.perf_counter()
         return trainer.exercise(walks, questions, rng)
 
-    train(learner, trainer, corpus, ask, 0, lambda *a, **k: None, lambda: {"loss": 0.0}, {})
+    train(learner, trainer, corpus, ask, 0, lambda *a, **k: None, lambda history: {"loss": 0.0}, {})
     return 1e3 * statistics.median(times[len(times) // 3 :])
 
 

@@ -7,7 +7,7 @@ is loaded when something is trained.
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from qcq.embeddings import Embeddings
-from qcq.errors import ChainError, ConfigError
+from qcq.errors import ConfigError
 from qcq.graph import KnowledgeGraph
+from qcq.losses import Paper
 from qcq.models import readout
 from qcq.models.trainer import Model, Source, Trainer
 from qcq.objectives import Masked, Objective, Probe
@@ -70,12 +71,12 @@ class LanguageTrainer(Trainer):
     combine: Literal["add", "concatenate"] = "add"
     tying: Literal["tied", "untied", "start"] = "start"
     softmax: Literal["full", "sampled"] = "sampled"
-    negatives: Annotated[int, Field(ge=1)] = 1024
+    negatives: Annotated[int, Field(ge=1)] = 2048
     proposal: Literal["unigram", "log-uniform"] = "unigram"
-    init: Annotated[float, Field(gt=0)] = 1.0
+    init: Annotated[float, Field(gt=0)] = 0.1
     steps: Annotated[int, Field(ge=1)] = 6000
     batch: Annotated[int, Field(ge=1)] = 32
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Annotated[float, Field(gt=0)] = 3e-3
     table_lr: Annotated[float, Field(gt=0)] = 5e-2
     warmup: Share = 0.05
     clip: Annotated[float, Field(gt=0)] = 1.0
@@ -249,21 +250,16 @@ class Cloze(LanguageTrainer):
 
 
 class Monitor:
-    """Held-out loss and floor on a paper small enough to be marked many times."""
+    """Held-out loss, floor, excess and verdict, on a paper small enough to be marked many times."""
 
     def __init__(self, model: LanguageModel, source: Source, vocabulary: int) -> None:
-        paper = model.objective.probe(source.heldout, seed=1)
-        n = int(np.clip(2**25 / (vocabulary * 0.15 * paper.tokens.shape[1]), 16, 256))  # about 128 MiB of scores
-        self.model, self.paper = model, first_walks(paper, n)
-        self.floor: float | None = None
-        with suppress(ChainError):  # no floor: progress shows the loss alone
-            self.floor = float(self.paper.objective.floor(source.chain, self.paper).mean())
+        probe = model.objective.probe(source.heldout, seed=1)
+        n = int(np.clip(2**25 / (vocabulary * 0.15 * probe.tokens.shape[1]), 16, 256))  # about 128 MiB of scores
+        self.model, self.paper = model, Paper(source, first_walks(probe, n))
 
-    def __call__(self) -> dict[str, float]:
-        loss = float(self.model.losses(self.paper).mean())
-        return (
-            {"loss": loss} if self.floor is None else {"loss": loss, "floor": self.floor, "excess": loss - self.floor}
-        )
+    def __call__(self, history: Sequence[float]) -> dict[str, float | str]:
+        losses = self.model.losses(self.paper.probe)
+        return self.paper.mark(losses, [*history, float(losses.mean())]).figures
 
 
 def first_walks(paper: Probe, n: int) -> Probe:
@@ -324,7 +320,7 @@ class LanguageModel(Model):
         """The read-out ``name`` of all tokens: float32 (V, dim)."""
         tables = {"table": self.learner.input, "output": self.learner.output}
         if name in tables:
-            return tables[name].weight.detach().cpu().numpy().copy()
+            return np.ascontiguousarray(tables[name].weight.cpu().numpy())
         kind, _, inner = name.partition("-")
         layer = int(inner) if inner else len(self.learner.encoder.blocks)
         tokens = len(self.learner.input.weight)

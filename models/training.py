@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,14 +37,20 @@ class Table:
 
     Attributes
     ----------
-    weight : float32 (rows, dim).
+    held : float32 (rows, 3 dim + 1). A row holds its vector, Adam's two means and its count side by side, because most
+        of a step's cost is fetching rows from all over the memory.
     """
 
     def __init__(self, weight: Tensor) -> None:
-        self.weight = weight
-        self.mean, self.square = torch.zeros_like(weight), torch.zeros_like(weight)
-        self.count = torch.zeros(len(weight), 1, dtype=torch.float32, device=weight.device)
+        self.dim = weight.shape[1]
+        self.held = weight.new_zeros(len(weight), 3 * self.dim + 1)
+        self.held[:, : self.dim] = weight
         self.taken: list[tuple[Tensor | None, Tensor]] = []
+
+    @property
+    def weight(self) -> Tensor:
+        """The vectors: a view, (rows, dim)."""
+        return self.held[:, : self.dim]
 
     def rows(self, ids: Tensor | None = None) -> Tensor:
         """Rows (n, dim) for distinct ``ids`` int64 (n,), or all of them; their gradient is kept for :meth:`step`."""
@@ -81,16 +87,15 @@ class Table:
     @torch.no_grad()
     def step(self, ids: Tensor | None, grad: Tensor, rate: float) -> None:
         """One Adam step for the rows ``ids`` with ``grad`` (n, dim)."""
-        at: Any = slice(None) if ids is None else ids
-        count = self.count[at] + 1
-        mean = self.mean[at].lerp(grad, 1 - BETAS[0])
-        square = self.square[at].lerp(grad.square(), 1 - BETAS[1])
-        self.count[at], self.mean[at], self.square[at] = count, mean, square
+        row = self.held if ids is None else self.held.index_select(0, ids)
+        weight, mean, square, count = torch.split(row, [self.dim, self.dim, self.dim, 1], dim=1)
+        count += 1
+        mean.lerp_(grad, 1 - BETAS[0])
+        square.lerp_(grad.square(), 1 - BETAS[1])
         spread = (square / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
-        self.weight[at] -= rate * mean / (1 - BETAS[0] ** count) / spread
-
-    def state(self) -> dict[str, Tensor]:
-        return {"weight": self.weight, "mean": self.mean, "square": self.square, "count": self.count}
+        weight -= rate * mean / (1 - BETAS[0] ** count) / spread
+        if ids is not None:
+            self.held.index_copy_(0, ids, row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +204,7 @@ def train(
     ask: Callable[[NDArray[np.int32], np.random.Generator], Exercise],
     seed: int,
     progress: Progress,
-    measure: Callable[[], Mapping[str, float]],
+    measure: Callable[[Sequence[float]], Mapping[str, Any]],
     about: Mapping[str, Any],
 ) -> tuple[int, list[float]]:
     """Train in place; returns the tokens seen and the held-out losses measured on the way.
@@ -207,7 +212,8 @@ def train(
     Parameters
     ----------
     ask : turns a batch of walks, int32 (walks, length), into an exercise.
-    measure : held-out figures: ``loss``, and ``floor`` and ``excess`` where there is a floor.
+    measure : given the losses measured so far, held-out figures: ``loss``, and ``floor``, ``excess`` and ``verdict``
+        where there is a floor.
     about : what a checkpoint must agree on to be continued.
 
     Raises
@@ -266,7 +272,7 @@ def train(
             tokens, done = tokens + seen, done + seen
             if (step + 1) % every and step + 1 < plan.steps:
                 continue
-            figures = measure()
+            figures = measure(history)
             speed = done / max(time.perf_counter() - clock, 1e-9)
             progress(step + 1, plan.steps, **figures, tokens_per_second=speed)
             history.append(figures["loss"])
@@ -301,7 +307,7 @@ class Checkpoint:
 
         tensors = {f"encoder.{name}": p for name, p in self.learner.encoder.state_dict().items()}
         for name, table in self.learner.tables.items():
-            tensors |= {f"{name}.{part}": t for part, t in table.state().items()}
+            tensors[name] = table.held
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{part}": t for part, t in state.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -336,8 +342,7 @@ class Checkpoint:
 
         self.learner.encoder.load_state_dict(under("encoder"))
         for name, table in self.learner.tables.items():
-            for part, t in under(name).items():
-                table.state()[part].copy_(t)
+            table.held.copy_(held[name])
         state = self.optimiser.state_dict()
         for key, t in under("adam").items():
             i, part = key.split(".")

@@ -20,7 +20,9 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, ConfigError, DataError, EvaluationError, UnknownNameError
 from qcq.evaluation import TASKS, Problem, paired_bootstrap
 from qcq.graph import KnowledgeGraph
+from qcq.losses import Paper
 from qcq.models import TRAINERS, Source
+from qcq.models.language import LanguageTrainer, first_walks
 from qcq.settings import fields
 from qcq.typed import TypedGraph
 from qcq.walks import QCQ, WALKS, WalkStrategy
@@ -357,6 +359,28 @@ def test_a_likelihood_is_a_number_for_each_item_and_never_below_its_floor(name, 
     excess = losses - model.objective.floor(source.chain, paper)
     a_walk = np.bincount(paper.walk, excess)[np.unique(paper.walk)]  # items of one walk are not independent
     assert a_walk.mean() >= -3 * a_walk.std() / np.sqrt(len(a_walk))
+
+
+@functools.cache
+def real_walks() -> Source:
+    root = os.environ.get("QCQ_DATA")
+    if not root or not (Path(root) / REAL["s2kt"]).is_dir():
+        pytest.skip(f"needs the real data set {REAL['s2kt']} under $QCQ_DATA")
+    graph = KnowledgeGraph.from_dataset(DATASETS["s2kt"]().read(Path(root) / REAL["s2kt"]))
+    return Source(graph, QCQ(per_question=2))
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINERS if isinstance(TRAINERS[name](), LanguageTrainer)])
+def test_no_language_model_goes_below_its_floor_on_real_data(name):
+    source = real_walks()
+    model = TRAINERS[name](steps=40, dim=16).fit(source)
+    if model.objective is None:
+        pytest.skip(f"{name} has no likelihood")
+    paper = Paper(source, first_walks(model.objective.probe(source.heldout, seed=0), 100))
+    report = paper.mark(model.losses(paper.probe))
+    assert report.excess is not None
+    assert report.excess >= -3 * report.se
+    assert report.loss < report.unigram + 3 * report.se  # it has learnt something, or at least unlearnt nothing
 
 
 # --- tasks ----------------------------------------------------------------------------------------------------------
