@@ -48,8 +48,8 @@ class Edges:
 
 
 def times(n_walks: int, tokens: int) -> int:
-    """How often to walk from every node for about three million hops a round, so that rounds are short."""
-    return max(1, round(3_000_000 / (n_walks * (tokens - 1))))
+    """How often to walk from every node for about six million hops a round, so that rounds are short."""
+    return max(1, round(6_000_000 / (n_walks * (tokens - 1))))
 
 
 def grape(edges: Edges, tokens: int) -> tuple[str, Rounds]:
