@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,12 +21,20 @@ if TYPE_CHECKING:
 
 
 def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.float32]:
-    out = np.ascontiguousarray(vectors, dtype=np.float32)
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinity, which is said below
+        out = np.ascontiguousarray(vectors, dtype=np.float32)
     if out.ndim != 2 or out.shape[0] != len(names):
         raise EmbeddingError(f"{kind} vectors of shape {np.shape(vectors)} for {len(names)} {kind}s; give one row each")
     bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
     if len(bad):
         raise EmbeddingError(f"the vector of {kind} {names[int(bad[0])]!r} has NaN or infinity ({len(bad)} such rows)")
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        first = next(name for name in names if name in seen or seen.add(name))
+        raise EmbeddingError(
+            f"{len(names) - len(set(names))} of {len(names)} {kind} ids stand there more than once, {first!r} first; "
+            f"give every {kind} one vector"
+        )
     return out
 
 
@@ -42,7 +51,7 @@ class Embeddings:
 
     Raises
     ------
-    EmbeddingError : a wrong shape, NaN or infinity.
+    EmbeddingError : a wrong shape, NaN or infinity, or an id that stands there twice.
 
     Examples
     --------
@@ -122,25 +131,63 @@ class Embeddings:
 
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:
-        """Read what :meth:`save` wrote.
+        """Read vectors from a file, whoever made them; its ending says how.
+
+        - ``.safetensors``: what :meth:`save` writes; or a tensor ``vectors``, and the ids as a JSON list under ``ids``
+          in the metadata.
+        - ``.npz``: arrays ``ids`` and ``vectors``.
+        - ``.parquet``: a column ``question`` (or ``id``), and either one column of lists or a column a dimension.
+        - ``.json``: an object, id → list of numbers.
+        - ``.txt``, ``.vec``: word2vec's text (a line "rows dimensions", then "id number number …"); ``.bin``: its
+          binary.
+
+        Ids are taken as text. Nothing in a file is ever run: no pickles are read.
 
         Raises
         ------
-        EmbeddingError : no such file, or not written by :meth:`save`.
+        EmbeddingError : no such file, another ending, or what is wrong in it (an id twice, rows of different lengths,
+            NaN, something that isn't a number).
         """
-        from safetensors import SafetensorError, safe_open
-
+        file = Path(path)
+        if file.suffix.lower() not in FORMATS:
+            raise EmbeddingError(f"{file}: no vectors are read from {file.suffix or 'no ending'!r}; {_endings()}")
+        if not file.is_file():
+            raise EmbeddingError(f"{file}: no such file; check the spelling, or where you stand")
         try:
-            with safe_open(str(path), framework="numpy") as file:
-                meta = file.metadata() or {}
-                held = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-            ids = json.loads(held["question_ids"].tobytes())
-            concept_ids = json.loads(held["concept_ids"].tobytes()) if "concepts" in held else ()
-            return cls(
-                ids, held["questions"], concept_ids, held.get("concepts"), json.loads(meta.get("provenance", "{}"))
+            return FORMATS[file.suffix.lower()](file)
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{file}: {error}") from None
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            said = " ".join(str(error).split())
+            raise EmbeddingError(f"{file}: no readable embeddings ({said})") from None
+
+    def aligned(self, questions: Sequence[str]) -> Embeddings:
+        """The same vectors in the order of ``questions``, which have to be the same ones.
+
+        Raises
+        ------
+        EmbeddingError : a question without a vector, or a vector of no question.
+
+        Examples
+        --------
+        >>> Embeddings(["a", "b"], np.eye(2)).aligned(["b", "a"]).vectors.tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
+        """
+        missing = [q for q in questions if q not in self.index]
+        if missing:
+            hint = "; ids are compared as text" if len(missing) == len(questions) else ""
+            raise EmbeddingError(
+                f"{len(missing)} of {len(questions)} questions have no vector, {missing[0]!r} first; "
+                f"give each question one{hint}"
             )
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise EmbeddingError(f"{path}: no readable embeddings ({error})") from None
+        if len(self) > len(questions):
+            known = set(questions)
+            extra = [name for name in self.ids if name not in known]
+            raise EmbeddingError(
+                f"{len(extra)} vectors belong to no question of the data set, {extra[0]!r} first; leave them out"
+            )
+        order = [self.index[q] for q in questions]
+        return Embeddings(questions, self.vectors[order], self.concept_ids, self.concept_vectors, dict(self.provenance))
 
     def to_keyedvectors(self) -> KeyedVectors:
         """The question vectors as gensim's KeyedVectors."""
@@ -157,3 +204,158 @@ class Embeddings:
         columns: dict[str, Any] = {"question": list(self.ids)}
         columns |= {f"d{j}": self.vectors[:, j] for j in range(self.dim)}
         return pl.DataFrame(columns)
+
+
+def _rows(ids: Sequence[Any], rows: Sequence[Any]) -> Embeddings:
+    """Vectors given one by one, which may turn out to differ in length."""
+    names = [str(name) for name in ids]
+    if len(names) == 0:
+        raise EmbeddingError("there are no vectors in it")
+    if len(names) != len(rows):
+        raise EmbeddingError(f"{len(names)} ids for {len(rows)} vectors; give one each")
+    made = []
+    for name, row in zip(names, rows, strict=True):
+        try:
+            made.append(np.asarray(row, dtype=np.float64))
+        except (TypeError, ValueError):
+            raise EmbeddingError(f"the vector of question {name!r} isn't a list of numbers") from None
+        if made[-1].ndim != 1 or made[-1].shape != made[0].shape or len(made[0]) == 0:
+            shape = "×".join(map(str, made[-1].shape)) or "a single number"
+            raise EmbeddingError(
+                f"the vector of question {name!r} has dimension {shape}, that of {names[0]!r} "
+                f"{'×'.join(map(str, made[0].shape)) or 'a single number'}; give all the same, 1 at least"
+            )
+    return Embeddings(names, np.stack(made))
+
+
+def _safetensors(path: Path) -> Embeddings:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            meta = file.metadata() or {}
+            held = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+    except SafetensorError as error:
+        raise EmbeddingError(f"no readable embeddings ({error})") from None
+    if "vectors" in held:
+        if "ids" not in meta:
+            raise EmbeddingError("the metadata has no 'ids'; put a JSON list of question ids there")
+        return _rows(_list(json.loads(meta["ids"])), held["vectors"])
+    if not {"questions", "question_ids"} <= held.keys():
+        raise EmbeddingError(f"it holds {', '.join(sorted(held)) or 'nothing'}; give 'questions' and 'question_ids'")
+    concept_ids = json.loads(held["concept_ids"].tobytes()) if "concepts" in held else ()
+    ids, provenance = json.loads(held["question_ids"].tobytes()), json.loads(meta.get("provenance", "{}"))
+    return Embeddings(ids, held["questions"], concept_ids, held.get("concepts"), provenance)
+
+
+def _npz(path: Path) -> Embeddings:
+    with np.load(path, allow_pickle=False) as held:
+        if not {"ids", "vectors"} <= set(held.files):
+            raise EmbeddingError(f"it holds {', '.join(held.files) or 'nothing'}; give arrays 'ids' and 'vectors'")
+        try:
+            ids, vectors = held["ids"], held["vectors"]
+        except ValueError:
+            raise EmbeddingError("'ids' or 'vectors' is an array of objects; give text or numbers") from None
+    if ids.ndim != 1 or vectors.ndim != 2:
+        raise EmbeddingError(f"'ids' of shape {ids.shape} and 'vectors' of shape {vectors.shape}; give (n,) and (n, d)")
+    return _rows(ids.tolist(), vectors)
+
+
+def _parquet(path: Path) -> Embeddings:
+    import polars as pl
+
+    try:
+        frame = pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise EmbeddingError(f"no readable embeddings ({str(error).splitlines()[0]})") from None
+    name = next((column for column in ("question", "id") if column in frame.columns), None)
+    if name is None:
+        raise EmbeddingError(f"it has columns {', '.join(frame.columns[:8])}; name one 'question'")
+    rest = frame.drop(name)
+    if rest.width == 1 and rest.dtypes[0].is_nested():
+        return _rows(frame[name].to_list(), rest.to_series().to_list())
+    wrong = [column for column, kind in zip(rest.columns, rest.dtypes, strict=True) if not kind.is_numeric()]
+    if wrong or rest.width == 0:
+        raise EmbeddingError(
+            f"column {wrong[0]!r} doesn't hold numbers" if wrong else f"there is nothing beside {name!r}"
+        )
+    return _rows(frame[name].to_list(), rest.to_numpy())  # an empty cell becomes NaN
+
+
+def _json(path: Path) -> Embeddings:
+    # Pairs, because a dictionary would swallow an id that stands there twice.
+    found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)
+    if not isinstance(found, tuple):
+        raise EmbeddingError("not an object; write {id: [number, …], …}")
+    return _rows([name for name, _ in found], [row for _, row in found])
+
+
+def _word2vec_text(path: Path) -> Embeddings:
+    ids, rows = [], []
+    with path.open(encoding="utf-8") as file:
+        n, dim = _heading(file.readline())
+        for number, line in enumerate(file, start=2):
+            if not line.strip():
+                continue
+            name, *numbers = line.rstrip().rsplit(" ", dim)  # from the right: an id may have spaces in it
+            if len(numbers) != dim:
+                raise EmbeddingError(f"row {number} has {len(numbers)} numbers; the heading says {dim}")
+            try:
+                rows.append(np.array(numbers, dtype=np.float64))
+            except ValueError:
+                raise EmbeddingError(f"row {number} doesn't end in {dim} numbers") from None
+            ids.append(name)
+    if len(ids) != n:
+        raise EmbeddingError(f"{len(ids)} vectors follow; the heading says {n}")
+    return _rows(ids, rows)
+
+
+def _word2vec_binary(path: Path) -> Embeddings:
+    # gensim reads this format too, but drops an id that stands there twice without a word.
+    data = path.read_bytes()
+    at = data.find(b"\n") + 1
+    n, dim = _heading(data[:at].decode("utf-8"))
+    if n * 4 * dim > len(data):
+        raise EmbeddingError(f"{len(data):,} bytes can't hold the {n} vectors of {dim} dimensions it announces")
+    ids, rows = [], np.empty((n, dim), dtype=np.float32)
+    for i in range(n):
+        space = data.find(b" ", at)
+        end = space + 1 + 4 * dim
+        if space < 0 or end > len(data):
+            raise EmbeddingError(f"it ends inside vector {i + 1} of {n}")
+        ids.append(data[at:space].lstrip(b"\n").decode("utf-8"))
+        rows[i] = np.frombuffer(data, "<f4", dim, space + 1)
+        at = end
+    if data[at:].strip():
+        raise EmbeddingError(f"more follows after the {n} vectors that the heading announces")
+    return _rows(ids, rows)
+
+
+def _heading(line: str) -> tuple[int, int]:
+    words = line.split()
+    if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
+        raise EmbeddingError(
+            f"its first line is {line.strip()[:40]!r}; word2vec's says how many vectors and dimensions"
+        )
+    return int(words[0]), int(words[1])
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise EmbeddingError(f"'ids' holds {type(value).__name__}; give a JSON list of question ids")
+    return value
+
+
+FORMATS: dict[str, Callable[[Path], Embeddings]] = {
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+    ".parquet": _parquet,
+    ".json": _json,
+    ".txt": _word2vec_text,
+    ".vec": _word2vec_text,
+    ".bin": _word2vec_binary,
+}
+
+
+def _endings() -> str:
+    return f"give {', '.join(FORMATS)}"
