@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from qcq.evaluation.clusters import Clusters
 from qcq.evaluation.difficulty import Difficulty
+from qcq.evaluation.discrimination import Discrimination
 from qcq.evaluation.edges import Edges
+from qcq.evaluation.geometry import Geometry
+from qcq.evaluation.prerequisites import Prerequisites
 from qcq.evaluation.retrieval import Retrieval
 from qcq.evaluation.stability import Stability
 from qcq.evaluation.statistics import Contest, Difference, auc_units, mean_units, paired_bootstrap, simultaneous
@@ -14,15 +18,23 @@ TASKS: dict[str, type[Task]] = {
     "difficulty": Difficulty,
     "retrieval": Retrieval,
     "stability": Stability,
+    "discrimination": Discrimination,
+    "prerequisites": Prerequisites,
+    "clusters": Clusters,
+    "geometry": Geometry,
 }
 
 __all__ = [
     "TASKS",
+    "Clusters",
     "Contest",
     "Difference",
     "Difficulty",
+    "Discrimination",
     "Edges",
+    "Geometry",
     "HeldOut",
+    "Prerequisites",
     "Problem",
     "Retrieval",
     "Score",

@@ -19,7 +19,9 @@ class Edges(Task):
     """The held-out concept of a question, ranked among all concepts by cosine.
 
     A concept's vector is the mean of the vectors of its remaining questions; concepts that the question still has are
-    not ranked, nor are concepts without a question. Reported: MRR, hits@1, hits@10, a unit an edge.
+    not ranked, nor are concepts without a question. Reported: MRR, hits@1, hits@10, a unit an edge; and ``matched``,
+    the probability that it beats (ties half) another such concept drawn as often as it would be the answer. A table
+    that only knows which concepts are frequent gets 0.5 there, whatever its MRR.
     """
 
     metric = "mrr"
@@ -37,26 +39,35 @@ class Edges(Task):
                 )
         self._incidence = (problem.graph.weights > 0).astype(np.float64)
         self._degree = self._incidence.sum(axis=0)  # (concepts,)
+        # One edge of a question with several is held out, uniformly drawn: how often it is that of each concept.
+        whole = problem.dataset.q_matrix
+        several = np.diff(whole.indptr) > 1
+        share = several / np.maximum(np.diff(whole.indptr), 1)
+        self._frequency = (whole > 0).astype(np.float64).T @ share  # (concepts,)
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         held = self.problem.edges[stage]
         vectors = self.vectors(embeddings)
-        mean = (self._incidence.T @ vectors.astype(np.float64)) / np.maximum(self._degree, 1)[:, None]
-        concepts = unit(mean)  # (concepts, dim)
+        concepts = unit(self.concept_vectors(embeddings))  # (concepts, dim)
         step = max(1, _BLOCK // len(concepts))
-        better, tied = np.empty(len(held)), np.empty(len(held))
+        better, tied, matched = np.empty(len(held)), np.empty(len(held)), np.empty(len(held))
         for at in range(0, len(held), step):
             rows, target = held.questions[at : at + step], held.concepts[at : at + step]
             cosine = unit(vectors[rows]) @ concepts.T  # (edges, concepts)
             wanted = np.take_along_axis(cosine, target[:, None], axis=1)
             cosine[:, self._degree == 0] = -np.inf
             cosine[self._incidence[rows].nonzero()] = -np.inf
-            better[at : at + step] = (cosine > wanted + TOLERANCE).sum(axis=1)
-            tied[at : at + step] = (np.abs(cosine - wanted) <= TOLERANCE).sum(axis=1) - 1
+            above, level = cosine > wanted + TOLERANCE, np.abs(cosine - wanted) <= TOLERANCE
+            np.put_along_axis(level, target[:, None], False, axis=1)
+            better[at : at + step], tied[at : at + step] = above.sum(axis=1), level.sum(axis=1)
+            rivals = np.isfinite(cosine) @ self._frequency - self._frequency[target]
+            beaten = rivals - above @ self._frequency - 0.5 * (level @ self._frequency)
+            matched[at : at + step] = np.where(rivals > 1e-9, beaten / np.maximum(rivals, 1e-9), 0.5)
         return Score.of_units(
             {
                 "mrr": expected_reciprocal_rank(better, tied),
                 "hits@1": expected_hit(better, tied, 1),
                 "hits@10": expected_hit(better, tied, 10),
+                "matched": matched,
             }
         )

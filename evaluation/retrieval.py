@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +17,15 @@ from qcq.seeds import generator
 QUERIES = 1_000  # questions asked at most
 
 
-class Retrieval(Task):
-    """All other questions ranked by cosine with one question; those that share a concept in the graph are relevant.
+class Sharing(Task):
+    """Asks a seeded sample of questions about those that share a concept with them in the training graph.
 
-    This is reconstruction: the relevant questions are read off the very graph that was learnt from. A high figure says
-    that the vectors keep the graph, not that they know anything else. Reported: MAP and precision@10 over a seeded
-    sample of questions that share a concept with another one, a unit a question; both stages are the same.
+    Class attributes
+    ----------------
+    name : what errors call the task; its stream of random numbers too.
     """
 
-    metric = "map"
-    about = "same-concept retrieval on the training graph: reconstruction, circular by design"
-    tunes = False
+    name: ClassVar[str]
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -34,8 +33,8 @@ class Retrieval(Task):
         crowded = np.diff(graph.by_concept.indptr) > 1
         able = np.flatnonzero((graph.weights > 0) @ crowded)
         if len(able) == 0:
-            raise EvaluationError(f"retrieval: no two questions of {problem.dataset.name} share a concept")
-        rng = generator(problem.seed, "retrieval", "queries")
+            raise EvaluationError(f"{self.name}: no two questions of {problem.dataset.name} share a concept")
+        rng = generator(problem.seed, self.name, "queries")
         self._queries = np.sort(rng.choice(able, size=min(QUERIES, len(able)), replace=False))
 
     def _relevant(self, query: int) -> NDArray[np.int64]:
@@ -45,6 +44,20 @@ class Retrieval(Task):
         sharing = [by.indices[by.indptr[c] : by.indptr[c + 1]] for c in its]
         every = sharing[0] if len(sharing) == 1 else np.unique(np.concatenate(sharing))
         return every[every != query]
+
+
+class Retrieval(Sharing):
+    """All other questions ranked by cosine with one question; those that share a concept in the graph are relevant.
+
+    This is reconstruction: the relevant questions are read off the very graph that was learnt from. A high figure says
+    that the vectors keep the graph, not that they know anything else. Reported: MAP and precision@10 over a seeded
+    sample of questions that share a concept with another one, a unit a question; both stages are the same.
+    """
+
+    name = "retrieval"
+    metric = "map"
+    about = "same-concept retrieval on the training graph: reconstruction, circular by design"
+    tunes = False
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         figures = np.empty((len(self._queries), 2))

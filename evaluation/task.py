@@ -166,3 +166,10 @@ class Task(ABC):
                 "keep the data set's order"
             )
         return embeddings.vectors
+
+    def concept_vectors(self, embeddings: Embeddings) -> NDArray[np.float64]:
+        """A concept as the mean of the vectors of its questions in the training graph: float64 (concepts, dim); zeros
+        for a concept without any."""
+        incidence = (self.problem.graph.weights > 0).astype(np.float64)
+        total = incidence.T @ self.vectors(embeddings).astype(np.float64)
+        return total / np.maximum(incidence.sum(axis=0), 1)[:, None]

@@ -218,7 +218,7 @@ def test_difficulty_figures_equal_scikit_learns(problem):
     from sklearn.linear_model import Ridge
     from sklearn.metrics import r2_score
 
-    from qcq.evaluation.difficulty import PENALTIES
+    from qcq.evaluation.regression import PENALTIES
 
     task = TASKS["difficulty"](problem)
     rng = np.random.default_rng(0)
@@ -546,10 +546,10 @@ def test_the_interval_of_an_area_covers_the_truth_when_students_are_drawn():
     truth, one, two, _ = school(8_000)
     expected = roc_auc_score(truth, one) - roc_auc_score(truth, two)
     students, responses = [], []
-    for trial in range(150):
+    for trial in range(100):
         truth, one, two, student = school(80)
         for hits, groups in ((students, student), (responses, None)):
-            d = paired_bootstrap(auc_units(truth, one, groups), auc_units(truth, two, groups), draws=400, seed=trial)
+            d = paired_bootstrap(auc_units(truth, one, groups), auc_units(truth, two, groups), draws=250, seed=trial)
             assert d.mean == pytest.approx(roc_auc_score(truth, one) - roc_auc_score(truth, two))
             hits.append(d.low <= expected <= d.high)
     assert 0.90 < np.mean(students) < 0.99

@@ -1,0 +1,85 @@
+"""A number of each question, predicted from its vector: what difficulty and discrimination share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.data import TrainPart
+from qcq.embeddings import Embeddings
+from qcq.errors import EvaluationError
+from qcq.evaluation.task import STAGES, Problem, Score, Stage, Task
+from qcq.seeds import generator
+
+FEWEST = 20  # questions with a known number that a data set needs
+PENALTIES = np.logspace(-5, 2, 15)  # candidates of the ridge penalty, per training question
+
+
+class Regression(Task):
+    """Ridge regression of a number of each question that training students give away, judged on other questions.
+
+    Questions whose number is known are divided 60/20/20: the ridge is fitted on the first part, its penalty chosen by
+    leave-one-out inside it, and judged on the second (validation) or third (test). Vectors are centred and scaled as a
+    whole, so rotating a table changes nothing.
+
+    Class attributes
+    ----------------
+    name : what errors call the task; its stream of random numbers too.
+    least : training responses that a question needs.
+    """
+
+    name: ClassVar[str]
+    least: ClassVar[int]
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        data = problem.dataset.name
+        if problem.split is None:
+            raise EvaluationError(f"{self.name}: {data} has no interactions; it needs who answered how")
+        train = TrainPart.checked(problem.split.train)
+        self._target = self.target(train)
+        able = np.flatnonzero(np.isfinite(self._target) & (train.counts >= self.least))
+        if len(able) < FEWEST:
+            raise EvaluationError(
+                f"{self.name}: {len(able)} questions of {data} have {self.least} training responses; it needs {FEWEST}"
+            )
+        order = generator(problem.seed, self.name, "questions").permutation(able)
+        fifth = round(0.2 * len(order))
+        self._train = order[2 * fifth :]
+        self._judged: dict[Stage, NDArray[np.int64]] = {"test": order[:fifth], "validation": order[fifth : 2 * fifth]}
+        for stage in STAGES:
+            if np.ptp(self._target[self._judged[stage]]) == 0:
+                raise EvaluationError(f"{self.name}: all {stage} questions are alike in it; nothing can be explained")
+
+    @abstractmethod
+    def target(self, train: TrainPart) -> NDArray[np.float64]:
+        """The number of each question: float64 (questions,), NaN where it can't be known."""
+
+    def questions(self, stage: Stage) -> NDArray[np.int64]:
+        """The questions judged on a stage, in the order of the units: int64 (units,)."""
+        return self._judged[stage]
+
+    def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
+        from scipy.stats import rankdata
+        from sklearn.linear_model import RidgeCV
+
+        vectors = self.vectors(embeddings)
+        learnt = vectors[self._train].astype(np.float64)
+        centre = learnt.mean(axis=0)
+        learnt -= centre
+        scale = np.sqrt((learnt**2).mean()) or 1.0
+        ridge = RidgeCV(alphas=PENALTIES * len(learnt)).fit(learnt / scale, self._target[self._train])
+        judged = self._judged[stage]
+        truth = self._target[judged]
+        guess = ridge.predict((vectors[judged] - centre) / scale)
+        # Equal vectors get equal ranks, whatever the last bits of their predictions.
+        a, b = rankdata(truth), rankdata(np.round(guess, 9))
+        flat = np.ptp(b) == 0
+        return Score.of_units(
+            {"r2": 1 - (truth - guess) ** 2 / truth.var()},
+            spearman=0.0 if flat else float(np.corrcoef(a, b)[0, 1]),
+        )

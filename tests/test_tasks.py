@@ -1,0 +1,270 @@
+"""The tasks that aren't asked by default: figures against plain loops, planted truth, chance, what must not matter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+from scipy import sparse
+
+from qcq.data import Dataset, Simulated
+from qcq.data.dataset import Interactions
+from qcq.embeddings import Embeddings
+from qcq.errors import EvaluationError
+from qcq.evaluation import TASKS, HeldOut, Problem
+from qcq.graph import KnowledgeGraph
+
+
+@pytest.fixture(scope="module")
+def data():
+    return Simulated(questions=400, concepts=24, students=200, responses=60, sets=40, seed=1).read()
+
+
+@pytest.fixture(scope="module")
+def problem(data):
+    return Problem.make(data, seed=0)
+
+
+def table(problem, vectors):
+    return Embeddings(problem.graph.questions, vectors)
+
+
+def noise(problem, seed, dim=16):
+    return table(problem, np.random.default_rng(seed).standard_normal((problem.graph.n_questions, dim)))
+
+
+def tiny(q_matrix, **more):
+    w = sparse.csr_array(np.array(q_matrix, dtype=float))
+    ids = [[f"{kind}{i}" for i in range(n)] for kind, n in zip("qc", w.shape, strict=True)]
+    return Dataset("tiny", *ids, w, **more)
+
+
+# --- edges: negatives as frequent as answers ------------------------------------------------------------------------
+
+
+def test_matched_negatives_equal_a_plain_loop(problem, data):
+    emb = noise(problem, 3)
+    score = TASKS["edges"](problem).score(emb, "test")
+    w, whole = problem.graph.weights.toarray() > 0, data.q_matrix.toarray() > 0
+    means = np.stack([emb.vectors[w[:, c]].mean(axis=0) for c in range(w.shape[1])])
+    often = [sum(1 / row.sum() for row in whole if row[c] and row.sum() > 1) for c in range(w.shape[1])]
+    held = problem.edges["test"]
+    for i, (q, c) in enumerate(zip(held.questions, held.concepts, strict=True)):
+        cosine = means @ emb.vectors[q] / np.linalg.norm(means, axis=1)
+        rivals = [d for d in range(w.shape[1]) if not w[q, d] and d != c]
+        won = sum(often[d] for d in rivals if cosine[d] < cosine[c])
+        assert score.units["matched"][i] == pytest.approx(won / sum(often[d] for d in rivals))
+
+
+def test_knowing_what_is_frequent_beats_chance_in_mrr_but_not_among_matched_negatives():
+    """Concept 0 is the answer to nearly everything; a table that ranks it first for everybody knows nothing else."""
+    rng = np.random.default_rng(0)
+    popular = 1 / (1 + np.arange(20.0)) ** 1.5
+    w = np.zeros((800, 20))
+    for row in w:
+        row[rng.choice(20, 2, replace=False, p=popular / popular.sum())] = 1
+    problem = Problem.make(tiny(w))
+    left = problem.graph.weights.toarray()
+    # In the second dimension lies the popularity of a question's concepts, in the first what all have in common.
+    vectors = np.column_stack([np.ones(800), np.zeros(800)])
+    held = problem.edges["test"]
+    vectors[:, 1] = np.where(left[:, 0] > 0, 0.0, 1.0)
+    asked = np.flatnonzero(left.sum(axis=1) == 1)
+    vectors[asked, 1] = 0.0  # whoever is asked points to concept 0
+    score = TASKS["edges"](problem).score(table(problem, vectors))
+    chance = TASKS["edges"](problem).score(table(problem, np.zeros((800, 2))))
+    assert chance.metrics["matched"] == pytest.approx(0.5)
+    assert score.metrics["mrr"] > chance.metrics["mrr"] + 0.1
+    assert abs(score.metrics["matched"] - 0.5) < 0.1
+    assert len(held) > 100
+
+
+# --- discrimination -------------------------------------------------------------------------------------------------
+
+
+@budget(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_item_rest_correlation_equals_a_plain_loop(seed):
+    rng = np.random.default_rng(seed)
+    n, students = 6, 12
+    student = np.sort(rng.integers(0, students, 150)).astype(np.int32)
+    question = rng.integers(0, n, 150).astype(np.int32)
+    correct = rng.integers(0, 2, 150).astype(np.int8)
+    data = tiny(np.eye(n), interactions=Interactions(student, question, correct), students=list(map(str, range(12))))
+    train = replace(data.split(fractions=(0.0, 0.0)).train)
+    problem = Problem.make(replace(data, parts=np.zeros(12, dtype=np.int8)))
+    assert len(problem.split.train.interactions) == len(train.interactions) == 150
+    found = TASKS["discrimination"].target(None, train)
+    share = [correct[question == q].mean() for q in range(n)]
+    rest = correct - np.array(share)[question]
+    for q in range(n):
+        mine = np.flatnonzero(question == q)
+        elsewhere = []
+        for i in mine:
+            others = rest[(student == student[i]) & (question != q)]
+            elsewhere.append(others.sum() / max(len(others), 1))
+        expected = np.corrcoef(correct[mine], elsewhere)[0, 1] if 0 < share[q] < 1 else np.nan
+        assert found[q] == pytest.approx(expected, nan_ok=True)
+
+
+def test_planted_discrimination_is_found_where_students_are_many():
+    data = Simulated(questions=300, concepts=16, students=4000, responses=60, sets=24, seed=2).read()
+    task = TASKS["discrimination"](Problem.make(data))
+    sharp, hard = data.truth["discrimination"], data.truth["difficulty"]
+    knows = task.score(table(task.problem, np.column_stack([sharp, hard]))).metrics
+    assert knows["r2"] > 0.2
+    assert knows["spearman"] > 0.4
+    assert task.score(noise(task.problem, 0)).metrics["r2"] < 0.05
+
+
+def test_discrimination_says_what_is_missing():
+    few = Problem.make(Simulated(questions=100, concepts=5, students=40, responses=20).read())
+    with pytest.raises(EvaluationError, match=r"discrimination: .* questions of simulated have 20 training responses"):
+        TASKS["discrimination"](few)
+
+
+# --- prerequisites --------------------------------------------------------------------------------------------------
+
+
+def test_prerequisite_ranks_equal_a_plain_loop(problem, data):
+    emb = noise(problem, 5)
+    score = TASKS["prerequisites"](problem).score(emb)
+    w = problem.graph.weights.toarray() > 0
+    x = emb.vectors.astype(float)
+    cosine = np.zeros((w.shape[1], w.shape[1]))
+    for a in range(w.shape[1]):
+        for b in range(w.shape[1]):
+            one, other = w[:, a] & ~w[:, b], w[:, b] & ~w[:, a]
+            if one.any() and other.any():
+                means = x[one].mean(axis=0), x[other].mean(axis=0)
+                cosine[a, b] = means[0] @ means[1] / np.linalg.norm(means[0]) / np.linalg.norm(means[1])
+    links = sorted({(min(int(a[1:]), int(b[1:])), max(int(a[1:]), int(b[1:]))) for a, b in data.prerequisites})
+    near = {c: {b for a, b in links if a == c} | {a for a, b in links if b == c} for c in range(w.shape[1])}
+    expected = []
+    for a, b in links:
+        ranks = [
+            1 + sum(cosine[x, c] > cosine[x, y] for c in range(w.shape[1]) if c != x and c not in near[x])
+            for x, y in ((a, b), (b, a))
+        ]
+        expected.append(np.mean([1 / r for r in ranks]))
+    assert score.units["mrr"] == pytest.approx(expected)
+
+
+def test_prerequisites_are_found_by_who_knows_the_concepts_and_by_nobody_else(problem, data):
+    task = TASKS["prerequisites"](problem)
+    concepts = data.q_matrix.toarray()
+    after = np.zeros((24, 24))
+    for a, b in data.prerequisites:
+        after[int(a[1:]), int(b[1:])] = after[int(b[1:]), int(a[1:])] = 0.7
+    knows = task.score(table(problem, concepts @ (np.eye(24) + after))).metrics
+    tags = task.score(table(problem, concepts)).metrics
+    chance = np.mean([task.score(noise(problem, seed)).metrics["mrr"] for seed in range(4)])
+    assert knows["mrr"] > 0.65
+    assert knows["mrr"] > tags["mrr"] + 0.15 > chance + 0.3
+    assert chance < 0.25  # although the questions of two linked concepts are often the same
+    nothing = task.score(table(problem, np.zeros((400, 3)))).units["mrr"]
+    assert (nothing < 0.25).all()  # all tied: the mean of 1/rank over every order
+
+
+def test_links_between_concepts_without_questions_are_not_asked():
+    with pytest.raises(EvaluationError, match="tiny knows of 0 links"):
+        TASKS["prerequisites"](Problem.make(tiny(np.eye(4))))
+    with pytest.raises(EvaluationError, match="tiny knows of 0 links"):
+        TASKS["prerequisites"](Problem.make(tiny([[1, 0], [1, 0]], prerequisites=(("c0", "c1"),))))
+
+
+# --- clusters -------------------------------------------------------------------------------------------------------
+
+
+@budget(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_bcubed_figures_equal_a_plain_loop(seed):
+    rng = np.random.default_rng(seed)
+    w = rng.random((14, 4)) < 0.45
+    w[:2, 0] = True
+    label = rng.integers(0, 3, int((w.sum(axis=1) > 0).sum()))
+    problem = Problem.make(tiny(w), hold_out_edges=False)
+
+    class Fixed:
+        def __init__(self, *_, **__):
+            pass
+
+        def fit_predict(self, rows):
+            assert len(rows) == len(label)
+            return label
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn.cluster.KMeans", Fixed)
+        score = TASKS["clusters"](problem).score(noise(problem, 0, dim=3))
+    tagged = w[w.any(axis=1)].astype(int)
+    share = tagged @ tagged.T > 0
+    same = label[:, None] == label
+    precision = (share & same).sum(axis=1) / same.sum(axis=1)
+    recall = (share & same).sum(axis=1) / share.sum(axis=1)
+    assert score.units["bcubed-precision"] == pytest.approx(precision)
+    assert score.units["bcubed-recall"] == pytest.approx(recall)
+    assert score.units["bcubed"] == pytest.approx(2 / (1 / precision + 1 / recall))
+
+
+def test_clusters_of_one_concept_each_are_perfect():
+    w = np.eye(6)[np.random.default_rng(0).integers(0, 6, 200)]
+    problem = Problem.make(tiny(w))
+    task = TASKS["clusters"](problem)
+    perfect = task.score(table(problem, w + 0.0)).metrics
+    assert (perfect["bcubed"], perfect["v-measure"]) == (pytest.approx(1), pytest.approx(1))
+    assert task.score(noise(problem, 0)).metrics["bcubed"] < 0.35
+    with pytest.raises(EvaluationError, match="clusters: no two questions of tiny share a concept"):
+        TASKS["clusters"](Problem.make(tiny(np.eye(4))))
+
+
+# --- geometry -------------------------------------------------------------------------------------------------------
+
+
+def test_geometry_equals_plain_loops(problem):
+    emb = noise(problem, 7, dim=5)
+    score = TASKS["geometry"](problem).score(emb)
+    x = emb.vectors.astype(float)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    w = problem.graph.weights.toarray() > 0
+    share = (w.astype(int) @ w.T.astype(int)) > 0
+    np.fill_diagonal(share, False)
+    cosine = x @ x.T
+    other = ~np.eye(len(x), dtype=bool)
+    asked = np.flatnonzero(share.any(axis=1))
+    near = np.array([cosine[q, share[q]].mean() for q in asked])
+    assert score.units["contrast"] == pytest.approx(near - [cosine[q, other[q]].mean() for q in asked])
+    apart = ((x[:, None] - x) ** 2).sum(axis=2)
+    assert score.units["alignment"] == pytest.approx([apart[q, share[q]].mean() for q in asked])
+    assert score.metrics["uniformity"] == pytest.approx(np.log(np.exp(-2 * apart[other]).mean()))
+    values = np.linalg.svd(emb.vectors.astype(float) - emb.vectors.mean(axis=0), compute_uv=False)
+    p = values / values.sum()
+    assert score.metrics["effective-rank"] == pytest.approx(np.exp(-(p * np.log(p)).sum()))
+    axes = np.linalg.svd(x)[2]
+    z = np.exp(x @ np.vstack([axes, -axes]).T).sum(axis=0)
+    assert score.metrics["isotropy"] == pytest.approx(z.min() / z.max())
+
+
+def test_geometry_of_tables_whose_shape_is_known(problem):
+    task = TASKS["geometry"](problem)
+    n = problem.graph.n_questions
+    wide = task.score(noise(problem, 1, dim=20)).metrics
+    assert wide["effective-rank"] == pytest.approx(20, abs=1)
+    assert wide["isotropy"] > 0.8
+    line = task.score(table(problem, np.linspace(1, 2, n)[:, None] * np.ones(8))).metrics
+    assert line["effective-rank"] == pytest.approx(1)
+    assert line["uniformity"] == pytest.approx(0, abs=1e-6)
+    assert line["isotropy"] < 0.2
+    same = task.score(table(problem, np.ones((n, 4)))).metrics
+    assert (same["effective-rank"], same["contrast"]) == (0, pytest.approx(0, abs=1e-9))
+
+
+def test_held_out_edges_stay_unknown():
+    """A question that gave up its only tie to another one isn't asked about it."""
+    graph = KnowledgeGraph.from_edges([("q0", "a"), ("q1", "b"), ("q2", "b")])
+    held = HeldOut(np.array([0]), np.array([1]))
+    problem = Problem(tiny([[1, 1], [0, 1], [0, 1]]), None, graph, {"validation": held, "test": held}, 0)
+    assert len(TASKS["geometry"](problem).score(noise(problem, 0)).units["contrast"]) == 2
