@@ -1,4 +1,4 @@
-"""The command line: ``qcq run | report | walk | list | inspect | neighbors``. Words only; others do the work."""
+"""The command line. Words only; others do the work."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from qcq.progress import Progress, Watch
 if TYPE_CHECKING:
     from qcq.data import Dataset
     from qcq.graph import KnowledgeGraph
+    from qcq.run import Run
     from qcq.walks import WalkStrategy
 
 app = typer.Typer(
@@ -120,7 +121,11 @@ def run(
 
     experiment = Experiment(settled)
     folder = out_dir or Path("runs") / experiment.data.name
-    made = experiment.run(folder, redo=redo, watch=Terminal(quiet))
+    _tell(experiment.run(folder, redo=redo, watch=Terminal(quiet)))
+
+
+def _tell(made: Run) -> None:
+    """A finished run: its table, who wins, where the report is; exit code 1 where a trainer failed."""
     from qcq.report import comparison, verdicts
 
     table = comparison(made)
@@ -130,6 +135,122 @@ def run(
     out.print(f"report: {made.path / 'report.html'} (and report.md)", markup=False)
     if any("error" in row for row in made.rows("training")):
         raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Question vectors: .safetensors, .npz (ids, vectors), .parquet, .json (id: vector), or word2vec's "
+            ".txt, .vec or .bin.",
+        ),
+    ],
+    data: DataOption = "simulated",
+    tasks: Annotated[str | None, typer.Option(help="Tasks, comma-separated.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds of the baselines.", show_default="3")] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder.", show_default="runs/DATA-FILE")] = None,
+    set_: SetOption = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Judge vectors that you made yourself: the tasks of [bold]qcq run[/bold], beside the baselines, same statistics.
+
+    Every question of the data set needs one vector. With several files they are compared with each other too.
+    """
+    from qcq.config import YARDSTICKS, Config
+
+    named = {file.stem: str(file) for file in files}
+    if len(named) < len(files):
+        raise ConfigError("two files have the same name; name them apart, the table goes by their names")
+    settled = Config.load(
+        None, set_ or (), data=data, walks=(), trainers=YARDSTICKS, tasks=tasks, seeds=seeds, vectors=named
+    )
+
+    from qcq.pipeline import Experiment
+
+    experiment = Experiment(settled)
+    folder = out_dir or Path("runs") / "-".join([experiment.data.name, *named])
+    _tell(experiment.run(folder, redo=redo, watch=Terminal(quiet)))
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run folder.", show_default=False)] = None,
+    data: Annotated[
+        str | None, typer.Option(help="format:path of the data.", show_default="where the run read it")
+    ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train every model of the first seed again, in the world turned round.")
+    ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Show instead what the published leak does to an AUC on --data.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Which division of the students --replay takes.")] = 0,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Prove that no test student's answer reached graph, walks, difficulty, choices or vectors of a run.
+
+    The run is rebuilt where the test students answered otherwise, and where they never answered; all that was learnt
+    from has to come out the same. Exit code 1 if a check fails.
+    """
+    if replay:
+        if data is None or folder is not None:
+            raise ConfigError("--replay needs data and no run: qcq audit --replay --data format:path")
+        _replay(data, seed, as_json)
+        return
+    if folder is None:
+        raise ConfigError("no run given: qcq audit RUN, or qcq audit --replay --data format:path")
+    from qcq.audit import audit as look
+    from qcq.data import load
+    from qcq.run import Run
+
+    checks = look(
+        Run.open(folder), None if data is None else load(data), retrain=retrain, watch=Terminal(quiet or as_json)
+    )
+    words = {True: "ok", False: "FAILED", None: "not proved"}
+    if as_json:
+        out.print_json(json.dumps([{"check": c.name, "ok": c.ok, "found": c.found} for c in checks]))
+    else:
+        _show(["check", "result", "found"], [[c.name, words[c.ok], c.found] for c in checks], left=3)
+    if any(c.ok is False for c in checks):
+        raise typer.Exit(1)
+
+
+def _replay(data: str, seed: int, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from qcq.data import load
+    from qcq.evaluation.leak import replay
+
+    dataset = load(data)
+    found = replay(dataset.split(seed))
+    if as_json:
+        out.print_json(json.dumps({"dataset": dataset.name, **{name: asdict(one) for name, one in found.items()}}))
+        return
+    _show(
+        ["test responses to", "responses", "AUC, all students", "AUC, training students", "inflated by"],
+        [
+            [
+                {"all": "all questions", "cold": "cold questions", "warm": "the others"}[name],
+                f"{one.responses:,}",
+                f"{one.leaky:.3f}",
+                f"{one.honest:.3f}",
+                f"{one.difference.mean:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}]",
+            ]
+            for name, one in found.items()
+        ],
+        left=1,
+    )
+    out.print(
+        f"{dataset.name}: test students' answers foreseen from the difficulty of the question alone, made once from "
+        "all students and once from training students; 95 % intervals over students.",
+        markup=False,
+    )
 
 
 @app.command()

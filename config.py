@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from qcq.settings import fields, settings
 from qcq.walks import WALKS, WalkStrategy
 
 BASELINES = ("random", "concept-onehot", "svd")
+YARDSTICKS = ("random", "concept-mean", "concept-onehot", "svd")  # what vectors from elsewhere always stand beside
 
 
 @settings
@@ -32,7 +34,11 @@ class Config:
     seed : the first of them; the split and the held-out edges hang on it alone.
     dim : dimension of every trainer's vectors.
     tune : try each trainer's candidate settings on validation before the seeds are run.
-    sections : settings of single parts by section: ``walk`` (all walks), a walk's, a trainer's or a data format's name.
+    vectors : name → file of vectors that somebody else made (:meth:`~qcq.embeddings.Embeddings.load` reads them), which
+        stand in the comparison beside the trainers'.
+    size : which of the file's ``[sizes.NAME]`` tables replaces settings of the same names; none if empty.
+    sections : settings of single parts by section: ``walk`` (all walks), a walk's, a trainer's, a task's or a data
+        format's name.
     """
 
     data: str = "simulated"
@@ -43,29 +49,34 @@ class Config:
     seed: int = 0
     dim: Annotated[int, Field(ge=1)] = 64
     tune: bool = True
+    size: str = ""
+    vectors: Mapping[str, str] = Field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind, names in (("walk", self.walks), ("trainer", self.trainers), ("task", self.tasks)):
-            if not names:
+            if not names and not (kind == "walk" and not any(t.learns for t in self.build_trainers().values())):
                 raise ConfigError(f"no {kind} given; name at least one")
             for name in names:
                 if names.count(name) > 1:
                     raise ConfigError(f"{kind} {name!r} is given twice")
         # Building every part once makes a wrong name or setting fail here, before anything is read or written.
-        self.build_walks(), self.build_trainers(), self.task_classes(), self.reader(self.data.partition(":")[0])
+        self.build_walks(), self.build_trainers(), self.task_settings(), self.reader(self.data.partition(":")[0])
+        known = ["walk", *WALKS, *TRAINERS, *DATASETS, *(name for name in TASKS if TASKS[name].settings)]
         for section in self.sections:
-            if section != "walk" and not any(section in known for known in (WALKS, TRAINERS, DATASETS)):
-                raise UnknownNameError("section", section, ["walk", *WALKS, *TRAINERS, *DATASETS])
+            if section not in known:
+                raise UnknownNameError("section", section, known)
 
     def build_walks(self) -> dict[str, WalkStrategy]:
         """The walk strategies, by name."""
         return {name: _build(find("walk", name, WALKS), self._given("walk", name)) for name in self.walks}
 
     def build_trainers(self) -> dict[str, Trainer]:
-        """The trainers, by name."""
+        """The trainers, by name; the baselines that a task never goes without come last."""
         shared = {"": {"dim": self.dim}}
-        return {name: _build(find("trainer", name, TRAINERS), shared | self._given(name)) for name in self.trainers}
+        needed = (name for task in self.task_classes().values() for name in task.baselines)
+        names = dict.fromkeys((*self.trainers, *needed))
+        return {name: _build(find("trainer", name, TRAINERS), shared | self._given(name)) for name in names}
 
     def _given(self, *sections: str) -> dict[str, Mapping[str, Any]]:
         return {name: self.sections[name] for name in sections if name in self.sections}
@@ -74,23 +85,26 @@ class Config:
         """The tasks' classes, by name."""
         return {name: find("task", name, TASKS) for name in self.tasks}
 
+    def task_settings(self) -> dict[str, Any]:
+        """The settings of those tasks that have any, by name."""
+        classes = self.task_classes()
+        return {name: _build(cls.settings, self._given(name)) for name, cls in classes.items() if cls.settings}
+
     def reader(self, name: str) -> Reader | None:
         """The reader of format ``name`` with its settings; None where ``name`` is no format (a bare path)."""
         return _build(DATASETS[name], self._given(name)) if name in DATASETS else None
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting in force, as nested plain values, ready for TOML."""
-        flat: dict[str, Any] = {
-            key: list(value) if isinstance(value, tuple) else value
-            for key in fields(Config)
-            if key != "sections"
-            for value in [getattr(self, key)]
-        }
+        flat = _plain({key: getattr(self, key) for key in fields(Config) if key not in ("sections", "size", "vectors")})
         parts: list[tuple[str, Any]] = [*self.build_walks().items(), *self.build_trainers().items()]
         sections = {name: {k: v for k, v in part.config.items() if v is not None} for name, part in parts}
+        sections |= {name: _plain(asdict(plan)) for name, plan in self.task_settings().items()}
         for name in DATASETS:
             if name in self.sections:
                 sections[name] = dict(self.sections[name])
+        if self.vectors:
+            sections["vectors"] = dict(self.vectors)
         return flat | sections
 
     @classmethod
@@ -114,6 +128,9 @@ class Config:
                 raise ConfigError(f"{path}: can't be read ({error.strerror}); give a TOML file") from None
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        pairs = dict(o.partition("=")[::2] for o in overrides)
+        size = options.get("size") or _value(pairs.get("size", "")) or given.get("size", "")
+        given = _sized(given, size, path)
         for override in overrides:
             key, equals, text = override.partition("=")
             if not equals or not key.strip():
@@ -131,6 +148,23 @@ class Config:
 
 
 _LISTS = ("walks", "trainers", "tasks")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _sized(given: Mapping[str, Any], size: str, path: object) -> dict[str, Any]:
+    """What stands in a file, with the settings of its table ``[sizes.<size>]`` in their places."""
+    made = {key: dict(value) if isinstance(value, dict) else value for key, value in given.items() if key != "sizes"}
+    if not size:
+        return made
+    sizes = given.get("sizes", {})
+    if size not in sizes:
+        raise ConfigError(f"{path or 'no file'}: no size {size!r}; it has {', '.join(sizes) or 'none'}")
+    for key, value in sizes[size].items():
+        made[key] = {**made.get(key, {}), **value} if isinstance(value, dict) else value
+    return made
 
 
 def _value(text: str) -> Any:

@@ -29,10 +29,10 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
     if len(bad):
         raise EmbeddingError(f"the vector of {kind} {names[int(bad[0])]!r} has NaN or infinity ({len(bad)} such rows)")
     if len(set(names)) < len(names):
-        seen: set[str] = set()
-        first = next(name for name in names if name in seen or seen.add(name))
+        _, first = np.unique(np.asarray(names, dtype=object).astype(str), return_index=True)
+        again = names[int(np.setdiff1d(np.arange(len(names)), first)[0])]
         raise EmbeddingError(
-            f"{len(names) - len(set(names))} of {len(names)} {kind} ids stand there more than once, {first!r} first; "
+            f"{len(names) - len(first)} of {len(names)} {kind} ids stand there more than once, {again!r} first; "
             f"give every {kind} one vector"
         )
     return out
@@ -189,6 +189,69 @@ class Embeddings:
         order = [self.index[q] for q in questions]
         return Embeddings(questions, self.vectors[order], self.concept_ids, self.concept_vectors, dict(self.provenance))
 
+    def concatenate(
+        self, others: Mapping[str, Embeddings | NDArray | Sequence[float]], name: str = "embedding"
+    ) -> Embeddings:
+        """These vectors with other features behind them, as they are: nothing is scaled.
+
+        Concept vectors are kept where every part has them.
+
+        Parameters
+        ----------
+        others : name → features: other embeddings of the same questions, in any order, or numbers in the order of
+            ``ids``, (questions,) or (questions, k).
+        name : of these vectors among the parts.
+
+        Returns
+        -------
+        Embeddings : its provenance lists the parts, their columns and where each comes from; ``columns`` names them.
+
+        Raises
+        ------
+        EmbeddingError : a name twice, other questions, or not one row a question.
+
+        Examples
+        --------
+        >>> both = Embeddings(["a", "b"], np.eye(2)).concatenate({"difficulty": [0.3, 0.8]}, name="walks")
+        >>> both["b"].round(1).tolist(), both.columns
+        ([0.0, 1.0, 0.8], ['walks.0', 'walks.1', 'difficulty'])
+        """
+        if name in others:
+            raise EmbeddingError(f"two parts are called {name!r}; give this one another name")
+        parts = {name: self}
+        for key, given in others.items():
+            if isinstance(given, Embeddings):
+                parts[key] = given.aligned(self.ids)
+                continue
+            numbers = np.asarray(given, dtype=np.float32)
+            if numbers.ndim not in (1, 2) or len(numbers) != len(self):
+                raise EmbeddingError(
+                    f"{key!r} has shape {numbers.shape}; give one number or row to each of {len(self)}"
+                )
+            parts[key] = Embeddings(self.ids, numbers.reshape(len(self), -1))
+        listed, at = [], 0
+        for key, part in parts.items():
+            listed.append({"name": key, "columns": [at, at + part.dim], **part.provenance})
+            at += part.dim
+        concepts = [part.concept_vectors for part in parts.values() if list(part.concept_ids) == list(self.concept_ids)]
+        held = [each for each in concepts if each is not None]
+        whole = len(held) == len(parts)
+        return Embeddings(
+            self.ids,
+            np.concatenate([part.vectors for part in parts.values()], axis=1),
+            self.concept_ids if whole else (),
+            np.concatenate(held, axis=1) if whole else None,
+            {"parts": listed},
+        )
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the dimensions: d0, d1 …, or after the parts that were concatenated."""
+        if "parts" not in self.provenance:
+            return [f"d{j}" for j in range(self.dim)]
+        spans = [(part["name"], part["columns"][1] - part["columns"][0]) for part in self.provenance["parts"]]
+        return [name if wide == 1 else f"{name}.{j}" for name, wide in spans for j in range(wide)]
+
     def to_keyedvectors(self) -> KeyedVectors:
         """The question vectors as gensim's KeyedVectors."""
         from gensim.models import KeyedVectors
@@ -198,15 +261,15 @@ class Embeddings:
         return out
 
     def to_frame(self) -> pl.DataFrame:
-        """A polars frame: ``question`` and one column a dimension; ``.to_pandas()`` gives a pandas one."""
+        """A polars frame: ``question`` and ``columns``, one a dimension; ``.to_pandas()`` gives a pandas one."""
         import polars as pl
 
         columns: dict[str, Any] = {"question": list(self.ids)}
-        columns |= {f"d{j}": self.vectors[:, j] for j in range(self.dim)}
+        columns |= dict(zip(self.columns, self.vectors.T, strict=True))
         return pl.DataFrame(columns)
 
 
-def _rows(ids: Sequence[Any], rows: Sequence[Any]) -> Embeddings:
+def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Embeddings:
     """Vectors given one by one, which may turn out to differ in length."""
     names = [str(name) for name in ids]
     if len(names) == 0:

@@ -12,7 +12,8 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -25,15 +26,17 @@ from qcq.config import Config
 from qcq.cost import measured
 from qcq.data import Dataset
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError, DataError, EvaluationError, TrainingError
+from qcq.errors import ConfigError, DataError, EmbeddingError, EvaluationError, TrainingError
 from qcq.evaluation import Problem, Task
 from qcq.graph import KnowledgeGraph
 from qcq.losses import measure
 from qcq.models import Source, Trainer
+from qcq.models.given import Given
 from qcq.progress import Watch
 from qcq.run import Row, Run, write
 
 NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
+FILE = "file"  # the walk of vectors that somebody else made
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +87,24 @@ class Experiment:
         return {name: walk.prepare(self.problem.graph, train) for name, walk in self.config.build_walks().items()}
 
     @cached_property
+    def given(self) -> dict[str, Given]:
+        """The vectors that somebody else made, by name, in the order of the questions.
+
+        Raises
+        ------
+        EmbeddingError : a file that can't be read, or that doesn't fit the questions.
+        """
+        out = {}
+        for name, file in self.config.vectors.items():
+            try:
+                emb = Embeddings.load(file).aligned(self.data.questions)
+            except EmbeddingError as error:
+                said = str(error)
+                raise EmbeddingError(said if said.startswith(str(Path(file))) else f"{file}: {said}") from None
+            out[name] = Given(embeddings=emb, file=str(file), dim=emb.dim)
+        return out
+
+    @cached_property
     def seeds(self) -> range:
         return range(self.config.seed, self.config.seed + self.config.seeds)
 
@@ -102,8 +123,9 @@ class Experiment:
         """
         watch = watch or Watch()
         run = Run(Path(out))
-        tasks, skipped = self._tasks(watch)
-        graphs = self.graphs  # a walk that can't be had here says so before a folder is made
+        tasks, skipped = self.tasks(watch)
+        # A walk that can't be had here, or vectors of other questions, say so before a folder is made.
+        graphs, given = self.graphs, self.given
         self._describe(run, skipped, watch)
         for name, walk in self.config.build_walks().items():
             for line in walk.remarks(graphs[name]):
@@ -113,6 +135,9 @@ class Experiment:
             for each in graphs if trainer.learns else (NO_WALK,):
                 sources = {seed: self._source(run, each, seed) for seed in self.seeds}
                 self._compare(run, each, name, trainer, sources, tasks, redo, watch)
+        first = self.seeds[0]
+        for name, table in given.items():  # it has no seeds: it is what it is
+            self._compare(run, FILE, name, table, {first: self._source(run, FILE, first)}, tasks, redo, watch)
         from qcq.report import write_maps, write_page, write_report
 
         write_report(run)
@@ -121,13 +146,22 @@ class Experiment:
             write_page(run)
         return run
 
-    def _tasks(self, watch: Watch) -> tuple[dict[str, Task], dict[str, str]]:
-        tasks, skipped = {}, {}
+    def tasks(self, watch: Watch | None = None) -> tuple[dict[str, Task], dict[str, str]]:
+        """The tasks that can be asked here, by name; and why the others can't.
+
+        Raises
+        ------
+        EvaluationError : none of them can.
+        """
+        watch = watch or Watch()
+        tasks: dict[str, Task] = {}
+        skipped: dict[str, str] = {}
+        plans = self.config.task_settings()
         for name, cls in self.config.task_classes().items():
             try:
                 if cls.compares_seeds and self.config.seeds < 2:
                     raise EvaluationError(f"{name} compares seeds; ask for at least two")
-                tasks[name] = cls(self.problem)
+                tasks[name] = cls(self.problem, *[plans[name] for _ in range(name in plans)])
             except EvaluationError as error:
                 skipped[name] = str(error)
                 watch.say(f"task {name} is left out: {error}")
@@ -144,6 +178,7 @@ class Experiment:
             "notes": list(self.data.notes),
             "graph": graph.describe(),
             "graph_digest": graph.digest,
+            "data_digest": self.digest,
             "held_out_edges": {stage: len(edges) for stage, edges in self.problem.edges.items()},
             "students": self._part_sizes(),
             "responses": 0 if self.data.interactions is None else len(self.data.interactions),
@@ -210,7 +245,7 @@ class Experiment:
 
     def _source(self, run: Run, walk: str, seed: int) -> Source:
         """The walks of one seed: sampled once into the run folder, then read from there by every trainer."""
-        if walk == NO_WALK:
+        if walk in (NO_WALK, FILE):
             return Source(self.problem.graph, seed=seed)
         strategy, graph = self.config.build_walks()[walk], self.graphs[walk]
         folder = run.path / "corpus" / walk.replace(":", "-") / f"seed-{seed}"
@@ -219,12 +254,13 @@ class Experiment:
 
     def _cell(self, walk: str, name: str, trainer: Trainer, seed: int) -> str:
         """Digest of all that the result of one cell hangs on."""
-        strategy = {} if walk == NO_WALK else self.config.build_walks()[walk].config
-        about = [self._digest, walk, strategy, name, trainer.config, seed, self.config.seed, metadata.version("qcq")]
+        strategy = {} if walk in (NO_WALK, FILE) else self.config.build_walks()[walk].config
+        about = [self.digest, walk, strategy, name, trainer.config, seed, self.config.seed, metadata.version("qcq")]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
-    def _digest(self) -> str:
+    def digest(self) -> str:
+        """SHA-256 over the training graph and all responses: equal exactly where a run would see the same data."""
         h = hashlib.sha256(self.problem.graph.digest.encode())
         if self.data.interactions is not None:
             for array in (
@@ -251,12 +287,11 @@ class Experiment:
         def mine(row: Row) -> bool:
             return (row["walk"], row["trainer"]) == (walk, name)
 
-        label = name if walk == NO_WALK else f"{walk} · {name}"
-        wanted = (
-            self._cell(walk, name, trainer, -1) + "".join(sorted(tasks)) + str(list(self.seeds)) + str(self.config.tune)
-        )
+        label = name if walk in (NO_WALK, FILE) else f"{walk} · {name}"
+        asked = [f"{task} {self.config.task_settings().get(task, '')}" for task in sorted(tasks)]
+        wanted = self._cell(walk, name, trainer, -1) + str([asked, list(sources), self.config.tune])
         done = [row for row in run.rows("training") if mine(row) and row["comparison"] == wanted]
-        if not redo and {row["seed"] for row in done} == set(self.seeds):
+        if not redo and {row["seed"] for row in done} == set(sources):
             watch.say(f"{label}: finished earlier, skipped")
             return
         for table in ("training", "results", "tuning", "curves"):
@@ -265,7 +300,7 @@ class Experiment:
         try:
             chosen, readout, first = self._tune(run, about, trainer, sources[self.seeds[0]], tasks, label, watch)
             trained = {}
-            for seed in self.seeds:
+            for seed in sources:
                 trained[seed] = (
                     first if seed == self.seeds[0] else self._train(chosen, sources[seed], seed, label, watch)
                 )
@@ -279,7 +314,16 @@ class Experiment:
             for seed, emb in embeddings.items():
                 emb.save(run.file("embeddings", walk, name, each, seed, ".safetensors"))
                 others = [e for s, e in embeddings.items() if s != seed]
-                scores = {task: made.score(emb, "test", others) for task, made in tasks.items()}
+                scores = {}
+                for task, made in tasks.items():
+                    if (made.compares_seeds and not others) or (made.costly and each != readout):
+                        continue
+                    with watch.progress(f"{label}, seed {seed}: {task}") if made.costly else nullcontext():
+                        scores[task] = made.score(emb, "test", others)
+                    if traces := made.traces(emb):
+                        path = run.file("traces", walk, name, f"{task}--{each}", seed, ".npz")
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        np.savez_compressed(path, **traces)  # type: ignore[arg-type]
                 results += [
                     {**about, "readout": each, "seed": seed, "task": task, "metric": metric, "value": float(value)}
                     for task, score in scores.items()
@@ -312,7 +356,7 @@ class Experiment:
         tried: list[tuple[float, Trainer, str, _Trained]] = []
         rows = []
         for i, candidate in enumerate(candidates):
-            made = type(trainer)(**{**trainer.config, **candidate})
+            made = replace(trainer, **candidate)
             suffix = f" (settings {i + 1} of {len(candidates)})" if len(candidates) > 1 else ""
             trained = self._train(made, source, self.seeds[0], label + suffix, watch)
             for readout, emb in trained.embeddings.items():

@@ -77,7 +77,7 @@ def paired_bootstrap(
         raise EvaluationError(f"paired figures of shapes {a.shape} and {b.shape}; give two equally long lists")
     difference = a - b
     label = _labels(difference, groups)
-    total, size = np.bincount(label, difference), np.bincount(label)
+    total, size = np.bincount(label, difference).astype(np.float64), np.bincount(label)
     drawn = _resampled(total[None], size, draws, generator(seed, "bootstrap"))[:, 0]
     tail = (1 - level) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
@@ -132,10 +132,11 @@ def simultaneous(
 ) -> list[list[Difference]]:
     """Differences of several pairs whose intervals all hold at once with probability ``level``: one list a contest.
 
-    The interval of pair k is d_k ± t s_k: d_k is the mean difference, s_k the standard deviation of its bootstrap
-    means d*_k, and t the ``level`` quantile over draws of max_k |d*_k - d_k| / s_k. Contests with equally many clusters
-    share their draws, so tables that err together aren't corrected for as if they were independent. With one pair t is
-    near 1.96; with m independent ones near Bonferroni's.
+    The interval of pair k is d_k ± t s_k: d_k is the mean difference, s_k its standard error over bootstrap means d*_k
+    (times √(n/(n - 1)) for n clusters), and t the ``level`` quantile over draws of max_k |d*_k - d_k| / s_k, moved from
+    the normal law to Student's with n - 1 degrees of freedom at the same probability, as standard errors of few
+    clusters want. Contests with equally many clusters share their draws, so tables that err together aren't corrected
+    for as if they were independent. With one pair t is near 1.96; with m independent ones near Bonferroni's.
 
     Parameters
     ----------
@@ -161,6 +162,9 @@ def simultaneous(
     Romano & Wolf 2005, Exact and approximate stepdown methods for multiple hypothesis testing (JASA 100), whose first
     step this is (max-T); Dudoit & van der Laan 2008, Multiple testing procedures, ch. 4.
     """
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
     asked = sum(len(contest.pairs) for contest in contests)
     worst = np.zeros(draws)  # the largest |d* - d| / s of each draw
     found: list[list[tuple[float, float, int, int]]] = []
@@ -170,7 +174,7 @@ def simultaneous(
             raise EvaluationError(f"figures of shape {figures.shape}; give (tables, units), one unit at least")
         label = _labels(figures, contest.groups)
         size = np.bincount(label)
-        total = np.stack([np.bincount(label, row) for row in figures])  # (tables, clusters)
+        total = np.stack([np.bincount(label, row).astype(np.float64) for row in figures])  # (tables, clusters)
         drawn = _resampled(total, size, draws, generator(seed, "bootstrap"))  # (draws, tables)
         mine = []
         for i, j in contest.pairs:
@@ -181,8 +185,14 @@ def simultaneous(
                 np.maximum(worst, np.abs(away) / spread, out=worst)
             mine.append((mean, spread, figures.shape[1], len(size)))
         found.append(mine)
-    t = float(np.quantile(worst, level))
-    return [[Difference(m, m - t * s, m + t * s, n, k, asked) for m, s, n, k in mine] for mine in found]
+    tail = norm.sf(np.quantile(worst, level))
+
+    def made(mean: float, spread: float, units: int, clusters: int) -> Difference:
+        few = max(clusters - 1, 1)
+        half = float(student.isf(tail, few)) * spread * np.sqrt(clusters / few) if spread else 0.0
+        return Difference(mean, mean - half, mean + half, units, clusters, asked)
+
+    return [[made(*each) for each in mine] for mine in found]
 
 
 def auc_units(truth: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,6 +133,9 @@ class Task(ABC):
     tunes : True where the validation figure may choose settings and read-outs.
     compares_seeds : True where the figure lies between the seeds of one trainer, so that one seed has none.
     holds_out_edges : True where the task needs edges that left the graph before anything was walked or trained.
+    costly : True where only the read-out that the other tasks have chosen is judged.
+    baselines : trainers that a comparison with this task never goes without.
+    settings : the class of the task's settings, its second argument, where it has any.
     """
 
     metric: ClassVar[str]
@@ -140,6 +143,9 @@ class Task(ABC):
     tunes: ClassVar[bool] = True
     compares_seeds: ClassVar[bool] = False
     holds_out_edges: ClassVar[bool] = False
+    costly: ClassVar[bool] = False
+    baselines: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[type[Any] | None] = None
 
     def __init__(self, problem: Problem) -> None:
         """Raises EvaluationError where the data set can't answer this task; the text says what is missing."""
@@ -148,6 +154,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         """The figures on one stage. ``others`` are the same trainer's embeddings from other seeds."""
+
+    def traces(self, embeddings: Embeddings) -> Mapping[str, NDArray]:
+        """Arrays worth drawing, by name, after :meth:`score`: kept beside the scores of a run. Most tasks have none."""
+        return {}
 
     def vectors(self, embeddings: Embeddings) -> NDArray[np.float32]:
         """Question vectors in the problem's order, float32 (questions, dim).

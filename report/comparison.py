@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from qcq.evaluation import TASKS
-from qcq.evaluation.statistics import Difference, paired_bootstrap
+from qcq.evaluation import TASKS, Contest, Difference, Task, paired_bootstrap, simultaneous
 from qcq.registry import find
 from qcq.run import Run
 
@@ -26,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """One trainer on one walk, with the read-out chosen on validation.
+    """One trainer on one walk, with the read-out chosen on validation; or vectors from a file (walk ``file``).
 
     ``values`` holds, for each column, the figures of all seeds (empty where there are none).
     """
@@ -43,7 +42,7 @@ class Line:
 
     @property
     def label(self) -> str:
-        return self.trainer if self.baseline else f"{self.trainer} on {self.walk}"
+        return self.trainer if self.walk in ("none", "file") else f"{self.trainer} on {self.walk}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,15 @@ def _cell(values: Sequence[float], column: Column) -> str:
     return f"{text} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else text
 
 
+def entrants(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(walk, trainer) of all that may stand in a run with these settings, in order: trainers, the baselines that its
+    tasks never go without, and vectors from files."""
+    asked = (name for task in config["tasks"] for name in find("task", task, TASKS).baselines)
+    trainers = dict.fromkeys((*config["trainers"], *asked))
+    made = [(walk, trainer) for trainer in trainers for walk in ("none", *config["walks"])]
+    return made + [("file", name) for name in config.get("vectors", {})]
+
+
 def comparison(run: Run) -> Comparison:
     """The table of a run: its trainers in the configured order, its tasks' headline figures, excess and seconds."""
     config = run.config
@@ -88,32 +96,32 @@ def comparison(run: Run) -> Comparison:
     columns = [Column(f"{task} {metric}", task, metric) for task, metric in present]
     costs = [Column("excess, nats", "training", "excess"), Column("seconds", "training", "seconds")]
     lines = []
-    for trainer in config["trainers"]:
-        for walk in ("none", *config["walks"]):
-            mine = [row for row in training if (row["walk"], row["trainer"]) == (walk, trainer)]
-            if not mine:
-                continue
-            if "error" in mine[0]:
-                lines.append(Line(walk, trainer, "", (), mine[0]["error"]))
-                continue
-            readout = mine[0]["readout"]
-            key = (walk, trainer, readout)
-            values: list[tuple[float, ...]] = [
-                tuple(
-                    r["value"]
-                    for r in results
-                    if (r["walk"], r["trainer"], r["readout"]) == key and (r["task"], r["metric"]) == (c.task, c.metric)
-                )
-                for c in columns
-            ]
-            values += [tuple(row[c.metric] for row in mine if row[c.metric] is not None) for c in costs]
-            lines.append(Line(walk, trainer, readout, tuple(values)))
+    for walk, trainer in entrants(config):
+        mine = [row for row in training if (row["walk"], row["trainer"]) == (walk, trainer)]
+        if not mine:
+            continue
+        if "error" in mine[0]:
+            lines.append(Line(walk, trainer, "", (), mine[0]["error"]))
+            continue
+        readout = mine[0]["readout"]
+        key = (walk, trainer, readout)
+        values: list[tuple[float, ...]] = [
+            tuple(
+                r["value"]
+                for r in results
+                if (r["walk"], r["trainer"], r["readout"]) == key and (r["task"], r["metric"]) == (c.task, c.metric)
+            )
+            for c in columns
+        ]
+        values += [tuple(row[c.metric] for row in mine if row[c.metric] is not None) for c in costs]
+        lines.append(Line(walk, trainer, readout, tuple(values)))
     return Comparison((*_NAMES, *columns, *costs), tuple(lines))
 
 
 def _validation(run: Run, line: Line, task: str) -> float:
+    """The chosen settings' figure on validation: the task's own, or the mean of those that chose where it has none."""
     rows = [r for r in run.rows("tuning") if (r["walk"], r["trainer"]) == (line.walk, line.trainer) and r["chosen"]]
-    return float(rows[0].get(task, -np.inf)) if rows else -np.inf
+    return float(rows[0].get(task, rows[0]["score"])) if rows else -np.inf
 
 
 def _units(run: Run, line: Line, task: str, metric: str) -> Any:
@@ -129,8 +137,8 @@ class Duel:
 
     Attributes
     ----------
-    first : of learned vectors always; ``second`` is the best baseline, or other learned vectors.
-    difference : first minus second, unit by unit on test.
+    first : never a baseline; ``second`` is the best baseline, or vectors like the first.
+    difference : first minus second, unit by unit on test; the intervals of all duels of a run hold at once.
     """
 
     column: Column
@@ -151,30 +159,50 @@ class Duel:
 
 
 def duels(run: Run, table: Comparison) -> list[Duel]:
-    """How the best learned vectors stand against the best baseline on every task that may tune, and the learners
-    pairwise.
+    """How the best learned vectors stand against the best baseline on every task that measures quality, and the
+    learners pairwise where they are three at most. Vectors from a file meet the best baseline each.
 
     Who is "best" is decided on validation; the difference is measured on test, unit by unit (a held-out edge, a
-    question), averaged over seeds, with a 95 % bootstrap interval over units.
+    question, a student), averaged over seeds. The 95 % intervals are bootstrapped over units and hold for all duels of
+    the run at once (:func:`~qcq.evaluation.simultaneous`).
     """
-    out = []
     lines = [line for line in table.lines if not line.error]
+    learned = [line for line in lines if not line.baseline]
+    base = [line for line in lines if line.baseline]
+    drawn: list[tuple[Column, Line, Line]] = []
+    contests = []
     for column in table.columns[3:]:
         task = TASKS.get(column.task)
-        if task is None or not task.tunes:
+        if task is None or not quality(task):
             continue
-        learned = [line for line in lines if not line.baseline]
-        base = [line for line in lines if line.baseline]
-        pairs = []
+        pairs: list[tuple[Line, Line]] = []
         if learned and base:
-            best = [max(group, key=lambda line: _validation(run, line, column.task)) for group in (learned, base)]
-            pairs.append((best[0], best[1]))
+            first, second = (
+                max(group, key=lambda line: _validation(run, line, column.task)) for group in (learned, base)
+            )
+            pairs += [(line, second) for line in learned if line is first or line.walk == "file"]
         pairs += list(combinations(learned, 2)) if len(learned) <= 3 else []
-        for a, b in pairs:
-            first, second = (_units(run, line, column.task, column.metric) for line in (a, b))
-            if first is not None and second is not None:
-                out.append(Duel(column, a, b, paired_bootstrap(first, second)))
-    return out
+        for pair in pairs:
+            units = [_units(run, line, column.task, column.metric) for line in pair]
+            if all(u is not None for u in units):
+                drawn.append((column, *pair))
+                contests.append(Contest(np.stack(units), [(0, 1)]))
+    found = simultaneous(contests)
+    return [Duel(*who, difference) for who, (difference,) in zip(drawn, found, strict=True)]
+
+
+def quality(task: type[Task]) -> bool:
+    """Whether a task's figure says that vectors are good: not reconstruction or stability, which can be had for
+    nothing."""
+    return task.tunes or task.costly
+
+
+def correction(fought: Sequence[Duel]) -> str:
+    """What the intervals of the duels promise, in words."""
+    n = len(fought)
+    if n < 2:
+        return "95 % bootstrap interval over units"
+    return f"95 % bootstrap intervals over units that hold for all {n} comparisons at once (max-T)"
 
 
 def verdicts(run: Run, table: Comparison) -> list[str]:
@@ -190,7 +218,8 @@ class Standing:
     ----------
     low, high : 95 % bootstrap interval over units of the mean over seeds, or None where a figure has no units.
     mark : ``best`` of its column on test, ``level`` where the paired interval of the difference to the best takes in
-        zero, else "". A column is marked only where there are two figures to compare.
+        zero, else "". The best is found on test, so the intervals hold for all pairs of the column at once. A column is
+        marked only where there are two figures to compare.
     """
 
     low: float | None = None
@@ -211,12 +240,17 @@ def standings(run: Run, table: Comparison) -> list[list[Standing]]:
         }
         if not units:
             continue
-        best = max(units, key=lambda i: float(units[i].mean()))
-        for i, mine in units.items():
-            own = paired_bootstrap(mine, np.zeros(len(mine)))
+        at = list(units)
+        figures = np.stack([units[i] for i in at])  # (lines, units)
+        best = int(figures.mean(axis=1).argmax())
+        pairs = list(combinations(range(len(at)), 2))
+        (found,) = simultaneous([Contest(figures, pairs)])
+        undecided = {pair for pair, difference in zip(pairs, found, strict=True) if not difference.decided}
+        for k, i in enumerate(at):
+            own = paired_bootstrap(figures[k], np.zeros(figures.shape[1]))
             mark = ""
-            if len(units) > 1:
-                same = i == best or bool(np.array_equal(mine, units[best]))
-                mark = "best" if same else "" if paired_bootstrap(units[best], mine).decided else "level"
+            if len(at) > 1:
+                same = k == best or bool(np.array_equal(figures[k], figures[best]))
+                mark = "best" if same else "level" if (min(k, best), max(k, best)) in undecided else ""
             out[i][j] = Standing(own.low, own.high, mark)
     return out

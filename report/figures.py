@@ -12,7 +12,7 @@ import numpy as np
 
 from qcq.errors import ConfigError
 from qcq.evaluation import TASKS
-from qcq.report.comparison import Comparison, Standing
+from qcq.report.comparison import Comparison, Standing, quality
 from qcq.report.facts import Bank
 from qcq.report.maps import Map, Pictured
 from qcq.run import Run
@@ -62,11 +62,11 @@ def _look(i: int) -> dict[str, Any]:
 def cost(table: Comparison, stands: Sequence[Sequence[Standing]]) -> Figure | None:
     """Cost against quality, a panel a task: trainers that nobody beats in both lie on the line (Pareto).
 
-    Only tasks that may tune are quality: reconstruction and stability can be had for nothing.
+    Reconstruction and stability are no quality: they can be had for nothing.
     """
     from plotly.subplots import make_subplots
 
-    tuning = [(j, c) for j, c in enumerate(table.columns[3:]) if c.task in TASKS and TASKS[c.task].tunes]
+    tuning = [(j, c) for j, c in enumerate(table.columns[3:]) if c.task in TASKS and quality(TASKS[c.task])]
     columns = tuning or [(j, c) for j, c in enumerate(table.columns[3:]) if c.task != "training"]
     seconds = len(table.columns) - 4
     lines = [(i, line) for i, line in enumerate(table.lines) if not line.error and line.values[seconds]]

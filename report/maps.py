@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from qcq.data import TrainPart
 from qcq.embeddings import Embeddings
+from qcq.report.comparison import entrants
 from qcq.run import Run
 from qcq.seeds import derive, generator
 
@@ -100,12 +101,11 @@ def pictured(run: Run) -> list[Pictured]:
     rows = [row for row in run.rows("training") if "error" not in row]
     several = len(config["walks"]) > 1
     found = []
-    for trainer in config["trainers"]:
-        for walk in ("none", *config["walks"]):
-            row = next((r for r in rows if (r["walk"], r["trainer"]) == (walk, trainer)), None)
-            if row is not None:
-                label = f"{trainer} on {walk}" if several and walk != "none" else trainer
-                found.append(Pictured(walk, trainer, row["readout"], row["seed"], label))
+    for walk, trainer in entrants(config):
+        row = next((r for r in rows if (r["walk"], r["trainer"]) == (walk, trainer)), None)
+        if row is not None:
+            label = f"{trainer} on {walk}" if several and walk in config["walks"] else trainer
+            found.append(Pictured(walk, trainer, row["readout"], row["seed"], label))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from qcq.evaluation import TASKS
 from qcq.registry import find
-from qcq.report.comparison import Comparison, comparison, verdicts
+from qcq.report.comparison import Comparison, comparison, correction, duels
 from qcq.run import Run, write
 
 
@@ -72,13 +72,14 @@ def _data_section(about: dict[str, Any]) -> str:
 
 
 def _verdict_section(run: Run, table: Comparison) -> str:
-    said = verdicts(run, table)
+    fought = duels(run, table)
+    said = [str(duel) for duel in fought]
     failed = [f"{line.trainer} on {line.walk} failed: {line.error}" for line in table.lines if line.error]
     if not said and not failed:
         return ""
     note = (
-        "Differences are unit by unit on test, averaged over seeds, with a 95 % bootstrap interval over units; who "
-        "stands for the learners and for the baselines was decided on validation."
+        f"Differences are unit by unit on test, averaged over seeds, with {correction(fought)}; who stands for the "
+        "learners and for the baselines was decided on validation."
     )
     return "\n".join([*(f"- {line}" for line in [*said, *failed]), "", note])
 

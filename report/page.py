@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qcq.evaluation import TASKS
 from qcq.registry import find
 from qcq.report import figures
-from qcq.report.comparison import Comparison, Duel, Standing, comparison, duels, standings
+from qcq.report.comparison import Comparison, Duel, Standing, comparison, correction, duels, standings
 from qcq.report.facts import Bank, WalkFacts, inspected
 from qcq.report.maps import Map, Pictured, write_maps
 from qcq.run import Run, write
@@ -68,6 +68,7 @@ def write_page(run: Run) -> Page:
         "sentences": sentences(run, table, fought, found),
         "missing": missing(run, table, bank, found, about),
         "duels": [str(d) for d in fought],
+        "correction": correction(fought),
         "table": table,
         "standings": stands,
         "losses": [r for r in run.rows("training") if r.get("loss") is not None],

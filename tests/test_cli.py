@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qcq import cli
+from qcq.data import Simulated
+from qcq.run import Run
 
 SMALL = [
     "--set",
@@ -63,6 +66,61 @@ def test_run_then_neighbors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert {"question", "similarity", "name", "concepts"} == set(answer["neighbors"][0])
     assert call("neighbors", folder, "q7x") == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+ROOM = ["--set", "simulated.questions=120", "--set", "simulated.students=60", "--seeds", "1", "--quiet"]
+
+
+def test_score_puts_the_truth_first_and_noise_behind_the_baselines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Simulated(questions=120, students=60).read()
+    truth = np.column_stack([data.q_matrix.toarray(), 0.2 * data.truth["difficulty"]])
+    turned = list(data.questions)[::-1]  # in any order
+    (tmp_path / "truth.json").write_text(json.dumps(dict(zip(turned, truth[::-1].tolist(), strict=True))))
+    noise = np.random.default_rng(0).standard_normal((120, 8))
+    np.savez(tmp_path / "noise.npz", ids=data.questions, vectors=noise)
+    files = [str(tmp_path / "truth.json"), str(tmp_path / "noise.npz")]
+    assert call("score", *files, *ROOM, "--tasks", "edges,difficulty", "--out", str(tmp_path / "run")) == 0
+    shown = capsys.readouterr().out
+    assert "edges mrr: truth beats" in shown
+    assert "difficulty r2: truth beats noise" in shown
+    made = Run(tmp_path / "run")
+    figures = {(r["task"], r["trainer"]): r["value"] for r in made.rows("results") if r["metric"] in ("mrr", "r2")}
+    for task in ("edges", "difficulty"):
+        mine = {name: value for (t, name), value in figures.items() if t == task}
+        assert set(mine) == {"random", "concept-mean", "concept-onehot", "svd", "truth", "noise"}
+        assert max(mine, key=mine.__getitem__) == "truth"
+    assert made.embeddings("truth").provenance["trainer"]["file"] == files[0]
+    assert (made.path / "report.html").is_file()
+    assert call("audit", str(made.path), "--quiet") == 0
+    assert "2 from files, which nobody can vouch for" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ([f"q{i}" for i in range(119)], "1 of 120 questions have no vector, 'q119' first"),
+        ([f"q{i}" for i in range(121)], "1 vectors belong to no question of the data set, 'q120' first"),
+        ([f"q{i % 60}" for i in range(120)], "60 of 120 question ids stand there more than once, 'q0' first"),
+        (list(range(120)), "120 of 120 questions have no vector, 'q0' first; give each question one; ids are compared"),
+    ],
+)
+def test_score_says_what_is_wrong_with_the_ids(
+    ids: list, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "v.npz", ids=ids, vectors=np.ones((len(ids), 3)))
+    assert call("score", str(tmp_path / "v.npz"), *ROOM, "--out", str(tmp_path / "run")) == 2
+    text = capsys.readouterr().err
+    assert text.startswith(f"error: {tmp_path / 'v.npz'}: ")
+    assert words in text
+    assert len(text.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_score_wants_names_that_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("score", "a/v.npz", "b/v.json") == 2
+    assert "two files have the same name" in capsys.readouterr().err
 
 
 def test_quiet_says_only_the_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

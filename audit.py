@@ -1,0 +1,355 @@
+"""Does a test student's answer stand in what a run learnt from? Proved by doing it again where they answered otherwise.
+
+A run is rebuilt in worlds that differ from the real one in nothing but the test students' responses. What the run
+learnt from must come out the same, byte for byte, and be what the run folder holds.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from qcq.config import Config
+from qcq.corpus import Corpus
+from qcq.data import Dataset
+from qcq.data.dataset import Interactions
+from qcq.embeddings import Embeddings
+from qcq.errors import CorpusError, EmbeddingError, WalkError
+from qcq.models import Source, Trainer
+from qcq.pipeline import FILE, NO_WALK, Experiment
+from qcq.progress import Watch
+from qcq.run import Run
+from qcq.seeds import generator
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    name : what.
+    ok : whether it holds; None where it could not be proved either way.
+    found : what was found, in one line.
+    """
+
+    name: str
+    ok: bool | None
+    found: str
+
+
+def audit(
+    run: Run, dataset: Dataset | None = None, *, retrain: bool = False, watch: Watch | None = None
+) -> list[Check]:
+    """Prove that no test student's response reached graph, walks, difficulty, choices or vectors of a run.
+
+    Two other worlds are made: in one the test students' answers are turned round and put on other questions, in the
+    other these students never answered. The run's settings are applied to them.
+
+    Parameters
+    ----------
+    run : the run folder.
+    dataset : its data, if it isn't to be read from where the run read it.
+    retrain : train every model of the first seed again in the first of these worlds, and judge one table by each costly
+        task, instead of only looking at what went in. Takes as long as the run did with one seed, or longer.
+    watch : who is told about progress.
+
+    Returns
+    -------
+    The checks, in the order in which data flows.
+
+    Raises
+    ------
+    DataError : the data can't be read.
+    ConfigError : the folder holds no run.
+    """
+    return list(_Audit(run, dataset, retrain, watch or Watch()).checks())
+
+
+@dataclass(frozen=True, eq=False)
+class _Audit:
+    run: Run
+    dataset: Dataset | None
+    retrain: bool
+    watch: Watch
+
+    @cached_property
+    def config(self) -> Config:
+        return Config.load(self.run.path / "config.toml")
+
+    @cached_property
+    def real(self) -> Experiment:
+        return Experiment(self.config, self.dataset)
+
+    @cached_property
+    def others(self) -> dict[str, Experiment]:
+        """The same experiment where the test students answered otherwise, and where they never did."""
+        split, seen = self.real.problem.split, self.real.data.interactions
+        assert split is not None
+        assert seen is not None
+        test = np.isin(seen.student, split.test.students)
+        made = {"turned": _turned(seen, test, len(self.real.data.questions)), "without": _without(seen, test)}
+        return {name: Experiment(self.config, replace(self.real.data, interactions=r)) for name, r in made.items()}
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        return self.run.read_json("about.json")
+
+    @cached_property
+    def trained(self) -> list[dict[str, Any]]:
+        return [row for row in self.run.rows("training") if "error" not in row]
+
+    def checks(self) -> Iterator[Check]:
+        with self.watch.progress("data and split"):
+            yield self.data()
+            if self.real.problem.split is None:
+                yield Check("students", True, "the data set has no responses, so none can have leaked")
+                return
+            yield self.students()
+        with self.watch.progress("graph, walks and difficulty"):
+            yield self.graph()
+            for name in self.config.walks:
+                yield _guarded(f"walk {name}", partial(self.walk, name))
+            yield _guarded("difficulty", self.difficulty)
+        with self.watch.progress("choices"):
+            yield _guarded("choices", self.choices)
+        with self.watch.progress("vectors"):
+            yield _guarded("vectors", self.vectors)
+        yield from self.costly()
+
+    def data(self) -> Check:
+        wanted = self.about.get("data_digest")
+        if wanted is None:
+            same = self.about["graph_digest"] == self.real.problem.graph.digest
+            same &= self.about["responses"] == len(self.real.data.interactions or ())
+            return Check(
+                "data", None if same else False, "an older run without a digest of its responses; run it again"
+            )
+        if wanted != self.real.digest:
+            return Check("data", False, f"digest {self.real.digest[:12]}, the run read {wanted[:12]}: other data")
+        n = self.about["responses"]
+        return Check("data", True, f"what the run read: {n:,} responses, digest {wanted[:12]}")
+
+    def students(self) -> Check:
+        split, seen = self.real.problem.split, self.real.data.interactions
+        assert split is not None
+        assert seen is not None
+        parts = {"train": split.train, "validation": split.validation, "test": split.test}
+        places = np.zeros(len(self.real.data.students), dtype=np.int64)
+        for part in parts.values():
+            places[part.students] += 1
+            if not np.isin(part.interactions.student, part.students).all():
+                return Check("students", False, f"{type(part).__name__} holds a response of another part's student")
+        counts = {name: len(part.students) for name, part in parts.items()}
+        if (places != 1).any() or sum(len(p.interactions) for p in parts.values()) != len(seen):
+            return Check("students", False, f"{int((places != 1).sum())} students stand in no part, or in several")
+        if counts != self.about["students"]:
+            return Check("students", False, f"now {counts}, in the run {self.about['students']}")
+        said = ", ".join(f"{n:,} {name}" for name, n in counts.items())
+        return Check("students", True, f"{said}; each in one part, every response with its student")
+
+    def graph(self) -> Check:
+        wanted = self.about["graph_digest"]
+        for name, other in self.others.items():
+            if other.problem.graph.digest != wanted:
+                return Check(
+                    "graph", False, f"digest {other.problem.graph.digest[:12]} {_WORLDS[name]}, not {wanted[:12]}"
+                )
+        return Check(
+            "graph", True, f"digest {wanted[:12]}, as in the run, {_WORLDS['turned']} and {_WORLDS['without']}"
+        )
+
+    def walk(self, name: str) -> Check:
+        about = f"walk {name}"
+        folder = self.run.path / "corpus" / name.replace(":", "-")
+        rows = {r["seed"]: r["corpus_digest"] for r in self.trained if r["walk"] == name and r["corpus_digest"]}
+        wanted = self.real.graphs[name].digest
+        for world, other in self.others.items():
+            if other.graphs[name].digest != wanted:
+                return Check(
+                    about,
+                    False,
+                    f"its graph has digest {other.graphs[name].digest[:12]} {_WORLDS[world]}, "
+                    f"not {wanted[:12]}: it looks at test students",
+                )
+        if not rows:
+            return Check(about, True, f"its graph has the same digest {wanted[:12]} in both worlds; nobody walked it")
+        for seed, digest in rows.items():
+            kept = Corpus.load(folder / f"seed-{seed}")
+            kept.verify()
+            if kept.graph_digest != wanted or kept.digest != digest:
+                return Check(
+                    about, False, f"seed {seed}: the corpus in the folder isn't the one the models were trained on"
+                )
+            for world, other in self.others.items():
+                with tempfile.TemporaryDirectory() as scratch:
+                    strategy = other.config.build_walks()[name]
+                    again = strategy.stream(other.graphs[name], scratch, seed).digest
+                if again != digest:
+                    return Check(
+                        about,
+                        False,
+                        f"seed {seed}: sampled again {_WORLDS[world]} it has digest {again[:12]}, "
+                        f"not {digest[:12]}: it looks at test students",
+                    )
+        n = len(rows)
+        return Check(about, True, f"{n} {'corpora' if n > 1 else 'corpus'} sampled again in both worlds: same digests")
+
+    def difficulty(self) -> Check:
+        with np.load(self.run.path / "graph.npz") as held:
+            kept = {key: held[key] for key in ("responses", "difficulty") if key in held.files}
+        for world, other in self.others.items():
+            assert other.problem.split is not None
+            train = other.problem.split.train
+            for key, now in (("responses", train.counts), ("difficulty", train.difficulty)):
+                if key not in kept or not np.array_equal(kept[key], now, equal_nan=True):
+                    return Check(
+                        "difficulty",
+                        False,
+                        f"the run's {key} of questions aren't what training students say {_WORLDS[world]}",
+                    )
+        n = int((kept["responses"] > 0).sum())
+        return Check("difficulty", True, f"counts and shares of {n:,} answered questions are the same in both worlds")
+
+    def choices(self) -> Check:
+        """Settings and read-outs: the figures that chose are recomputed where the test students answered otherwise."""
+        tuning, other = self.run.rows("tuning"), self.others["turned"]
+        judges = {name: task for name, task in other.tasks()[0].items() if task.tunes and not task.costly}
+        figures = 0
+        for row in self.trained:
+            mine = [t for t in tuning if (t["walk"], t["trainer"]) == (row["walk"], row["trainer"])]
+            chosen = [t for t in mine if t["chosen"]]
+            label = f"{row['trainer']} on {row['walk']}"
+            if len(chosen) != 1 or chosen[0]["score"] < max(t["score"] for t in mine):
+                return Check(
+                    "choices", False, f"{label}: the settings taken aren't those with the best validation figures"
+                )
+            if chosen[0]["readout"] != row["readout"]:
+                return Check(
+                    "choices", False, f"{label}: read-out {row['readout']}, validation chose {chosen[0]['readout']}"
+                )
+            if row["seed"] != self.config.seed:
+                continue
+            for t in (t for t in mine if t["candidate"] == chosen[0]["candidate"]):
+                emb = self._stored(row, t["readout"])
+                for name, task in judges.items():
+                    if name not in t:
+                        continue
+                    now = task.score(emb, "validation").metrics[task.metric]
+                    figures += 1
+                    if not np.isclose(now, t[name], rtol=1e-5, atol=1e-6):
+                        return Check(
+                            "choices",
+                            False,
+                            f"{label}: {name} on validation is {now:.6f} {_WORLDS['turned']}, {t[name]:.6f} in the run",
+                        )
+        return Check(
+            "choices", True, f"{figures} validation figures are the same {_WORLDS['turned']}; the best were taken"
+        )
+
+    def vectors(self) -> Check:
+        """What every table was made from; closed forms (and with ``retrain`` everything) are made again."""
+        tables, again = 0, []
+        trainers = self.config.build_trainers()
+        for row in self.trained:
+            label = f"{row['trainer']} on {row['walk']}"
+            if row["walk"] == FILE:
+                continue
+            graph = self.real.problem.graph if row["walk"] == NO_WALK else self.real.graphs[row["walk"]]
+            for readout in row["readouts"]:
+                made = self._stored(row, readout).provenance
+                if made["graph_digest"] != graph.digest or made["corpus_digest"] != row["corpus_digest"]:
+                    return Check("vectors", False, f"{label}: {readout} was made from another graph or corpus")
+                tables += 1
+            first = row["seed"] == self.config.seed
+            trainer = trainers[row["trainer"]]
+            if first and (self.retrain or not trainer.learns):
+                trainer = replace(trainer, **{k: v for k, v in row["settings"].items() if k in trainer.config})
+                said = self._retrained(row, trainer, label)
+                if said is not None:
+                    return Check("vectors", False, said)
+                again.append(row["trainer"])
+        files = sum(row["walk"] == FILE for row in self.trained)
+        own = f"; {files} from files, which nobody can vouch for" if files else ""
+        said = f"; made again {_WORLDS['turned']}, same vectors: {', '.join(dict.fromkeys(again))}" if again else ""
+        return Check("vectors", True, f"{tables} tables were made from that graph and those walks{said}{own}")
+
+    def _retrained(self, row: dict[str, Any], trainer: Trainer, label: str) -> str | None:
+        """What is wrong, if anything, when the model is trained again where the test students answered otherwise."""
+        turned = self._train(self.others["turned"], row, trainer)
+        stored = {readout: self._stored(row, readout).vectors for readout in row["readouts"]}
+        if all(np.array_equal(turned[r], stored[r]) for r in stored):
+            return None
+        if not trainer.reproducible:
+            return None  # two trainings differ anyway: nothing can be told from it
+        real = self._train(self.real, row, trainer)  # another machine rounds otherwise: what counts is the world
+        if all(np.array_equal(turned[r], real[r]) for r in stored):
+            return None
+        return f"{label}: trained again {_WORLDS['turned']} it gives other vectors: it looks at test students"
+
+    def _train(self, world: Experiment, row: dict[str, Any], trainer: Trainer) -> dict[str, np.ndarray]:
+        walk, seed = row["walk"], row["seed"]
+        graph = world.problem.graph
+        source = Source(graph, seed=seed)
+        if walk != NO_WALK:
+            strategy = world.config.build_walks()[walk]
+            source = Source(world.graphs[walk], strategy, seed)
+        with self.watch.progress(f"{row['trainer']} again") as progress:
+            model = trainer.fit(source, seed, progress)
+        return {r: source.walk.fold(graph, model.embeddings(r)).vectors for r in model.readouts}
+
+    def costly(self) -> Iterator[Check]:
+        """Tasks that train a model of students: which epoch was kept must not hang on the test students."""
+        there = [name for name, task in self.config.task_classes().items() if task.costly]
+        for name in there:
+            row = next((r for r in self.trained if r["walk"] != FILE), None)
+            if not self.retrain or row is None:
+                yield Check(name, None, "trains a model for each table; --retrain trains one again in both worlds")
+                continue
+            emb = self._stored(row, row["readout"])
+            with self.watch.progress(f"{name} again"):
+                figures = [
+                    w.tasks()[0][name].score(emb, "validation").metrics for w in (self.real, self.others["turned"])
+                ]
+            if figures[0] != figures[1]:
+                yield Check(name, False, f"{row['trainer']}: other figures on validation {_WORLDS['turned']}")
+            else:
+                yield Check(
+                    name,
+                    True,
+                    f"{row['trainer']}: model, epoch and validation figures are the same {_WORLDS['turned']}",
+                )
+
+    def _stored(self, row: dict[str, Any], readout: str) -> Embeddings:
+        path = self.run.file("embeddings", row["walk"], row["trainer"], readout, row["seed"], ".safetensors")
+        return Embeddings.load(path)
+
+
+_WORLDS = {"turned": "with the test students' answers turned round", "without": "without the test students"}
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    """A check whose files are missing or broken has failed."""
+    try:
+        return check()
+    except (CorpusError, EmbeddingError, WalkError, OSError) as error:
+        return Check(name, False, str(error))
+
+
+def _turned(seen: Interactions, test: np.ndarray, n_questions: int) -> Interactions:
+    """Test students' answers turned round, each on a question drawn at random."""
+    rng = generator(0, "audit", "questions")
+    question, correct = seen.question.copy(), seen.correct.copy()
+    question[test] = rng.integers(0, n_questions, int(test.sum()))
+    correct[test] = 1 - correct[test]
+    return replace(seen, question=question, correct=correct)
+
+
+def _without(seen: Interactions, test: np.ndarray) -> Interactions:
+    time = None if seen.timestamp is None else seen.timestamp[~test]
+    return Interactions(seen.student[~test], seen.question[~test], seen.correct[~test], time, seen.ordered)
