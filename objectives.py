@@ -35,6 +35,7 @@ class Probe:
     seen : int32 (walks, length), what is shown where that isn't the walk itself: -2 is a mask. None where every item
         hides something else (cloze, next question).
     noise : float64 (vocabulary,), the distribution that negatives were drawn from. None for positions.
+    apart : int64 (items,), how many steps behind the output the input stands; negative before it. None for positions.
     n_questions, n_concepts : the vocabulary: token Q + j is concept j.
     graph_digest : which graph was walked.
     """
@@ -46,6 +47,7 @@ class Probe:
     pairs: NDArray[np.int32] | None = None
     seen: NDArray[np.int32] | None = None
     noise: NDArray[np.float64] | None = None
+    apart: NDArray[np.int64] | None = None
     n_questions: int = 0
     n_concepts: int = 0
     graph_digest: str = ""
@@ -254,6 +256,8 @@ class SkipGram(Objective):
     exponent : of the noise.
     counts : float64 (vocabulary,), token counts of the *training* corpus that the noise is made from; None takes the
         paper's own walks, with one count more for every token that this corpus could hold.
+    ordered : the model also hears how far apart the two tokens stand, and in which order. The pairs are the same; the
+        floor, which doesn't hear it, is none here.
     """
 
     name: ClassVar[str] = "skipgram"
@@ -261,6 +265,7 @@ class SkipGram(Objective):
     negative: int = 5
     exponent: float = 0.75
     counts: NDArray[np.float64] | None = None
+    ordered: bool = False
 
     def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
         rng = generator(seed, "probe", self.name)
@@ -274,17 +279,18 @@ class SkipGram(Objective):
         noise = np.where(counts > 0, counts**self.exponent, 0.0)
         noise = noise / noise.sum()  # (vocabulary,)
         reach = rng.integers(1, self.window + 1, size=tokens.shape)
-        walk, inputs, outputs = [], [], []
+        walk, inputs, outputs, apart = [], [], [], []
         for d in range(1, min(self.window, tokens.shape[1] - 1) + 1):
             both = tokens[:, d:] >= 0  # pads only follow, so the earlier token is there too
-            for centre, other, wide in (
-                (tokens[:, d:], tokens[:, :-d], reach[:, d:]),
-                (tokens[:, :-d], tokens[:, d:], reach[:, :-d]),
+            for centre, other, wide, steps in (
+                (tokens[:, d:], tokens[:, :-d], reach[:, d:], -d),
+                (tokens[:, :-d], tokens[:, d:], reach[:, :-d], d),
             ):
                 chosen = both & (wide >= d)
                 walk.append(np.nonzero(chosen)[0])
                 inputs.append(other[chosen])
                 outputs.append(centre[chosen])
+                apart.append(np.full(len(outputs[-1]), steps, dtype=np.int64))
         if not sum(map(len, walk)):
             raise CorpusError(f"{corpus.n_walks} walks hold no pair of tokens within a window of {self.window}")
         where = np.concatenate(walk)
@@ -299,6 +305,7 @@ class SkipGram(Objective):
             where[order],
             pairs=pairs,
             noise=noise,
+            apart=np.concatenate(apart)[order],
             n_questions=corpus.n_questions,
             n_concepts=corpus.n_concepts,
             graph_digest=corpus.graph_digest,
@@ -317,6 +324,8 @@ class SkipGram(Objective):
         return np.logaddexp(0.0, -scores[:, 0]) + wrong
 
     def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+        if self.ordered:
+            return super().floor(chain, probe)
         assert probe.pairs is not None
         assert probe.noise is not None
         chain.check(probe.tokens, probe.graph_digest)
@@ -327,7 +336,9 @@ class SkipGram(Objective):
 
     def expected(self, law: Expected) -> float | None:
         # Counts of a real corpus differ inside a class of equal questions; then the closed form doesn't hold.
-        return law.skipgram(self.window, self.negative, self.exponent) if self.counts is None else None
+        if self.ordered or self.counts is not None:
+            return None
+        return law.skipgram(self.window, self.negative, self.exponent)
 
     def unigram(self, probe: Probe, share: NDArray[np.float64]) -> NDArray[np.float64]:
         assert probe.pairs is not None

@@ -1,22 +1,27 @@
 """Tokens a second of ``sgns``, and seconds of ``netmf``, against those who train skip-gram.
 
-    python benchmarks/lookup.py [--quick] [--json FILE] [--only s2kt_assist09,pebg_ednet,1M,curve] [--dim 128]
-                                [--rounds 3] [--peers gensim,fasttext,...]
+    python benchmarks/lookup.py [--quick] [--json FILE] [--only s2kt_assist09,pebg_ednet,1M,curve,memory,order]
+                                [--dim 128] [--rounds 3] [--tokens 4000000] [--peers "gensim lists of int,fastText"]
+    python benchmarks/lookup.py --table FILE
 
-Everybody gets the same walks, dimension, window (5), negatives (5), epochs (1) and learning rate (0.05), and all cores.
-Rounds alternate, figures are medians, the ratio is how many times quicker ours is. gensim is timed without its
-vocabulary and without writing its text file, ours is timed whole; both read walks in the same random order. Beside each
-figure stands what was learnt: the loss on held-out pairs (``sgns`` and gensim score the same paper; lower is better),
-the share of the ten nearest questions that have a concept in common, and the MRR of held-out edges.
+Everybody gets the same walks, dimension, window (5), negatives (5), epochs (1) and learning rate (0.05), and all
+cores. Rounds alternate and each has a seed of its own; figures are medians, the ratio is how many times quicker ours
+is. gensim is timed without its vocabulary and without writing its text file, ours is timed whole; both read walks in
+the same random order. Beside each figure stands what was learnt, mean and standard deviation over the rounds: the loss
+on held-out pairs (``sgns`` and gensim score the same paper; lower is better), ``near``, the share of the ten nearest
+questions that have a concept in common, and the tasks ``edges`` and ``difficulty`` on test.
 
 Peers: gensim by ``corpus_file``, by lists of str, and by lists of int as ``skipgram`` feeds it; fastText's own package,
 PyG's MetaPath2Vec and PecanPy in environments of their own (made on first use under $XDG_CACHE_HOME/qcq/benchmarks).
 PecanPy and MetaPath2Vec walk for themselves and count those tokens; MetaPath2Vec is so slow that it is timed on 40
 batches, so what it has learnt by then says little.
 
-``1M`` is 1,000,000 generated questions with 10,000 concepts, 4,000,000 tokens of walks on them; ``curve`` is ours and
-gensim's tokens/s over the size of the vocabulary. ``--quick`` stays under a minute: 60,000 tokens, one round, no
-installations, no environment of its own.
+``1M`` is 1,000,000 generated questions with 10,000 concepts; ``curve`` is tokens/s over the size of the vocabulary, at
+dimension 64; ``memory`` is the peak of a process that makes the graph of ``1M``, walks it and trains on it; ``order``
+is what gensim loses when walks come in the order of the questions they start at, and not in random order. ``--json``
+puts its rows beside those already in the file, in place of rows of the same case and peer; ``--table`` prints such a
+file as Markdown. ``--quick`` stays under a minute: 60,000 tokens, one round, no installations, no environment of its
+own.
 """
 
 from __future__ import annotations
@@ -49,14 +54,12 @@ from qcq.objectives import SkipGram
 from qcq.walks import QCQ
 
 Row = dict[str, Any]
+Learnt = dict[str, float]
 REAL = {"s2kt_assist09": "s2kt", "pebg_ednet": "pebg"}
 LR = 0.05
 walk_benchmark.NEEDS["fasttext"] = ["fasttext-wheel", "numpy<2"]
-OUTSIDE = {
-    "fasttext": "fastText",
-    "pyg_metapath2vec": "PyG MetaPath2Vec",
-    "pecanpy": "PecanPy",
-}
+GENSIM = {"gensim corpus_file": "file", "gensim lists of str": "str", "gensim lists of int": "int"}
+OUTSIDE = {"fastText": "fasttext", "PyG MetaPath2Vec": "pyg_metapath2vec", "PecanPy": "pecanpy"}
 
 
 @dataclass
@@ -90,21 +93,20 @@ class Case:
         rows = [walk[: int((walk >= 0).sum())].tolist() for walk in mixed]
         return cls(name, graph, problem, Source(graph, given=held), rows)
 
-    def judge(self, vectors: np.ndarray) -> str:
-        """Share of the ten nearest with a concept in common over 1,000 questions, and the MRR of held-out edges."""
-        said = []
-        if len(vectors) <= 100_000:
-            emb = Embeddings(self.graph.questions, vectors)
-            some = np.random.default_rng(0).choice(len(vectors), min(1_000, len(vectors)), replace=False)
-            near = emb.unit[some] @ emb.unit.T
-            near[np.arange(len(some)), some] = -2
-            best = np.argpartition(-near, 10, axis=1)[:, :10]
-            w = self.graph.weights
-            shares = np.take_along_axis((w[some] @ w.T).toarray() > 0, best, axis=1).mean()
-            said.append(f"near {shares:.3f}")
-            if self.problem is not None and len(self.problem.edges["test"]):
-                said.append(f"edges {TASKS['edges'](self.problem).score(emb).metrics['mrr']:.3f}")
-        return ", ".join(said)
+    def judge(self, vectors: np.ndarray) -> Learnt:
+        """``near`` over 1,000 questions (100 of a large graph), and tasks."""
+        emb, n = Embeddings(self.graph.questions, vectors), len(vectors)
+        some = np.random.default_rng(0).choice(n, min(1_000 if n <= 100_000 else 100, n), replace=False)
+        near = emb.unit[some] @ emb.unit.T
+        near[np.arange(len(some)), some] = -2
+        best = np.argpartition(-near, 10, axis=1)[:, :10]
+        w = self.graph.weights
+        shared = [(w[[q]] @ w[them].T).nnz / 10 for q, them in zip(some, best, strict=True)]
+        learnt = {"near": float(np.mean(shared))}
+        for name in ("edges", "difficulty") if self.problem is not None else ():
+            task = TASKS[name](self.problem)
+            learnt[name] = float(task.score(emb).metrics[task.metric])
+        return learnt
 
     def loss(self, inputs: np.ndarray, outputs: np.ndarray, paper: Any) -> float:
         from qcq.models.word2vec import PairModel
@@ -113,18 +115,18 @@ class Case:
         return float(model.losses(paper).mean())
 
 
-Round = Callable[[], tuple[float, float, str]]  # → tokens, seconds, what was learnt
+Round = Callable[[int], tuple[float, float, Learnt]]  # seed → tokens, seconds, what was learnt
 
 
 def sgns(case: Case, dim: int, deterministic: bool) -> Round:
     trainer = TRAINERS["sgns"](dim=dim, lr=LR, deterministic=deterministic)
 
-    def run() -> tuple[float, float, str]:
+    def run(seed: int) -> tuple[float, float, Learnt]:
         began = time.perf_counter()
-        model = trainer.fit(case.source, 0)
+        model = trainer.fit(case.source, seed)
         took = time.perf_counter() - began
         loss = case.loss(model.inputs, model.outputs, paper(case))
-        return model.tokens, took, f"loss {loss:.4f}, {case.judge(model.embeddings().vectors)}"
+        return model.tokens, took, {"loss": loss, **case.judge(model.embeddings().vectors)}
 
     return run
 
@@ -145,20 +147,19 @@ def paper(case: Case) -> Any:
 def gensim(case: Case, dim: int, way: str, cores: int) -> Round:
     from gensim.models import Word2Vec
 
-    words = case.rows if way == "lists of int" else [[str(t) for t in row] for row in case.rows]
-    options = {
-        "vector_size": dim, "window": 5, "sg": 1, "negative": 5, "sample": 0, "min_count": 1, "epochs": 1, "alpha": LR,
-        "min_alpha": LR / 250, "workers": cores, "seed": 0,
-    }  # fmt: skip
+    words = case.rows if way == "int" else [[str(t) for t in row] for row in case.rows]
     handle, name = tempfile.mkstemp(suffix=".txt")
     with os.fdopen(handle, "w") as out:
-        if way == "corpus_file":
+        if way == "file":
             out.writelines(" ".join(row) + "\n" for row in words)
 
-    def run() -> tuple[float, float, str]:
-        model = Word2Vec(**options)
+    def run(seed: int) -> tuple[float, float, Learnt]:
+        model = Word2Vec(
+            vector_size=dim, window=5, sg=1, negative=5, sample=0, min_count=1, epochs=1, alpha=LR, min_alpha=LR / 250,
+            workers=cores, seed=seed,
+        )  # fmt: skip
         model.build_vocab(words)
-        fed = {"corpus_file": name} if way == "corpus_file" else {"corpus_iterable": words}
+        fed = {"corpus_file": name} if way == "file" else {"corpus_iterable": words}
         counted = {"total_words": model.corpus_total_words, "total_examples": model.corpus_count}
         began = time.perf_counter()
         model.train(**fed, **counted, epochs=1)
@@ -166,7 +167,8 @@ def gensim(case: Case, dim: int, way: str, cores: int) -> Round:
         tables = np.zeros((2, case.graph.n_questions, dim), dtype=np.float32)
         ids = np.array(model.wv.index_to_key, dtype=np.int64)
         tables[:, ids] = model.wv.vectors, model.syn1neg
-        return model.corpus_total_words, took, f"loss {case.loss(*tables, paper(case)):.4f}, {case.judge(tables[0])}"
+        learnt = {"loss": case.loss(*tables, paper(case)), **case.judge(tables[0])}
+        return model.corpus_total_words, took, learnt
 
     return run
 
@@ -193,7 +195,7 @@ def outside(peer: str, case: Case, dim: int, cores: int, install: bool) -> Itera
             raise RuntimeError(f"can't be run: {(process.stderr.read().strip().splitlines() or ['?'])[-1][:150]}")
         return json.loads(line)
 
-    def run() -> tuple[float, float, str]:
+    def run(seed: int) -> tuple[float, float, Learnt]:
         process.stdin.write("\n")
         process.stdin.flush()
         said = answer()
@@ -206,85 +208,152 @@ def outside(peer: str, case: Case, dim: int, cores: int, install: bool) -> Itera
         process.wait()
 
 
-def paired(case: str, peer: str, about: str, mine: Round, theirs: Round, rounds: int) -> Row:
-    a, b = [], []
-    for _ in range(rounds):
-        ours_, theirs_ = mine(), theirs()
-        a.append(ours_[0] / ours_[1])
-        b.append(theirs_[0] / theirs_[1])
-    one, two = statistics.median(a), statistics.median(b)
-    print(f"{case:34} {peer:28} {one / 1e3:9.0f} {two / 1e3:9.0f} k tokens/s {one / two:8.1f} ×", flush=True)
-    print(f"{'':34} ours: {ours_[2]}\n{'':34} theirs: {theirs_[2]}", flush=True)
+def spread(rounds: list[Learnt]) -> str:
+    """``loss 0.4041 ± 0.0002, near 0.997 ± 0.001``."""
+    said = []
+    for name in rounds[0]:
+        values, digits = [learnt[name] for learnt in rounds], 4 if name == "loss" else 3
+        wide = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+        said.append(f"{name} {statistics.mean(values):.{digits}f}{wide}")
+    return ", ".join(said)
+
+
+def row(
+    case: str, peer: str, about: str, unit: str, ours: list[float], theirs: list[float], *learnt: list[Learnt]
+) -> Row:
+    """Printed, and as it goes to the file. Seconds and memory are better when less, the others when more."""
+    one, two = statistics.median(ours), statistics.median(theirs)
+    ratio = two / one if unit in ("s", "GiB") else one / two
+    said = [spread(rounds) for rounds in learnt]
+    print(f"{case:34} {peer:22} {one:12,.4g} {two:12,.4g} {unit:9} {ratio:7.1f} ×", flush=True)
+    for who, what in zip(("ours", "theirs"), said, strict=False):
+        print(f"{'':34} {who}: {what}", flush=True)
     return {
         "benchmark": "lookup", "case": case, "peer": peer, "peer_version": about, "ours": one, "theirs": two,
-        "unit": "tokens/s", "ratio": one / two, "ours_learnt": ours_[2], "theirs_learnt": theirs_[2],
+        "unit": unit, "ratio": ratio, **dict(zip(("ours_learnt", "theirs_learnt"), said, strict=False)),
     }  # fmt: skip
 
 
-def netmf(case: Case, dim: int, rounds: int, theirs: Round) -> Row:
-    """From graph to vectors, and gensim from walks to vectors at its defaults for this corpus."""
-    g = case.graph
-    spent = []
+def rounds_of(n: int, *rivals: Round) -> list[list[tuple[float, float, Learnt]]]:
+    """``n`` rounds in which everybody takes a turn; a list for each."""
+    done: list[list[tuple[float, float, Learnt]]] = [[] for _ in rivals]
+    for seed in range(n):
+        for rounds, rival in zip(done, rivals, strict=True):
+            rounds.append(rival(seed))
+    return done
+
+
+def against(case: str, peer: str, about: str, *sides: list[tuple[float, float, Learnt]]) -> Row:
+    speeds = [[tokens / took for tokens, took, _ in side] for side in sides]
+    return row(case, peer, about, "tokens/s", *speeds, *([learnt for _, _, learnt in side] for side in sides))
+
+
+def netmf(case: Case, dim: int, rounds: int, peer: str, theirs: list[tuple[float, float, Learnt]]) -> Row:
+    """From graph to vectors, and gensim from walks to vectors."""
+    g, spent = case.graph, []
     for _ in range(max(3, rounds)):
         fresh = KnowledgeGraph(g.questions, g.concepts, g.weights)  # nothing cached from before
         began = time.perf_counter()
         vectors = TRAINERS["netmf"](dim=dim).fit(Source(fresh), 0).embeddings().vectors
         spent.append(time.perf_counter() - began)
-    said = [theirs() for _ in range(rounds)]
-    one, two = statistics.median(spent), statistics.median(s[1] for s in said)
-    print(f"{'netmf ' + case.name:34} {'gensim lists of int':28} {one:9.3f} {two:9.1f} s          {two / one:8.0f} ×")
-    print(f"{'':34} ours: {case.judge(vectors)}\n{'':34} theirs: {said[-1][2]}", flush=True)
-    return {
-        "benchmark": "lookup", "case": f"netmf {case.name} d{dim}", "peer": "gensim lists of int",
-        "peer_version": version("gensim"), "ours": one, "theirs": two, "unit": "s", "ratio": two / one,
-        "ours_learnt": case.judge(vectors), "theirs_learnt": said[-1][2],
-    }  # fmt: skip
+    about = f"netmf {case.name} d{dim}", peer, version("gensim")
+    learnt = [case.judge(vectors)], [learnt for _, _, learnt in theirs]
+    return row(*about, "s", spent, [took for _, took, _ in theirs], *learnt)
+
+
+def order(tokens: int, cores: int) -> Row:
+    """Walks trained in random order, and in the order of the questions they start at: gensim's own neighbours."""
+    case = Case.make("pebg_ednet", tokens)
+    mixed = rounds_of(1, gensim(case, 64, "int", cores))[0]
+    case.rows.sort()
+    sorted_ = rounds_of(1, gensim(case, 64, "int", cores))[0]
+    about = f"gensim {case.name} d64, walks in random order", "in the order of starts", version("gensim")
+    learnt = [[learnt for _, _, learnt in side] for side in (mixed, sorted_)]
+    return row(*about, "near", *([found["near"] for found in side] for side in learnt), *learnt)
+
+
+def memory(dim: int, tokens: int) -> Row:
+    """Peak of a process that makes the graph, walks it and trains; beside it the bound it has to keep."""
+    code = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import walks; from qcq.models import TRAINERS, Source; from qcq.walks import QCQ\n"
+        "g = walks.generated(10**6, 10**4); c = QCQ().sample(g, 0, limit=int(sys.argv[3]) // 40)\n"
+        "TRAINERS['sgns'](dim=int(sys.argv[2])).fit(Source(g, given=c), 0)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+    )
+    given = [sys.executable, "-c", code, str(Path(__file__).parent), str(dim), str(tokens)]
+    peak = float(subprocess.run(given, check=True, capture_output=True, text=True).stdout)
+    return row(f"sgns 1M d{dim} peak memory", "a bound of 4 GiB", "", "GiB", [peak], [4.0])
+
+
+def table(rows: list[Row]) -> str:
+    """Rows as Markdown."""
+    lines = [
+        "| case | peer | ours | theirs | unit | ratio | ours learnt | theirs learnt |",
+        "|---|---|---:|---:|---|---:|---|---|",
+    ]
+    for r in rows:
+        digits = ",.0f" if r["unit"] == "tokens/s" else ".3g"
+        figures = f"{r['ours']:{digits}} | {r['theirs']:{digits}} | {r['unit']} | {r['ratio']:.1f}"
+        learnt = r.get("ours_learnt", "–"), r.get("theirs_learnt", "–")
+        lines.append(f"| {r['case']} | {r['peer']} {r['peer_version']} | {figures} | {learnt[0]} | {learnt[1]} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--quick", action="store_true")
     ask.add_argument("--json", type=Path)
-    ask.add_argument("--only", default="s2kt_assist09,pebg_ednet,1M,curve")
+    ask.add_argument("--table", type=Path)
+    ask.add_argument("--only", default="s2kt_assist09,pebg_ednet,1M,curve,memory,order")
     ask.add_argument("--dim", type=int, default=128)
     ask.add_argument("--rounds", type=int, default=3)
     ask.add_argument("--tokens", type=int, default=4_000_000)
-    ask.add_argument("--peers", default="gensim,fasttext,pyg_metapath2vec,pecanpy")
+    ask.add_argument("--peers", default=",".join([*GENSIM, *OUTSIDE]))
     chosen = ask.parse_args()
+    if chosen.table:
+        print(table(json.loads(chosen.table.read_text(encoding="utf-8"))))
+        return
     cores = os.cpu_count() or 1
     rounds, tokens = (1, 60_000) if chosen.quick else (chosen.rounds, chosen.tokens)
-    names = ["s2kt_assist09"] if chosen.quick else [n for n in chosen.only.split(",") if n != "curve"]
-    peers = ["gensim"] if chosen.quick else chosen.peers.split(",")
-    dim, rows = chosen.dim, []
-    TRAINERS["sgns"](dim=dim).fit(Source(small := walk_benchmark.generated(50, 5), QCQ(length=4)), 0)  # compiles
-    TRAINERS["sgns"](dim=dim, deterministic=False).fit(Source(small, QCQ(length=4)), 0)
-    print(f"{cores} cores, dimension {dim}, median of {rounds}; {tokens:,} tokens\n")
+    names = ["s2kt_assist09"] if chosen.quick else chosen.only.split(",")
+    peers = ["gensim lists of str"] if chosen.quick else chosen.peers.split(",")
+    dim, rows, about = chosen.dim, [], version("gensim")
+    small = Source(walk_benchmark.generated(50, 5), QCQ(length=4))
+    for deterministic in (False, True):  # compiles
+        for wide in (dim, 64):
+            TRAINERS["sgns"](dim=wide, deterministic=deterministic).fit(small, 0)
+    print(f"{cores} cores, dimension {dim}, median of {rounds}; {tokens:,} tokens\n", flush=True)
     for name in names:
-        case = Case.make(name, tokens)
-        fast, safe = sgns(case, dim, False), sgns(case, dim, True)
-        ways = ["corpus_file", "lists of str", "lists of int"] if not chosen.quick else ["lists of str"]
-        label = f"sgns {case.name} d{dim}"
-        if "gensim" in peers:
-            made = {way: gensim(case, dim, way, cores) for way in ways}
-            for way, run in made.items():
-                rows.append(paired(label, f"gensim {way}", version("gensim"), fast, run, rounds))
-            rows.append(paired(f"{label} deterministic", f"gensim {way}", version("gensim"), safe, run, rounds))
-            if name in REAL:
-                rows.append(netmf(case, dim, rounds, run))
-        for peer in peers:
-            if peer in OUTSIDE and name != "1M":
+        if name == "memory":
+            rows.append(memory(dim, tokens))
+        elif name == "order":
+            rows.append(order(tokens, cores))
+        elif name == "curve":
+            for n in (1_000, 10_000, 100_000, 1_000_000):
+                case = Case.make(str(n), tokens // 2)
+                sides = rounds_of(1, sgns(case, 64, False), gensim(case, 64, "int", cores))
+                rows.append(against(f"sgns {n:,} questions d64", "gensim lists of int", about, *sides))
+        else:
+            case = Case.make(name, tokens)
+            fast, safe = sgns(case, dim, False), sgns(case, dim, True)
+            label = f"sgns {case.name} d{dim}"
+            for peer in [p for p in peers if p in GENSIM]:
+                mine, still, theirs = rounds_of(rounds, fast, safe, gensim(case, dim, GENSIM[peer], cores))
+                rows.append(against(label, peer, about, mine, theirs))
+                rows.append(against(f"{label} deterministic", peer, about, still, theirs))
+                if name in REAL:
+                    rows.append(netmf(case, dim, rounds, peer, theirs))
+            for peer in [p for p in peers if p in OUTSIDE and name != "1M"]:
                 try:
-                    with outside(peer, case, dim, cores, not chosen.quick) as (about, run):
-                        rows.append(paired(label, OUTSIDE[peer], about, fast, run, 1))
+                    with outside(OUTSIDE[peer], case, dim, cores, not chosen.quick) as (made, run):
+                        rows.append(against(label, peer, made, *rounds_of(1, fast, run)))
                 except RuntimeError as error:
-                    print(f"{label:34} {OUTSIDE[peer]:28} {error}", flush=True)
-    if not chosen.quick and "curve" in chosen.only.split(","):
-        for n in (1_000, 10_000, 100_000, 1_000_000):
-            case = Case.make(str(n), tokens // 2)
-            run = gensim(case, 64, "lists of int", cores)
-            label = f"sgns {n:,} questions d64"
-            rows.append(paired(label, "gensim lists of int", version("gensim"), sgns(case, 64, False), run, 1))
+                    print(f"{label:34} {peer:22} {error}", flush=True)
     if chosen.json:
+        kept = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else []
+        new = {(r["case"], r["peer"]) for r in rows}
+        rows = [r for r in kept if (r["case"], r["peer"]) not in new] + rows
         chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 

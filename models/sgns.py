@@ -38,6 +38,9 @@ class SGNS(Trainer):
     negatives : noise tokens a pair, drawn in proportion to count^0.75.
     epochs : passes over the corpus.
     lr : learning rate at the start; it falls linearly to lr / 250 at the end.
+    ordered : an output table for each of the 2 · window places around a centre, so that a pair is scored by where its
+        tokens stand and not only by which they are (structured skip-gram). It costs 2 · window times the memory of the
+        outputs, and noise is no longer shared. Its loss is asked on the same pairs as without, and has no floor here.
     deterministic : the same vectors for the same seed at any number of threads: a few dozen walks read the same
         state, and what they change is summed in their order. Without it threads write as they go: faster, and no two
         runs are quite alike.
@@ -49,19 +52,21 @@ class SGNS(Trainer):
     ----------
     Mikolov et al. 2013, Distributed representations of words and phrases and their compositionality (NIPS), eq. 4.
     Ji et al. 2016, Parallelizing word2vec in shared and distributed memory, section 3, for the shared negatives.
+    Ling et al. 2015, Two/too simple adaptations of word2vec for syntax problems (NAACL), section 3.1, for the order.
     """
 
     window: Annotated[int, Field(ge=1)] = 5
     negatives: Annotated[int, Field(ge=1)] = 5
     epochs: Annotated[int, Field(ge=1)] = 1
     lr: Annotated[float, Field(gt=0)] = 0.05
+    ordered: bool = False
     deterministic: bool = True
     threads: Annotated[int, Field(ge=0)] = 0
 
     tuning = ({}, {"window": 2}, {"window": 10})
 
     def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
-        from qcq.models.sgns_kernel import LANES, SEGMENT, SIGMOID, add, alias_table, compiled, rows_a_team
+        from qcq.models.sgns_kernel import SEGMENT, add, alias_table, begin, compiled, rows_a_team
 
         corpus = source.corpus
         counts, paired = token_counts(corpus)
@@ -69,20 +74,19 @@ class SGNS(Trainer):
             raise TrainingError(
                 "no walk has two tokens, so there is nothing to learn from; the graph may have no edges"
             )
-        wide = -(-self.dim // 16) * 16  # rows of whole vector registers; the columns beyond dim stay zero
-        inputs, outputs = _table(len(counts), wide), _table(len(counts), wide)
-        start = generator(seed, "sgns", "start").random((len(counts), self.dim), dtype=np.float32)
-        inputs[:, : self.dim] = (2 * start - 1) / self.dim
+        wide = -(-self.dim // 16) * 16  # rows of whole cache lines; the columns beyond dim stay zero
+        tables = 2 * self.window if self.ordered else 1
+        inputs, outputs = _table(len(counts), wide), _table(tables * len(counts), wide)
         threads = self.threads or os.cpu_count() or 1
         pieces = -(-corpus.length // SEGMENT)
         team, batch = self._sizes(counts, min(corpus.length, SEGMENT))
         room = batch if self.deterministic else 0
-        most_in, most_out = rows_a_team(team, self.window, self.negatives)
-        slots = np.full((threads, 2, len(counts) if room else 0), -1, dtype=np.int32)
+        most_in, most_out = rows_a_team(corpus.length, team, self.window, self.negatives, self.ordered)
+        slots = np.full((threads, 2, len(outputs) if room else 0), -1, dtype=np.int32)
         kept = np.empty((room, most_in), dtype=np.int64), np.empty((room, most_out), dtype=np.int64)
         held = np.zeros((2, room), dtype=np.int64)
         changes = _table(room * most_in, wide), _table(room * most_out, wide)
-        train = compiled(wide, -(-self.negatives // LANES))
+        train = compiled(wide, self.negatives)
         noise = alias_table(counts**0.75)
         rates = np.array([self.lr, self.lr / 250], dtype=np.float32)
         stream = np.uint64(derive(seed, "sgns"))
@@ -98,28 +102,31 @@ class SGNS(Trainer):
                 for _ in pool.map(work, range(threads)):
                     pass
 
-            def trained(lane: int, begin: int, end: int) -> None:
-                given = (window, negatives, team, stream, done, total, n, begin, end, lane, threads, room > 0)
-                train(walks, inputs, outputs, noise, SIGMOID, rates, *given, slots, *kept, held, *changes)
+            def trained(lane: int, start: int, end: int) -> None:
+                given = (window, ordered, team, stream, done, total, n, start, end, lane, threads, room > 0)
+                train(walks, inputs, outputs, noise, rates, *given, slots, *kept, held, *changes)
 
             def added(lane: int, teams: int) -> None:
                 add(inputs, outputs, *kept, held, *changes, teams, lane, threads)
 
-            window, negatives = self.window, self.negatives
+            window, ordered = self.window, self.ordered
+            everywhere(lambda lane: begin(inputs, self.dim, np.uint64(derive(seed, "sgns", "start")), lane, threads))
             for _ in range(self.epochs):
                 for walks in shuffled(corpus, step, order):
                     n = -(-len(walks) * pieces // team)
-                    for begin in range(0, n, room or n):
-                        end = min(begin + (room or n), n)
-                        everywhere(partial(trained, begin=begin, end=end))
+                    for start in range(0, n, room or n):
+                        end = min(start + (room or n), n)
+                        everywhere(partial(trained, start=start, end=end))
                         if room:
-                            everywhere(partial(added, teams=end - begin))
+                            everywhere(partial(added, teams=end - start))
                     done += n
                     progress(done, total)
         inputs, outputs = (np.ascontiguousarray(table[:, : self.dim]) for table in (inputs, outputs))
-        if not (np.isfinite(inputs).all() and np.isfinite(outputs).all()):
+        if not all(np.isfinite([table.min(), table.max()]).all() for table in (inputs, outputs)):
             raise TrainingError(f"sgns diverged: its vectors are no longer finite; lower lr (given {self.lr})")
-        objective = objectives.SkipGram(self.window, self.negatives, counts=counts.astype(np.float64))
+        objective = objectives.SkipGram(
+            self.window, self.negatives, counts=counts.astype(np.float64), ordered=self.ordered
+        )
         return PairModel(source.graph, inputs, outputs, paired, self.epochs * corpus.n_tokens, objective)
 
     def _sizes(self, counts: NDArray[np.int64], length: int) -> tuple[int, int]:
@@ -128,7 +135,7 @@ class SGNS(Trainer):
         Both are so small that even the most frequent token hardly meets itself: on few questions they are 1.
         """
         spread = counts.sum() / counts.max()  # tokens, if all were as frequent as the most frequent
-        team = int(np.clip(spread / 256, 1, _LARGEST_TEAM))
+        team = 1 if self.ordered else int(np.clip(spread / 256, 1, _LARGEST_TEAM))
         batch = int(np.clip(spread / (team * length), 1, _LARGEST_BATCH // team))
         return team, batch
 

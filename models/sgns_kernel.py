@@ -1,13 +1,12 @@
 """The compiled loops of ``sgns``.
 
 Noise tokens are shared, or fetching their rows would cost more than the arithmetic. They are shared by tokens of
-*different* walks: a team of segments is trained in step, and each round draws noise once, copies its rows into a small
-block, and lets the next pair of every member update the block. Pairs of one window would push a shared noise token all
-the same way, which measurably costs loss; those of different walks don't.
+*different* walks: a team of segments is trained side by side, and each round draws noise once and trains the next pair
+of every member against it. Pairs of one window would push a shared noise token all the same way, which measurably costs
+loss; those of different walks don't.
 
-Rows of the block lie a constant number of floats apart and five of them share a loop, which is what lets the compiler
-keep their sums in vector registers. Every team has a random stream of its own, so what is drawn never depends on which
-thread draws it.
+What a round will need is known a round before, and is fetched then: tables are larger than a core's own cache. Every
+team has random streams of its own, so what is drawn never depends on which thread draws it.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
 
@@ -18,15 +17,15 @@ import functools
 import numpy as np
 from numba import njit
 
+from qcq.models.sgns_step import LANES, MOST, fetch, step
+
 SEGMENT = 64  # centres handled as one piece of work
-LANES = 5  # noise rows that share a loop
-_BINS = 4096  # of the sigmoid's table, over -8…8
-SIGMOID = (1 / (1 + np.exp(-((np.arange(_BINS) + 0.5) * 16 / _BINS - 8)))).astype(np.float32)
 
 
-def rows_a_team(team: int, window: int, negatives: int) -> tuple[int, int]:
+def rows_a_team(length: int, team: int, window: int, negatives: int, ordered: bool) -> tuple[int, int]:
     """The most input rows and output rows that a team can touch."""
-    return team * (SEGMENT + 2 * window), SEGMENT * (team + 2 * window * negatives)
+    centres = min(length, SEGMENT)
+    return team * (centres + 2 * window), centres * (2 * window * (negatives + ordered) + team)
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -79,29 +78,40 @@ def alias_table(weight):
     return table
 
 
+@njit(cache=True, nogil=True)
+def begin(table, dim, seed, lane, lanes):
+    """Uniform numbers in ±1/dim for the first ``dim`` columns of every ``lanes``-th block of rows."""
+    scale = np.float32(1 / (2147483648.0 * dim))
+    for block in range(lane, (len(table) + 1023) // 1024, lanes):
+        for x in range(block * 1024, min(len(table), (block + 1) * 1024)):
+            for e in range(dim):
+                r = _mix(seed + np.uint64(x * dim + e) * _GOLDEN) >> _32
+                table[x, e] = (np.float32(np.int64(r)) - np.float32(2147483648.0)) * scale
+
+
 @njit(inline="always")
-def _sigmoid(table, score):
-    at = (score + np.float32(8)) * np.float32(_BINS / 16)
-    return table[np.int64(min(max(at, np.float32(0)), np.float32(_BINS - 1)))]
+def _ask(address, line):
+    for at in range(0, line, 64):
+        fetch(address + at)
 
 
 @functools.cache
-def compiled(dim, parts):
-    """The training loop for rows of ``dim`` floats and up to ``parts`` times LANES noise tokens."""
-    rows = parts * LANES
-    at_c, at_x, at_new = rows * dim, (rows + 1) * dim, (rows + 2) * dim
+def compiled(dim, negatives):
+    """The training loop for rows of ``dim`` floats and so many noise tokens a pair."""
+    parts = -(-negatives // MOST)
+    share = -(-negatives // parts)  # noise tokens a step
+    line = dim * 4  # bytes a row
 
-    @njit(cache=True, fastmath=True, nogil=True)
+    @njit(cache=True, nogil=True)
     def train(
         tokens,  # int32 (walks, length)
-        inputs,  # float32 (vocabulary, dim)
-        outputs,  # float32 (vocabulary, dim)
+        inputs,  # float32 (vocabulary, dim), on a cache line
+        outputs,  # float32 (tables · vocabulary, dim), the same
         noise,  # uint32 (vocabulary, 2), alias table
-        sigmoid,  # float32 (bins,)
         rates,  # float32 (2,), learning rate at the start and at the end of all training
         window,
-        negatives,
-        team,  # segments that are trained in step and share noise tokens
+        ordered,  # one output table for every place in the window
+        team,  # segments that are trained side by side and share noise tokens
         seed,  # uint64
         first,  # teams trained before this call
         total,  # teams of all training
@@ -111,7 +121,7 @@ def compiled(dim, parts):
         lane,
         lanes,
         copied,  # work on copies of the rows, and hand over what changed
-        slots,  # int32 (lanes, 2, vocabulary), all -1
+        slots,  # int32 (lanes, 2, tables · vocabulary), all -1
         kept_in,  # int64 (teams, rows), which rows a team changed …
         kept_out,
         held,  # int64 (2, teams), how many
@@ -124,36 +134,42 @@ def compiled(dim, parts):
         segments = tokens.shape[0] * pieces
         most_in, most_out = kept_in.shape[1], kept_out.shape[1]
         n_in, n_out = held[0], held[1]
-        into = by_in if copied else inputs
-        outof = by_out if copied else outputs
-        block = np.zeros((rows + 3) * dim, dtype=np.float32)  # noise, the centre, the input as it was and as it becomes
-        ys = np.zeros(rows, dtype=np.int64)
-        home = np.zeros(rows, dtype=np.int64)
-        times = np.zeros(rows, dtype=np.float32)
-        centre = np.zeros(team, dtype=np.int64)  # of each member: token, row of its output, context at hand …
-        centre_row = np.zeros(team, dtype=np.int64)
-        at_s = np.zeros(team, dtype=np.int64)
-        end_s = np.zeros(team, dtype=np.int64)
-        left = np.zeros(team, dtype=np.int64)
-        right = np.zeros(team, dtype=np.int64)
-        walk = np.zeros(team, dtype=np.int64)
-        begin = np.zeros(team, dtype=np.int64)
+        into = np.int64(by_in.ctypes.data) if copied else np.int64(inputs.ctypes.data)
+        outof = np.int64(by_out.ctypes.data) if copied else np.int64(outputs.ctypes.data)
+        spare = np.zeros(dim + 16, dtype=np.float32)  # a row that takes what counts for nothing
+        nowhere = (np.int64(spare.ctypes.data) + 63) // 64 * 64
+        drawn, following = np.zeros(negatives, dtype=np.int64), np.zeros(negatives, dtype=np.int64)
+        rows = np.full(parts * share, nowhere, dtype=np.int64)  # addresses
+        times = np.zeros(parts * LANES, dtype=np.float32)
+        times[0] = 1
+        walk = np.zeros(team, dtype=np.int64)  # of each member, and:
+        left, right, last = (
+            np.zeros_like(walk),
+            np.zeros_like(walk),
+            np.zeros_like(walk),
+        )  # tokens in sight, centres' end
+        centre, at_s, end_s = np.zeros_like(walk), np.zeros_like(walk), np.zeros_like(walk)
+        live, x_row, y_row, y_token = np.zeros_like(walk), np.zeros_like(walk), np.zeros_like(walk), np.zeros_like(walk)
         for who in range(start + lane, stop, lanes):
             at = who - start
-            state = _mix(seed + _mix(np.uint64(first + who) * _GOLDEN))
-            rate = np.float32(rates[0] + (rates[1] - rates[0]) * np.float32((first + who) / total))
             if copied:
                 n_in[at] = n_out[at] = 0
-            for m in range(team):  # members lie far apart, so that those of a long walk hardly meet
-                segment = m * n + who
-                left[m] = right[m] = begin[m] = 0
+            state = _mix(seed + _mix(np.uint64(first + who) * _GOLDEN))
+            noise_state = _mix(state + _GOLDEN)
+            rate = rates[0] + (rates[1] - rates[0]) * np.float32((first + who) / total)
+            for m in range(team):
+                segment = who + m * n
+                left[m] = right[m] = last[m] = at_s[m] = end_s[m] = 0
+                centre[m] = -1
                 if segment < segments:
                     walk[m], part = divmod(segment, pieces)
-                    begin[m] = part * SEGMENT
-                    left[m] = max(0, begin[m] - window)
-                    right[m] = min(length, begin[m] + SEGMENT + window)
+                    begins = part * SEGMENT
+                    centre[m] = begins - 1
+                    left[m] = max(0, begins - window)
+                    right[m] = min(length, begins + SEGMENT + window)
                     while right[m] > left[m] and tokens[walk[m], right[m] - 1] < 0:  # pads stand at the end
                         right[m] -= 1
+                    last[m] = min(right[m], begins + SEGMENT)
                 if copied:
                     for s in range(left[m], right[m]):
                         x = tokens[walk[m], s]
@@ -163,22 +179,79 @@ def compiled(dim, parts):
                             for e in range(dim):
                                 by_in[at * most_in + n_in[at], e] = inputs[x, e]
                             n_in[at] += 1
-            for offset in range(SEGMENT):
-                going = 0
+                else:
+                    for s in range(left[m], min(right[m], left[m] + window + 1)):
+                        _ask(into + np.int64(tokens[walk[m], s]) * line, line)
+            for j in range(negatives):
+                noise_state += _GOLDEN
+                r = _mix(noise_state)
+                y = np.int64(((r >> _32) * size) >> _32)
+                following[j] = y if (r & _LOW) < np.uint64(noise[y, 0]) else np.int64(noise[y, 1])
+            while True:
+                alive = 0
                 for m in range(team):
-                    t = begin[m] + offset
-                    at_s[m] = end_s[m] = 0
-                    if t < right[m]:
+                    while at_s[m] >= end_s[m] and centre[m] + 1 < last[m]:  # on to the next centre
+                        centre[m] += 1
+                        t = centre[m]
                         state += _GOLDEN
                         wide = 1 + np.int64(((_mix(state) >> _32) * np.uint64(window)) >> _32)
                         at_s[m], end_s[m] = max(left[m], t - wide), min(right[m], t + wide + 1)
                         if at_s[m] == t:
                             at_s[m] += 1
-                    centre[m] = -1
+                        if not copied:
+                            if t + window + 1 < right[m]:
+                                _ask(into + np.int64(tokens[walk[m], t + window + 1]) * line, line)
+                            if t + 1 < last[m] and not ordered:
+                                _ask(outof + np.int64(tokens[walk[m], t + 1]) * line, line)
                     if at_s[m] < end_s[m]:
-                        going += 1
-                        y = np.int64(tokens[walk[m], t])
-                        centre[m] = y
+                        live[alive] = m
+                        alive += 1
+                if alive == 0:
+                    break
+                table = np.int64(0)  # where the table of this place begins; ordered teams have one member
+                for i in range(alive):
+                    m = live[i]
+                    x, y = np.int64(tokens[walk[m], at_s[m]]), np.int64(tokens[walk[m], centre[m]])
+                    y_token[i] = y
+                    if ordered:
+                        apart = at_s[m] - centre[m]
+                        table = (apart + window - (1 if apart > 0 else 0)) * np.int64(size)
+                        y += table
+                    if copied:
+                        x = np.int64(slots[lane, 0, x])
+                        if slots[lane, 1, y] < 0:
+                            slots[lane, 1, y] = at * most_out + n_out[at]
+                            kept_out[at, n_out[at]] = y
+                            for e in range(dim):
+                                by_out[at * most_out + n_out[at], e] = outputs[y, e]
+                            n_out[at] += 1
+                        y = np.int64(slots[lane, 1, y])
+                    x_row[i], y_row[i] = into + x * line, outof + y * line
+                    at_s[m] += 1
+                    if at_s[m] == centre[m]:
+                        at_s[m] += 1
+                for j in range(negatives):
+                    drawn[j] = following[j]
+                    noise_state += _GOLDEN
+                    r = _mix(noise_state)
+                    y = np.int64(((r >> _32) * size) >> _32)
+                    following[j] = y if (r & _LOW) < np.uint64(noise[y, 0]) else np.int64(noise[y, 1])
+                    _ask(np.int64(outputs.ctypes.data) + following[j] * line, line)
+                for j in range(negatives):
+                    y = drawn[j]
+                    count = np.float32(1)
+                    for i in range(alive):  # what is being predicted isn't noise
+                        if y_token[i] == y:
+                            count = np.float32(0)
+                    for h in range(j):  # drawn twice: one row, counted twice
+                        if drawn[h] == y and count > 0:
+                            count = np.float32(0)
+                            times[h // share * LANES + 1 + h % share] += 1
+                            drawn[j] = -1
+                    times[j // share * LANES + 1 + j % share] = count
+                    rows[j] = nowhere
+                    if count > 0:
+                        y += table
                         if copied:
                             if slots[lane, 1, y] < 0:
                                 slots[lane, 1, y] = at * most_out + n_out[at]
@@ -187,114 +260,21 @@ def compiled(dim, parts):
                                     by_out[at * most_out + n_out[at], e] = outputs[y, e]
                                 n_out[at] += 1
                             y = np.int64(slots[lane, 1, y])
-                        centre_row[m] = y
-                while going > 0:
-                    for j in range(negatives):
-                        state += _GOLDEN
-                        r = _mix(state)
-                        y = np.int64(((r >> _32) * size) >> _32)
-                        if (r & _LOW) >= np.uint64(noise[y, 0]):
-                            y = np.int64(noise[y, 1])
-                        ys[j] = y
-                        times[j] = 1
-                        for m in range(team):  # what is being predicted isn't noise
-                            if centre[m] == y:
-                                times[j] = 0
-                        for h in range(j):  # drawn twice: one row, counted twice
-                            if ys[h] == y and times[j] > 0:
-                                times[j] = 0
-                                times[h] += 1
-                                ys[j] = -1
-                        if times[j] > 0:
-                            if copied:
-                                if slots[lane, 1, y] < 0:
-                                    slots[lane, 1, y] = at * most_out + n_out[at]
-                                    kept_out[at, n_out[at]] = y
-                                    for e in range(dim):
-                                        by_out[at * most_out + n_out[at], e] = outputs[y, e]
-                                    n_out[at] += 1
-                                y = np.int64(slots[lane, 1, y])
-                            home[j] = y
-                            for e in range(dim):
-                                block[j * dim + e] = outof[y, e]
-                    for m in range(team):
-                        s = at_s[m]
-                        if s >= end_s[m]:
-                            continue
-                        x = np.int64(tokens[walk[m], s])
-                        if copied:
-                            x = np.int64(slots[lane, 0, x])
-                        y = centre_row[m]
-                        for e in range(dim):
-                            block[at_x + e] = into[x, e]
-                        for e in range(dim):
-                            block[at_c + e] = outof[y, e]
-                        f0 = f1 = f2 = f3 = f4 = f5 = np.float32(0)
-                        for e in range(dim):
-                            v = block[at_x + e]
-                            f0 += v * block[at_c + e]
-                            f1 += v * block[e]
-                            f2 += v * block[dim + e]
-                            f3 += v * block[2 * dim + e]
-                            f4 += v * block[3 * dim + e]
-                            f5 += v * block[4 * dim + e]
-                        g0 = rate * (np.float32(1) - _sigmoid(sigmoid, f0))
-                        g1 = -rate * times[0] * _sigmoid(sigmoid, f1)
-                        g2 = -rate * times[1] * _sigmoid(sigmoid, f2)
-                        g3 = -rate * times[2] * _sigmoid(sigmoid, f3)
-                        g4 = -rate * times[3] * _sigmoid(sigmoid, f4)
-                        g5 = -rate * times[4] * _sigmoid(sigmoid, f5)
-                        for e in range(dim):
-                            v = block[at_x + e]
-                            y0, y1, y2 = block[at_c + e], block[e], block[dim + e]
-                            y3, y4, y5 = block[2 * dim + e], block[3 * dim + e], block[4 * dim + e]
-                            block[at_new + e] = v + g0 * y0 + g1 * y1 + g2 * y2 + g3 * y3 + g4 * y4 + g5 * y5
-                            block[at_c + e] = y0 + g0 * v
-                            block[e] = y1 + g1 * v
-                            block[dim + e] = y2 + g2 * v
-                            block[2 * dim + e] = y3 + g3 * v
-                            block[3 * dim + e] = y4 + g4 * v
-                            block[4 * dim + e] = y5 + g5 * v
-                        for p in range(1, parts):  # more noise than one loop holds
-                            o = p * LANES * dim
-                            f1 = f2 = f3 = f4 = f5 = np.float32(0)
-                            for e in range(dim):
-                                v = block[at_x + e]
-                                f1 += v * block[o + e]
-                                f2 += v * block[o + dim + e]
-                                f3 += v * block[o + 2 * dim + e]
-                                f4 += v * block[o + 3 * dim + e]
-                                f5 += v * block[o + 4 * dim + e]
-                            j = p * LANES
-                            g1 = -rate * times[j] * _sigmoid(sigmoid, f1)
-                            g2 = -rate * times[j + 1] * _sigmoid(sigmoid, f2)
-                            g3 = -rate * times[j + 2] * _sigmoid(sigmoid, f3)
-                            g4 = -rate * times[j + 3] * _sigmoid(sigmoid, f4)
-                            g5 = -rate * times[j + 4] * _sigmoid(sigmoid, f5)
-                            for e in range(dim):
-                                v = block[at_x + e]
-                                y1, y2, y3 = block[o + e], block[o + dim + e], block[o + 2 * dim + e]
-                                y4, y5 = block[o + 3 * dim + e], block[o + 4 * dim + e]
-                                block[at_new + e] += g1 * y1 + g2 * y2 + g3 * y3 + g4 * y4 + g5 * y5
-                                block[o + e] = y1 + g1 * v
-                                block[o + dim + e] = y2 + g2 * v
-                                block[o + 2 * dim + e] = y3 + g3 * v
-                                block[o + 3 * dim + e] = y4 + g4 * v
-                                block[o + 4 * dim + e] = y5 + g5 * v
-                        for e in range(dim):
-                            into[x, e] = block[at_new + e]
-                        for e in range(dim):
-                            outof[y, e] = block[at_c + e]
-                        s += 1
-                        if s == begin[m] + offset:  # not the centre itself
-                            s += 1
-                        at_s[m] = s
-                        if s >= end_s[m]:
-                            going -= 1
-                    for j in range(negatives):
-                        if times[j] > 0:
-                            for e in range(dim):
-                                outof[home[j], e] = block[j * dim + e]
+                        rows[j] = outof + y * line
+                i = 0
+                while i < alive:
+                    if i + 1 < alive and x_row[i] != x_row[i + 1] and y_row[i] != y_row[i + 1]:
+                        xs, ys = (x_row[i], x_row[i + 1]), (y_row[i], y_row[i + 1])
+                        step(xs, ys, rows, times, 0, rate, dim, share, 1)
+                        for part in range(1, parts):
+                            step(xs, ys, rows, times, part, rate, dim, share, 0)
+                        i += 2
+                    else:
+                        x1, y1 = (x_row[i],), (y_row[i],)
+                        step(x1, y1, rows, times, 0, rate, dim, share, 1)
+                        for part in range(1, parts):
+                            step(x1, y1, rows, times, part, rate, dim, share, 0)
+                        i += 1
             if copied:  # hand over what changed
                 for r in range(n_in[at]):
                     x = kept_in[at, r]

@@ -80,7 +80,9 @@ class PairModel(Model):
     ----------
     graph : whose questions these are.
     inputs : float32 (vocabulary, dim), questions first, then concepts where the corpus kept them.
-    outputs : float32 (vocabulary, dim), or None where there is no such table (hierarchical softmax).
+    outputs : float32 (vocabulary, dim), or None where there is no such table (hierarchical softmax). Where the
+        objective is ordered, float32 (2 · window · vocabulary, dim): a table for an input ``window`` steps before the
+        output, and so on to one ``window`` steps behind it.
     paired : bool (vocabulary,); a token that never stood beside another has learnt nothing, and reads as zeros.
     tokens : training tokens seen, all epochs together.
     objective : what it was trained to answer, if it has a likelihood.
@@ -106,10 +108,16 @@ class PairModel(Model):
         if self.outputs is None or probe.pairs is None:
             return super().losses(probe)
         out = np.empty(len(probe.pairs))
+        table = np.zeros((len(out), 1), dtype=np.int64)  # where each item's table of outputs begins
+        if isinstance(self.objective, objectives.SkipGram) and self.objective.ordered:
+            assert probe.apart is not None
+            place = probe.apart + self.objective.window - (probe.apart > 0)
+            table[:, 0] = place * len(self.inputs)
         for at in range(0, len(out), 8_192):
             pairs = probe.pairs[at : at + 8_192]  # (items, 2 + k)
             x = self.inputs[pairs[:, 0]].astype(np.float64)
-            logits = np.einsum("id,ikd->ik", x, self.outputs[np.maximum(pairs[:, 1:], 0)])  # (items, 1 + k)
+            y = table[at : at + 8_192] + np.maximum(pairs[:, 1:], 0)
+            logits = np.einsum("id,ikd->ik", x, self.outputs[y])  # (items, 1 + k)
             logits[:, 0] *= -1
             out[at : at + 8_192] = np.where(pairs[:, 1:] >= 0, np.logaddexp(0, logits), 0).sum(axis=1)
         return out

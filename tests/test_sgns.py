@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from qcq import objectives
 from qcq.corpus import Corpus
-from qcq.errors import TrainingError
+from qcq.errors import ChainError, TrainingError
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Source
 from qcq.models.sgns import SGNS
@@ -33,58 +35,71 @@ def mix(x: int) -> int:
 def slow(corpus: Corpus, trainer: SGNS, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """One thread of sgns in plain numpy, float64 and exact sigmoids: (inputs, outputs)."""
     from qcq.models.sgns_kernel import SEGMENT, alias_table
+    from qcq.models.sgns_step import MOST
 
+    w = trainer.window
     counts = np.bincount(corpus.tokens[corpus.tokens >= 0], minlength=size)
     noise = alias_table(counts**0.75).tolist()
     team, _ = trainer._sizes(counts, min(corpus.length, SEGMENT))
-    x = (2 * generator(seed, "sgns", "start").random((size, trainer.dim), dtype=np.float32) - 1) / trainer.dim
-    x = x.astype(np.float64)
-    y = np.zeros_like(x)
+    start = derive(seed, "sgns", "start")
+    drawn = [mix(start + i * GOLDEN & MASK) >> 32 for i in range(size * trainer.dim)]
+    x = (np.array(drawn).reshape(size, trainer.dim) / 2**31 - 1) / trainer.dim
+    y = np.zeros((2 * w if trainer.ordered else 1, size, trainer.dim))
     pieces = -(-corpus.length // SEGMENT)
     n = -(-corpus.n_walks * pieces // team)
     total = trainer.epochs * n
     done = 0
     order = generator(seed, "sgns", "order")
+    share = -(-trainer.negatives // -(-trainer.negatives // MOST))
 
-    def draw() -> int:
-        nonlocal state
-        state = (state + GOLDEN) & MASK
-        return mix(state)
+    def queue(walk: np.ndarray, begin: int, reach) -> Iterator[tuple[int, int, int]]:
+        """(input, output, which table) of one member's pairs, in order."""
+        for t in range(begin, min(begin + SEGMENT, len(walk))):
+            wide = 1 + (next(reach) * w >> 32)
+            for s in range(max(0, t - wide), min(len(walk), t + wide + 1)):
+                if s != t:
+                    yield walk[s], walk[t], (s - t + w - (s > t)) if trainer.ordered else 0
+
+    def draws(state: int) -> Iterator[int]:
+        while True:
+            state = (state + GOLDEN) & MASK
+            yield mix(state)
+
+    def token(r: int) -> int:
+        v = (r >> 32) * size >> 32
+        return v if r & 0xFFFFFFFF < noise[v][0] else noise[v][1]
 
     for _ in range(trainer.epochs):
         tokens = next(shuffled(corpus, corpus.n_walks, order))
         for who in range(n):
             state = mix((derive(seed, "sgns") + mix(done * GOLDEN & MASK)) & MASK)
+            reach, strangers = (r >> 32 for r in draws(state)), draws(mix(state + GOLDEN & MASK))
             rate = trainer.lr * (1 - done / total * (1 - 1 / 250))
             done += 1
             members = [divmod(s, pieces) for s in range(who, corpus.n_walks * pieces, n)]
-            for offset in range(SEGMENT):
-                queues = []
-                for w, part in members:
-                    walk = tokens[w][tokens[w] >= 0]
-                    t = part * SEGMENT + offset
-                    if t < len(walk):
-                        wide = 1 + ((draw() >> 32) * trainer.window >> 32)
-                        near = range(max(0, t - wide), min(len(walk), t + wide + 1))
-                        queues.append((walk[t], [walk[s] for s in near if s != t]))
-                queues = [(centre, waiting) for centre, waiting in queues if waiting]
-                centres = {centre for centre, _ in queues}
-                while any(waiting for _, waiting in queues):
-                    drawn = []
-                    for _ in range(trainer.negatives):
-                        r = draw()
-                        v = (r >> 32) * size >> 32
-                        drawn.append(v if r & 0xFFFFFFFF < noise[v][0] else noise[v][1])
-                    rows, times = np.unique([v for v in drawn if v not in centres], return_counts=True)
-                    for centre, waiting in queues:
-                        if waiting:
-                            them = np.concatenate([[centre], rows]).astype(int)
-                            before = x[(z := waiting.pop(0))].copy()
-                            gain = -rate * np.concatenate([[1], times]) / (1 + np.exp(-y[them] @ before))
-                            gain[0] += rate
-                            x[z] += gain @ y[them]
-                            y[them] += np.outer(gain, before)
-    return x, y
+            queues = [queue(tokens[m][tokens[m] >= 0], part * SEGMENT, reach) for m, part in members]
+            while pairs := [pair for pair in (next(q, None) for q in queues) if pair]:
+                round_ = [token(next(strangers)) for _ in range(trainer.negatives)]
+                kept = [v if v not in {c for _, c, _ in pairs} else -1 for v in round_]
+                while pairs:
+                    two = len(pairs) > 1 and pairs[0][0] != pairs[1][0] and pairs[0][1] != pairs[1][1]
+                    now, pairs = pairs[: 1 + two], pairs[1 + two :]
+                    for part in range(0, trainer.negatives, share):
+                        # a token counts as often as it was drawn, all at its first place
+                        rows = [v for i, v in enumerate(kept) if v >= 0 and v not in kept[:i]]
+                        rows = [v for v in rows if part <= kept.index(v) < part + share]
+                        before, table = [x[a].copy() for a, _, _ in now], y[now[0][2]]
+                        old = table[rows]
+                        for (a, c, _), z in zip(now, before, strict=True):
+                            if part == 0:
+                                gain = rate / (1 + np.exp(table[c] @ z))
+                                x[a] += gain * table[c]
+                                table[c] += gain * z
+                            times = np.array([kept.count(v) for v in rows])
+                            gains = rate * times / (1 + np.exp(-old @ z))
+                            x[a] -= gains @ old
+                            table[rows] -= np.outer(gains, z)
+    return x, y.reshape(-1, trainer.dim)
 
 
 def loose(n: int, tokens: np.ndarray) -> Source:
@@ -92,8 +107,11 @@ def loose(n: int, tokens: np.ndarray) -> Source:
     return Source(graph, given=Corpus([tokens.astype(np.int32)], n, 1, graph.digest))
 
 
-@pytest.mark.parametrize(("negatives", "team"), [(2, 1), (5, 1), (5, 3), (8, 2)])  # few, as many and more than a loop
-def test_the_kernel_is_the_slow_one(negatives, team, monkeypatch):
+@pytest.mark.parametrize(
+    ("negatives", "team", "ordered"),
+    [(2, 1, False), (5, 1, False), (5, 3, False), (8, 2, False), (5, 1, True)],  # few, as many and more than a step's
+)
+def test_the_kernel_is_the_slow_one(negatives, team, ordered, monkeypatch):
     monkeypatch.setattr(SGNS, "_sizes", lambda *_: (team, 0))
     rng = np.random.default_rng(negatives)
     tokens = rng.integers(0, 40, (6, 150))  # three segments a walk
@@ -101,12 +119,14 @@ def test_the_kernel_is_the_slow_one(negatives, team, monkeypatch):
     tokens[3, 1:] = -1
     tokens[4, :] = -1
     source = loose(40, tokens)
-    trainer = SGNS(dim=64, window=3, negatives=negatives, epochs=2, lr=0.5, deterministic=False, threads=1)
+    trainer = SGNS(
+        dim=32, window=3, negatives=negatives, epochs=2, lr=0.5, ordered=ordered, deterministic=False, threads=1
+    )
     model = trainer.fit(source, 5)
     x, y = slow(source.corpus, trainer, 5, 40)
     assert np.abs(y).max() > 0.5
-    np.testing.assert_allclose(model.inputs, x, atol=2e-2 * np.abs(x).max())
-    np.testing.assert_allclose(model.outputs, y, atol=2e-2 * np.abs(y).max())
+    np.testing.assert_allclose(model.inputs, x, atol=1e-4 * np.abs(x).max())
+    np.testing.assert_allclose(model.outputs, y, atol=1e-4 * np.abs(y).max())
 
 
 def test_the_deterministic_mode_makes_the_same_updates():
@@ -117,7 +137,26 @@ def test_the_deterministic_mode_makes_the_same_updates():
         SGNS(dim=64, lr=0.5, deterministic=deterministic, threads=1).fit(source, 0) for deterministic in (False, True)
     )
     for one, two in ((fast.inputs, safe.inputs), (fast.outputs, safe.outputs)):
-        np.testing.assert_allclose(one, two, atol=1e-2 * np.abs(one).max())  # the sigmoid's table has steps
+        np.testing.assert_allclose(one, two, atol=1e-3 * np.abs(one).max())
+
+
+def test_order_is_learnt_where_there_is_one():
+    """Each walk counts upwards, so the token behind is another one than the token before: only the ordered knows."""
+    begins = np.random.default_rng(0).integers(0, 30, 400)
+    source = loose(30, (begins[:, None] + np.arange(20)) % 30)
+    trainers = [SGNS(dim=32, window=2, epochs=5, lr=0.1, ordered=ordered) for ordered in (False, True)]
+    bare, ordered = (trainer.fit(source, 0) for trainer in trainers)
+    paper, same = bare.objective.probe(source.corpus, 0), ordered.objective.probe(source.corpus, 0)
+    assert np.array_equal(paper.pairs, same.pairs)
+    assert ordered.losses(same).mean() < bare.losses(paper).mean() - 0.3
+    with pytest.raises(ChainError, match="no floor"):
+        ordered.objective.floor(source.chain, same)
+
+
+def test_a_paper_tells_how_far_apart_tokens_stand():
+    walks = np.array([[5, 6, 7, 8], [1, 2, -1, -1]])
+    paper = objectives.SkipGram(window=2, negative=1, ordered=True).probe(loose(9, walks).corpus)
+    assert np.array_equal(paper.pairs[:, 0] - paper.pairs[:, 1], paper.apart)
 
 
 def test_any_number_of_threads_gives_the_same_bytes():
@@ -201,20 +240,30 @@ def near(vectors: np.ndarray, graph: KnowledgeGraph) -> float:
     return float(np.take_along_axis((graph.weights[some] @ graph.weights.T).toarray() > 0, best, axis=1).mean())
 
 
-LOSS_MARGIN = 0.01  # nats a pair; gensim's seeds lie 0.001 apart
-NEAR_MARGIN = 0.02  # share of neighbours; seeds lie 0.003 apart
+# How far sgns may lie from gensim. The seeds of either lie up to 0.002, 0.003 and 0.02 apart.
+MARGIN = {"loss": 0.02, "near": 0.02, "edges": 0.04}
 
 
 @pytest.mark.parametrize(("reader", "folder"), [("s2kt", "s2kt_assist09"), ("pebg", "pebg_ednet")])
-def test_no_worse_than_gensim_on_real_data(reader, folder):
+def test_equals_gensim_on_real_data(reader, folder):
     from qcq.data import load
+    from qcq.evaluation import TASKS, Problem
 
     path = Path(os.environ.get("QCQ_DATA", "")) / folder
     if not os.environ.get("QCQ_DATA") or not path.is_dir():
         pytest.skip(f"no {folder} under $QCQ_DATA")
-    source = Source(KnowledgeGraph.from_dataset(load(f"{reader}:{path}")), QCQ(per_question=2))
-    gensim = SkipGram(dim=64, lr=0.1, workers=2).fit(source, 0)
-    ours = SGNS(dim=64, lr=0.1).fit(source, 0)
-    paper = gensim.objective.probe(source.heldout, 0)
-    assert ours.losses(paper).mean() < gensim.losses(paper).mean() + LOSS_MARGIN
-    assert near(ours.embeddings().vectors, source.graph) > near(gensim.embeddings().vectors, source.graph) - NEAR_MARGIN
+    problem = Problem.make(load(f"{reader}:{path}"), 0)
+    source = Source(problem.graph, QCQ(per_question=2))
+    gensim = SkipGram(dim=32, lr=0.1, workers=2).fit(source, 0)
+    paper, edges = gensim.objective.probe(source.heldout, 0), TASKS["edges"](problem)
+
+    def figures(model) -> dict[str, float]:
+        emb = model.embeddings()
+        mrr = edges.score(emb).metrics["mrr"]
+        return {"loss": model.losses(paper).mean(), "near": near(emb.vectors, problem.graph), "edges": mrr}
+
+    theirs = figures(gensim)
+    for deterministic in (True, False):
+        ours = figures(SGNS(dim=32, lr=0.1, deterministic=deterministic).fit(source, 0))
+        far = {name: abs(ours[name] - theirs[name]) for name in MARGIN}
+        assert all(far[name] < MARGIN[name] for name in MARGIN), (ours, theirs)
