@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from qcq.corpus import Corpus
 from qcq.errors import CorpusError
-from qcq.run import Run
+from qcq.evaluation import TASKS
+from qcq.registry import find
+from qcq.run import Row, Run
 
 WALKS = 50_000  # walks looked at, evenly spaced over the corpus
 
@@ -156,3 +159,64 @@ class WalkFacts:
             float(again / max(n.sum(), 1)),
             float(top.sum() / max(visits.sum(), 1)),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a knowledge-tracing model takes one test student to have mastered, attempt by attempt.
+
+    Attributes
+    ----------
+    task, label : which model, and whose vectors it reads.
+    student : the student's place in the data set.
+    question, correct : int (attempts,), what was asked and whether the answer was right.
+    concepts : int64 (concepts,), those that the student met, in that order.
+    mastery : float (attempts + 1, concepts), probability of a right answer before the first attempt and after each.
+    """
+
+    task: str
+    label: str
+    student: int
+    question: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    concepts: NDArray[np.int64]
+    mastery: NDArray[np.float32]
+
+    def shown(self, bank: Bank, most: int) -> NDArray[np.int64]:
+        """Rows of ``concepts`` worth a row of a picture: the ``most`` often asked, in the order they were met."""
+        asked = np.asarray(bank.members[self.question].sum(axis=0)).ravel()[self.concepts]  # (concepts,)
+        return np.sort(np.argsort(-asked, kind="stable")[:most])
+
+
+def traces(run: Run) -> list[Trace]:
+    """The test students whose mastery a run has kept (``traces/*.npz``), first seed.
+
+    Of several tasks and tables the one with the highest figure is shown: a picture of a model, not a comparison.
+    """
+    best: tuple[float, str, dict[str, Any]] | None = None
+    for task in run.config["tasks"]:
+        metric = find("task", task, TASKS).metric
+        for row in run.rows("training"):
+            if "error" in row or row["seed"] != run.config["seed"] or not _traced(run, row, task).is_file():
+                continue
+            key = (row["walk"], row["trainer"], row["readout"], task, metric)
+            figures = [
+                r["value"]
+                for r in run.rows("results")
+                if (r["walk"], r["trainer"], r["readout"], r["task"], r["metric"]) == key
+            ]
+            if figures and (best is None or float(np.mean(figures)) > best[0]):
+                best = float(np.mean(figures)), task, row
+    if best is None:
+        return []
+    _, task, row = best
+    with np.load(_traced(run, row, task)) as held:
+        arrays = {key: held[key] for key in held.files}
+    label = row["trainer"] if row["walk"] in ("none", "file") else f"{row['trainer']} on {row['walk']}"
+    students = dict.fromkeys(key.partition("/")[0] for key in arrays)
+    parts = ("question", "correct", "concepts", "mastery")
+    return [Trace(task, label, int(s), *(arrays[f"{s}/{part}"] for part in parts)) for s in students]
+
+
+def _traced(run: Run, row: Row, task: str) -> Path:
+    return run.file("traces", row["walk"], row["trainer"], f"{task}--{row['readout']}", row["seed"], ".npz")

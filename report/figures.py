@@ -13,7 +13,7 @@ import numpy as np
 from qcq.errors import ConfigError
 from qcq.evaluation import TASKS
 from qcq.report.comparison import Comparison, Standing, quality
-from qcq.report.facts import Bank
+from qcq.report.facts import Bank, Trace
 from qcq.report.maps import Map, Pictured
 from qcq.run import Run
 
@@ -25,6 +25,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 SHAPES = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "triangle-down")
 FORMATS = ("png", "svg", "pdf")
 LARGEST = 24  # concepts in a chart
+ROWS = 16  # concepts of a student in a heat-map
 GROUPS = 7  # concepts with a colour of their own on a map
 
 
@@ -299,6 +300,87 @@ def clusters(bank: Bank, drawn: Sequence[tuple[Pictured, Map]]) -> Figure | None
         fixedrange=True,
     )
     return figure
+
+
+def mastery(bank: Bank, traced: Sequence[Trace]) -> Figure | None:
+    """What the model takes test students to have mastered over time: a panel a student, a row a concept, a column an
+    attempt; a disc where an answer was right, a cross where it was wrong."""
+    from plotly.subplots import make_subplots
+
+    drawn = [(one, one.shown(bank, ROWS)) for one in traced if len(one.concepts) and len(one.question)]
+    if not drawn:
+        return None
+    tall = [30 + 22 * len(rows) for _, rows in drawn]
+    figure = make_subplots(
+        rows=len(drawn),
+        row_heights=[h / sum(tall) for h in tall],
+        vertical_spacing=min(0.25, 110 / (sum(tall) + 110 * len(drawn))),
+        subplot_titles=[_report_card(one) for one, _ in drawn],
+    )
+    layout = _figure(sum(tall) + 110 * len(drawn) + 40, margin={"l": 12, "r": 8, "t": 34, "b": 90}).layout
+    figure.update_layout(layout, template="none", coloraxis=_MASTERY)
+    for at, (one, rows) in enumerate(drawn, start=1):
+        names = [plain(bank.label(int(c)), 34) + " " for c in one.concepts[rows]]
+        long_names = [plain(bank.label(int(c)), 200) for c in one.concepts[rows]]
+        steps = list(range(len(one.mastery)))
+        figure.add_heatmap(
+            z=one.mastery[:, rows].T,
+            x=steps,
+            y=list(range(len(rows))),
+            coloraxis="coloraxis",
+            ygap=1,
+            customdata=[[name] * len(steps) for name in long_names],
+            hovertemplate="%{customdata}<br>after %{x} attempts: right with %{z:.0%}<extra></extra>",
+            row=at,
+            col=1,
+        )
+        tests = bank.members[one.question][:, one.concepts[rows]].tocoo()  # (attempts, shown concepts)
+        for right, symbol, name in ((1, "circle", "answered right"), (0, "x", "answered wrong")):
+            kept = one.correct[tests.row] == right
+            when = tests.row[kept]
+            figure.add_scatter(
+                x=when + 1,
+                y=tests.col[kept],
+                mode="markers",
+                marker={
+                    "symbol": symbol,
+                    "size": 7,
+                    "color": "#FFFFFF",
+                    "line": {"width": 1, "color": "#000000"},
+                },
+                name=name,
+                legendgroup=name,
+                showlegend=at == 1,
+                customdata=[plain(bank.names[int(q)] or bank.ids[int(q)], 120) for q in one.question[when]],
+                hovertemplate=f"attempt %{{x}}, {name}: %{{customdata}}<extra></extra>",
+                row=at,
+                col=1,
+            )
+        figure.update_yaxes(
+            tickvals=list(range(len(rows))),
+            ticktext=names,
+            autorange="reversed",
+            automargin=True,
+            fixedrange=True,
+            showgrid=False,
+            zeroline=False,
+            row=at,
+            col=1,
+        )
+        figure.update_xaxes(title="attempts", showgrid=False, zeroline=False, row=at, col=1)
+    return figure
+
+
+_MASTERY = {
+    "colorscale": "Cividis",
+    "cmin": 0,
+    "cmax": 1,
+    "colorbar": {"title": {"text": "mastery"}, "thickness": 12, "tickformat": ".0%"},
+}
+
+
+def _report_card(one: Trace) -> str:
+    return f"test student {one.student}: {len(one.question)} attempts, {one.correct.mean():.0%} right"
 
 
 def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way: str = "tsne") -> Figure | None:

@@ -16,7 +16,7 @@ from qcq.evaluation import TASKS
 from qcq.registry import find
 from qcq.report import figures
 from qcq.report.comparison import Comparison, Duel, Standing, comparison, correction, duels, standings
-from qcq.report.facts import Bank, WalkFacts, inspected
+from qcq.report.facts import Bank, WalkFacts, inspected, traces
 from qcq.report.maps import Map, Pictured, write_maps
 from qcq.run import Run, write
 
@@ -79,6 +79,7 @@ def write_page(run: Run) -> Page:
         "bank": bank,
         "largest": [] if bank is None else bank.largest[: figures.LARGEST].tolist(),
         "drawn": drawn,
+        "traces": traces(run) if "mastery" in plots else [],
         "tuning": run.rows("tuning"),
         "readouts": _readouts(run),
         "unreproducible": sorted({r["trainer"] for r in run.rows("training") if not r.get("reproducible", True)}),
@@ -122,6 +123,7 @@ def _figures(
         "information": figures.information(inspected(run)),
         "hubs": None if bank is None else figures.hubs(bank),
         "clusters": None if bank is None else figures.clusters(bank, drawn),
+        "mastery": None if bank is None else figures.mastery(bank, traces(run)),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 

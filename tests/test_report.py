@@ -28,8 +28,8 @@ from qcq.errors import TrainingError
 from qcq.pipeline import Experiment
 from qcq.report import comparison, maps, write_page
 from qcq.report.comparison import standings
-from qcq.report.facts import Bank, WalkFacts
-from qcq.report.figures import hubs, write_figures
+from qcq.report.facts import Bank, WalkFacts, traces
+from qcq.report.figures import hubs, mastery, write_figures
 from qcq.report.maps import Map, sample, write_maps
 from qcq.run import Run
 
@@ -520,3 +520,64 @@ def test_browser_opens_a_real_run(chromium: Any, tmp_path: Path) -> None:
         page.wait_for_selector("#tip:not([hidden])")
         assert "Nearest by random" in page.locator("#tip").inner_text()
         assert serious(page) == []
+
+
+# --- mastery --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def traced(run: Run, tmp_path: Path) -> Run:
+    """The run as a task would leave it that traces students: two of them, on the table with the highest figure."""
+    made = Run(Path(shutil.copytree(run.path, tmp_path / "run")))
+    rows = [r for r in made.rows("training") if r["seed"] == 0]
+    for row in rows:
+        held = {}
+        for student, attempts in ((7, 12), (11, 3)):
+            question = (np.arange(attempts) * 7 + student) % 80
+            bank = Bank.of(made)
+            assert bank is not None
+            concepts = np.unique(bank.members[question].indices)
+            mastery = np.linspace(0.2, 0.9, (attempts + 1) * len(concepts)).reshape(attempts + 1, -1)
+            held |= {
+                f"{student}/question": question,
+                f"{student}/correct": np.arange(attempts) % 2,
+                f"{student}/concepts": concepts,
+                f"{student}/mastery": mastery if row["trainer"] == "svd" else mastery * 0,
+            }
+        path = made.file("traces", row["walk"], row["trainer"], f"edges--{row['readout']}", 0, ".npz")
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, **held)
+    best = [{**r, "value": 2.0} if (r["trainer"], r["task"]) == ("svd", "edges") else r for r in made.rows("results")]
+    made.replace("results", best, lambda _: True)
+    return made
+
+
+def test_the_mastery_of_students_is_drawn_as_it_was_kept(traced: Run) -> None:
+    found = traces(traced)
+    assert [(one.student, len(one.question), one.label, one.task) for one in found] == [
+        (7, 12, "svd", "edges"),
+        (11, 3, "svd", "edges"),
+    ]
+    bank = Bank.of(traced)
+    assert bank is not None
+    figure = mastery(bank, found)
+    assert figure is not None
+    heat = [trace for trace in figure.data if trace.type == "heatmap"]
+    assert len(heat) == 2
+    for trace, one in zip(heat, found, strict=True):
+        rows = one.shown(bank, 16)
+        assert np.array_equal(np.array(trace.z), one.mastery[:, rows].T)
+    marks = [trace for trace in figure.data if trace.type == "scatter"][:2]
+    right, wrong = (sorted(set(trace.x)) for trace in marks)
+    assert right == [2, 4, 6, 8, 10, 12]
+    assert wrong == [1, 3, 5, 7, 9, 11]
+    assert len(found[0].shown(bank, 2)) == 2
+    text = Outline(page_of(Run(write_page(traced).path.parent))).text
+    assert "Mastery over time" in text
+    assert "Test student 7: 12 attempts, 50.0% right" in " ".join(text.split())
+    assert "90.0%" in text
+
+
+def test_without_a_traced_student_there_is_no_mastery(run: Run) -> None:
+    assert traces(run) == []
+    assert "Mastery over time" not in page_of(run)
