@@ -7,9 +7,11 @@ from qcq.evaluation.difficulty import Difficulty
 from qcq.evaluation.discrimination import Discrimination
 from qcq.evaluation.edges import Edges
 from qcq.evaluation.geometry import Geometry
+from qcq.evaluation.kt import KT, KTAttention, KTDifficulty
 from qcq.evaluation.prerequisites import Prerequisites
 from qcq.evaluation.retrieval import Retrieval
 from qcq.evaluation.stability import Stability
+from qcq.evaluation.standin import KTFast
 from qcq.evaluation.statistics import Contest, Difference, auc_units, mean_units, paired_bootstrap, simultaneous
 from qcq.evaluation.task import HeldOut, Problem, Score, Stage, Task
 
@@ -22,9 +24,14 @@ TASKS: dict[str, type[Task]] = {
     "prerequisites": Prerequisites,
     "clusters": Clusters,
     "geometry": Geometry,
+    "kt": KT,
+    "kt-difficulty": KTDifficulty,
+    "kt-attention": KTAttention,
+    "kt-fast": KTFast,
 }
 
 __all__ = [
+    "KT",
     "TASKS",
     "Clusters",
     "Contest",
@@ -34,6 +41,9 @@ __all__ = [
     "Edges",
     "Geometry",
     "HeldOut",
+    "KTAttention",
+    "KTDifficulty",
+    "KTFast",
     "Prerequisites",
     "Problem",
     "Retrieval",

@@ -34,6 +34,13 @@ CHEAP: dict[str, dict] = {
     "fasttext": {"epochs": 3},
     "mlm": {"steps": 150, "batch": 16},
     "cloze": {"steps": 100, "batch": 16},
+    "clm": {"steps": 100, "batch": 16},
+    "bilm": {"steps": 100, "batch": 16},
+}
+QUICK: dict[str, dict] = {  # the same for a task
+    "kt": {"epochs": 3, "hidden": 16, "tables": ("frozen",)},
+    "kt-difficulty": {"epochs": 3, "hidden": 16, "tables": ("frozen",)},
+    "kt-attention": {"epochs": 3, "hidden": 16, "tables": ("frozen",)},
 }
 ROOMS = {  # a classroom of its own for a task whose target is noisy
     "discrimination": Simulated(questions=800, concepts=16, students=5_000, responses=60, sets=24, seed=2),
@@ -110,11 +117,12 @@ def test_it_says_what_it_is(registry, name):
 
 
 SETTINGS = [(kind, name) for kind in (WALKS, TRAINERS, DATASETS) for name in kind]
+SETTINGS += [(TASKS, name) for name in TASKS if TASKS[name].settings]
 
 
 @pytest.mark.parametrize(("registry", "name"), SETTINGS, ids=[name for _, name in SETTINGS])
 def test_its_settings_are_checked_and_frozen(registry, name):
-    cls = registry[name]
+    cls = TASKS[name].settings if registry is TASKS else registry[name]
     made = cls()
     with pytest.raises(UnknownNameError, match="unknown setting 'nonsense_'"):
         cls(nonsense_=1)
@@ -280,7 +288,7 @@ def chance(seed=0, of="") -> Embeddings:
 
 @functools.cache
 def task(name):
-    return TASKS[name](room(name))
+    return TASKS[name](room(name), *([TASKS[name].settings(**QUICK[name])] if name in QUICK else []))
 
 
 @pytest.mark.parametrize("name", TRAINERS)
@@ -402,7 +410,8 @@ def test_a_task_prefers_the_planted_truth_to_chance(name, stage):
     planted = Embeddings(data.questions, np.column_stack([data.q_matrix.toarray(), 0.2 * hard, sharp]))
     good = task(name).score(planted, stage, [planted])
     bad = task(name).score(chance(0, name), stage, [chance(1, name)])
-    assert good.metrics[TASKS[name].metric] > bad.metrics[TASKS[name].metric] + 0.1
+    assert good.metrics[TASKS[name].metric] > bad.metrics[TASKS[name].metric] + 0.05
+    assert paired_bootstrap(good.units[TASKS[name].metric], bad.units[TASKS[name].metric]).low > 0
     for score in (good, bad):
         assert all(np.isfinite(value) for value in score.metrics.values())
         assert TASKS[name].metric in score.units

@@ -1,0 +1,321 @@
+"""Knowledge tracing: does an embedding help a model foresee what students it has never seen will answer?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from qcq.data import TrainPart
+from qcq.embeddings import Embeddings
+from qcq.errors import ConfigError, EvaluationError
+from qcq.evaluation.statistics import auc_units, mean_units
+from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.seeds import generator
+from qcq.settings import settings
+
+if TYPE_CHECKING:
+    from qcq.data.dataset import Part
+    from qcq.evaluation.tracing import Sequences, Tracer
+
+COLD = 5  # training responses of a cold question, at most
+BINS = 15  # of the calibration error
+FOLDS = 5  # of training students, so that nobody is shown numbers made of his own answers
+PRIOR = 4.0  # responses that the overall share of wrong answers counts for in a question's own
+KEPT = 8  # trained models that a task remembers
+SHOWN = 30  # questions that a concept's mastery is the mean over, at most
+TRACED, LONG = 3, 60  # test students whose mastery is kept for a report: those with nearest to so many attempts
+
+
+@settings
+class Tracing:
+    """How the knowledge-tracing model of ``kt`` is built and trained; the same for every table that is judged.
+
+    Parameters
+    ----------
+    model : ``dkt`` (an LSTM) or ``attention``.
+    tables : ways to use a table, each tried on validation and the best kept. ``frozen``: the vectors stay as they are;
+        ``fine-tuned``: a change of each vector is learnt with ``table_lr``, decaying to none with ``table_decay``.
+    features : numbers of training students beside a question's vector: ``difficulty``, ``popularity``.
+    hidden : width of the model.
+    dropout : share of the state and of the hidden layer that is dropped in training.
+    epochs, patience : at most so many, and stop after so many without a better validation AUC.
+    lr : learning rate of the model, falling linearly.
+    table_lr, table_decay : learning rate of the vectors' change, and its weight decay.
+    """
+
+    model: Literal["dkt", "attention"] = "dkt"
+    tables: tuple[Literal["frozen", "fine-tuned"], ...] = ("frozen", "fine-tuned")
+    features: tuple[Literal["difficulty", "popularity"], ...] = ()
+    hidden: Annotated[int, Field(ge=1)] = 100
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    epochs: Annotated[int, Field(ge=1)] = 8
+    patience: Annotated[int, Field(ge=1)] = 2
+    lr: Annotated[float, Field(gt=0)] = 4e-3
+    table_lr: Annotated[float, Field(gt=0)] = 2e-3
+    table_decay: Annotated[float, Field(ge=0)] = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.tables:
+            raise ConfigError("setting tables: none given; name frozen, fine-tuned or both")
+
+
+@settings
+class TracingBeside(Tracing):
+    """:class:`Tracing` of ``kt-difficulty``."""
+
+    features: tuple[Literal["difficulty", "popularity"], ...] = ("difficulty", "popularity")
+
+
+@settings
+class TracingAttention(Tracing):
+    """:class:`Tracing` of ``kt-attention``."""
+
+    model: Literal["dkt", "attention"] = "attention"
+
+
+class KT(Task):
+    """The next answer of a student, foreseen from the vectors of the questions and the answers before.
+
+    A question-level DKT (or attention) is trained on the training students: what it is told about a question is the
+    question's vector and nothing else. Each way to use a table (``frozen``, ``fine-tuned``) is tried, and validation
+    students choose it and the epoch; test students are read once. Every attempt is foreseen exactly once, the first
+    one too. Vectors are centred, turned to their principal axes and scaled as a whole, so rotating or scaling a table
+    changes nothing. Reported: AUC, accuracy, log-loss and calibration error over all attempts, and the AUC over
+    attempts at cold questions (at most five training responses) and unseen ones (none); a unit a student. A model is
+    trained from the seed in the embedding's provenance.
+    """
+
+    metric = "auc"
+    about = "the next answer of unseen students, by a DKT on the vectors; minutes a table on real data"
+    tunes = False
+    costly = True
+    baselines = ("random", "concept-mean", "concept-onehot", "svd")
+    settings = Tracing
+
+    def __init__(self, problem: Problem, plan: Tracing | None = None) -> None:
+        super().__init__(problem)
+        self.plan: Tracing = plan or type(self).settings()
+        self.attempts = Attempts(problem, "kt")
+        self._kept: dict[str, tuple[str, Tracer]] = {}
+
+    def tracer(self, embeddings: Embeddings) -> Tracer:
+        """The trained model, which can also say what a student has mastered (``Tracer.mastery``)."""
+        return self._trained(principal(self.vectors(embeddings)), self._seed(embeddings))[1]
+
+    def mastery(self, embeddings: Embeddings, student: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """What a student can do of each concept he met, before the first attempt and after each.
+
+        Parameters
+        ----------
+        embeddings : whose model is asked; trained if it isn't yet.
+        student : index into ``dataset.students``.
+
+        Returns
+        -------
+        concepts : indices, int64 (concepts,), in the order in which he met them.
+        mastery : float32 (attempts + 1, concepts), the mean probability of a right answer over the concept's questions,
+            at most SHOWN of them, the most answered first.
+        """
+        r = self.problem.dataset.interactions
+        if r is None or not (mine := r.student == student).any():
+            raise EvaluationError(f"student {student} of {self.problem.dataset.name} has no responses to trace")
+        by_question, by_concept = self.problem.graph.weights, self.problem.graph.by_concept
+        question, counts = r.question[mine], self.attempts.train.counts
+        met = by_question[question].indices
+        concepts = met[np.sort(np.unique(met, return_index=True)[1])].astype(np.int64)
+        rows = []
+        for concept in concepts:
+            its = by_concept.indices[by_concept.indptr[concept] : by_concept.indptr[concept + 1]]
+            rows.append(its[np.argsort(-counts[its], kind="stable")[:SHOWN]])
+        asked, which = np.unique(np.concatenate(rows), return_inverse=True) if rows else (np.empty(0, np.int64), None)
+        every = self.tracer(embeddings).mastery(question, r.correct[mine], asked)  # (attempts + 1, asked)
+        cuts = np.cumsum([len(row) for row in rows])[:-1]
+        parts = np.split(which, cuts) if which is not None else []
+        return concepts, np.stack([every[:, part].mean(axis=1) for part in parts], axis=1) if parts else every
+
+    def traces(self, embeddings: Embeddings) -> dict[str, NDArray]:
+        r = self.attempts.parts["test"].interactions
+        students, n = np.unique(r.student, return_counts=True)
+        usual = students[np.argsort(np.abs(np.log(n / LONG)), kind="stable")][:TRACED]
+        found: dict[str, NDArray] = {}
+        for student in usual.tolist():
+            mine = r.student == student
+            concepts, mastery = self.mastery(embeddings, student)
+            found |= {
+                f"{student}/question": r.question[mine],
+                f"{student}/correct": r.correct[mine],
+                f"{student}/concepts": concepts,
+                f"{student}/mastery": mastery,
+            }
+        return found
+
+    def _seed(self, embeddings: Embeddings) -> int:
+        return int(embeddings.provenance.get("seed", self.problem.seed))
+
+    def _trained(self, vectors: NDArray[np.float32], seed: int) -> tuple[str, Tracer]:
+        from qcq.evaluation.tracing import Tracer
+
+        key = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest() + f"/{vectors.shape}/{seed}"
+        if key not in self._kept:
+            found = []
+            for way in self.plan.tables:
+                beside = self.attempts.beside(self.plan.features)
+                made = Tracer(vectors, beside, way == "fine-tuned" and vectors.shape[1] > 0, self.plan, seed)
+                made.fit(self.attempts.sequences("train"), self.attempts.sequences("validation"))
+                found.append((max(made.history), way, made))
+            _, way, made = max(found, key=lambda each: each[0])
+            while len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = way, made
+        return self._kept[key]
+
+    def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
+        _, tracer = self._trained(principal(self.vectors(embeddings)), self._seed(embeddings))
+        return self.attempts.judge(tracer.predict(self.attempts.sequences(stage)), stage)
+
+
+class KTDifficulty(KT):
+    """``kt`` with two numbers of the training students beside each vector: the question's difficulty and popularity.
+
+    What an embedding adds to them is the question, so the same model with the two numbers alone is always there:
+    ``auc-alone``. Training students see numbers made without their own fifth of the students; else a rarely answered
+    question's number would give their answer away, in training only.
+    """
+
+    about = "kt with train-only difficulty and popularity beside each vector; auc-alone is these two without a vector"
+    settings = TracingBeside
+
+    def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
+        score = super().score(embeddings, stage, others)
+        nothing = np.zeros((self.problem.graph.n_questions, 0), dtype=np.float32)
+        _, tracer = self._trained(nothing, self._seed(embeddings))
+        alone = self.attempts.judge(tracer.predict(self.attempts.sequences(stage)), stage)
+        return Score(
+            {**score.metrics, "auc-alone": alone.metrics["auc"]}, {**score.units, "auc-alone": alone.units["auc"]}
+        )
+
+
+class KTAttention(KT):
+    """``kt`` with attention in the place of the LSTM, so that a gain isn't one model's quirk."""
+
+    about = "kt with a model of another kind: attention of the next question over the attempts before it"
+    settings = TracingAttention
+
+
+class Attempts:
+    """The attempts of a problem's students, what is known of each question, and how predictions are judged.
+
+    Raises
+    ------
+    EvaluationError : no students, no order, or a part in which all answers are alike; the text names ``task``.
+    """
+
+    def __init__(self, problem: Problem, task: str) -> None:
+        name = problem.dataset.name
+        if problem.split is None:
+            raise EvaluationError(f"{task}: {name} has no students; it needs who answered which question how, in order")
+        self.train = TrainPart.checked(problem.split.train)
+        self.parts: dict[str, Part] = {
+            "train": self.train,
+            "validation": problem.split.validation,
+            "test": problem.split.test,
+        }
+        if not self.train.interactions.ordered:
+            raise EvaluationError(f"{task}: the responses of {name} have no order; it needs one, to foresee the next")
+        for part, held in self.parts.items():
+            right = int(held.interactions.correct.sum())
+            if right in (0, len(held.interactions)):
+                n = len(held.interactions)
+                raise EvaluationError(
+                    f"{task}: {name} has {n} {part} responses, {right} of them right; it needs right and wrong ones"
+                )
+        students = generator(problem.seed, "kt", "folds").permutation(self.train.students)
+        self.fold = np.full(len(problem.dataset.students), FOLDS)
+        self.fold[students] = np.arange(len(students)) % FOLDS
+        self._sequences: dict[str, Sequences] = {}
+
+    def sequences(self, part: str) -> Sequences:
+        from qcq.evaluation.tracing import Sequences
+
+        if part not in self._sequences:
+            r = self.parts[part].interactions
+            self._sequences[part] = Sequences(r, self.fold[r.student].astype(np.int64))
+        return self._sequences[part]
+
+    def beside(self, features: Sequence[str]) -> NDArray[np.float32]:
+        """Numbers of training students beside the vectors: float32 (FOLDS + 1, questions, features).
+
+        Version f leaves out the training students of fold f; the last leaves out nobody. Difficulty is the log-odds of
+        a wrong answer, (wrong + PRIOR p) / (right + PRIOR (1 - p)) with p the overall share; popularity is
+        log(1 + responses). Each is centred and scaled by its mean and spread over training responses.
+        """
+        r = self.train.interactions
+        n_questions = len(self.train.dataset.questions)
+        out = np.empty((FOLDS + 1, n_questions, len(features)))
+        share = 1 - r.correct.mean()
+        for version in range(FOLDS + 1):
+            kept = self.fold[r.student] != version
+            n = np.bincount(r.question[kept], minlength=n_questions)
+            right = np.bincount(r.question[kept], weights=r.correct[kept], minlength=n_questions)
+            made = {
+                "difficulty": np.log((n - right + PRIOR * share) / (right + PRIOR * (1 - share))),
+                "popularity": np.log1p(n),
+            }
+            for i, feature in enumerate(features):
+                out[version, :, i] = made[feature]
+        met = out[FOLDS][r.question]  # (responses, features)
+        return ((out - met.mean(axis=0)) / np.maximum(met.std(axis=0), 1e-9)).astype(np.float32)
+
+    def judge(self, probability: NDArray[np.float64], stage: Stage) -> Score:
+        """The figures of predicted probabilities of a stage's responses, (responses,), in their order."""
+        r = self.parts[stage].interactions
+        right = r.correct.astype(np.float64)
+        guess = np.clip(probability, 1e-7, 1 - 1e-7)
+        loss = -np.where(right > 0, np.log(guess), np.log1p(-guess))
+        units = {
+            "auc": auc_units(r.correct, probability, r.student),
+            "accuracy": mean_units((probability >= 0.5) == (right > 0), r.student),
+            "log-loss": mean_units(loss, r.student),
+        }
+        met = self.train.counts[r.question]
+        for name, slice_ in (("auc-cold", met <= COLD), ("auc-unseen", met == 0)):
+            if 0 < r.correct[slice_].sum() < slice_.sum():
+                units[name] = auc_units(r.correct[slice_], probability[slice_], r.student[slice_])
+        return Score.of_units(units, ece=calibration_error(r.correct, probability))
+
+
+def calibration_error(correct: NDArray, probability: NDArray[np.float64], bins: int = BINS) -> float:
+    """Expected calibration error: Σ_b n_b/n |mean correct - mean probability| over ``bins`` bins of equal width.
+
+    Examples
+    --------
+    >>> calibration_error(np.array([1, 0, 1, 1]), np.array([0.75, 0.75, 0.75, 0.75]))
+    0.0
+
+    References
+    ----------
+    Guo et al. 2017, On calibration of modern neural networks (ICML), eq. 3.
+    """
+    at = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    away = np.bincount(at, weights=correct - probability, minlength=bins)
+    return float(np.abs(away).sum() / len(probability))
+
+
+def principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Centred, on principal axes (the largest first), scaled as a whole to a mean square of 1: (questions, rank).
+
+    Directions in which nothing varies are left out. An axis points to where its third moment is positive, so a rotated
+    table gives the same rows.
+    """
+    x = vectors.astype(np.float64)
+    x -= x.mean(axis=0)
+    variance, axes = np.linalg.eigh(x.T @ x)
+    kept = np.flatnonzero(variance > 1e-9 * max(variance[-1], 1e-30))[::-1] if len(variance) else []
+    x = x @ axes[:, kept]
+    x *= np.where((x**3).sum(axis=0) < 0, -1, 1)
+    return (x / (np.sqrt((x**2).mean()) if x.size else 1.0)).astype(np.float32)

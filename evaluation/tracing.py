@@ -1,0 +1,372 @@
+"""Knowledge-tracing models: a student's past answers and the vector of the next question in, the next answer out.
+
+Models are told vectors, never question numbers, so whatever is known about a question is known from its vector. Each is
+a step function with a state: a long sequence is read in pieces, and the state is handed from one to the next, so no
+answer is forgotten at a border and padding stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from qcq.data.dataset import Interactions
+from qcq.errors import TrainingError
+from qcq.progress import Progress, silent
+from qcq.seeds import derive, generator
+
+if TYPE_CHECKING:
+    from qcq.evaluation.kt import Tracing
+
+PIECE = 100  # attempts of a student that are read at once
+TOKENS = 2_048  # attempts in a batch at most, padding included
+BATCHES = 64  # in an epoch at least, as far as four students make a batch
+BACK = 200  # attempts that attention looks back at
+
+State = Any
+
+
+class Piece:
+    """Some students' attempts of one stretch of time: int64 (students, steps) each, tensors.
+
+    Attributes
+    ----------
+    at : the place of each attempt in the part's responses, -1 pads (at the end of a row).
+    question, correct : of each attempt, 0 where padded.
+    before, answer : question and answer of the attempt before; -1 where there is none.
+    """
+
+    def __init__(self, at: NDArray[np.int64], question: NDArray, correct: NDArray, first: NDArray[np.bool_]) -> None:
+        real = np.maximum(at, 0)
+        last = np.maximum(real - 1, 0)
+        alone = first[real] | (at < 0)
+        self.at = at  # (B, T)
+        self.question = torch.from_numpy(question[real])
+        self.correct = torch.from_numpy(correct[real])
+        self.before = torch.from_numpy(np.where(alone, -1, question[last]))
+        self.answer = torch.from_numpy(np.where(alone, -1, correct[last]))
+        self.real = torch.from_numpy(at >= 0)
+
+
+class Sequences:
+    """The responses of one part as sequences, a student each.
+
+    Parameters
+    ----------
+    part : the responses.
+    version : which set of numbers beside the vectors each response is shown, int64 (responses,), one a student.
+    """
+
+    def __init__(self, part: Interactions, version: NDArray[np.int64]) -> None:
+        self.question = part.question.astype(np.int64)
+        self.correct = part.correct.astype(np.int64)
+        self.version = version
+        self.first = np.ones(len(part), dtype=bool)
+        self.first[1:] = part.student[1:] != part.student[:-1]
+        self.begin = np.flatnonzero(self.first)
+        self.length = np.diff(np.append(self.begin, len(part)))
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+    def batches(self, rng: np.random.Generator | None = None) -> Iterator[list[Piece]]:
+        """Batches of students of about equal length, each cut in time into pieces.
+
+        A batch holds about TOKENS attempts a piece, fewer where there are few in all. Given ``rng``, who shares a batch
+        and the order of batches are drawn anew.
+        """
+        key = np.log(self.length) + (0.0 if rng is None else rng.uniform(0, 0.3, len(self.length)))
+        order = np.argsort(-key, kind="stable")
+        cuts, at = [], 0
+        tokens = min(TOKENS, len(self) // BATCHES)
+        while at < len(order):
+            n = max(4, tokens // min(PIECE, int(self.length[order[at]])))
+            cuts.append(order[at : at + n])
+            at += n
+        for i in range(len(cuts)) if rng is None else rng.permutation(len(cuts)):
+            who = cuts[i][np.argsort(-self.length[cuts[i]], kind="stable")]  # the longest first
+            pieces = []
+            for start in range(0, int(self.length[who[0]]), PIECE):
+                who = who[self.length[who] > start]  # those who have gone on; the others' states are dropped
+                step = np.arange(start, min(start + PIECE, int(self.length[who[0]])))
+                place = np.where(step < self.length[who][:, None], self.begin[who][:, None] + step, -1)  # (B, T)
+                pieces.append(Piece(place, self.question, self.correct, self.first))
+            yield pieces
+
+
+class Table(nn.Module):
+    """What a model is told about each question: its vector, and numbers beside it that never change.
+
+    Parameters
+    ----------
+    vectors : float32 (questions, dim).
+    beside : float32 (versions, questions, features): one set of numbers for each fold of students and, last, one for
+        everybody else; ``features`` may be 0.
+    moves : learn a change of each vector; it starts at 0 and decays to it, so what is hardly met hardly moves.
+    """
+
+    vectors: Tensor
+    beside: Tensor
+
+    def __init__(self, vectors: NDArray[np.float32], beside: NDArray[np.float32], moves: bool) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
+        self.register_buffer("beside", torch.from_numpy(beside), persistent=False)
+        self.change = nn.Parameter(torch.zeros(vectors.shape)) if moves else None
+        self.dim = vectors.shape[1] + beside.shape[2]
+
+    def forward(self, question: Tensor, version: Tensor) -> Tensor:
+        """Rows of questions, (…, dim), zeros where the question is -1; ``version`` broadcasts with ``question``."""
+        there = question >= 0
+        at = question.clamp(min=0)
+        x = F.embedding(at, self.vectors)
+        if self.change is not None:
+            x = x + F.embedding(at, self.change)
+        if self.beside.shape[2]:
+            x = torch.cat([x, self.beside[version.expand_as(at), at]], -1)
+        return x * there[..., None]
+
+
+class Judge(nn.Module):
+    """From what is known of a student and the vector of a question to the logit of a right answer.
+
+    v · relu(A known + B asked) + w · asked + b
+    """
+
+    def __init__(self, known: int, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.known, self.asked = nn.Linear(known, hidden), nn.Linear(dim, hidden, bias=False)
+        self.out, self.straight = nn.Linear(hidden, 1), nn.Linear(dim, 1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, known: Tensor, asked: Tensor) -> Tensor:
+        """Logits (B, T, K); ``known`` (B, T, 1 or K, ·), ``asked`` (B, T, K, dim)."""
+        hidden = F.relu(self.known(self.dropout(known)) + self.asked(asked))
+        return (self.out(self.dropout(hidden)) + self.straight(asked))[..., 0]
+
+
+class DKT(nn.Module):
+    """An LSTM over embedding × response; its state and the next question's vector give the next answer.
+
+    The input at a step is [x, ±x, ±1] of the attempt before (x its question's vector, + where it was right), zeros at
+    the first step.
+
+    References
+    ----------
+    Piech et al. 2015, Deep knowledge tracing (NeurIPS), with question vectors in the place of one-hot skills.
+    """
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.reader = nn.LSTM(2 * dim + 1, hidden, batch_first=True)
+        self.judge = Judge(hidden, dim, hidden, dropout)
+
+    def forward(self, before: Tensor, answer: Tensor, asked: Tensor, state: State) -> tuple[Tensor, State]:
+        known, state = self.reader(torch.cat([before, before * answer, answer], -1), state)  # (B, T, hidden)
+        return self.judge(known[:, :, None], asked), state
+
+    @staticmethod
+    def cut(state: State, students: int) -> State:
+        return tuple(s[:, :students].detach().contiguous() for s in state)
+
+
+class Attention(nn.Module):
+    """Attention of the next question over the attempts before it.
+
+    The query is the vector of the question asked, keys are the vectors of the questions answered before, values are
+    question and answer together. A head's score of an attempt ``a`` steps back is q · k / √d - θ a with a learned
+    θ ≥ 0, so near attempts can weigh more. It looks at most BACK attempts back from where a piece begins.
+
+    References
+    ----------
+    Pandey & Karypis 2019, A self-attentive model for knowledge tracing (EDM), sections 3.1-3.3; the exponential decay
+    after Ghosh, Heffernan & Lan 2020, Context-aware attentive knowledge tracing (KDD), section 3.2, in plain steps
+    instead of its context-aware distance.
+    """
+
+    HEADS = 4
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.each = -(-hidden // self.HEADS)
+        wide = self.each * self.HEADS
+        self.key, self.query = nn.Linear(dim, wide), nn.Linear(dim, wide)
+        self.value = nn.Linear(2 * dim + 1, wide)
+        self.decay = nn.Parameter(torch.linspace(-6.0, -1.0, self.HEADS))
+        self.judge = Judge(wide, dim, hidden, dropout)
+
+    def forward(self, before: Tensor, answer: Tensor, asked: Tensor, state: State) -> tuple[Tensor, State]:
+        b, t, k, _ = asked.shape
+        if state is not None:
+            before, answer = torch.cat([state[0], before], 1), torch.cat([state[1], answer], 1)
+        s = before.shape[1]
+
+        def heads(x: Tensor) -> Tensor:
+            return x.reshape(b, -1, self.HEADS, self.each).transpose(1, 2)  # (B, heads, ·, each)
+
+        back = torch.arange(s - t, s)[:, None] - torch.arange(s)  # (T, S), how long ago; negative is the future
+        bias = -F.softplus(self.decay)[:, None, None] * back
+        bias = bias.masked_fill(back < 0, -torch.inf).repeat_interleave(k, dim=1)  # (heads, T K, S)
+        found = F.scaled_dot_product_attention(
+            heads(self.query(asked)),
+            heads(self.key(before)),
+            heads(self.value(torch.cat([before, before * answer, answer], -1))),
+            attn_mask=bias.expand(b, -1, -1, -1),
+        )
+        known = found.transpose(1, 2).reshape(b, t, k, -1)
+        return self.judge(known, asked), (before[:, -BACK:], answer[:, -BACK:])
+
+    @staticmethod
+    def cut(state: State, students: int) -> State:
+        return tuple(s[:students].detach() for s in state)
+
+
+MODELS: Mapping[str, Any] = {"dkt": DKT, "attention": Attention}
+
+
+def auc(probability: NDArray, correct: NDArray) -> float:
+    """Area under the ROC curve; a half where all answers are alike."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(correct, probability)) if 0 < correct.sum() < len(correct) else 0.5
+
+
+class Tracer:
+    """A knowledge-tracing model with its table of questions. :meth:`fit` trains one.
+
+    Parameters
+    ----------
+    vectors, beside, moves : of the :class:`Table`.
+    plan : the settings.
+    seed : of the first weights, the order of batches and dropout.
+
+    Attributes
+    ----------
+    history : validation AUC after each epoch.
+    """
+
+    def __init__(
+        self, vectors: NDArray[np.float32], beside: NDArray[np.float32], moves: bool, plan: Tracing, seed: int
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "kt", "weights"))
+            self.table = Table(vectors, beside, moves)
+            self.model = MODELS[plan.model](self.table.dim, plan.hidden, plan.dropout)
+        self.model.eval()
+        self.plan, self.seed, self.last = plan, seed, len(beside) - 1
+        self.history: list[float] = []
+
+    def fit(self, train: Sequences, validation: Sequences, progress: Progress = silent) -> Tracer:
+        """Learn from ``train``; keep the epoch with the highest AUC on ``validation``.
+
+        Adam; the learning rate falls linearly to a twentieth over the epochs. Training stops early where ``patience``
+        epochs bring nothing. Students of fold f are shown version f of the numbers beside the table.
+
+        Raises
+        ------
+        TrainingError : the loss is no longer finite.
+        """
+        plan = self.plan
+        model = list(self.model.parameters())
+        groups: list[dict[str, Any]] = [{"params": model, "lr": plan.lr, "weight_decay": 0.0}]
+        if self.table.change is not None:
+            groups.append({"params": [self.table.change], "lr": plan.table_lr, "weight_decay": plan.table_decay})
+        adam = torch.optim.AdamW(groups, foreach=True)
+        full = [group["lr"] for group in adam.param_groups]
+        best: dict[str, Tensor] = {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, "kt", "dropout"))
+            for epoch in range(plan.epochs):
+                rng = generator(self.seed, "kt", "batches", epoch)
+                batches = list(train.batches(rng))
+                steps, total = 0, 0.0
+                self.model.train()
+                for i, batch in enumerate(batches):
+                    share = (epoch + i / len(batches)) / plan.epochs
+                    for group, lr in zip(adam.param_groups, full, strict=True):
+                        group["lr"] = lr * (1 - 0.95 * share)
+                    for piece, logits in self._read(train, batch):
+                        loss = F.binary_cross_entropy_with_logits(
+                            logits[piece.real], piece.correct[piece.real].to(logits.dtype)
+                        )
+                        adam.zero_grad()
+                        loss.backward()
+                        nn.utils.clip_grad_norm_(model, 1.0)
+                        adam.step()
+                        steps, total = steps + 1, total + float(loss.detach())
+                    progress(epoch * len(batches) + i + 1, plan.epochs * len(batches))
+                if not np.isfinite(total):
+                    raise TrainingError(f"kt: the loss of epoch {epoch + 1} isn't finite; lower lr ({plan.lr})")
+                self.history.append(auc(self.predict(validation), validation.correct))
+                place = int(np.argmax(self.history))
+                if place == epoch:
+                    best = {k: v.clone() for k, v in self._modules().state_dict().items()}
+                if epoch - place >= plan.patience:
+                    break
+        self._modules().load_state_dict(best)
+        self.model.eval()
+        return self
+
+    def _modules(self) -> nn.Module:
+        return nn.ModuleList([self.table, self.model])
+
+    def _read(self, part: Sequences, batch: list[Piece]) -> Iterator[tuple[Piece, Tensor]]:
+        """The pieces of a batch in order with their logits, (B, T)."""
+        state: State = None
+        for piece in batch:
+            if state is not None:
+                state = self.model.cut(state, len(piece.at))
+            version = torch.from_numpy(part.version[piece.at[:, 0]])[:, None]  # (B, 1)
+            before = self.table(piece.before, version)
+            asked = self.table(piece.question, version)
+            sign = (2.0 * piece.answer - 1) * (piece.before >= 0)
+            logits, state = self.model(before, sign[..., None], asked[:, :, None], state)
+            yield piece, logits[..., 0]
+
+    def predict(self, part: Sequences) -> NDArray[np.float64]:
+        """Probability that each response is right, from those before it: float64 (responses,)."""
+        out = np.empty(len(part))
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            for batch in part.batches():
+                for piece, logits in self._read(part, batch):
+                    out[piece.at[piece.at >= 0]] = torch.sigmoid(logits[piece.real].double()).numpy()
+        self.model.train(training)
+        return out
+
+    def mastery(self, question: NDArray, correct: NDArray, asked: NDArray) -> NDArray[np.float32]:
+        """Probability that a student would answer each of ``asked`` right, before the first attempt and after each.
+
+        Parameters
+        ----------
+        question, correct : the attempts of one student in order, (steps,); indices of questions, and 0 or 1.
+        asked : indices of questions, (asked,).
+
+        Returns
+        -------
+        float32 (steps + 1, asked)
+        """
+        known = np.r_[-1, question].astype(np.int64)
+        sign = np.r_[0.0, 2.0 * np.asarray(correct) - 1].astype(np.float32)
+        version = torch.full((1, 1), self.last)
+        rows, state = [], None
+        with torch.no_grad():
+            every = self.table(torch.from_numpy(np.asarray(asked, dtype=np.int64))[None], version)  # (1, asked, dim)
+            for at in range(0, len(known), PIECE):
+                before = torch.from_numpy(known[None, at : at + PIECE])
+                t = before.shape[1]
+                logits, state = self.model(
+                    self.table(before, version),
+                    torch.from_numpy(sign[None, at : at + PIECE, None]),
+                    every[:, None].expand(1, t, -1, -1),
+                    state,
+                )
+                rows.append(torch.sigmoid(logits[0]).numpy())
+        return np.concatenate(rows)

@@ -1,0 +1,397 @@
+"""Knowledge tracing: what models are shown, metrics against scikit-learn, planted truth, leaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from qcq.config import Config
+from qcq.data import Simulated
+from qcq.embeddings import Embeddings
+from qcq.errors import ConfigError, EvaluationError, TrainingError
+from qcq.evaluation import TASKS, Problem, kt, paired_bootstrap, tracing
+from qcq.evaluation.kt import FOLDS, PRIOR, SHOWN, Attempts, Tracing, TracingBeside, calibration_error, principal
+from qcq.evaluation.standin import PENALTIES, _fit
+from qcq.evaluation.tracing import MODELS, Sequences, Tracer
+
+CLASSROOM = Simulated(questions=150, concepts=10, students=160, responses=50, sets=12, seed=3)
+SMALL = {"epochs": 4, "hidden": 16, "tables": ("frozen",), "lr": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return CLASSROOM.read()
+
+
+@pytest.fixture(scope="module")
+def problem(data):
+    return Problem.make(data, seed=0)
+
+
+@pytest.fixture(scope="module")
+def attempts(problem):
+    return Attempts(problem, "kt")
+
+
+def table(problem, vectors, **provenance):
+    return Embeddings(problem.graph.questions, vectors, provenance=provenance)
+
+
+def noise(problem, seed=0):
+    return table(problem, np.random.default_rng(seed).standard_normal((problem.graph.n_questions, 12)))
+
+
+def oracle(problem):
+    data = problem.dataset
+    return table(problem, np.column_stack([data.q_matrix.toarray(), 0.3 * data.truth["difficulty"]]))
+
+
+def uneven(problem, lengths):
+    """Sequences of the given lengths, made of the first training responses."""
+    r = problem.split.train.interactions
+    n = sum(lengths)
+    student = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    return Sequences(replace(r, student=student, question=r.question[:n], correct=r.correct[:n]), np.zeros(n, int))
+
+
+# --- what a model is shown ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_every_attempt_is_asked_once_after_the_one_before(problem, monkeypatch, seed):
+    monkeypatch.setattr(tracing, "PIECE", 7)
+    lengths = [1, 30, 2, 7, 8, 14, 15, 3, 1, 22]
+    part = uneven(problem, lengths)
+    seen = []
+    for batch in part.batches(None if seed is None else np.random.default_rng(seed)):
+        for earlier, later in pairwise(batch):
+            rows = len(later.at)  # those who go on are the first rows of the piece before, in the same order
+            assert np.array_equal(earlier.at[:rows, -1] + 1, later.at[:, 0])
+        for piece in batch:
+            for row in range(len(piece.at)):
+                for step, at in enumerate(piece.at[row]):
+                    if at < 0:
+                        assert not piece.real[row, step]
+                        continue
+                    seen.append(int(at))
+                    assert piece.question[row, step] == part.question[at]
+                    assert piece.correct[row, step] == part.correct[at]
+                    first = at in part.begin
+                    assert piece.before[row, step] == (-1 if first else part.question[at - 1])
+                    assert piece.answer[row, step] == (-1 if first else part.correct[at - 1])
+    assert sorted(seen) == list(range(sum(lengths)))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_pieces_change_nothing_and_the_future_is_unseen(problem, monkeypatch, model):
+    """One student read in one go, in pieces, through `mastery`, and with his later answers turned around."""
+    rng = np.random.default_rng(0)
+    beside = rng.standard_normal((1, problem.graph.n_questions, 2)).astype(np.float32)
+    tracer = Tracer(principal(noise(problem).vectors), beside, False, Tracing(model=model, hidden=12), 0)
+    part = uneven(problem, [1, 40, 25])
+    whole = tracer.predict(part)
+    monkeypatch.setattr(tracing, "PIECE", 6)
+    assert tracer.predict(part) == pytest.approx(whole, abs=1e-5)
+    mine = slice(1, 41)
+    every = tracer.mastery(part.question[mine], part.correct[mine], np.arange(problem.graph.n_questions))
+    assert every.shape == (41, problem.graph.n_questions)
+    assert every[np.arange(40), part.question[mine]] == pytest.approx(whole[mine], abs=1e-5)
+    part.correct[20:] = 1 - part.correct[20:]
+    turned = tracer.predict(part)
+    assert turned[:21] == pytest.approx(whole[:21], abs=1e-5)
+    assert np.abs(turned[21:41] - whole[21:41]).max() > 1e-4
+
+
+def test_dkt_is_its_formula(problem):
+    tracer = Tracer(
+        principal(noise(problem).vectors), np.zeros((1, 150, 0), np.float32), False, Tracing(hidden=5), seed=1
+    )
+    part = uneven(problem, [6])
+    w = {name: value.numpy().astype(float) for name, value in tracer.model.state_dict().items()}
+    x = tracer.table.vectors.numpy()[part.question]
+    h, c = np.zeros(5), np.zeros(5)
+    for t in range(6):
+        sign = 2.0 * part.correct[t - 1] - 1
+        before = np.r_[x[t - 1], x[t - 1] * sign, sign] if t else np.zeros(2 * x.shape[1] + 1)
+        gates = w["reader.weight_ih_l0"] @ before + w["reader.weight_hh_l0"] @ h
+        i, f, g, o = np.split(gates + w["reader.bias_ih_l0"] + w["reader.bias_hh_l0"], 4)
+        i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
+        c = f * c + i * np.tanh(g)
+        h = o * np.tanh(c)
+        inner = np.maximum(w["judge.known.weight"] @ h + w["judge.known.bias"] + w["judge.asked.weight"] @ x[t], 0)
+        logit = w["judge.out.weight"] @ inner + w["judge.out.bias"] + w["judge.straight.weight"] @ x[t]
+        assert tracer.predict(part)[t] == pytest.approx(float(1 / (1 + np.exp(-logit[0]))), abs=1e-6)
+
+
+def test_attention_is_its_formula(problem):
+    tracer = Tracer(
+        principal(noise(problem).vectors),
+        np.zeros((1, 150, 0), np.float32),
+        False,
+        Tracing(model="attention", hidden=8),
+        seed=1,
+    )
+    part = uneven(problem, [5])
+    m, x = tracer.model, tracer.table.vectors[torch.from_numpy(part.question)]
+    sign = torch.from_numpy(2.0 * part.correct - 1).float()[:, None]
+    with torch.no_grad():
+        nothing = torch.zeros(1, x.shape[1])
+        keys = torch.cat([nothing, x[:-1]])
+        signs = torch.cat([torch.zeros(1, 1), sign[:-1]])
+        q, k, v = m.query(x), m.key(keys), m.value(torch.cat([keys, keys * signs, signs], 1))
+        for t in range(5):
+            found = []
+            for head in range(m.HEADS):
+                own = slice(head * m.each, (head + 1) * m.each)
+                back = torch.arange(t, -1, -1.0)
+                score = k[: t + 1, own] @ q[t, own] / m.each**0.5 - torch.log1p(m.decay[head].exp()) * back
+                found.append(score.softmax(0) @ v[: t + 1, own])
+            logit = m.judge(torch.cat(found)[None, None, None], x[t][None, None, None])
+            assert tracer.predict(part)[t] == pytest.approx(float(torch.sigmoid(logit)), abs=1e-6)
+
+
+def test_fine_tuning_moves_only_questions_that_were_met(problem, attempts):
+    plan = Tracing(epochs=1, hidden=8)
+    tracer = Tracer(principal(noise(problem).vectors), attempts.beside(()), True, plan, 0)
+    met = problem.split.train.counts > 0
+    tracer.fit(attempts.sequences("train"), attempts.sequences("validation"))
+    moved = np.abs(tracer.table.change.detach().numpy()).max(axis=1)
+    assert (moved[met] > 0).all()
+    assert (moved[~met] == 0).all()
+
+
+def test_a_diverging_model_stops_with_one_line(problem, attempts):
+    vectors = principal(noise(problem).vectors)
+    vectors[0] = np.nan
+    with pytest.raises(TrainingError, match="the loss of epoch 1 isn't finite; lower lr"):
+        Tracer(vectors, attempts.beside(()), False, Tracing(hidden=8), 0).fit(
+            attempts.sequences("train"), attempts.sequences("validation")
+        )
+
+
+# --- numbers beside the vectors -------------------------------------------------------------------------------------
+
+
+def test_numbers_beside_a_vector_leave_ones_own_fold_out(problem, attempts):
+    made = attempts.beside(("difficulty", "popularity"))
+    assert made.shape == (FOLDS + 1, problem.graph.n_questions, 2)
+    r = problem.split.train.interactions
+    share = 1 - r.correct.mean()
+
+    def plain(kept, q):
+        n, right = (kept & (r.question == q)).sum(), (kept & (r.question == q) & (r.correct == 1)).sum()
+        return np.log((n - right + PRIOR * share) / (right + PRIOR * (1 - share))), np.log1p(n)
+
+    everybody = np.ones(len(r), dtype=bool)
+    whole = np.array([plain(everybody, q) for q in range(problem.graph.n_questions)])
+    centre, spread = whole[r.question].mean(axis=0), whole[r.question].std(axis=0)
+    for q in (0, 7, 149):
+        assert made[FOLDS, q] == pytest.approx((whole[q] - centre) / spread, abs=1e-5)
+        for fold in range(FOLDS):
+            kept = attempts.fold[r.student] != fold
+            assert made[fold, q] == pytest.approx((np.array(plain(kept, q)) - centre) / spread, abs=1e-5)
+    assert sorted(np.unique(attempts.fold[problem.split.train.students])) == list(range(FOLDS))
+    others = np.r_[problem.split.validation.students, problem.split.test.students]
+    assert (attempts.fold[others] == FOLDS).all()
+
+
+def test_what_test_students_answered_changes_no_prediction(data, problem):
+    """All their answers turned around: difficulty, training, the choice of the epoch and the first attempts stay."""
+    tested = np.isin(data.interactions.student, problem.split.test.students)
+    turned = replace(
+        data.interactions, correct=np.where(tested, 1 - data.interactions.correct, data.interactions.correct)
+    )
+    other = Problem.make(replace(data, interactions=turned), seed=0)
+    plan = TracingBeside(**{**SMALL, "epochs": 1})
+    a, b = (TASKS["kt-difficulty"](p, plan) for p in (problem, other))
+    for one, two in zip(
+        a.tracer(noise(problem)).model.parameters(), b.tracer(noise(other)).model.parameters(), strict=True
+    ):
+        assert torch.equal(one, two)
+    assert np.array_equal(a.attempts.beside(plan.features), b.attempts.beside(plan.features))
+    fast, slow = (TASKS["kt-fast"](p).score(noise(p), "validation").metrics for p in (problem, other))
+    assert fast == slow
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+def test_figures_are_scikit_learns(problem, attempts, monkeypatch):
+    monkeypatch.setattr(kt, "COLD", int(np.median(problem.split.train.counts)))
+    rng = np.random.default_rng(0)
+    r = problem.split.test.interactions
+    guess = np.round(np.clip(rng.normal(0.4 + 0.2 * r.correct, 0.2), 0.01, 0.99), 2)  # with ties
+    score = attempts.judge(guess, "test")
+    assert score.metrics["auc"] == pytest.approx(roc_auc_score(r.correct, guess))
+    assert score.metrics["accuracy"] == pytest.approx(accuracy_score(r.correct, guess >= 0.5))
+    assert score.metrics["log-loss"] == pytest.approx(log_loss(r.correct, guess))
+    cold = problem.split.train.counts[r.question] <= kt.COLD
+    assert 0 < cold.sum() < len(r)
+    assert score.metrics["auc-cold"] == pytest.approx(roc_auc_score(r.correct[cold], guess[cold]))
+    for name, units in score.units.items():
+        assert units.mean() == pytest.approx(score.metrics[name])
+    assert len(score.units["auc"]) == len(problem.split.test.students)
+
+
+def test_calibration_error_is_the_gap_bin_by_bin():
+    rng = np.random.default_rng(0)
+    guess = np.r_[rng.random(500), 0.0, 1.0]
+    right = (rng.random(502) < guess**2).astype(int)
+    gap = 0.0
+    for low in np.arange(15) / 15:
+        inside = (guess >= low) & ((guess < low + 1 / 15) | (low > 0.93))
+        gap += inside.mean() * abs(right[inside].mean() - guess[inside].mean())
+    assert calibration_error(right, guess) == pytest.approx(gap)
+
+
+def test_principal_axes_forget_rotation_and_scale_and_keep_distances(problem):
+    rng = np.random.default_rng(0)
+    x = rng.gamma(1.0, size=(80, 6)) * np.arange(1, 7)
+    turn = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    made = principal(x)
+    assert principal(7 * x @ turn + 3) == pytest.approx(made, abs=1e-5)
+    assert (made.astype(float) ** 2).mean() == pytest.approx(1)
+    gram = (x - x.mean(0)) @ (x - x.mean(0)).T
+    mine = made.astype(float) @ made.T
+    assert mine / mine.trace() == pytest.approx(gram / gram.trace(), abs=1e-6)
+    assert principal(np.hstack([x, x])).shape == (80, 6)
+    assert principal(np.ones((5, 3))).shape == (5, 0)
+
+
+def test_the_logistic_fit_is_scikit_learns():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 5))
+    y = (rng.random(400) < 1 / (1 + np.exp(-x @ np.arange(5)))).astype(float)
+    theirs = LogisticRegression(C=1 / PENALTIES[1], fit_intercept=False, tol=1e-10).fit(x, y)
+    assert _fit(x, y, np.full(5, PENALTIES[1])) == pytest.approx(theirs.coef_[0], abs=1e-4)
+
+
+def test_kernel_history_is_a_plain_loop(problem):
+    task = TASKS["kt-fast"](problem)
+    vectors = principal(noise(problem).vectors)
+    features, _ = task._features(vectors, "validation")
+    r = problem.split.validation.interactions
+    mean = problem.split.train.interactions.correct.mean()
+    for at in (0, 1, 49, 50, 77):
+        before = np.flatnonzero((r.student == r.student[at]) & (np.arange(len(r)) < at))
+        x, past = vectors[r.question[at]], vectors[r.question[before]]
+        cosine = past @ x / np.linalg.norm(past, axis=1) / np.linalg.norm(x)
+        wanted = [1.0]
+        for width in (0, 2, 8, 32):
+            k = np.exp(width * (cosine - 1))
+            wanted += [(k * (r.correct[before] - mean)).sum() / (1 + k.sum()), np.log1p(k.sum())]
+        assert features[at] == pytest.approx(np.r_[wanted, x], abs=1e-4)
+
+
+# --- planted truth --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["kt", "kt-attention", "kt-fast"])
+def test_the_oracle_comes_first_and_random_last(problem, name):
+    cls = TASKS[name]
+    task = cls(problem, *([cls.settings(**SMALL)] if cls.settings else []))
+    concepts = table(problem, problem.dataset.q_matrix.toarray())
+    best, middle, worst = (task.score(e) for e in (oracle(problem), concepts, noise(problem)))
+    assert best.metrics["auc"] > middle.metrics["auc"] > worst.metrics["auc"] > 0.5
+    assert paired_bootstrap(best.units["auc"], worst.units["auc"]).low > 0
+    assert best.metrics["log-loss"] < worst.metrics["log-loss"]
+
+
+def test_difficulty_beside_the_vectors_helps_and_stands_alone(problem):
+    plain = TASKS["kt"](problem, Tracing(**SMALL)).score(noise(problem)).metrics
+    both = TASKS["kt-difficulty"](problem, TracingBeside(**SMALL)).score(noise(problem)).metrics
+    assert both["auc"] > plain["auc"]
+    assert both["auc-alone"] > 0.55
+
+
+def test_the_better_way_to_use_a_table_is_chosen_on_validation(problem):
+    task = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 2, "tables": ("frozen", "fine-tuned")}))
+    found = {}
+    for way in ("frozen", "fine-tuned"):
+        one = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 2, "tables": (way,)}))
+        found[way] = max(one.tracer(noise(problem)).history)
+    assert max(task.tracer(noise(problem)).history) == max(found.values())
+
+
+def test_another_seed_in_the_provenance_trains_another_model(problem):
+    task = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 1}))
+    vectors = noise(problem).vectors
+    a, b, again = (task.score(table(problem, vectors, seed=s)).metrics["auc"] for s in (1, 2, 1))
+    assert a == again != b
+
+
+def test_mastery_of_a_concept_is_the_mean_over_its_questions(problem):
+    task = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 1}))
+    emb = noise(problem)
+    held = task.traces(emb)
+    students = {name.split("/")[0] for name in held}
+    assert len(students) == 3
+    assert all(int(s) in problem.split.test.students for s in students)
+    student = min(students)
+    q, right, concepts, mastery = (held[f"{student}/{k}"] for k in ("question", "correct", "concepts", "mastery"))
+    assert mastery.shape == (len(q) + 1, len(concepts))
+    w = problem.graph.weights.toarray() > 0
+    assert set(concepts.tolist()) == set(np.flatnonzero(w[q].any(axis=0)).tolist())
+    assert w[q[0], concepts[0]]
+    its = np.flatnonzero(w[:, concepts[-1]])
+    assert len(its) <= SHOWN
+    assert task.tracer(emb).mastery(q, right, its).mean(axis=1) == pytest.approx(mastery[:, -1], abs=1e-5)
+    with pytest.raises(EvaluationError, match="has no responses to trace"):
+        task.mastery(emb, len(problem.dataset.students))
+
+
+# --- what can't be asked --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["kt", "kt-difficulty", "kt-attention", "kt-fast"])
+def test_data_without_what_it_needs_is_refused_in_one_line(data, name):
+    nobody = Problem.make(replace(data, interactions=None, students=()))
+    with pytest.raises(EvaluationError, match="has no students; it needs who answered which question how, in order"):
+        TASKS[name](nobody)
+    unordered = Problem.make(replace(data, interactions=replace(data.interactions, ordered=False)))
+    with pytest.raises(EvaluationError, match="have no order"):
+        TASKS[name](unordered)
+    right = np.ones_like(data.interactions.correct)
+    with pytest.raises(EvaluationError, match="of them right; it needs right and wrong ones"):
+        TASKS[name](Problem.make(replace(data, interactions=replace(data.interactions, correct=right))))
+
+
+def test_settings_reach_the_task_and_its_baselines_come_along():
+    config = Config.load(None, ["tasks=kt,kt-fast", "trainers=skipgram", "kt.hidden=20", "kt.tables=['frozen']"])
+    assert config.task_settings()["kt"] == Tracing(hidden=20, tables=("frozen",))
+    assert set(config.build_trainers()) == {"skipgram", "random", "concept-mean", "concept-onehot", "svd"}
+    assert config.to_dict()["kt"]["tables"] == ["frozen"]
+    with pytest.raises(ConfigError, match=r"unknown setting 'kt\.hiden'; did you mean kt\.hidden"):
+        Config.load(None, ["tasks=kt", "kt.hiden=20"])
+    with pytest.raises(ConfigError, match="setting tables: none given"):
+        Tracing(tables=())
+
+
+def test_a_size_replaces_settings_of_the_same_names(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(
+        'seeds = 3\ntasks = ["kt"]\n[kt]\nhidden = 50\nepochs = 9\n[sizes.small]\nseeds = 1\nkt.epochs = 2\n'
+    )
+    whole, small = Config.load(path), Config.load(path, size="small")
+    assert (whole.seeds, whole.task_settings()["kt"].epochs) == (3, 9)
+    assert (small.seeds, small.task_settings()["kt"]) == (1, Tracing(hidden=50, epochs=2))
+    assert Config.load(path, ["size=small", "seeds=2"]).seeds == 2
+    with pytest.raises(ConfigError, match="no size 'tiny'; it has small"):
+        Config.load(path, size="tiny")
+
+
+def test_the_benchmark_is_a_configuration_in_both_sizes():
+    path = Path(__file__).parents[1] / "experiments" / "benchmark.toml"
+    whole, small = Config.load(path), Config.load(path, size="small")
+    assert {"kt", "kt-difficulty", "kt-attention", "kt-fast"} <= set(whole.tasks)
+    assert small.seeds == 1
+    assert set(small.tasks) < set(whole.tasks)
+    assert small.build_walks()["session"] == whole.build_walks()["session"].__class__(per_question=2)
