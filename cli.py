@@ -206,12 +206,14 @@ def audit(
     if folder is None:
         raise ConfigError("no run given: qcq audit RUN, or qcq audit --replay --data format:path")
     from qcq.audit import audit as look
+    from qcq.config import Config
     from qcq.data import load
     from qcq.run import Run
 
-    checks = look(
-        Run.open(folder), None if data is None else load(data), retrain=retrain, watch=Terminal(quiet or as_json)
-    )
+    made = Run.open(folder)
+    # Elsewhere, but read with the settings that the run's format had.
+    moved = None if data is None else load(data, Config.load(made.path / "config.toml").sections)
+    checks = look(made, moved, retrain=retrain, watch=Terminal(quiet or as_json))
     words = {True: "ok", False: "FAILED", None: "not proved"}
     if as_json:
         out.print_json(json.dumps([{"check": c.name, "ok": c.ok, "found": c.found} for c in checks]))

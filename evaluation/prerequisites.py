@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+import scipy  # its submodules load when they are first used
 
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
@@ -17,11 +17,11 @@ from qcq.evaluation.task import Problem, Score, Stage, Task
 class Prerequisites(Task):
     """Known prerequisite links between concepts: each concept of a link ranked among all by cosine with the other.
 
-    Two concepts are held against each other by the means of the vectors of those questions that test the one and not
-    the other: questions that test both would bring any two means together, random vectors' too. The other concepts to
-    which a concept is linked are not ranked, nor are concepts without a question. A cosine has no direction, so neither
-    has the figure: it says that concepts which build on one another lie close, not which comes first. Both stages are
-    the same. Reported: MRR and hits@3, a unit a link, the mean of its two rankings.
+    A concept's vector is the mean of the vectors of those questions that test it alone: a question that tests two
+    concepts would bring their means together whatever the vectors are. The other concepts to which a concept is linked
+    are not ranked, nor are concepts without a question of their own. A cosine has no direction, so neither has the
+    figure: it says that concepts which build on one another lie close, not which comes first. Both stages are the same.
+    Reported: MRR and hits@3, a unit a link, the mean of its two rankings.
     """
 
     metric = "mrr"
@@ -31,8 +31,10 @@ class Prerequisites(Task):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         graph = problem.graph
+        alone = np.flatnonzero(np.diff(graph.weights.indptr) == 1)
+        held = scipy.sparse.csr_array((graph.weights[alone] > 0).astype(np.float64).T)  # (concepts, questions)
+        asked = np.diff(held.indptr) > 0
         at = {c: i for i, c in enumerate(graph.concepts)}
-        asked = np.diff(graph.by_concept.indptr) > 0
         known = {
             (min(at[a], at[b]), max(at[a], at[b]))
             for a, b in problem.dataset.prerequisites
@@ -41,15 +43,18 @@ class Prerequisites(Task):
         if not known or asked.sum() < 3:
             raise EvaluationError(
                 f"prerequisites: {problem.dataset.name} knows of {len(known)} links between concepts that have "
-                "questions; it needs one, and three concepts"
+                "questions of their own; it needs one, and three such concepts"
             )
+        self._alone, self._held = alone, held
         self._links = np.array(sorted(known))  # (links, 2)
         self._barred = np.tile(~asked, (graph.n_concepts, 1))  # (concepts, concepts): not ranked beside the row's own
         self._barred[np.r_[self._links[:, 0], self._links[:, 1]], np.r_[self._links[:, 1], self._links[:, 0]]] = True
         np.fill_diagonal(self._barred, True)
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
-        cosine = self._cosines(self.vectors(embeddings).astype(np.float64))
+        own = self._held @ self.vectors(embeddings)[self._alone].astype(np.float64)
+        concepts = unit(own)  # the length of a mean plays no part in a cosine
+        cosine = concepts @ concepts.T  # (concepts, concepts)
         ways = []
         for one, other in (self._links.T, self._links[:, ::-1].T):
             wanted = cosine[one, other][:, None]
@@ -59,19 +64,3 @@ class Prerequisites(Task):
             ways.append((expected_reciprocal_rank(better, tied), expected_hit(better, tied, 3)))
         (mrr, hits), (back_mrr, back_hits) = ways
         return Score.of_units({"mrr": (mrr + back_mrr) / 2, "hits@3": (hits + back_hits) / 2})
-
-    def _cosines(self, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Cosine of each two concepts, questions of both left out: float64 (concepts, concepts), 0 where one has no
-        question of its own; rows without a link are left 0."""
-        incidence = (self.problem.graph.weights > 0).astype(np.float64).tocsc()
-        total, size = incidence.T @ vectors, incidence.sum(axis=0)  # (concepts, dim), (concepts,)
-        out = np.zeros((len(size), len(size)))
-        for a in np.unique(self._links):
-            its = incidence.indices[incidence.indptr[a] : incidence.indptr[a + 1]]
-            both = incidence[its].T  # (concepts, questions of a)
-            shared, n = both @ vectors[its], both.sum(axis=1)
-            mine = (total[a] - shared) / np.maximum(size[a] - n, 1)[:, None]  # (concepts, dim)
-            other = (total - shared) / np.maximum(size - n, 1)[:, None]
-            alone = (size[a] > n) & (size > n)
-            out[a] = np.where(alone, (unit(mine) * unit(other)).sum(axis=1), 0.0)
-        return out

@@ -25,12 +25,15 @@ from qcq.data import Dataset
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import TrainingError
+from qcq.evaluation import Difference
 from qcq.pipeline import Experiment
 from qcq.report import comparison, maps, write_page
-from qcq.report.comparison import standings
+from qcq.report.comparison import _NAMES as comparison_names
+from qcq.report.comparison import Column, Comparison, Duel, Line, standings
 from qcq.report.facts import Bank, WalkFacts, traces
 from qcq.report.figures import hubs, mastery, write_figures
 from qcq.report.maps import Map, sample, write_maps
+from qcq.report.page import _who_wins
 from qcq.run import Run
 
 NASTY = [
@@ -581,3 +584,20 @@ def test_the_mastery_of_students_is_drawn_as_it_was_kept(traced: Run) -> None:
 def test_without_a_traced_student_there_is_no_mastery(run: Run) -> None:
     assert traces(run) == []
     assert "Mastery over time" not in page_of(run)
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+@pytest.mark.parametrize(("low", "high"), [(-0.2, 0.1), (0.0, 0.3), (-0.3, 0.0), (0.1, 0.2), (-0.2, -0.1)])
+def test_nobody_is_called_better_unless_the_interval_leaves_out_zero(low: float, high: float, baseline: bool) -> None:
+    column = Column("edges mrr", "edges", "mrr")
+    lines = Line("qcq", "a", "table", ((0.5,),)), Line("none" if baseline else "qcq", "b", "table", ((0.4,),))
+    duel = Duel(column, *lines, Difference((low + high) / 2, low, high, 50, 50))
+    table = Comparison((*comparison_names, column), lines)
+    for text in (str(duel), _who_wins(table, [duel])):
+        claims = any(word in text for word in ("beats", "wins", "better"))
+        if text.startswith("Only"):
+            continue  # without a baseline the first sentence claims nothing
+        assert claims == (low > 0 or high < 0), text

@@ -17,6 +17,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation import TASKS, HeldOut, Problem
 from qcq.graph import KnowledgeGraph
+from qcq.models import TRAINERS, Source
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,34 @@ def tiny(q_matrix, **more):
     w = sparse.csr_array(np.array(q_matrix, dtype=float))
     ids = [[f"{kind}{i}" for i in range(n)] for kind, n in zip("qc", w.shape, strict=True)]
     return Dataset("tiny", *ids, w, **more)
+
+
+# --- all of them ----------------------------------------------------------------------------------------------------
+
+
+def test_the_oracle_comes_first_and_noise_last_wherever_an_answer_was_planted(problem, data):
+    """Against every baseline; an oracle knows what was planted, and that is another thing for each task."""
+    many = Problem.make(Simulated(questions=400, concepts=24, students=4000, responses=60, sets=40, seed=1).read())
+    truth, tags = data.truth, data.q_matrix.toarray()
+    linked = np.eye(24)
+    for a, b in data.prerequisites:
+        linked[int(a[1:]), int(b[1:])] = linked[int(b[1:]), int(a[1:])] = 0.7
+    oracles = {
+        "edges": (problem, tags),  # held-out edges and all
+        "difficulty": (problem, truth["difficulty"][:, None]),
+        "discrimination": (many, np.column_stack([many.dataset.truth[k] for k in ("discrimination", "difficulty")])),
+        "prerequisites": (problem, tags @ linked),
+    }
+    for name, (asked, vectors) in oracles.items():
+        task = TASKS[name](asked)
+        source = Source(asked.graph)
+        tables = {b: TRAINERS[b](dim=16).fit(source).embeddings() for b in ("concept-mean", "concept-onehot", "svd")}
+        figures = {b: task.score(e).metrics[task.metric] for b, e in tables.items()}
+        oracle = task.score(table(asked, vectors)).metrics[task.metric]
+        random = np.mean([task.score(noise(asked, seed)).metrics[task.metric] for seed in range(5)])
+        assert oracle > max(figures.values()) + 0.05, (name, oracle, figures)
+        assert random < min(figures.values()) + 0.05, (name, random, figures)
+        assert oracle > random + 0.2
 
 
 # --- edges: negatives as frequent as answers ------------------------------------------------------------------------
@@ -134,14 +163,10 @@ def test_prerequisite_ranks_equal_a_plain_loop(problem, data):
     emb = noise(problem, 5)
     score = TASKS["prerequisites"](problem).score(emb)
     w = problem.graph.weights.toarray() > 0
-    x = emb.vectors.astype(float)
-    cosine = np.zeros((w.shape[1], w.shape[1]))
-    for a in range(w.shape[1]):
-        for b in range(w.shape[1]):
-            one, other = w[:, a] & ~w[:, b], w[:, b] & ~w[:, a]
-            if one.any() and other.any():
-                means = x[one].mean(axis=0), x[other].mean(axis=0)
-                cosine[a, b] = means[0] @ means[1] / np.linalg.norm(means[0]) / np.linalg.norm(means[1])
+    pure = w & (w.sum(axis=1) == 1)[:, None]
+    means = np.stack([emb.vectors[pure[:, c]].mean(axis=0) for c in range(w.shape[1])])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    cosine = means @ means.T
     links = sorted({(min(int(a[1:]), int(b[1:])), max(int(a[1:]), int(b[1:]))) for a, b in data.prerequisites})
     near = {c: {b for a, b in links if a == c} | {a for a, b in links if b == c} for c in range(w.shape[1])}
     expected = []
