@@ -18,6 +18,7 @@ from qcq.config import Config
 from qcq.data import Simulated, load
 from qcq.data.dataset import Interactions
 from qcq.errors import EvaluationError
+from qcq.evaluation import KT, TASKS
 from qcq.evaluation.leak import replay
 from qcq.models import TRAINERS, Table
 from qcq.pipeline import Experiment
@@ -68,6 +69,17 @@ class Peeking(TRAINERS["svd"]):
         return Table(source.graph, np.repeat(right[:, None], 4, axis=1).astype(np.float32) + 1)
 
 
+class LeakyKT(KT):
+    """A knowledge-tracing model that is trained on everybody's answers."""
+
+    def __init__(self, problem, plan=None):
+        from qcq.evaluation.tracing import Sequences
+
+        super().__init__(problem, plan)
+        r = problem.dataset.interactions
+        self.attempts._sequences["train"] = Sequences(r, self.attempts.fold[r.student].astype(np.int64))
+
+
 @pytest.fixture
 def planted(monkeypatch):
     monkeypatch.setitem(WALKS, "leaky", Leaky)
@@ -79,8 +91,8 @@ def made(folder, monkeypatch, **more) -> Run:
     """A run without its report, which is no part of what is audited."""
     for name in ("write_report", "write_maps", "write_page"):
         monkeypatch.setattr(f"qcq.report.{name}", lambda *_: None)
-    options = {"trainers": ["ppmi-svd", "svd", "random"], "seeds": 2, "dim": 8, **more}
-    config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}, sections=SMALL)
+    options = {"trainers": ["ppmi-svd", "svd", "random"], "seeds": 2, "dim": 8, "sections": SMALL, **more}
+    config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
     return Experiment(config).run(folder)
 
 
@@ -181,6 +193,30 @@ def test_without_students_there_is_nothing_to_leak(tmp_path, monkeypatch):
         monkeypatch.setattr(f"qcq.report.{name}", lambda *_: None)
     run = Experiment(Config(sections=sections, trainers=("random",), seeds=1)).run(tmp_path / "run")
     assert [(c.name, c.ok) for c in audit(run)] == [("data", True), ("students", True)]
+
+
+KT_SMALL = {"epochs": 1, "hidden": 8, "tables": ("frozen",)}
+
+
+def test_a_costly_task_is_proved_by_training_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(KT, "baselines", ())
+    sections = {**SMALL, "kt": KT_SMALL}
+    run = made(tmp_path / "run", monkeypatch, tasks=["edges", "kt"], trainers=["random"], seeds=1, sections=sections)
+    last = audit(run)[-1]
+    assert (last.name, last.ok) == ("kt", None)
+    assert "--retrain" in last.found
+    checks = audit(run, retrain=True)
+    assert not failed(checks)
+    assert checks[-1].name == "kt"
+    assert "random: model, epoch and validation figures are the same" in checks[-1].found
+
+
+def test_a_model_that_is_trained_on_test_students_is_caught(tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, "kt", LeakyKT)
+    monkeypatch.setattr(LeakyKT, "baselines", ())
+    sections = {**SMALL, "kt": KT_SMALL}
+    run = made(tmp_path / "run", monkeypatch, tasks=["edges", "kt"], trainers=["random"], seeds=1, sections=sections)
+    assert "other figures on validation" in failed(audit(run, retrain=True))["kt"]
 
 
 # --- the published leak ---------------------------------------------------------------------------------------------
