@@ -117,11 +117,24 @@ def run(
     options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds}
     settled = Config.load(config, set_ or (), **options)
 
-    from qcq.pipeline import Experiment
+    from qcq.pipeline import Experiment, run_folds
 
     experiment = Experiment(settled)
     folder = out_dir or Path("runs") / experiment.data.name
-    _tell(experiment.run(folder, redo=redo, watch=Terminal(quiet)))
+    if settled.folds == 1 or settled.fold:
+        _tell(experiment.run(folder, redo=redo, watch=Terminal(quiet)))
+        return
+    from qcq.report import Folds
+
+    folds = Folds(run_folds(settled, folder, experiment.data, redo=redo, watch=Terminal(quiet)))
+    _show([column.title for column in folds.columns], folds.cells(), left=3)
+    for duel in folds.duels():
+        out.print(str(duel), markup=False)
+    out.print(
+        f"report: {folder / 'report.md'}, and one in each of {folder}/fold-1 to fold-{len(folds.runs)}", markup=False
+    )
+    if any("error" in row for made in folds.runs for row in made.rows("training")):
+        raise typer.Exit(1)
 
 
 def _tell(made: Run) -> None:

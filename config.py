@@ -33,6 +33,9 @@ class Config:
     seeds : how many seeds; everything random is done that often.
     seed : the first of them; the split and the held-out edges hang on it alone.
     dim : dimension of every trainer's vectors.
+    folds : 1, or into how many parts the students are divided, so that each is a test student in one of so many runs,
+        one after another in folders of their own; a data set's own split plays no part then.
+    fold : which of them to run, from 1; 0 runs all.
     tune : try each trainer's candidate settings on validation before the seeds are run.
     vectors : name → file of vectors that somebody else made (:meth:`~qcq.embeddings.Embeddings.load` reads them), which
         stand in the comparison beside the trainers'.
@@ -48,6 +51,8 @@ class Config:
     seeds: Annotated[int, Field(ge=1)] = 3
     seed: int = 0
     dim: Annotated[int, Field(ge=1)] = 64
+    folds: Annotated[int, Field(ge=1)] = 1
+    fold: Annotated[int, Field(ge=0)] = 0
     tune: bool = True
     size: str = ""
     vectors: Mapping[str, str] = Field(default_factory=dict)
@@ -60,6 +65,10 @@ class Config:
             for name in names:
                 if names.count(name) > 1:
                     raise ConfigError(f"{kind} {name!r} is given twice")
+        if self.fold > self.folds or (self.fold and self.folds == 1):
+            raise ConfigError(
+                f"setting fold: there are {self.folds} folds, given {self.fold}; set folds, or leave it 0"
+            )
         # Building every part once makes a wrong name or setting fail here, before anything is read or written.
         self.build_walks(), self.build_trainers(), self.task_settings(), self.reader(self.data.partition(":")[0])
         known = ["walk", *WALKS, *TRAINERS, *DATASETS, *(name for name in TASKS if TASKS[name].settings)]

@@ -78,7 +78,8 @@ class Experiment:
                 "a comparison needs at least two questions", value=self.data.name, fix="give a larger question bank"
             )
         hold_out = any(task.holds_out_edges for task in self.config.task_classes().values())
-        return Problem.make(self.data, self.config.seed, hold_out_edges=hold_out)
+        fold = (self.config.fold, self.config.folds) if self.config.fold else None
+        return Problem.make(self.data, self.config.seed, hold_out_edges=hold_out, fold=fold)
 
     @cached_property
     def graphs(self) -> dict[str, KnowledgeGraph]:
@@ -120,7 +121,13 @@ class Experiment:
         Returns
         -------
         Run : the folder, with ``report.md`` and ``report.html`` in it.
+
+        Raises
+        ------
+        ConfigError : all folds are asked for, which :func:`run_folds` runs.
         """
+        if self.config.folds > 1 and not self.config.fold:
+            raise ConfigError(f"setting fold: name one of the {self.config.folds} folds, or run them all by run_folds")
         watch = watch or Watch()
         run = Run(Path(out))
         tasks, skipped = self.tasks(watch)
@@ -256,6 +263,7 @@ class Experiment:
         """Digest of all that the result of one cell hangs on."""
         strategy = {} if walk in (NO_WALK, FILE) else self.config.build_walks()[walk].config
         about = [self.digest, walk, strategy, name, trainer.config, seed, self.config.seed, metadata.version("qcq")]
+        about += [[self.config.fold, self.config.folds]] if self.config.fold else []
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
@@ -413,6 +421,35 @@ class Experiment:
             "corpus_digest": provenance["corpus_digest"],
         }
         return _Trained(embeddings, row, curve)
+
+
+def run_folds(
+    config: Config, out: str | Path, dataset: Dataset | None = None, *, redo: bool = False, watch: Watch | None = None
+) -> list[Run]:
+    """Every fold of the students in turn: ``out/fold-1`` … are runs like any other; ``out/report.md`` pools them.
+
+    Parameters
+    ----------
+    config : with ``folds`` of two at least.
+    out, dataset, redo, watch : as in :class:`Experiment`.
+
+    Raises
+    ------
+    ConfigError : there are no folds to run.
+    DataError : the data set has no students to divide.
+    """
+    if config.folds < 2:
+        raise ConfigError(f"setting folds: {config.folds} is no number of folds; give 2 at least")
+    data, made, watch = Experiment(config, dataset).data, [], watch or Watch()
+    if data.interactions is None:
+        raise DataError("no students to divide into folds", value=data.name, fix="leave folds at 1")
+    for k in range(1, config.folds + 1):
+        watch.say(f"fold {k} of {config.folds}")
+        made.append(Experiment(replace(config, fold=k), data).run(Path(out) / f"fold-{k}", redo=redo, watch=watch))
+    from qcq.report import write_folds
+
+    write_folds(made, Path(out))
+    return made
 
 
 def _headlines(results: list[Row], tasks: Mapping[str, Task]) -> list[str]:

@@ -84,13 +84,17 @@ class Dataset:
         if len(self.questions) == 0:
             raise DataError("no questions in the data set", value=self.name, fix="give at least one question")
 
-    def split(self, seed: int = 0, fractions: tuple[float, float] = (0.1, 0.2)) -> Split:
-        """Divide the students once. The source's own split is kept where it has one.
+    def split(
+        self, seed: int = 0, fractions: tuple[float, float] = (0.1, 0.2), fold: tuple[int, int] | None = None
+    ) -> Split:
+        """Divide the students once. The source's own split is kept where it has one, unless a fold is asked for.
 
         Parameters
         ----------
         seed : which division.
         fractions : shares of validation and test students.
+        fold : (k, n): the k-th (from 1) of n equal parts of the students is the test part, so that over all k each
+            student is a test student once; the validation share is taken from the others. None: no folds.
 
         Raises
         ------
@@ -98,7 +102,15 @@ class Dataset:
         """
         if self.interactions is None:
             raise DataError("the data set has no interactions, so there are no students to split", value=self.name)
-        if self.parts is not None:
+        if fold is not None:
+            k, n_folds = fold
+            order = generator(seed, "split", "folds").permutation(len(self.students))
+            place = np.empty(len(order), dtype=np.int64)
+            place[order] = np.arange(len(order)) % n_folds
+            part = np.where(place == k - 1, 2, 0).astype(np.int8)
+            others = generator(seed, "split", "folds", k).permutation(np.flatnonzero(part == 0))
+            part[others[: round(fractions[0] * len(order))]] = 1
+        elif self.parts is not None:
             part = self.parts
         else:
             n = len(self.students)

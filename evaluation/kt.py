@@ -94,6 +94,7 @@ class KT(Task):
     about = "the next answer of unseen students, by a DKT on the vectors; minutes a table on real data"
     tunes = False
     costly = True
+    of_students = True
     baselines = ("random", "concept-mean", "concept-onehot", "svd")
     settings = Tracing
 

@@ -60,7 +60,9 @@ class Problem:
     seed: int
 
     @classmethod
-    def make(cls, dataset: Dataset, seed: int = 0, hold_out_edges: bool = True) -> Problem:
+    def make(
+        cls, dataset: Dataset, seed: int = 0, hold_out_edges: bool = True, fold: tuple[int, int] | None = None
+    ) -> Problem:
         """Divide the students and hold out edges, once, by ``seed``.
 
         Of the questions with several concepts, a share (``SHARE``) gives up one edge, drawn uniformly, so each
@@ -72,9 +74,11 @@ class Problem:
         dataset : as read.
         seed : which division.
         hold_out_edges : False leaves the graph whole; then the task ``edges`` can't be asked.
+        fold : (k, n): whose turn it is to be a test student (:meth:`~qcq.data.Dataset.split`); the held-out edges are
+            the same in every fold.
         """
         graph = KnowledgeGraph.from_dataset(dataset)
-        split = None if dataset.interactions is None else dataset.split(seed)
+        split = None if dataset.interactions is None else dataset.split(seed, fold=fold)
         rows, columns = _draw_edges(graph, generator(seed, "split", "edges")) if hold_out_edges else _NONE
         half = len(rows) // 2
         edges: dict[Stage, HeldOut] = {
@@ -134,6 +138,7 @@ class Task(ABC):
     compares_seeds : True where the figure lies between the seeds of one trainer, so that one seed has none.
     holds_out_edges : True where the task needs edges that left the graph before anything was walked or trained.
     costly : True where only the read-out that the other tasks have chosen is judged.
+    of_students : True where a unit is a test student.
     baselines : trainers that a comparison with this task never goes without.
     settings : the class of the task's settings, its second argument, where it has any.
     """
@@ -144,6 +149,7 @@ class Task(ABC):
     compares_seeds: ClassVar[bool] = False
     holds_out_edges: ClassVar[bool] = False
     costly: ClassVar[bool] = False
+    of_students: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[type[Any] | None] = None
 

@@ -166,27 +166,42 @@ def duels(run: Run, table: Comparison) -> list[Duel]:
     question, a student), averaged over seeds. The 95 % intervals are bootstrapped over units and hold for all duels of
     the run at once (:func:`~qcq.evaluation.simultaneous`).
     """
-    lines = [line for line in table.lines if not line.error]
+    return pooled([(run, table)], [c for c in table.columns[3:] if c.task in TASKS and quality(TASKS[c.task])])
+
+
+def pooled(folds: Sequence[tuple[Run, Comparison]], columns: Sequence[Column]) -> list[Duel]:
+    """:func:`duels` over the units of several runs of the same settings, whose units are all different ones.
+
+    Validation figures are averaged over the runs; who failed in one of them takes no part.
+    """
+    held = [{(line.walk, line.trainer): line for line in table.lines if not line.error} for _, table in folds]
+    lines = [line for key, line in held[0].items() if all(key in one for one in held)]
     learned = [line for line in lines if not line.baseline]
     base = [line for line in lines if line.baseline]
+
+    def everywhere(line: Line) -> list[tuple[Run, Line]]:
+        return [(run, one[line.walk, line.trainer]) for (run, _), one in zip(folds, held, strict=True)]
+
+    def validation(line: Line, task: str) -> float:
+        return float(np.mean([_validation(run, its, task) for run, its in everywhere(line)]))
+
+    def units(line: Line, column: Column) -> Any:
+        found = [_units(run, its, column.task, column.metric) for run, its in everywhere(line)]
+        return None if any(u is None for u in found) else np.concatenate(found)
+
     drawn: list[tuple[Column, Line, Line]] = []
     contests = []
-    for column in table.columns[3:]:
-        task = TASKS.get(column.task)
-        if task is None or not quality(task):
-            continue
+    for column in columns:
         pairs: list[tuple[Line, Line]] = []
         if learned and base:
-            first, second = (
-                max(group, key=lambda line: _validation(run, line, column.task)) for group in (learned, base)
-            )
+            first, second = (max(group, key=lambda line: validation(line, column.task)) for group in (learned, base))
             pairs += [(line, second) for line in learned if line is first or line.walk == "file"]
         pairs += list(combinations(learned, 2)) if len(learned) <= 3 else []
         for pair in pairs:
-            units = [_units(run, line, column.task, column.metric) for line in pair]
-            if all(u is not None for u in units):
+            both = [units(line, column) for line in pair]
+            if all(u is not None for u in both):
                 drawn.append((column, *pair))
-                contests.append(Contest(np.stack(units), [(0, 1)]))
+                contests.append(Contest(np.stack(both), [(0, 1)]))
     found = simultaneous(contests)
     return [Duel(*who, difference) for who, (difference,) in zip(drawn, found, strict=True)]
 
