@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -199,6 +200,70 @@ class NextQuestion(Objective):
 
     def expected(self, law: Expected) -> float | None:
         return law.next_question() if self.direction == "forward" else law.previous_question()
+
+
+@dataclass(frozen=True)
+class BothDirections(Objective):
+    """The two papers of a bidirectional language model in one: each walk stands there twice, first to be predicted
+    forwards and then backwards. Its floor is that of both."""
+
+    name: ClassVar[str] = "next_and_previous"
+    halves: ClassVar[tuple[NextQuestion, NextQuestion]] = (NextQuestion("forward"), NextQuestion("backward"))
+
+    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+        forward, backward = (half.probe(corpus, seed) for half in self.halves)
+        assert forward.asked is not None
+        assert backward.asked is not None
+        asked = np.stack([forward.asked, backward.asked], axis=1).reshape(-1, corpus.length)  # (2 walks, length)
+        where = np.nonzero(asked)[0] // 2  # both times it is the same walk
+        return replace(forward, objective=self, tokens=np.repeat(corpus.tokens, 2, axis=0), asked=asked, walk=where)
+
+    def each(self, probe: Probe, answer: Callable[[Probe], NDArray[np.float64]]) -> NDArray[np.float64]:
+        """``answer`` of the forward and of the backward paper, item by item: float64 (items,)."""
+        assert probe.asked is not None
+        direction = np.nonzero(probe.asked)[0] % 2  # (items,)
+        out = np.empty(len(probe))
+        for i, half in enumerate(self.halves):
+            asked, mine = probe.asked[i::2], direction == i
+            out[mine] = answer(
+                replace(probe, objective=half, tokens=probe.tokens[i::2], asked=asked, walk=probe.walk[mine])
+            )
+        return out
+
+    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+        return self.each(probe, lambda half: half.objective.floor(chain, half))
+
+    def expected(self, law: Expected) -> float | None:
+        return (law.next_question() + law.previous_question()) / 2
+
+
+@dataclass(frozen=True)
+class Replaced(Objective):
+    """Say of every token whether it is the walk's own or was put there by a generator (ELECTRA).
+
+    Each token is given to the generator with probability ``rate``. What the generator puts there may be right by
+    chance; then it counts as the walk's own. The best answer depends on the generator, which learns as well: no floor.
+    """
+
+    name: ClassVar[str] = "replaced"
+    rate: float = 0.15
+
+    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+        tokens = corpus.tokens
+        given = (generator(seed, "probe", self.name).random(tokens.shape) < self.rate) & (tokens >= 0)
+        return replace(_paper(self, corpus, tokens >= 0), seen=np.where(given, np.int32(HIDDEN), tokens))
+
+    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+        raise ChainError(
+            "replaced-token detection has no floor: what can be detected depends on a generator that learns as well"
+        )
+
+    def unigram(self, probe: Probe, share: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Knowing the rate alone, with a generator that is never right: its entropy."""
+        return np.full(len(probe), -self.rate * np.log(self.rate) - (1 - self.rate) * np.log1p(-self.rate))
+
+    def blank(self, probe: Probe) -> float:
+        return float(np.log(2.0))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Trainers by name. Being here is enough to be listed, documented and run through the contract tests."""
 
 from qcq.models.baselines import SVD, ConceptMean, ConceptOneHot, Random
+from qcq.models.electra import RTD
 from qcq.models.factorization import PPMISVD, NetMF, Spectral
 from qcq.models.glove import GloVe
-from qcq.models.language import MLM, Cloze
+from qcq.models.huggingface import HFBert
+from qcq.models.language import CLM, MLM, BiLM, Cloze
 from qcq.models.oracle import Oracle
 from qcq.models.sgns import SGNS
 from qcq.models.trainer import Model, Source, Table, Trainer
@@ -25,20 +27,28 @@ TRAINERS: dict[str, type[Trainer]] = {
     "oracle": Oracle,
     "mlm": MLM,
     "cloze": Cloze,
+    "clm": CLM,
+    "bilm": BiLM,
+    "rtd": RTD,
+    "hf-bert": HFBert,
 }
 
 __all__ = [
     "CBOW",
+    "CLM",
     "MLM",
     "PPMISVD",
+    "RTD",
     "SGNS",
     "SVD",
     "TRAINERS",
+    "BiLM",
     "Cloze",
     "ConceptMean",
     "ConceptOneHot",
     "FastText",
     "GloVe",
+    "HFBert",
     "Model",
     "NetMF",
     "Oracle",

@@ -1,4 +1,5 @@
-"""Language models over walks: masked prediction (``mlm``) and leave-one-out cloze (``cloze``).
+"""Language models over walks: masked prediction (``mlm``), leave-one-out cloze (``cloze``), the next question
+(``clm``), the next and the previous one (``bilm``).
 
 A trainer is embedding × encoder × position × objective × loss. This module holds the settings and the objectives; torch
 is loaded when something is trained.
@@ -9,19 +10,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError
+from qcq.errors import ConfigError, TrainingError
 from qcq.graph import KnowledgeGraph
 from qcq.losses import Paper
 from qcq.models import readout
 from qcq.models.trainer import Model, Source, Trainer
-from qcq.objectives import Masked, Objective, Probe
+from qcq.models.word2vec import token_counts
+from qcq.objectives import BothDirections, Masked, NextQuestion, Objective, Probe
 from qcq.progress import Progress, silent
 from qcq.seeds import derive
 from qcq.settings import settings
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
-DEFAULT_READOUTS = ("table", "output", "hidden", "context")
-
 
 @settings
 class LanguageTrainer(Trainer):
@@ -41,13 +42,19 @@ class LanguageTrainer(Trainer):
 
     Parameters
     ----------
-    layers, heads : of the encoder; ``dim`` must be a multiple of ``heads``.
+    layers, heads : of the encoder; ``dim`` must be a multiple of ``heads``. An LSTM has no heads and no positions.
     norm : layer norm before or after each half of a block.
     dropout : share of activations dropped in training.
     position : none, absolute, sinusoidal, relative, or local (a relative bias that sees neighbours first).
     combine : token, node-type and position vectors are added, or concatenated and mapped back to ``dim``.
     tying : the output table *is* the input table, is a table of its own, or starts as a copy of it.
-    softmax : full, or sampled with ``negatives`` shared by a batch and drawn from ``proposal``.
+    softmax : the loss. Full, or with ``negatives`` that are shared by a batch and drawn from ``proposal``: sampled
+        softmax, negative-sampling (skip-gram's loss), or gbce. The held-out loss is a cross-entropy over the whole
+        vocabulary with all of them.
+    ns_k : negatives a prediction that negative sampling weighs its drawn set down to.
+    gbce_t : how far gbce damps its positives: 0 is plain binary cross-entropy, 1 makes its scores probabilities.
+    layout : "bert" adds the layer norm below the blocks and the transform above them that BERT has. With post-norm,
+        absolute positions, heads as you like and vectors added it *is* BERT, and ``to_huggingface`` can export it.
     init : standard deviation of a token vector's entries times sqrt(dim), that is about its length.
     steps, batch : updates, and walks an update.
     lr, table_lr : peak learning rates of the body and of the tables.
@@ -64,15 +71,18 @@ class LanguageTrainer(Trainer):
     """
 
     layers: Annotated[int, Field(ge=1)] = 1
-    heads: Annotated[int, Field(ge=1)] = 1
+    heads: Annotated[int, Field(ge=1)] = 4
     norm: Literal["pre", "post"] = "pre"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     position: Literal["none", "absolute", "sinusoidal", "relative", "local"] = "local"
     combine: Literal["add", "concatenate"] = "add"
     tying: Literal["tied", "untied", "start"] = "start"
-    softmax: Literal["full", "sampled"] = "sampled"
+    layout: Literal["plain", "bert"] = "plain"
+    softmax: Literal["full", "sampled", "negative-sampling", "gbce"] = "sampled"
     negatives: Annotated[int, Field(ge=1)] = 2048
-    proposal: Literal["unigram", "log-uniform"] = "unigram"
+    proposal: Literal["unigram", "log-uniform", "uniform"] = "unigram"
+    ns_k: Annotated[int, Field(ge=1)] = 5
+    gbce_t: Share = 0.75
     init: Annotated[float, Field(gt=0)] = 0.1
     steps: Annotated[int, Field(ge=1)] = 6000
     batch: Annotated[int, Field(ge=1)] = 32
@@ -87,6 +97,9 @@ class LanguageTrainer(Trainer):
     readouts: tuple[str, ...] = ()
     checkpoint: str | None = None
 
+    objective: ClassVar[Objective] = Masked()
+    shown: ClassVar[tuple[str, ...]] = ("table", "output", "hidden", "context")
+
     @model_validator(mode="after")
     def _fits(self) -> LanguageTrainer:
         if self.dim % self.heads:
@@ -98,8 +111,12 @@ class LanguageTrainer(Trainer):
         """Turn a batch of walks, int32 (walks, length) with -1 pads, into questions."""
 
     @abstractmethod
-    def encoder(self) -> type[Encoder]:
+    def architecture(self) -> type[Encoder]:
         """The kind of encoder that answers them."""
+
+    def model(self, source: Source, learner: Learner) -> LanguageModel:
+        """A learner with the read-outs that this trainer offers."""
+        return LanguageModel(source, learner, self.objective, self.readouts, self.shown)
 
     def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> LanguageModel:
         """Train on the source's walks.
@@ -122,7 +139,7 @@ class LanguageTrainer(Trainer):
         torch.set_num_threads(self.threads)
         try:
             learner, counts = self.learner(source, seed)
-            model = LanguageModel(source, learner, self.readouts)
+            model = self.model(source, learner)
             model.tokens, model.history = train(
                 learner,
                 self,
@@ -145,16 +162,13 @@ class LanguageTrainer(Trainer):
         from qcq.models.training import Learner, Table
 
         corpus = source.corpus
-        counts = np.zeros(corpus.n_questions + corpus.n_concepts, dtype=np.int64)
-        for shard in corpus.shards:
-            for i in range(0, len(shard), 2**16):  # memory-mapped shards are read in pieces
-                part = shard[i : i + 2**16]
-                counts += np.bincount(part[part >= 0], minlength=len(counts))
-        n_types = 2 if counts[corpus.n_questions :].any() else 1
-        counts = counts if n_types == 2 else counts[: corpus.n_questions]
+        counts, paired = token_counts(corpus)
+        if not (self.architecture().hides or paired.any()):
+            raise TrainingError("no walk has two tokens, so there is no next one to learn; the graph may have no edges")
+        n_types = 2 if len(counts) > corpus.n_questions else 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "init"))
-            encoder = self.encoder()(
+            encoder = self.architecture()(
                 dim=self.dim,
                 layers=self.layers,
                 heads=self.heads,
@@ -164,14 +178,15 @@ class LanguageTrainer(Trainer):
                 length=corpus.length,
                 n_types=n_types,
                 combine=self.combine,
+                layout=self.layout,
             ).to(self.device)
             first = torch.randn(len(counts), self.dim) * (self.init / self.dim**0.5)
             second = first.clone() if self.tying == "start" else torch.randn_like(first) * (self.init / self.dim**0.5)
-        share = np.maximum(counts, 0.5) / counts.sum()
-        bias = torch.from_numpy(np.log(share)).float()[:, None]  # predictions start at the unigram distribution
+        loss = LOSSES[self.softmax].planned(self, counts, seed)
+        start = loss.start(np.maximum(counts, 0.5) / counts.sum())  # predictions start at the unigram distribution
+        bias = torch.from_numpy(start).float()[:, None]
         table = Table(first.to(self.device))
         output = table if self.tying == "tied" else Table(second.to(self.device))
-        loss = LOSSES[self.softmax](counts, self.negatives, self.proposal, seed)
         return Learner(encoder, table, output, Table(bias.to(self.device)), loss, corpus.n_questions), counts
 
 
@@ -190,6 +205,7 @@ class MLM(LanguageTrainer):
     Devlin et al. 2019, BERT, section 3.1. Wettig et al. 2023, Should you mask 15%?
     """
 
+    steps: Annotated[int, Field(ge=1)] = 8000
     mask_rate: Annotated[float, Field(gt=0, le=1)] = 0.4
     mask_share: Share = 1.0
     random_share: Share = 0.0
@@ -200,7 +216,7 @@ class MLM(LanguageTrainer):
             raise ValueError(f"mask_share {self.mask_share} and random_share {self.random_share} add up to more than 1")
         return self
 
-    def encoder(self) -> type[Encoder]:
+    def architecture(self) -> type[Encoder]:
         from qcq.models.transformer import Bidirectional
 
         return Bidirectional
@@ -234,9 +250,10 @@ class Cloze(LanguageTrainer):
     vectors in every layer.
     """
 
+    steps: Annotated[int, Field(ge=1)] = 4000
     hide_rate: Share = 0.1
 
-    def encoder(self) -> type[Encoder]:
+    def architecture(self) -> type[Encoder]:
         from qcq.models.transformer import TwoStream
 
         return TwoStream
@@ -249,12 +266,75 @@ class Cloze(LanguageTrainer):
         return Exercise(tokens.astype(np.int64), hidden, real, real, tokens[real].astype(np.int64))
 
 
+@settings
+class CLM(LanguageTrainer):
+    """Predict the next question from those before it, as GPT does; nothing of the future is seen.
+
+    Parameters
+    ----------
+    encoder : a causal Transformer, or an LSTM.
+
+    References
+    ----------
+    Radford et al. 2018, Improving language understanding by generative pre-training, eq. 1.
+    """
+
+    encoder: Literal["transformer", "lstm"] = "transformer"
+
+    objective = NextQuestion()
+
+    def architecture(self) -> type[Encoder]:
+        from qcq.models.recurrent import LSTM
+        from qcq.models.transformer import Causal
+
+        return {"transformer": Causal, "lstm": LSTM}[self.encoder]
+
+    def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
+        from qcq.models.training import Exercise
+
+        real = tokens >= 0
+        asked = real & (np.arange(tokens.shape[1]) > 0)
+        return Exercise(tokens.astype(np.int64), np.zeros_like(real), real, asked, tokens[asked].astype(np.int64))
+
+
+@settings
+class BiLM(LanguageTrainer):
+    """ELMo's bidirectional language model: an LSTM predicts the next question, another one the previous.
+
+    The two share the token vectors and the output table, and neither sees what it has to predict. A state above the
+    input is both directions side by side, so it has 2 ``dim`` entries; so have the read-outs ``context`` (the top
+    layer), ``mean`` (of embedding and layers) and, with more, ``concat`` (all of them).
+
+    References
+    ----------
+    Peters et al. 2018, Deep contextualized word representations, eq. 1–3.
+    """
+
+    objective = BothDirections()
+    shown = ("table", "output", "context", "mean", "concat")
+
+    def architecture(self) -> type[Encoder]:
+        from qcq.models.recurrent import BiLSTM
+
+        return BiLSTM
+
+    def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
+        from qcq.models.training import Exercise
+
+        real = tokens >= 0
+        asked, back = real.copy(), np.zeros_like(real)
+        asked[:, 0] = False
+        back[:, :-1] = real[:, 1:]
+        targets = np.concatenate([tokens[asked], tokens[back]]).astype(np.int64)
+        return Exercise(tokens.astype(np.int64), np.zeros_like(real), real, asked, targets, back)
+
+
 class Monitor:
     """Held-out loss, floor, excess and verdict, on a paper small enough to be marked many times."""
 
     def __init__(self, model: LanguageModel, source: Source, vocabulary: int) -> None:
         probe = model.objective.probe(source.heldout, seed=1)
-        n = int(np.clip(2**25 / (vocabulary * 0.15 * probe.tokens.shape[1]), 16, 256))  # about 128 MiB of scores
+        n = int(np.clip(2**25 / (vocabulary * len(probe) / len(probe.tokens)), 16, 256))  # about 128 MiB of scores
         self.model, self.paper = model, Paper(source, first_walks(probe, n))
 
     def __call__(self, history: Sequence[float]) -> dict[str, float | str]:
@@ -263,10 +343,11 @@ class Monitor:
 
 
 def first_walks(paper: Probe, n: int) -> Probe:
-    """The questions of a paper that are about its first ``n`` walks."""
+    """The questions of a paper that are about its first ``n`` rows."""
     assert paper.asked is not None
     seen = None if paper.seen is None else paper.seen[:n]
-    return replace(paper, tokens=paper.tokens[:n], asked=paper.asked[:n], walk=paper.walk[paper.walk < n], seen=seen)
+    walk = paper.walk[: int(paper.asked[:n].sum())]  # items stand in row-major order
+    return replace(paper, tokens=paper.tokens[:n], asked=paper.asked[:n], walk=walk, seen=seen)
 
 
 class LanguageModel(Model):
@@ -278,14 +359,16 @@ class LanguageModel(Model):
     readouts : those that are looked at when nothing is asked for.
     """
 
-    objective: Objective = Masked()
+    objective: Objective
 
-    def __init__(self, source: Source, learner: Learner, readouts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, source: Source, learner: Learner, objective: Objective, readouts: tuple[str, ...], shown: tuple[str, ...]
+    ) -> None:
         self.graph: KnowledgeGraph = source.graph
-        self.source, self.learner = source, learner
+        self.source, self.learner, self.objective = source, learner, objective
         encoder = learner.encoder
         self.known = readout.names(len(encoder.blocks), learner.output is learner.input, encoder.sees_itself)
-        self.readouts = readouts or tuple(name for name in self.known if name in DEFAULT_READOUTS)
+        self.readouts = readouts or tuple(name for name in self.known if name in shown)
         for name in self.readouts:
             readout.refuse_unknown(name, self.known, "this model")
         self._met: tuple[int, readout.Occurrences] | None = None
@@ -302,7 +385,21 @@ class LanguageModel(Model):
     def losses(self, probe: Probe) -> NDArray[np.float64]:
         if probe.asked is None:
             raise ConfigError("a language model predicts positions, not pairs; give it a masked paper")
+        given, mine = probe.objective, self.objective
+        if isinstance(given, BothDirections) and isinstance(mine, BothDirections):
+            return given.each(probe, self.losses)
+        directions = {NextQuestion: (mine,), BothDirections: BothDirections.halves}.get(type(mine), ())
+        if given in directions:
+            return self.learner.nats(probe.tokens, probe.asked, back=given == NextQuestion("backward"))
+        if directions or isinstance(given, (NextQuestion, BothDirections)):
+            raise ConfigError(f"a model of {mine.name!r} has no answers to the paper {given.name!r}")
         return self.learner.nats(probe.tokens, probe.asked)
+
+    def to_huggingface(self, folder: str | Path) -> Path:
+        """Write the model as a folder that transformers loads: see :func:`qcq.models.huggingface.export`."""
+        from qcq.models.huggingface import export
+
+        return export(self, folder)
 
     def _read(self, name: str) -> Embeddings:
         readout.refuse_unknown(name, self.known, "this model")
@@ -322,8 +419,14 @@ class LanguageModel(Model):
         if name in tables:
             return np.ascontiguousarray(tables[name].weight.cpu().numpy())
         kind, _, inner = name.partition("-")
-        layer = int(inner) if inner else len(self.learner.encoder.blocks)
+        top = len(self.learner.encoder.blocks)
+        layer = int(inner) if inner else top
         tokens = len(self.learner.input.weight)
+        if kind in ("mean", "concat"):
+            each = [readout.Occurrences(self.learner, self.source.corpus, i, tokens).mean() for i in range(top + 1)]
+            # Both directions of a bidirectional model stand side by side, but for the input, which they share.
+            wide = [np.tile(x, each[-1].shape[1] // x.shape[1]) for x in each]
+            return np.mean(wide, axis=0, dtype=np.float32) if kind == "mean" else np.concatenate(each, axis=1)
         if kind == "hidden":
             return readout.lone(self.learner, layer, tokens)
         if self._met is None or self._met[0] != layer:  # ``context`` and ``principal`` share their states
@@ -331,4 +434,4 @@ class LanguageModel(Model):
         return self._met[1].mean() if kind == "context" else self._met[1].principal()
 
 
-__all__ = ["MLM", "Cloze", "LanguageModel", "LanguageTrainer"]
+__all__ = ["CLM", "MLM", "BiLM", "Cloze", "LanguageModel", "LanguageTrainer"]

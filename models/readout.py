@@ -26,18 +26,21 @@ def names(layers: int, tied: bool, sees_itself: bool) -> tuple[str, ...]:
     - ``hidden``: the last layer's state of the lone question, where a state depends on its own token;
     - ``context``: the mean of the last layer's states over the question's occurrences in training walks;
     - ``principal``: the first principal component of those states, through the origin (Ethayarajh 2019, section 5);
+    - ``mean``: the mean over layers, the input among them, of such mean states (ELMo's, Peters et al. 2018, eq. 1, with
+      equal weights); ``concat``: all of them side by side. Both where a state depends on its own token;
     - ``hidden-1``, ``context-1`` …: the same of an inner layer, counted from the input; ``principal-1`` too.
 
     Examples
     --------
     >>> names(1, tied=False, sees_itself=True)
-    ('table', 'output', 'hidden', 'context', 'principal')
+    ('table', 'output', 'hidden', 'context', 'principal', 'mean', 'concat')
     >>> names(2, tied=True, sees_itself=False)
     ('table', 'context', 'principal', 'context-1', 'principal-1')
     """
     kinds = (*(["hidden"] if sees_itself else []), "context", "principal")
     inner = [f"{kind}-{layer}" for layer in range(1, layers) for kind in kinds]
-    return ("table", *([] if tied else ["output"]), *kinds, *inner)
+    whole = ["mean", "concat"] if sees_itself else []
+    return ("table", *([] if tied else ["output"]), *kinds, *whole, *inner)
 
 
 def refuse_unknown(readout: str, known: tuple[str, ...], whose: str) -> None:

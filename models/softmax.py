@@ -1,8 +1,11 @@
-"""Losses over a large vocabulary: the full softmax, and a sampled one whose cost doesn't grow with it."""
+"""Losses over a large vocabulary: the full softmax, a sampled one whose cost doesn't grow with it, and two that only
+tell the right token from noise. All of them end in shares that sum to 1 (``log_shares``), so their held-out losses are
+on one scale and have one floor."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,10 +17,32 @@ from torch.nn import functional as F
 from qcq.seeds import generator
 
 if TYPE_CHECKING:
+    from qcq.models.language import LanguageTrainer
     from qcq.models.training import Table
 
 
-class Full:
+class Loss(ABC):
+    """What a model is trained by, and how its scores are read afterwards."""
+
+    @classmethod
+    def planned(cls, plan: LanguageTrainer, counts: NDArray[np.int64], seed: int) -> Loss:
+        """The loss with a trainer's settings, for tokens that occur ``counts`` times: int64 (V,)."""
+        return cls(counts, plan.negatives, plan.proposal, seed)  # type: ignore[call-arg]
+
+    @abstractmethod
+    def __call__(self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int) -> Tensor:
+        """Mean nats a prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
+
+    def start(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The bias (V,) that answers ``share`` (V,) to everything."""
+        return np.log(share)
+
+    def log_shares(self, scores: Tensor) -> Tensor:
+        """Logits (N, V) whose softmax is what ``scores`` (N, V) say of each token."""
+        return scores
+
+
+class Full(Loss):
     """-log softmax(W h + b)[target] over the whole vocabulary; only predicted positions pay for it."""
 
     def __init__(self, counts: NDArray[np.int64], negatives: int, proposal: str, seed: int = 0) -> None:
@@ -28,7 +53,7 @@ class Full:
         return F.cross_entropy(h @ output.rows().T + bias.rows()[:, 0], targets)  # (N, V)
 
 
-class Sampled:
+class Sampled(Loss):
     """Softmax over the target and a set of negatives shared by the batch (Jean et al. 2015; Bengio & Senécal 2008).
 
     The set S holds token v with probability pi(v) = min(1, negatives · q(v)), q being the proposal. Scores are
@@ -67,15 +92,108 @@ class Sampled:
 
     def __call__(self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int) -> Tensor:
         """Mean nats a prediction, on the scale of a choice among S and the target."""
+        ids, drawn, *parts = self.gathered(targets, output, bias, step)
+        rows, scores, places = parts[:2], parts[2:4], parts[4:]
+        correction = self.log_inclusion = self.log_inclusion.to(h.device)  # moved once
+        offsets = scores[0] - correction[ids], scores[1] - correction[drawn]  # (T,), (S,)
+        return cast(Tensor, _SharedSoftmax.apply(h, *rows, *offsets, *places))  # type: ignore[no-untyped-call]
+
+    def gathered(self, targets: Tensor, output: Table, bias: Table, step: int) -> tuple[Tensor, ...]:
+        """Distinct targets (T,), negatives (S,), their output rows (T, D) and (S, D) and biases (T,) and (S,); where
+        each target stands among the distinct ones (N,) and among the negatives (N,), and whether it does (N,)."""
         drawn = torch.from_numpy(self.draw(step)).to(targets.device)  # (S,)
         ids, where = torch.unique(targets, return_inverse=True)
         rows = output.rows(ids), output.rows(drawn)  # (T, D), (S, D); a token may be in both
-        correction = self.log_inclusion = self.log_inclusion.to(h.device)  # moved once
-        offsets = bias.rows(ids)[:, 0] - correction[ids], bias.rows(drawn)[:, 0] - correction[drawn]  # (T,), (S,)
+        biases = bias.rows(ids)[:, 0], bias.rows(drawn)[:, 0]  # (T,), (S,)
         # Where a target stands among the sorted negatives, if it does.
         at = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)
-        met = drawn[at] == targets
-        return cast(Tensor, _SharedSoftmax.apply(h, *rows, *offsets, where, at, met))  # type: ignore[no-untyped-call]
+        return ids, drawn, *rows, *biases, where, at, drawn[at] == targets
+
+
+class Binary(Sampled):
+    """Tells the right token from noise, each token by itself:
+
+        -β log σ(s(target)) - Σ_v w_v log σ(-s(v)), v over the drawn set without the target.
+
+    With m_v = w_v pi(v), the expected weight of v as a negative, the loss is least where the odds of v are
+    β p_v / (m_v (1 - p_v)), so a trained score says p_v = σ(s(v) + log(m_v / β)). These are the shares that
+    ``log_shares`` gives, normalised to sum to 1: held-out losses are cross-entropies like everybody's. (For small p
+    this is the familiar p ∝ e^s m.)
+
+    Attributes
+    ----------
+    weight : float32 (V,), w.
+    positive : β.
+    offset : float32 (V,), log(m / β).
+    """
+
+    def __init__(
+        self,
+        counts: NDArray[np.int64],
+        negatives: int,
+        proposal: str,
+        seed: int,
+        weight: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+        positive: Callable[[NDArray[np.float64]], float],
+    ) -> None:
+        super().__init__(counts, negatives, proposal, seed)
+        inclusion = np.minimum(1.0, negatives * self.q)  # pi
+        w = weight(self.q, inclusion)
+        self.weight, self.positive = torch.from_numpy(w).float(), positive(inclusion)
+        self.offset = torch.from_numpy(np.log(w * inclusion / self.positive)).float()
+
+    def __call__(self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int) -> Tensor:
+        """Mean nats a prediction, on the scale of all the binary choices together."""
+        _, drawn, *parts = self.gathered(targets, output, bias, step)
+        self.weight = self.weight.to(h)  # moved once
+        return cast(Tensor, _SharedBinary.apply(h, *parts, self.weight[drawn], self.positive))  # type: ignore[no-untyped-call]
+
+    def start(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.log(share) - np.log1p(-np.minimum(share, 1 - 1e-9)) - self.offset.double().cpu().numpy()
+
+    def log_shares(self, scores: Tensor) -> Tensor:
+        self.offset = self.offset.to(scores)
+        return F.logsigmoid(scores + self.offset)
+
+
+class NegativeSampling(Binary):
+    """Skip-gram's own loss (Mikolov et al. 2013, eq. 4): β = 1, and m_v = k q(v), so that a prediction meets ``k``
+    negatives in expectation. They are spread over the whole drawn set, w_v = k q(v) / pi(v): less noise, same mean.
+
+    A negative that happens to be the target is left out, as in word2vec's code.
+    """
+
+    def __init__(self, counts: NDArray[np.int64], negatives: int, proposal: str, seed: int = 0, k: int = 5) -> None:
+        super().__init__(counts, negatives, proposal, seed, lambda q, inclusion: k * q / inclusion, lambda _: 1.0)
+
+    @classmethod
+    def planned(cls, plan: LanguageTrainer, counts: NDArray[np.int64], seed: int) -> Loss:
+        return cls(counts, plan.negatives, plan.proposal, seed, plan.ns_k)
+
+
+class GBCE(Binary):
+    """gBCE, binary cross-entropy whose positives are damped (Petrov & Macdonald 2023, gSASRec, section 5): w = 1 and
+    β = 1 - t (1 - α), with α the share of the vocabulary that is drawn.
+
+    With t = 1 and a uniform proposal, σ(s) itself is p; with t = 0 it is plain binary cross-entropy, which is
+    overconfident. In their paper negatives are uniform.
+    """
+
+    def __init__(
+        self, counts: NDArray[np.int64], negatives: int, proposal: str, seed: int = 0, t: float = 0.75
+    ) -> None:
+        super().__init__(
+            counts,
+            negatives,
+            proposal,
+            seed,
+            lambda q, inclusion: np.ones_like(q),
+            lambda inclusion: 1.0 - t * (1.0 - float(inclusion.mean())),
+        )
+
+    @classmethod
+    def planned(cls, plan: LanguageTrainer, counts: NDArray[np.int64], seed: int) -> Loss:
+        return cls(counts, plan.negatives, plan.proposal, seed, plan.gbce_t)
 
 
 class _SharedSoftmax(torch.autograd.Function):
@@ -112,6 +230,37 @@ class _SharedSoftmax(torch.autograd.Function):
         return *(g * grad for g in ctx.saved_tensors), None, None, None
 
 
+class _SharedBinary(torch.autograd.Function):
+    """β softplus(-right) + Σ w softplus(wrong), averaged; the gradient is made on the way forward, as above."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, h: Tensor, t: Tensor, s: Tensor, b_t: Tensor, b_s: Tensor, where: Tensor, at: Tensor, met: Tensor,
+        weight: Tensor, positive: float,
+    ) -> Tensor:  # fmt: skip
+        w = F.embedding(where, t)  # (N, D), the target's row
+        right = (h * w).sum(-1) + b_t[where]  # (N,)
+        wrong = torch.addmm(b_s, h, s.T)  # (N, S)
+        hits = met.nonzero()[:, 0]
+        wrong[hits, at[hits]] = -torch.inf
+        loss = (positive * F.softplus(-right) + F.softplus(wrong) @ weight).mean()
+        up = torch.sigmoid(-right)[:, None] * (-positive / len(h))  # (N, 1), d loss / d right
+        wrong.sigmoid_()
+        s_weight = weight / len(h)  # (S,), folded into the narrow factors: no pass over the wide one
+        ctx.save_for_backward(
+            up * w + wrong @ (s * s_weight[:, None]),  # (N, D)
+            torch.zeros_like(t).index_add_(0, where, up * h),  # (T, D)
+            (wrong.T @ h) * s_weight[:, None],  # (S, D)
+            torch.zeros_like(b_t).index_add_(0, where, up[:, 0]),  # (T,)
+            wrong.sum(0) * s_weight,  # (S,)
+        )
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *(g * grad for g in ctx.saved_tensors), None, None, None, None, None
+
+
 def unigram(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Noise in proportion to count^0.75; a token that never occurs counts half, so that its probability isn't zero."""
     q = np.maximum(counts, 0.5) ** 0.75
@@ -125,6 +274,16 @@ def log_uniform(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.log1p(1 / (rank + 1.0)) / np.log(len(counts) + 1.0)
 
 
-PROPOSALS = {"unigram": unigram, "log-uniform": log_uniform}
+def uniform(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Noise that likes all tokens alike."""
+    return np.full(len(counts), 1.0 / len(counts))
 
-LOSSES: Mapping[str, type[Full] | type[Sampled]] = {"full": Full, "sampled": Sampled}
+
+PROPOSALS = {"unigram": unigram, "log-uniform": log_uniform, "uniform": uniform}
+
+LOSSES: Mapping[str, type[Loss]] = {
+    "full": Full,
+    "sampled": Sampled,
+    "negative-sampling": NegativeSampling,
+    "gbce": GBCE,
+}

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from qcq.corpus import Corpus
 from qcq.errors import TrainingError
-from qcq.models.softmax import Full, Sampled
+from qcq.models.softmax import Loss
 from qcq.models.transformer import Encoder
 from qcq.progress import Progress
 from qcq.seeds import derive, generator
@@ -109,6 +109,8 @@ class Exercise:
     real : bool (walks, length), False at padding.
     asked : bool (walks, length), the positions to predict.
     targets : int64 (asked,), the right answers in row-major order.
+    back : bool (walks, length), the positions to predict from their right; their answers stand behind the others. None
+        where there are none.
     """
 
     tokens: NDArray[np.int64]
@@ -116,6 +118,7 @@ class Exercise:
     real: NDArray[np.bool_]
     asked: NDArray[np.bool_]
     targets: NDArray[np.int64]
+    back: NDArray[np.bool_] | None = None
 
 
 class Learner:
@@ -130,7 +133,7 @@ class Learner:
     """
 
     def __init__(
-        self, encoder: Encoder, input: Table, output: Table, bias: Table, loss: Full | Sampled, n_questions: int
+        self, encoder: Encoder, input: Table, output: Table, bias: Table, loss: Loss, n_questions: int
     ) -> None:
         self.encoder, self.input, self.output, self.bias, self.loss = encoder, input, output, bias, loss
         self.n_questions = n_questions
@@ -145,41 +148,66 @@ class Learner:
         tied = {} if self.output is self.input else {"output": self.output}
         return {"input": self.input, **tied, "bias": self.bias}
 
-    def states(
-        self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_], only: NDArray[np.bool_] | None = None
-    ) -> list[Tensor]:
-        """States of every layer, each (walks, length, dim), the last one (places, dim) with ``only``; see Encoder."""
+    def states(self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_]) -> list[Tensor]:
+        """States of every layer, each (walks, length, dim); see Encoder."""
+        return self.encoder(*self.seen(tokens, hidden, real))
+
+    def answers(
+        self,
+        tokens: NDArray,
+        hidden: NDArray[np.bool_],
+        real: NDArray[np.bool_],
+        asked: NDArray[np.bool_],
+        back: NDArray[np.bool_] | None = None,
+    ) -> Tensor:
+        """What predictions are made from, (asked + back, dim); see Encoder."""
+        places = (None if m is None else torch.from_numpy(m).to(self.device) for m in (asked, back))
+        return self.encoder.answers(*self.seen(tokens, hidden, real), *places)
+
+    def seen(
+        self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Walks as an encoder wants them: vectors, what is hidden, what is real, types."""
         ids = torch.from_numpy(np.where(hidden | ~real, 0, tokens).astype(np.int64)).to(self.device)  # (B, L)
         types = (ids >= self.n_questions).long() if self.encoder.types.shape[0] > 1 else None
         behind, there = (torch.from_numpy(m).to(self.device) for m in (hidden, real))
-        wanted = None if only is None else torch.from_numpy(only).to(self.device)
-        return self.encoder(self.input.look_up(ids), behind, there, types, wanted)
+        return self.input.look_up(ids), behind, there, types
 
     def exercise_loss(self, exercise: Exercise, step: int) -> Tensor:
         """Mean training loss of a batch, the ``step``-th."""
-        last = self.states(exercise.tokens, exercise.hidden, exercise.real, exercise.asked)[-1]  # (N, D)
+        last = self.answers(exercise.tokens, exercise.hidden, exercise.real, exercise.asked, exercise.back)  # (N, D)
+        if not len(last):  # walks of one token have no neighbour to predict: nothing is learnt from them
+            return last.sum()
         return self.loss(last, torch.from_numpy(exercise.targets).to(self.device), self.output, self.bias, step)
 
     @torch.no_grad()
     def nats(
-        self, tokens: NDArray[np.int32], asked: NDArray[np.bool_], hidden: NDArray[np.bool_] | None = None
+        self,
+        tokens: NDArray[np.int32],
+        asked: NDArray[np.bool_],
+        hidden: NDArray[np.bool_] | None = None,
+        back: bool = False,
     ) -> NDArray[np.float64]:
-        """-log p(token) at every asked position, row-major: float64 (asked,). Full softmax, in pieces of 64 MiB.
+        """-log p(token) at every asked position, row-major: float64 (asked,), p summing to 1 over the vocabulary.
 
-        ``hidden`` are the positions behind a mask; without it, the asked ones.
+        ``hidden`` are the positions behind a mask; without it, the asked ones, if the encoder needs that. With ``back``
+        the positions are predicted from their right.
         """
         self.encoder.eval()
-        hidden = asked if hidden is None else hidden
+        nothing = np.zeros_like(asked)
+        if hidden is None:
+            hidden = asked if self.encoder.hides else nothing
         real = tokens >= 0
-        most = max(1, 2**24 // len(self.output.weight))
+        most = max(1, 2**24 // len(self.output.weight))  # in pieces of 64 MiB
         out: list[Tensor] = []
         for i in range(0, len(tokens), 256):
             part = slice(i, i + 256)
-            last = self.states(tokens[part], hidden[part], real[part], asked[part])[-1]  # (N, D)
+            places = (nothing[part], asked[part]) if back else (asked[part], None)
+            last = self.answers(tokens[part], hidden[part], real[part], *places)  # (N, D)
             right = torch.from_numpy(tokens[part][asked[part]].astype(np.int64)).to(self.device)  # (N,)
             for h, target in zip(torch.split(last, most), torch.split(right, most), strict=True):
                 scores = torch.addmm(self.bias.weight[:, 0], h, self.output.weight.T)  # (most, V)
-                out.append(F.cross_entropy(scores, target, reduction="none"))
+                out.append(F.cross_entropy(self.loss.log_shares(scores), target, reduction="none"))
         return torch.cat(out).double().cpu().numpy() if out else np.zeros(0)
 
 

@@ -203,9 +203,11 @@ class Encoder(nn.Module):
     length : the longest walk.
     n_types : node types ("segments").
     combine : token, type and position vectors are added, or concatenated and mapped back to ``dim``.
+    layout : "bert" adds what BERT has and does not need: a layer norm below the blocks, a Transform above them.
     """
 
     sees_itself = True  # whether the state of a visible token depends on that token
+    hides = True  # whether a token must be hidden for its place to be asked for
 
     def __init__(
         self,
@@ -219,11 +221,14 @@ class Encoder(nn.Module):
         length: int,
         n_types: int = 1,
         combine: Literal["add", "concatenate"] = "add",
+        layout: Literal["plain", "bert"] = "plain",
     ) -> None:
         super().__init__()
         self.position = POSITIONS[position](length, dim, heads)
         self.types = nn.Parameter(torch.zeros(n_types, dim))
-        self.blocks = nn.ModuleList(Block(dim, heads, norm, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(self.block(dim, heads, norm, dropout) for _ in range(layers))
+        self.below = nn.LayerNorm(dim) if layout == "bert" else nn.Identity()
+        self.head = Transform(dim) if layout == "bert" else nn.Identity()
         self.last = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
         self.drop = nn.Dropout(dropout)
         self.join: nn.Linear | None = None
@@ -232,15 +237,19 @@ class Encoder(nn.Module):
             with torch.no_grad():  # starts as the sum, which is one of the maps that it can learn
                 self.join.weight.copy_(torch.eye(dim).repeat(1, 3))
 
+    def block(self, dim: int, heads: int, norm: Literal["pre", "post"], dropout: float) -> nn.Module:
+        """One layer."""
+        return Block(dim, heads, norm, dropout)
+
     def combined(self, tokens: Tensor, types: Tensor | None) -> Tensor:
         """Token (B, L, D), type (B, L, or None for type 0) and place as one vector: (B, L, D)."""
         kind = self.types[0] if types is None else self.types[types]
         place = self.position.vectors(tokens.shape[1])
         if self.join is None:
-            return tokens + kind if place is None else tokens + kind + place
+            return self.below(tokens + kind if place is None else tokens + kind + place)
         none = tokens.new_zeros(tokens.shape[-1])
         parts = [tokens, kind.expand_as(tokens), (none if place is None else place).expand_as(tokens)]
-        return self.join(torch.cat(parts, dim=-1))  # (B, L, 3 D) → (B, L, D)
+        return self.below(self.join(torch.cat(parts, dim=-1)))  # (B, L, 3 D) → (B, L, D)
 
     def through(self, x: Tensor, bias: Tensor | None, memory: Tensor | None, only: Tensor | None) -> list[Tensor]:
         """``x`` and the states after each block."""
@@ -272,6 +281,35 @@ class Encoder(nn.Module):
         list of (B, L, D), ``layers + 1`` of them; the last, from which predictions are made, is (N, D) with ``only``.
         """
         raise NotImplementedError
+
+    def answers(
+        self,
+        tokens: Tensor,
+        hidden: Tensor,
+        real: Tensor,
+        types: Tensor | None,
+        asked: Tensor,
+        back: Tensor | None = None,
+    ) -> Tensor:
+        """What the tokens at ``asked``, bool (B, L), are predicted from: (asked, D), row-major.
+
+        ``back``, bool (B, L), are the places to predict from their right, behind the others: (asked + back, D). Only
+        a model of both directions has answers to them.
+        """
+        return self.head(self(tokens, hidden, real, types, asked)[-1])
+
+
+class Transform(nn.Sequential):
+    """BERT's last step before the output table: a linear map, GELU and a layer norm (Devlin et al. 2019, their code).
+
+    The map starts as the identity.
+    """
+
+    def __init__(self, dim: int) -> None:
+        map = nn.Linear(dim, dim)
+        nn.init.eye_(map.weight)
+        nn.init.zeros_(map.bias)
+        super().__init__(map, nn.GELU(), nn.LayerNorm(dim))
 
 
 class Bidirectional(Encoder):
@@ -331,6 +369,52 @@ class TwoStream(Encoder):
             place = torch.cat([self.far[:, None, None].expand(-1, length, 1), place], dim=2)  # (H, L, 1 + L)
         bias = attention_bias(place, seen, tokens)
         return self.through(self.combined(self.query.expand(n, length, -1), None), bias, memory, only)
+
+
+class Causal(Encoder):
+    """GPT's encoder: a token looks at itself and at those before it; what comes next is predicted from its state.
+
+    References
+    ----------
+    Radford et al. 2018, Improving language understanding by generative pre-training, section 3.1.
+    """
+
+    hides = False
+
+    def forward(
+        self,
+        tokens: Tensor,
+        hidden: Tensor,
+        real: Tensor,
+        types: Tensor | None = None,
+        only: Tensor | None = None,
+    ) -> list[Tensor]:
+        x = self.drop(self.combined(tokens.masked_fill(hidden[..., None], 0.0), types))  # (B, L, D)
+        itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+        past = itself.cumsum(1).T > 0  # (L, L), keys up to the query
+        seen = (past & (real & ~hidden)[:, None, :]) | itself  # a softmax over nothing is not defined
+        return self.through(x, attention_bias(self.position.bias(x.shape[1]), seen[:, None], x), None, only)
+
+    def answers(
+        self,
+        tokens: Tensor,
+        hidden: Tensor,
+        real: Tensor,
+        types: Tensor | None,
+        asked: Tensor,
+        back: Tensor | None = None,
+    ) -> Tensor:
+        return self.head(self(tokens, hidden, real, types, before(asked))[-1])
+
+
+def before(asked: Tensor) -> Tensor:
+    """The places one to the left of ``asked``, bool (B, L); the first has none."""
+    return F.pad(asked[:, 1:], (0, 1))
+
+
+def behind(asked: Tensor) -> Tensor:
+    """The places one to the right of ``asked``, bool (B, L); the last has none."""
+    return F.pad(asked[:, :-1], (1, 0))
 
 
 def attention_bias(place: Tensor | None, seen: Tensor, like: Tensor) -> Tensor:

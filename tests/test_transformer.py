@@ -554,7 +554,7 @@ def test_a_model_offers_its_readouts_and_refuses_others(deep):
     for model in deep.values():
         for name in model.known:
             emb = model.embeddings(name)
-            assert emb.vectors.shape == (40, 16)
+            assert emb.vectors.shape == (40, 3 * 16 if name == "concat" else 16)
     for name, text in (
         ("output", "no read-out 'output'; it has table, context"),
         ("hidden", "no read-out 'hidden'"),

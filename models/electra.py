@@ -1,0 +1,76 @@
+"""Replaced-token detection (``rtd``): a small generator fills masks, and the model says which tokens it made up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from qcq.errors import ConfigError
+from qcq.models.language import MLM, LanguageModel, LanguageTrainer
+from qcq.models.trainer import Source
+from qcq.objectives import HIDDEN, Probe, Replaced
+from qcq.settings import settings
+
+if TYPE_CHECKING:
+    from qcq.models.training import Exercise, Learner
+    from qcq.models.transformer import Encoder
+
+
+@settings
+class RTD(LanguageTrainer):
+    """ELECTRA: a small masked model puts likely tokens in the place of some, and the model finds them out.
+
+    Both share the token vectors and learn at the same time; only the model's states are read out. The generator has a
+    quarter of the width, one layer and one head. There is a held-out loss but no floor: the best answer depends on the
+    generator, which learns as well.
+
+    Parameters
+    ----------
+    mask_rate : share of tokens given to the generator.
+    weight : of the detection loss beside the generator's.
+
+    References
+    ----------
+    Clark et al. 2020, ELECTRA, sections 2 and 3.2.
+    """
+
+    mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    weight: Annotated[float, Field(gt=0)] = 50.0
+
+    shown = ("table", "hidden", "context")
+
+    def architecture(self) -> type[Encoder]:
+        from qcq.models.detector import Detector
+
+        return Detector
+
+    def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
+        return MLM(mask_rate=self.mask_rate).exercise(tokens, n_questions, rng)
+
+    def learner(self, source: Source, seed: int) -> tuple[Learner, NDArray[np.int64]]:
+        from qcq.models.detector import DetectiveLearner
+
+        made, counts = super().learner(source, seed)
+        return DetectiveLearner(**vars(made), weight=self.weight), counts
+
+    def model(self, source: Source, learner: Learner) -> LanguageModel:
+        return Detecting(source, learner, Replaced(rate=self.mask_rate), self.readouts, self.shown)
+
+
+class Detecting(LanguageModel):
+    """A trained detector with its generator."""
+
+    def losses(self, probe: Probe) -> NDArray[np.float64]:
+        """Nats a judgement; the generator draws with a fixed seed, so the same paper has the same losses."""
+        from qcq.models.detector import DetectiveLearner
+
+        if probe.seen is None or not isinstance(probe.objective, Replaced):
+            raise ConfigError(f"a model of 'replaced' has no answers to the paper {probe.objective.name!r}")
+        assert isinstance(self.learner, DetectiveLearner)
+        return self.learner.judged(probe.tokens, probe.seen == HIDDEN)
+
+
+__all__ = ["RTD"]
