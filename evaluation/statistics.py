@@ -189,7 +189,7 @@ def simultaneous(
 
     def made(mean: float, spread: float, units: int, clusters: int) -> Difference:
         few = max(clusters - 1, 1)
-        half = float(student.isf(tail, few)) * spread * np.sqrt(clusters / few) if spread else 0.0
+        half = float(student.isf(tail, few) * spread * np.sqrt(clusters / few)) if spread else 0.0
         return Difference(mean, mean - half, mean + half, units, clusters, asked)
 
     return [[made(*each) for each in mine] for mine in found]
