@@ -57,7 +57,8 @@
   // On a phone the panels of a figure stand below one another.
   function stacked(layout) {
     const axes = Object.keys(layout).filter((k) => /^xaxis\d*$/.test(k));
-    if (axes.length < 2) return layout;
+    // Already below one another: only what stands beside them has to go elsewhere.
+    if (axes.every((k) => (layout[k].domain || [0, 1]).join() === "0,1")) return beneath(layout);
     const out = { ...layout, height: 300 * axes.length + 130, margin: { ...layout.margin, l: 52, r: 10, b: 130 } };
     const part = 1 / axes.length;
     const where = new Map();
@@ -73,15 +74,34 @@
     out.annotations = (layout.annotations || []).map((a, i) => (spots[i] ? { ...a, x: 0.5, y: spots[i][1] } : a));
     return out;
   }
-    // Long names leave no room for the bars there. An escaped character counts as one.
+  function beneath(layout) {
+    const scale = layout.coloraxis && layout.coloraxis.colorbar;
+    if (!scale) return layout;
+    const bar = { ...scale, orientation: "h", thickness: 10, len: 1, x: 0.5, y: 0, yref: "container", yanchor: "bottom" };
+    return {
+      ...layout,
+      height: layout.height + 110,
+      margin: { ...layout.margin, b: layout.margin.b + 110 },
+      coloraxis: { ...layout.coloraxis, colorbar: { ...bar, tickvals: [0, 0.5, 1] } },
+      legend: { ...layout.legend, y: 72 / (layout.height + 110) },
+      annotations: (layout.annotations || []).map((a) => ({ ...a, x: 1, xanchor: "right", font: { ...a.font, size: 12 } })),
+    };
+  }
+  // Long names leave no room for the bars there. An escaped character counts as one.
   function shortened(layout) {
-    const y = layout.yaxis;
-    if (!y || !y.ticktext) return layout;
+    const named = Object.keys(layout).filter((k) => /^yaxis\d*$/.test(k) && layout[k].ticktext);
+    if (!named.length) return layout;
     const cut = (text) => {
       const letters = text.trim().match(/&\w+;|./gsu) || [];
       return letters.length > 18 ? `${letters.slice(0, 17).join("")}… ` : text;
     };
-    return { ...layout, yaxis: { ...y, ticktext: [...y.ticktext].map(cut) }, xaxis: { nticks: 4, ...layout.xaxis } };
+    const out = { ...layout };
+    for (const y of named) {
+      const x = y.replace("y", "x");
+      out[y] = { ...layout[y], ticktext: [...layout[y].ticktext].map(cut) };
+      out[x] = { nticks: 4, ...layout[x] };
+    }
+    return out;
   }
   function drawFigure(name) {
     const box = $(`plot-${name}`);
