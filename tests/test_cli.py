@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from qcq import cli
+from qcq.config import Config
 from qcq.data import Simulated
+from qcq.errors import ConfigError
+from qcq.pipeline import Experiment
+from qcq.progress import Watch
 from qcq.run import Run
 
 SMALL = [
@@ -116,6 +120,29 @@ def test_score_says_what_is_wrong_with_the_ids(
     assert words in text
     assert len(text.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_vectors_are_judged_again_only_where_the_file_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("write_report", "write_maps", "write_page"):
+        monkeypatch.setattr(f"qcq.report.{name}", lambda *_: None)
+    said: list[str] = []
+    monkeypatch.setattr(Watch, "say", lambda self, line: said.append(line))
+    path = tmp_path / "mine.npz"
+    room = ["simulated.questions=120", "simulated.students=60", "trainers=random", "tasks=difficulty", "seeds=1"]
+    config = Config.load(overrides=[*room, "walks=[]", f"vectors.mine={path}"])
+    assert config.vectors == {"mine": str(path)}
+    assert Config.load(overrides=[*room, "walks=[]", f"vectors.mine={path}"]).to_dict() == config.to_dict()
+    skipped = []
+    for seed in (0, 0, 1):
+        vectors = np.random.default_rng(seed).standard_normal((120, 4))
+        np.savez(path, ids=[f"q{i}" for i in range(120)], vectors=vectors)
+        said.clear()
+        made = Experiment(config).run(tmp_path / "run")
+        skipped.append([line.split(":")[0] for line in said if "finished earlier" in line])
+    assert skipped == [[], ["random", "mine"], ["random"]]
+    assert np.array_equal(made.embeddings("mine").vectors, vectors.astype(np.float32))
+    with pytest.raises(ConfigError, match="no walk given"):
+        Config(walks=(), trainers=("skipgram",))
 
 
 def test_score_wants_names_that_differ(capsys: pytest.CaptureFixture[str]) -> None:
