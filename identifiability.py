@@ -36,6 +36,7 @@ OBJECTIVES: tuple[Objective, ...] = (
     SkipGram(),
 )
 ENOUGH = 0.95  # of the log-ratio's energy: the dimension recommended
+RANK = 64  # numbers of a vector in the achieved losses: what trainers have by default
 _FAR = 10  # lags looked at where they have to be sampled
 _SAMPLE = 64  # questions whose distribution far ahead is worked out where there are too many for all of them
 
@@ -64,6 +65,7 @@ def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None =
         ``log_ratio`` : share of the energy of the log-ratio matrix by rank, and ``recommended_dim``.
         ``floors.stationary`` : ``next_question``, ``masked_both_neighbours``.
         ``floors.walk`` : by objective, for the walk as really started and cut.
+        ``achieved`` : the least skip-gram loss found with vectors of RANK numbers; reached, but not a floor.
         ``standard_errors`` : of the sampled ones among the figures, by their path; those missing here are exact.
         ``would_add`` : edges that would tell exchangeable questions apart.
         ``notes`` : what could not be worked out, and why; one line each.
@@ -97,6 +99,9 @@ def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None =
         errors |= {"floors.stationary.next_question": e1, "floors.stationary.masked_both_neighbours": e2}
         errors |= {f"mutual_information.{lag}": error for lag, (_, error) in enumerate(sampled)}
     information = [max(unigram - h, 0.0) for h in ahead]
+    walked: Expected | None = None
+    if isinstance(chain, MarkovChain) and chain.n_classes <= MOST_CLASSES:
+        walked = Expected(chain, expected)
 
     out: dict[str, Any] = {
         "questions": graph.n_questions,
@@ -113,8 +118,9 @@ def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None =
         "log_ratio": _log_ratio(rest, notes),
         "floors": {
             "stationary": {"next_question": after_next, "masked_both_neighbours": both},
-            "walk": _walk_floors(graph, walk, chain, expected, seed, errors, notes),
+            "walk": _walk_floors(graph, walk, chain, walked, seed, errors, notes),
         },
+        "achieved": {} if walked is None else _achieved(walked),
         "standard_errors": errors,
         "would_add": would_add(graph, rest, train),
         "notes": notes,
@@ -200,7 +206,7 @@ def _walk_floors(
     graph: KnowledgeGraph,
     walk: WalkStrategy,
     chain: Chain | None,
-    rest: Expected | None,
+    expected: Expected | None,
     seed: int,
     errors: dict[str, float],
     notes: list[str],
@@ -209,9 +215,6 @@ def _walk_floors(
     out: dict[str, float] = {}
     if chain is None:
         return out
-    expected = None
-    if isinstance(chain, MarkovChain) and chain.n_classes <= MOST_CLASSES:
-        expected = Expected(chain, rest)
     for objective in OBJECTIVES:
         try:
             value = objective.expected(expected) if expected is not None else None
@@ -225,6 +228,14 @@ def _walk_floors(
         except (ChainError, CorpusError) as none:
             notes.append(str(none))
     return out
+
+
+def _achieved(expected: Expected) -> dict[str, float]:
+    """Losses that some vectors are known to reach: between them and the floor nobody knows what is possible."""
+    try:
+        return {f"skipgram_rank_{RANK}": expected.skipgram_of_rank(RANK)}
+    except ChainError:  # no pairs; the floors' notes say so
+        return {}
 
 
 def _beyond(

@@ -296,6 +296,7 @@ def test_inspect_of_a_graph_worked_out_by_hand():
         "next_question", "previous_question", "masked", "masked_bert", "cloze", "skipgram",
     }  # fmt: skip
     assert set(report["standard_errors"]) == {"floors.walk.masked_bert"}
+    assert report["achieved"]["skipgram_rank_64"] >= report["floors"]["walk"]["skipgram"] - 1e-9
 
 
 def test_context_beyond_the_last_question_tells_something_where_the_walk_remembers():

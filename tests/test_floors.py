@@ -237,6 +237,27 @@ def test_expected_next_and_skipgram_floors_are_means_over_all_walks(case):
     assert SkipGram(3, 4).expected(Expected(chain)) == pytest.approx(total, abs=1e-9)
 
 
+def test_what_skipgram_of_some_rank_was_found_to_reach_lies_above_the_floor_and_falls_to_it_at_full_rank():
+    """Every vector pair that anybody tries, the textbook's or a random one, does no better than what was found."""
+    w = np.random.default_rng(1).random((12, 4)).round(2) + 0.01
+    chain = MarkovChain(*edge_steps(sparse.csr_array(w)), np.ones(12), length=7)
+    law = Expected(chain)
+    floor, full = law.skipgram(3, 4), law.skipgram_of_rank(12, 3, 4)
+    found = [law.skipgram_of_rank(d, 3, 4) for d in (1, 2, 12)]
+    assert full == pytest.approx(floor, abs=1e-5)
+    assert found[0] > found[1] > found[2] >= floor - 1e-9
+    noise = chain.unigram**0.75 / (chain.unigram**0.75).sum()
+    every = np.arange(12)
+    p = chain.pair_law(3).conditional(np.repeat(every, 12), np.tile(every, 12)).reshape(12, 12)
+    r = 4 * noise * (1 - p)
+    best = np.log(p / r)
+    u, s, vt = np.linalg.svd(best)
+    for d, reached in ((1, found[0]), (2, found[1])):
+        truncated = (u[:, :d] * s[:d]) @ vt[:d]
+        loss = chain.pair_law(3).probability(every) @ (p * np.logaddexp(0, -truncated) + r * np.logaddexp(0, truncated)).sum(axis=1)
+        assert reached <= loss + 1e-9
+
+
 def test_the_formula_of_two_visible_neighbours():
     weights = np.array(TINY["weighted"])
     u, v = edge_steps(sparse.csr_array(weights))
