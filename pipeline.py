@@ -142,9 +142,11 @@ class Experiment:
             for each in graphs if trainer.learns else (NO_WALK,):
                 sources = {seed: self._source(run, each, seed) for seed in self.seeds}
                 self._compare(run, each, name, trainer, sources, tasks, redo, watch)
-        first = self.seeds[0]
-        for name, table in given.items():  # it has no seeds: it is what it is
-            self._compare(run, FILE, name, table, {first: self._source(run, FILE, first)}, tasks, redo, watch)
+        # A table from a file has no seeds, but a task that trains a model of its own on it has.
+        seeds = self.seeds if any(task.costly for task in tasks.values()) else self.seeds[:1]
+        for name, table in given.items():
+            sources = {seed: self._source(run, FILE, seed) for seed in seeds}
+            self._compare(run, FILE, name, table, sources, tasks, redo, watch)
         from qcq.report import write_maps, write_page, write_report
 
         write_report(run)
@@ -321,7 +323,7 @@ class Experiment:
             embeddings = {seed: t.embeddings[each] for seed, t in trained.items()}
             for seed, emb in embeddings.items():
                 emb.save(run.file("embeddings", walk, name, each, seed, ".safetensors"))
-                others = [e for s, e in embeddings.items() if s != seed]
+                others = [e for s, e in embeddings.items() if s != seed and walk != FILE]
                 scores = {}
                 for task, made in tasks.items():
                     if (made.compares_seeds and not others) or (made.costly and each != readout):

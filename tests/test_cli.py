@@ -145,6 +145,24 @@ def test_vectors_are_judged_again_only_where_the_file_changed(tmp_path: Path, mo
         Config(walks=(), trainers=("skipgram",))
 
 
+def test_a_table_from_a_file_gets_every_seed_of_a_task_that_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("write_report", "write_maps", "write_page"):
+        monkeypatch.setattr(f"qcq.report.{name}", lambda *_: None)
+    np.savez(tmp_path / "mine.npz", ids=[f"q{i}" for i in range(60)], vectors=np.eye(60))
+    monkeypatch.setattr("qcq.evaluation.KT.baselines", ())
+    room = ["simulated.questions=60", "simulated.students=30", "simulated.responses=10", "trainers=random", "walks=[]"]
+    quick = ["kt.epochs=1", "kt.hidden=4", 'kt.tables=["frozen"]', "tasks=retrieval,stability,kt", "seeds=2"]
+    made = Experiment(Config.load(overrides=[*room, *quick, f"vectors.mine={tmp_path / 'mine.npz'}"])).run(
+        tmp_path / "run"
+    )
+    mine = {(r["task"], r["metric"], r["seed"]): r["value"] for r in made.rows("results") if r["trainer"] == "mine"}
+    assert mine["kt", "auc", 0] != mine["kt", "auc", 1]
+    assert mine["retrieval", "map", 0] == mine["retrieval", "map", 1]
+    assert not [key for key in mine if key[0] == "stability"]
+
+
 def test_score_wants_names_that_differ(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("score", "a/v.npz", "b/v.json") == 2
     assert "two files have the same name" in capsys.readouterr().err
