@@ -233,6 +233,10 @@ class _Audit:
                 return Check(
                     "choices", False, f"{label}: read-out {row['readout']}, validation chose {chosen[0]['readout']}"
                 )
+            for t in mine:
+                told = [t[name] for name in self.config.tasks if name in t]
+                if told and not np.isclose(t["score"], np.mean(told), rtol=1e-6, atol=1e-9):
+                    return Check("choices", False, f"{label}: a score isn't the mean of its validation figures")
             if row["seed"] != self.config.seed:
                 continue
             for t in (t for t in mine if t["candidate"] == chosen[0]["candidate"]):

@@ -154,10 +154,21 @@ def test_choosing_by_anything_but_validation_is_caught(run):
     mine = [r for r in rows if r["trainer"] == "svd"]
     worst = min(mine, key=lambda r: r["score"])
     assert worst["score"] < max(r["score"] for r in mine)
-    moved = [{**r, "chosen": r is worst} if r["trainer"] == "svd" else r for r in rows]
+    moved = [{**r, "chosen": r == worst} if r["trainer"] == "svd" else r for r in rows]
     run.replace("tuning", moved, lambda _: True)
     assert "aren't those with the best validation figures" in failed(audit(run))["choices"]
-    rows = [{**r, "difficulty": r["difficulty"] + 0.01} if r["trainer"] == "random" else r for r in rows]
+    praised = [{**r, "score": r["score"] + 1} if r["chosen"] and r["trainer"] == "svd" else r for r in moved]
+    run.replace("tuning", praised, lambda _: True)
+    assert "a score isn't the mean of its validation figures" in failed(audit(run))["choices"]
+    more = {"random": 0.01}
+    rows = [
+        {
+            **r,
+            "difficulty": r["difficulty"] + more.get(r["trainer"], 0),
+            "score": r["score"] + more.get(r["trainer"], 0) / 2,
+        }
+        for r in rows
+    ]
     run.replace("tuning", rows, lambda _: True)
     assert "random on none: difficulty on validation is" in failed(audit(run))["choices"]
 
