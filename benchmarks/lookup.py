@@ -287,16 +287,35 @@ def memory(dim: int, tokens: int) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    """Rows as Markdown."""
+    """Rows as Markdown, and the curve over the vocabulary as a chart."""
     lines = [
-        "| case | peer | ours | theirs | unit | ratio | ours learnt | theirs learnt |",
-        "|---|---|---:|---:|---|---:|---|---|",
+        "# The look-up family against its peers",
+        "",
+        "Made by `benchmarks/lookup.py`, which says what is compared.",
+        "",
     ]
+    lines += ["| case | peer | ours | theirs | unit | ratio |", "|---|---|---:|---:|---|---:|"]
     for r in rows:
         digits = ",.0f" if r["unit"] == "tokens/s" else ".3g"
         figures = f"{r['ours']:{digits}} | {r['theirs']:{digits}} | {r['unit']} | {r['ratio']:.1f}"
-        learnt = r.get("ours_learnt", "–"), r.get("theirs_learnt", "–")
-        lines.append(f"| {r['case']} | {r['peer']} {r['peer_version']} | {figures} | {learnt[0]} | {learnt[1]} |")
+        lines.append(f"| {r['case']} | {(r['peer'] + ' ' + r['peer_version']).strip()} | {figures} |")
+    lines += ["", "What each had learnt, mean ± standard deviation over the rounds:", ""]
+    lines += ["| case | peer | ours | theirs |", "|---|---|---|---|"]
+    lines += [
+        f"| {r['case']} | {r['peer']} | {r['ours_learnt']} | {r['theirs_learnt']} |" for r in rows if "ours_learnt" in r
+    ]
+    curve = [r for r in rows if r["case"].endswith("questions d64")]
+    if curve:
+        lines += [
+            "",
+            "Thousand tokens a second over the number of questions, dimension 64; the upper line is `sgns`:",
+            "",
+        ]
+        lines += ["```mermaid", "xychart-beta"]
+        lines.append(f"    x-axis [{', '.join(r['case'].split()[1].replace(',', '') for r in curve)}]")
+        for side in ("ours", "theirs"):
+            lines.append(f"    line [{', '.join(f'{r[side] / 1e3:.0f}' for r in curve)}]")
+        lines.append("```")
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ from qcq.settings import settings
 
 _AT_ONCE = 1 << 18  # tokens between two reports
 _LARGEST_BATCH = 64  # segments that read the same state in the deterministic mode
-_LARGEST_TEAM = 8  # segments that share noise tokens
+_LARGEST_TEAM = 16  # segments that share noise tokens
 
 
 @settings
@@ -66,7 +66,7 @@ class SGNS(Trainer):
     tuning = ({}, {"window": 2}, {"window": 10})
 
     def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
-        from qcq.models.sgns_kernel import SEGMENT, add, alias_table, begin, compiled, rows_a_team
+        from qcq.models.sgns_kernel import SEGMENT, alias_table, begin, compiled, rows_a_team
 
         corpus = source.corpus
         counts, paired = token_counts(corpus)
@@ -86,7 +86,7 @@ class SGNS(Trainer):
         kept = np.empty((room, most_in), dtype=np.int64), np.empty((room, most_out), dtype=np.int64)
         held = np.zeros((2, room), dtype=np.int64)
         changes = _table(room * most_in, wide), _table(room * most_out, wide)
-        train = compiled(wide, self.negatives)
+        train, add = compiled(wide, self.negatives)
         noise = alias_table(counts**0.75)
         rates = np.array([self.lr, self.lr / 250], dtype=np.float32)
         stream = np.uint64(derive(seed, "sgns"))

@@ -17,9 +17,10 @@ import functools
 import numpy as np
 from numba import njit
 
-from qcq.models.sgns_step import LANES, MOST, fetch, step
+from qcq.models.sgns_step import LANES, MOST, combine, fetch, step
 
 SEGMENT = 64  # centres handled as one piece of work
+AHEAD = 4  # rows fetched before they are summed
 
 
 def rows_a_team(length: int, team: int, window: int, negatives: int, ordered: bool) -> tuple[int, int]:
@@ -97,7 +98,7 @@ def _ask(address, line):
 
 @functools.cache
 def compiled(dim, negatives):
-    """The training loop for rows of ``dim`` floats and so many noise tokens a pair."""
+    """The loop that trains and the one that adds up, for rows of ``dim`` floats and so many noise tokens a pair."""
     parts = -(-negatives // MOST)
     share = -(-negatives // parts)  # noise tokens a step
     line = dim * 4  # bytes a row
@@ -134,8 +135,9 @@ def compiled(dim, negatives):
         segments = tokens.shape[0] * pieces
         most_in, most_out = kept_in.shape[1], kept_out.shape[1]
         n_in, n_out = held[0], held[1]
-        into = np.int64(by_in.ctypes.data) if copied else np.int64(inputs.ctypes.data)
-        outof = np.int64(by_out.ctypes.data) if copied else np.int64(outputs.ctypes.data)
+        inputs_at, outputs_at = np.int64(inputs.ctypes.data), np.int64(outputs.ctypes.data)
+        into = np.int64(by_in.ctypes.data) if copied else inputs_at
+        outof = np.int64(by_out.ctypes.data) if copied else outputs_at
         spare = np.zeros(dim + 16, dtype=np.float32)  # a row that takes what counts for nothing
         nowhere = (np.int64(spare.ctypes.data) + 63) // 64 * 64
         drawn, following = np.zeros(negatives, dtype=np.int64), np.zeros(negatives, dtype=np.int64)
@@ -176,8 +178,7 @@ def compiled(dim, negatives):
                         if slots[lane, 0, x] < 0:
                             slots[lane, 0, x] = at * most_in + n_in[at]
                             kept_in[at, n_in[at]] = x
-                            for e in range(dim):
-                                by_in[at * most_in + n_in[at], e] = inputs[x, e]
+                            combine(into + (at * most_in + n_in[at]) * line, inputs_at + np.int64(x) * line, dim, 0)
                             n_in[at] += 1
                 else:
                     for s in range(left[m], min(right[m], left[m] + window + 1)):
@@ -222,8 +223,7 @@ def compiled(dim, negatives):
                         if slots[lane, 1, y] < 0:
                             slots[lane, 1, y] = at * most_out + n_out[at]
                             kept_out[at, n_out[at]] = y
-                            for e in range(dim):
-                                by_out[at * most_out + n_out[at], e] = outputs[y, e]
+                            combine(outof + (at * most_out + n_out[at]) * line, outputs_at + y * line, dim, 0)
                             n_out[at] += 1
                         y = np.int64(slots[lane, 1, y])
                     x_row[i], y_row[i] = into + x * line, outof + y * line
@@ -236,7 +236,7 @@ def compiled(dim, negatives):
                     r = _mix(noise_state)
                     y = np.int64(((r >> _32) * size) >> _32)
                     following[j] = y if (r & _LOW) < np.uint64(noise[y, 0]) else np.int64(noise[y, 1])
-                    _ask(np.int64(outputs.ctypes.data) + following[j] * line, line)
+                    _ask(outputs_at + following[j] * line, line)
                 for j in range(negatives):
                     y = drawn[j]
                     count = np.float32(1)
@@ -256,8 +256,7 @@ def compiled(dim, negatives):
                             if slots[lane, 1, y] < 0:
                                 slots[lane, 1, y] = at * most_out + n_out[at]
                                 kept_out[at, n_out[at]] = y
-                                for e in range(dim):
-                                    by_out[at * most_out + n_out[at], e] = outputs[y, e]
+                                combine(outof + (at * most_out + n_out[at]) * line, outputs_at + y * line, dim, 0)
                                 n_out[at] += 1
                             y = np.int64(slots[lane, 1, y])
                         rows[j] = outof + y * line
@@ -277,27 +276,28 @@ def compiled(dim, negatives):
                         i += 1
             if copied:  # hand over what changed
                 for r in range(n_in[at]):
-                    x = kept_in[at, r]
-                    slots[lane, 0, x] = -1
-                    for e in range(dim):
-                        by_in[at * most_in + r, e] -= inputs[x, e]
+                    slots[lane, 0, kept_in[at, r]] = -1
+                    if r + AHEAD < n_in[at]:
+                        _ask(inputs_at + kept_in[at, r + AHEAD] * line, line)
+                    combine(into + (at * most_in + r) * line, inputs_at + kept_in[at, r] * line, dim, -1)
                 for r in range(n_out[at]):
-                    y = kept_out[at, r]
-                    slots[lane, 1, y] = -1
-                    for e in range(dim):
-                        by_out[at * most_out + r, e] -= outputs[y, e]
+                    slots[lane, 1, kept_out[at, r]] = -1
+                    if r + AHEAD < n_out[at]:
+                        _ask(outputs_at + kept_out[at, r + AHEAD] * line, line)
+                    combine(outof + (at * most_out + r) * line, outputs_at + kept_out[at, r] * line, dim, -1)
 
-    return train
+    @njit(cache=True, nogil=True)
+    def add(inputs, outputs, kept_in, kept_out, held, by_in, by_out, teams, lane, lanes):
+        """What the teams changed, summed into the tables in their order; this call takes every ``lanes``-th row."""
+        for side in range(2):
+            table, kept, by = (inputs, kept_in, by_in) if side == 0 else (outputs, kept_out, by_out)
+            to, of = np.int64(table.ctypes.data), np.int64(by.ctypes.data)
+            for at in range(teams):
+                for r in range(held[side, at]):
+                    x = kept[at, r]
+                    if x % lanes == lane:
+                        if r + AHEAD < held[side, at]:
+                            _ask(to + kept[at, r + AHEAD] * line, line)
+                        combine(to + x * line, of + (at * kept.shape[1] + r) * line, dim, 1)
 
-
-@njit(cache=True, nogil=True)
-def add(inputs, outputs, kept_in, kept_out, held, by_in, by_out, teams, lane, lanes):
-    """What the teams changed, summed into the tables in their order; this call takes every ``lanes``-th row."""
-    for side in range(2):
-        table, kept, by = (inputs, kept_in, by_in) if side == 0 else (outputs, kept_out, by_out)
-        for at in range(teams):
-            for r in range(held[side, at]):
-                x = kept[at, r]
-                if x % lanes == lane:
-                    for e in range(table.shape[1]):
-                        table[x, e] += by[at * kept.shape[1] + r, e]
+    return train, add

@@ -155,6 +155,25 @@ def _built(context, builder, signature, given, members, dim, noise, real):
     return context.get_dummy_value()
 
 
+@intrinsic(prefer_literal=True)
+def combine(typing, target, source, dim, sign):
+    """Row ``target`` becomes ``source`` (sign 0), or has it added (1) or taken away (-1). Addresses, as for a step."""
+    chunks, kind = dim.literal_value // LANES, sign.literal_value
+
+    def build(context, builder, signature, given):
+        to, of = (builder.inttoptr(address, _VECTOR.as_pointer()) for address in given[:2])
+        with cgutils.for_range(builder, ir.Constant(_LONG, chunks)) as loop:
+            here = builder.gep(to, [loop.index])
+            value = builder.load(builder.gep(of, [loop.index]), align=32)
+            if kind:
+                combined = builder.fadd if kind > 0 else builder.fsub
+                value = combined(builder.load(here, align=32), value)
+            builder.store(value, here, align=32)
+        return context.get_dummy_value()
+
+    return types.void(target, source, dim, sign), build
+
+
 @intrinsic
 def fetch(typing, address):
     """Ask for the cache line at an address (int64): it will be read and written soon."""

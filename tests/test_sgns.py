@@ -253,7 +253,7 @@ def test_equals_gensim_on_real_data(reader, folder):
     if not os.environ.get("QCQ_DATA") or not path.is_dir():
         pytest.skip(f"no {folder} under $QCQ_DATA")
     problem = Problem.make(load(f"{reader}:{path}"), 0)
-    source = Source(problem.graph, QCQ(per_question=2))
+    source = Source(problem.graph, given=QCQ().sample(problem.graph, 0, limit=24_000))
     gensim = SkipGram(dim=32, lr=0.1, workers=2).fit(source, 0)
     paper, edges = gensim.objective.probe(source.heldout, 0), TASKS["edges"](problem)
 
