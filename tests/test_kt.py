@@ -12,13 +12,16 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from qcq.config import Config
-from qcq.data import Simulated
+from qcq.data import Simulated, TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError, TrainingError
 from qcq.evaluation import TASKS, Problem, kt, paired_bootstrap, tracing
+from qcq.evaluation.folded import _vectors, folded, turned
 from qcq.evaluation.kt import FOLDS, PRIOR, SHOWN, Attempts, Tracing, TracingBeside, calibration_error, principal
 from qcq.evaluation.standin import PENALTIES, _fit
 from qcq.evaluation.tracing import MODELS, Sequences, Tracer
+from qcq.models import TRAINERS
+from qcq.walks import WALKS
 
 CLASSROOM = Simulated(questions=150, concepts=10, students=160, responses=50, sets=12, seed=3)
 SMALL = {"epochs": 4, "hidden": 16, "tables": ("frozen",), "lr": 1e-2}
@@ -395,3 +398,36 @@ def test_the_benchmark_is_a_configuration_in_both_sizes():
     assert small.seeds == 1
     assert set(small.tasks) < set(whole.tasks)
     assert small.build_walks()["session"] == whole.build_walks()["session"].__class__(per_question=2)
+
+
+def test_turning_undoes_a_rotation_a_shift_and_a_scale():
+    rng = np.random.default_rng(0)
+    onto = principal(rng.standard_normal((50, 5)))
+    turn = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    assert turned(3 * onto @ turn + 7, onto, np.ones(50)) == pytest.approx(onto, abs=1e-5)
+    other = rng.standard_normal((50, 5))
+    found, weight = turned(other, onto, np.ones(50)), np.ones(50)
+    for _ in range(20):  # no other rotation comes closer
+        q = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+        tried = turned(other, onto, weight) @ q
+        assert np.linalg.norm(found - onto) <= np.linalg.norm(tried - onto)
+
+
+def test_folded_vectors_are_made_without_ones_own_answers(problem, attempts):
+    """Turn the answers of one fold's students around: their version stays, the others move."""
+    walk = WALKS["metapath"](pattern="0.5*q-c-q + 0.5*q-s+-q", length=8, per_question=2)
+    trainer = TRAINERS["netmf"](dim=6)
+    made = folded(problem, attempts, walk, trainer)
+    assert made.shape == (FOLDS + 1, problem.graph.n_questions, 6)
+    train = problem.split.train
+    mine = np.isin(train.interactions.student, train.students[attempts.fold[train.students] == 2])
+    r = replace(train.interactions, correct=np.where(mine, 1 - train.interactions.correct, train.interactions.correct))
+    parts = [
+        TrainPart(train.dataset, kept, responses.of(kept))
+        for responses in (train.interactions, r)
+        for kept in (train.students[attempts.fold[train.students] != 2], train.students)
+    ]
+    without, whole, without_turned, whole_turned = (_vectors(problem, part, walk, trainer, 0) for part in parts)
+    assert np.array_equal(without, without_turned)
+    assert np.abs(whole - whole_turned).max() > 1e-4
+    assert principal(whole) == pytest.approx(made[FOLDS], abs=1e-5)

@@ -1,0 +1,221 @@
+"""Which vectors help a knowledge-tracing model? Everything that was tried on one data set, winners and losers.
+
+python benchmarks/kt.py s2kt:FOLDER --out kt.jsonl
+python benchmarks/kt.py s2kt:FOLDER --out kt.jsonl --show
+
+Each row is trained in the same ways (the table frozen, and fine-tuned), the better one on validation is kept, and its
+test figures are written down with the students' units. Finished rows are skipped. Plain rows know nothing of answers.
+``+ d`` has the training students' difficulty and popularity beside the vectors; ``folded`` vectors are made of answers,
+for each fifth of the training students without their own (``qcq.evaluation.folded``); ``leaky`` ones are made of all
+training students' answers, as usual. ``--show`` prints the table and the intervals, which hold together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from qcq import data
+from qcq.embeddings import Embeddings
+from qcq.evaluation import Contest, KTFast, Problem, simultaneous
+from qcq.evaluation.folded import folded
+from qcq.evaluation.kt import Attempts, Tracing, principal
+from qcq.evaluation.tracing import Tracer, auc
+from qcq.models import TRAINERS, Source
+from qcq.walks import WALKS, WalkStrategy
+
+MIX = "0.5*q-c-q + 0.5*q-q"
+ANSWERS = "0.5*q-c-q + 0.25*q-s+-q + 0.25*q-s--q"
+HARD = "0.34*q-c-q + 0.33*q-q + 0.33*q-d-q"
+REFERENCES = ("concept-mean", "concept-mean + d")
+
+
+class Bench:
+    """One data set, divided once."""
+
+    def __init__(self, where: str, seed: int) -> None:
+        self.problem = Problem.make(data.load(where, {}), 0, hold_out_edges=False)
+        self.attempts = Attempts(self.problem, "kt")
+        self.train = self.attempts.train
+        self.seed = seed
+        self.kept: dict[str, np.ndarray] = {}
+
+    def table(self, trainer: str, walk: WalkStrategy | None = None, **settings: object) -> np.ndarray:
+        key = f"{trainer}{walk}{settings}"
+        if key not in self.kept:
+            strategy = walk or WALKS["qcq"](per_question=2)
+            source = Source(strategy.prepare(self.problem.graph, self.train), strategy, self.seed)
+            model = TRAINERS[trainer](**settings).fit(source, self.seed)
+            self.kept[key] = principal(strategy.fold(self.problem.graph, model.embeddings()).vectors)
+        return self.kept[key]
+
+    def fold(self, walk: WalkStrategy, trainer: str, **settings: object) -> np.ndarray:
+        key = f"folded {trainer}{walk}{settings}"
+        if key not in self.kept:
+            self.kept[key] = folded(self.problem, self.attempts, walk, TRAINERS[trainer](**settings), self.seed)
+        return self.kept[key]
+
+    def nothing(self) -> np.ndarray:
+        return np.zeros((self.problem.graph.n_questions, 0), dtype=np.float32)
+
+    def rows(self) -> dict[str, tuple[bool, Callable[[], np.ndarray], Callable[[], np.ndarray] | None]]:
+        """Name → difficulty beside?, vectors, folded vectors."""
+        metapath, session = WALKS["metapath"], WALKS["session"]
+
+        def mean() -> np.ndarray:
+            return self.table("concept-mean", dim=64)
+
+        def plain() -> np.ndarray:
+            return self.table("ppmi-svd", dim=64)
+
+        def order() -> np.ndarray:
+            return self.table("ppmi-svd", metapath(pattern="q-q", per_question=2), dim=64)
+
+        def both() -> np.ndarray:
+            return np.hstack([mean(), order()])
+
+        def answered() -> np.ndarray:
+            return self.fold(session(responses=True), "sgns", dim=32, epochs=5)
+
+        def signed() -> np.ndarray:
+            return self.fold(metapath(pattern=ANSWERS, per_question=2), "ppmi-svd", dim=64)
+
+        def hard() -> np.ndarray:
+            return self.fold(metapath(pattern=HARD, per_question=2), "ppmi-svd", dim=64)
+
+        return {
+            "concept-mean": (False, mean, None),
+            "concept-mean + d": (True, mean, None),
+            "qcq": (False, plain, None),
+            "d alone": (True, self.nothing, None),
+            "qcq + d": (True, plain, None),
+            "concept-mean & q-q + d": (True, both, None),
+            "concept-mean & q-q, folded session answers + d": (True, both, answered),
+            "concept-mean & q-q, folded s+ s- + d": (True, both, signed),
+            "concept-mean & q-q, folded c q d mixture + d": (True, both, hard),
+            "leaky session answers + d": (True, lambda: self.table("sgns", session(responses=True), dim=32), None),
+            "q-q + d": (True, order, None),
+            "mixture of c and q + d": (
+                True,
+                lambda: self.table("ppmi-svd", metapath(pattern=MIX, per_question=2), dim=64),
+                None,
+            ),
+            "session + d": (True, lambda: self.table("sgns", session(), dim=64, epochs=5), None),
+            "concept-onehot + d": (True, lambda: self.table("concept-onehot"), None),
+            "q-q": (False, order, None),
+            "session": (False, lambda: self.table("sgns", session(), dim=64, epochs=5), None),
+            "leaky session answers": (False, lambda: self.table("sgns", session(responses=True), dim=32), None),
+            "random": (False, lambda: self.table("random", dim=64), None),
+            "svd": (False, lambda: self.table("svd", dim=64), None),
+            "concept-onehot": (False, lambda: self.table("concept-onehot"), None),
+        }
+
+    def judge(self, name: str, plan: Tracing) -> dict[str, object]:
+        beside_d, vectors, versions = self.rows()[name]
+        x = vectors()
+        beside = self.attempts.beside(("difficulty", "popularity") if beside_d else ())
+        if versions is not None:
+            beside = np.concatenate([beside, versions()], axis=2)
+        began, tried = time.perf_counter(), {}
+        for way in plan.tables:
+            if way == "fine-tuned" and x.shape[1] == 0:
+                continue
+            tracer = Tracer(x, beside, way == "fine-tuned", plan, self.seed)
+            tracer.fit(self.attempts.sequences("train"), self.attempts.sequences("validation"))
+            tried[way] = tracer
+        way = max(tried, key=lambda each: max(tried[each].history))
+        seconds = time.perf_counter() - began
+        held = self.attempts.sequences("validation")
+        cold = self.train.counts[held.question] <= 5
+        guess = tried[way].predict(held)
+        score = self.attempts.judge(tried[way].predict(self.attempts.sequences("test")), "test")
+        fast = None
+        if not beside_d:
+            questions = self.problem.graph.questions
+            fast = round(KTFast(self.problem).score(Embeddings(questions, x), "validation").metrics["auc"], 4)
+        return {
+            "way": way,
+            "fast_validation": fast,
+            "validation": {each: round(max(tried[each].history), 4) for each in tried},
+            "validation_cold": round(auc(guess[cold], held.correct[cold]), 4),
+            "test": {metric: round(value, 4) for metric, value in score.metrics.items()},
+            "seconds": round(seconds, 1),
+            "units": {metric: score.units[metric].round(6).tolist() for metric in ("auc", "auc-cold")},
+        }
+
+
+def show(rows: list[dict]) -> None:
+    """The table of one model, seeds averaged, and what each row gains over the references."""
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == model]
+        names = list(dict.fromkeys(row["name"] for row in mine))
+        head = [f"{model}: vectors", "used", "validation", "test AUC", "cold", "log-loss", "s"]
+        head += [f"over {reference}" for reference in REFERENCES]
+        print(f"\n| {' | '.join(head)} |")
+        print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+        units = {
+            (name, metric): np.mean([row["units"][metric] for row in mine if row["name"] == name], axis=0)
+            for name in names
+            for metric in ("auc", "auc-cold")
+        }
+        gains = {}
+        pairs = [(i, names.index(r)) for r in REFERENCES if r in names for i, name in enumerate(names) if name != r]
+        for metric in ("auc", "auc-cold"):
+            contest = Contest(np.stack([units[name, metric] for name in names]), pairs)
+            gains[metric] = dict(zip(pairs, simultaneous([contest])[0], strict=True))
+        for i, name in enumerate(names):
+            its = [row for row in mine if row["name"] == name]
+            cells = [np.mean([max(row["validation"].values()) for row in its])]
+            cells += [np.mean([row["test"][metric] for row in its]) for metric in ("auc", "auc-cold", "log-loss")]
+            said = []
+            for r in REFERENCES:
+                d = gains["auc"].get((i, names.index(r))) if r in names else None
+                c = gains["auc-cold"].get((i, names.index(r))) if r in names else None
+                said.append("" if d is None else f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], cold {c.mean:+.4f}")
+            seconds = np.mean([row["seconds"] for row in its])
+            ways = "/".join(dict.fromkeys(row["way"] for row in its))
+            print(f"| {name} | {ways} | {' | '.join(f'{x:.4f}' for x in cells)} | {seconds:.0f} | {' | '.join(said)} |")
+        plain = [row for row in mine if row["fast_validation"] is not None]
+        if len(plain) > 2:
+            best = [max(row["validation"].values()) for row in plain]
+            for said, theirs in (("the better way", best), ("frozen", [r["validation"]["frozen"] for r in plain])):
+                agreement = spearmanr([row["fast_validation"] for row in plain], theirs).statistic
+                print(f"\nkt-fast ranks {len(plain)} plain tables as {model} ({said}) does: Spearman {agreement:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="format:path")
+    parser.add_argument("--out", type=Path, required=True, help="rows, a JSON object a line; finished ones are kept")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--models", default="dkt", help="comma-separated: dkt, attention")
+    parser.add_argument("--only", help="these rows, separated by '; '")
+    parser.add_argument("--ways", default="frozen,fine-tuned", help="how a table may be used")
+    parser.add_argument("--show", action="store_true", help="print the table of what there is and do nothing else")
+    args = parser.parse_args()
+    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    if args.show:
+        show(rows)
+        return
+    for seed in range(args.seeds):
+        bench = Bench(args.data, seed)
+        for model in args.models.split(","):
+            plan = Tracing(model=model, tables=tuple(args.ways.split(",")))
+            for name in bench.rows():
+                done = any((row["name"], row["model"], row["seed"]) == (name, model, seed) for row in rows)
+                if done or (args.only and name not in args.only.split("; ")):
+                    continue
+                rows.append({"name": name, "model": model, "seed": seed, **bench.judge(name, plan)})
+                with args.out.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+                print({key: value for key, value in rows[-1].items() if key != "units"}, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Vectors made of answers, made without one's own: an embedding for each fold of training students, turned alike."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.data import TrainPart
+from qcq.evaluation.kt import FOLDS, Attempts, principal
+from qcq.evaluation.task import Problem
+from qcq.models.trainer import Source, Trainer
+from qcq.walks.strategy import WalkStrategy
+
+
+def folded(
+    problem: Problem, attempts: Attempts, walk: WalkStrategy, trainer: Trainer, seed: int = 0
+) -> NDArray[np.float32]:
+    """The vectors of ``trainer`` on ``walk``, once without each fold of training students and once with all of them.
+
+    A student's answers stand in the edges of a typed graph. A knowledge-tracing model that is shown vectors made of
+    them learns to read the student's own answers out of the vectors, which no new student's are in. Given version f,
+    the students of fold f are shown vectors that their answers had no part in.
+
+    Two trainings agree up to a rotation at best. Version f is therefore turned and scaled onto the last by orthogonal
+    Procrustes, min ‖W (s V_f R - V)‖ over rotations R and scales s, with questions weighed by their training responses.
+
+    Returns
+    -------
+    float32 (FOLDS + 1, questions, dim), to stand beside the numbers of :meth:`Attempts.beside`.
+
+    References
+    ----------
+    Schönemann 1966, A generalized solution of the orthogonal Procrustes problem (Psychometrika 31).
+    """
+    whole = principal(_vectors(problem, attempts.train, walk, trainer, seed))
+    made = []
+    for fold in range(FOLDS):
+        students = attempts.train.students[attempts.fold[attempts.train.students] != fold]
+        part = TrainPart(attempts.train.dataset, students, attempts.train.interactions.of(students))
+        made.append(turned(_vectors(problem, part, walk, trainer, seed), whole, np.sqrt(part.counts)))
+    return np.stack([*made, whole]).astype(np.float32)
+
+
+def turned(vectors: NDArray, onto: NDArray, weight: NDArray) -> NDArray[np.float64]:
+    """``vectors`` centred, turned and scaled onto ``onto``; rows count with ``weight`` squared."""
+    x = vectors - vectors.mean(axis=0, dtype=np.float64)
+    mine, theirs = x * weight[:, None], onto * weight[:, None]
+    u, s, vt = np.linalg.svd(mine.T @ theirs, full_matrices=False)
+    return (x @ (u @ vt)) * (s.sum() / np.maximum((mine**2).sum(), 1e-30))
+
+
+def _vectors(problem: Problem, part: TrainPart, walk: WalkStrategy, trainer: Trainer, seed: int) -> NDArray[np.float32]:
+    graph = walk.prepare(problem.graph, part)
+    return walk.fold(problem.graph, trainer.fit(Source(graph, walk, seed), seed).embeddings()).vectors
