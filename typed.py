@@ -200,13 +200,28 @@ def _turned(m: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
 Numbers = Sequence[int] | NDArray
 
 
-def _summed(rows: Numbers, columns: Numbers, shape: tuple[int, int]) -> scipy.sparse.csr_array:
-    made = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+def _summed(row: Numbers, column: Numbers, shape: tuple[int, int]) -> scipy.sparse.csr_array:
+    made = scipy.sparse.csr_array((np.ones(len(row)), (row, column)), shape=shape)
     made.sum_duplicates()
     return made
 
 
-def _ones(rows: Numbers, columns: Numbers, shape: tuple[int, int]) -> scipy.sparse.csr_array:
-    made = _summed(rows, columns, shape)
+def _ones(row: Numbers, column: Numbers, shape: tuple[int, int]) -> scipy.sparse.csr_array:
+    made = _summed(row, column, shape)
     made.data[:] = 1.0
     return made
+
+
+def onto(m: scipy.sparse.csr_array, columns: NDArray[np.bool_]) -> scipy.sparse.csr_array:
+    """Only the edges to the allowed columns."""
+    kept = scipy.sparse.csr_array(m @ scipy.sparse.diags_array(columns.astype(np.float64)))
+    kept.eliminate_zeros()
+    kept.sort_indices()
+    return kept
+
+
+def rows(m: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """Rows scaled to sum to 1; a row without edges stays empty."""
+    total = np.asarray(m.sum(axis=1)).ravel()
+    each = m.data / np.repeat(np.where(total > 0, total, 1), np.diff(m.indptr))
+    return scipy.sparse.csr_array((each, m.indices, m.indptr), shape=m.shape)

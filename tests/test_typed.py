@@ -228,6 +228,11 @@ def test_the_stationary_law_stays(pattern: str) -> None:
     np.testing.assert_allclose(chain.marginal(5)[moving], chain.marginal(0)[moving], atol=1e-9)
 
 
+def test_a_single_pattern_over_concepts_is_qcq() -> None:
+    ours, plain = Metapath(pattern="q-c-q", per_question=30), WALKS["qcq"](per_question=30)
+    assert np.array_equal(ours.sample(graph(), 2).tokens, plain.sample(graph(), 2).tokens)
+
+
 def test_one_undirected_pattern_starts_as_qcq_does() -> None:
     ours, plain = Metapath(pattern="q-c-q").strength(graph()), WALKS["qcq"]().strength(graph())
     np.testing.assert_allclose(ours / ours.sum(), plain / plain.sum())

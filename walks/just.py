@@ -12,7 +12,7 @@ from pydantic import Field
 from qcq.errors import ChainError, ConfigError, GraphError, WalkError
 from qcq.graph import KnowledgeGraph
 from qcq.settings import settings
-from qcq.typed import TypedGraph
+from qcq.typed import TypedGraph, onto, rows
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Just(WalkStrategy):
     def _steps(self, graph: KnowledgeGraph) -> tuple[csr_array, csr_array, csr_array, csr_array]:
         """Question → next question, question → concept, concept → last concept of a stay, concept → question.
 
-        Rows sum to 1, or to 0 where nothing leads on.
+        The first counts how often the one came after the other; rows of the others sum to 1, or to 0.
 
         Raises
         ------
@@ -82,13 +82,13 @@ class Just(WalkStrategy):
                 "just: this graph has neither q–q nor c–c edges (no order of training responses, no parents or "
                 "prerequisites among its concepts), so there is nowhere to stay and the walk would be qcq; take qcq"
             )
-        into = _rows(typed.relation("c", "q"))
-        out = _rows(typed.relation("q", "c"))
+        into = rows(typed.relation("c", "q"))
+        out = rows(typed.relation("q", "c"))
         has_question = np.diff(into.indptr) > 0
         if links is None:
             run = scipy.sparse.csr_array(scipy.sparse.diags_array(has_question.astype(np.float64), format="csr"))
         else:
-            run = self._run(_rows(links), has_question)
+            run = self._run(rows(links), has_question)
         run.eliminate_zeros()
         run.sort_indices()
         if order is None:
@@ -96,9 +96,8 @@ class Just(WalkStrategy):
         while True:  # a question that can't be left again is no place to go
             able = (np.diff(out.indptr) > 0) | (np.diff(order.indptr) > 0)
             if able[order.indices].all():
-                return _rows(order), out, run, into
-            order = scipy.sparse.csr_array(order @ scipy.sparse.diags_array(able.astype(np.float64)))
-            order.eliminate_zeros()
+                return order, out, run, into
+            order = onto(order, able)
 
     def _run(self, links: csr_array, has_question: NDArray[np.bool_]) -> csr_array:
         """Where a run of concepts ends that begins at each: csr_array (concepts, concepts), rows sum to 1."""
@@ -114,16 +113,15 @@ class Just(WalkStrategy):
             here = scipy.sparse.csr_array(here @ scipy.sparse.diags_array(stay) @ links)
             if here.nnz == 0 or here.sum(axis=1).max() < 1e-17:
                 break
-        return _rows(scipy.sparse.csr_array(ended))
+        return rows(scipy.sparse.csr_array(ended))
 
     def tables(self, graph: KnowledgeGraph) -> Tables:
-        from qcq.walks.tables import Just as Tabled
-        from qcq.walks.tables import cells, kept
+        from qcq.walks.tables import just, kept
 
         def build() -> Tables:
             powers = self.alpha ** np.arange(int(np.ceil(np.log(2.0**-64) / np.log(self.alpha))) + 1)
             stay = np.append((powers[1:] * 2.0**64).astype(np.uint64), np.uint64(0))  # after 1, 2, … questions
-            return Tabled(np.insert(stay, 0, 0), *map(cells, self._steps(graph)))
+            return just(np.insert(stay, 0, 0), *self._steps(graph))
 
         return kept(graph, f"just/{self.alpha}/tables", build)
 
@@ -146,10 +144,3 @@ def _or_none(graph: TypedGraph, a: str, b: str) -> csr_array | None:
         return graph.relation(a, b)
     except GraphError:  # no such edges here; that there are none of either kind is said by the caller
         return None
-
-
-def _rows(m: csr_array) -> csr_array:
-    """Rows scaled to sum to 1; a row without edges stays empty."""
-    total = np.asarray(m.sum(axis=1)).ravel()
-    each = m.data / np.repeat(np.where(total > 0, total, 1), np.diff(m.indptr))
-    return scipy.sparse.csr_array((each, m.indices, m.indptr), shape=m.shape)

@@ -191,7 +191,7 @@ def _ways(tables, place):
     if tables.instance_class is Stacked:
         return lambda tables, place: _many(tables.hubs, place >> _32)
     if tables.instance_class is Just:
-        return lambda tables, place: _many(tables.order, place >> _32) + _many(tables.out, place >> _32)
+        return lambda tables, place: tables.ptr[((place >> _32) << _1) + _2] - tables.ptr[(place >> _32) << _1]
     return lambda tables, place: _size(tables.lists, place)
 
 
@@ -247,19 +247,20 @@ def _leave(tables, place, c, x, y, counts):
     elif tables.instance_class is Just:
 
         def step(tables, place, c, x, y, counts):
-            q = place >> _32
+            at = (place >> _32) << _1
+            begin, middle, end = tables.ptr[at], tables.ptr[at + _1], tables.ptr[at + _2]
             run = min(place & _LOW, np.uint64(len(tables.stay) - 1))
-            if _many(tables.order, q) > 0 and (x < tables.stay[run] or _many(tables.out, q) == 0):
-                counts[1] += 1
-                at, rest = _cell(tables.order, q, y)
-                return NONE, at, rest
-            at, rest = _cell(tables.out, q, y)
-            via = _decide(tables.out, at, rest)
-            z = _mix(x ^ y)
-            at, rest = _cell(tables.run, via, z)
-            via = _decide(tables.run, at, rest)
-            at, rest = _cell(tables.into, via, _mix(z + GOLDEN))
-            return via, at, rest
+            stays = (end > middle) & ((x < tables.stay[run]) | (middle == begin))
+            counts[1] += stays
+            begin, end = _choose(stays, middle, begin), _choose(stays, end, middle)
+            to = np.uint64(tables.to[begin + _high(y, end - begin)])
+            spare = np.uint64(len(tables.run.ptr) - 2)
+            at, rest = _cell(tables.run, _choose(stays, spare, to), y * (end - begin))
+            last = _decide(tables.run, at, rest)
+            at = tables.lists[last]
+            # For who jumps, x lies somewhere in one interval; its golden multiples are spread evenly all the same.
+            spot = at + _high(x * GOLDEN, tables.lists[last + _1] - at)
+            return _choose(stays, to, last), spot, np.uint64(0)
 
     else:
 
@@ -286,9 +287,10 @@ def _land(tables, via, at, rest, place, first):
     if tables.instance_class is Just:
 
         def onwards(tables, via, at, rest, place, first):
-            if via == NONE:
-                return _decide(tables.order, at, rest) << _32 | ((place & _LOW) + _1)
-            return _decide(tables.into, at, rest) << _32 | _1
+            concepts = np.uint64(len(tables.lists) - 2)
+            stayed = via >= concepts
+            to = _choose(stayed, via - concepts, np.uint64(tables.back[at]))
+            return to << _32 | _choose(stayed, (place & _LOW) + _1, _1)
 
         return onwards
 
@@ -305,7 +307,7 @@ def _land(tables, via, at, rest, place, first):
 
 @overload(hold)
 def _hold(tables, lane, where, rest):
-    if tables.instance_class in (Weighted, Just):
+    if tables.instance_class is Weighted:
 
         def keep(tables, lane, where, rest):
             lane[where] = rest
@@ -321,7 +323,7 @@ def _ask_list(tables, at):
     if tables.instance_class is Stacked:
         return lambda tables, at: _prefetch(tables.to, at)
     if tables.instance_class is Just:
-        return lambda tables, at: _prefetch(tables.into.cells, _2 * at)
+        return lambda tables, at: _prefetch(tables.back, at)
     return lambda tables, at: _prefetch(tables.lists.to, at)
 
 
@@ -332,7 +334,7 @@ def _ask_place(tables, place):
     if tables.instance_class is Stacked:
         return lambda tables, place: _prefetch(tables.hubs.ptr, place >> _32)
     if tables.instance_class is Just:
-        return lambda tables, place: _prefetch(tables.out.ptr, place >> _32)
+        return lambda tables, place: _prefetch(tables.ptr, (place >> _32) << _1)
     return lambda tables, place: _prefetch(tables.lists.rows, (place & _LOW) * _SLOTS)
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from qcq.errors import ConfigError, GraphError, WalkError
 from qcq.graph import KnowledgeGraph
 from qcq.settings import settings
-from qcq.typed import EDGES, NODES, TypedGraph
+from qcq.typed import EDGES, NODES, TypedGraph, onto, rows
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ class Metapath(WalkStrategy):
         out = [scipy.sparse.diags_array(w) @ u for w, (u, _, _) in zip(share, steps, strict=False)]
         u = scipy.sparse.csr_array(scipy.sparse.hstack(out, format="csr"))
         u.eliminate_zeros()
+        u.sort_indices()
         v = scipy.sparse.csr_array(scipy.sparse.vstack([v for _, v, _ in steps], format="csr"))
         degree = sum(c.share * d / d.sum() for c, (_, _, d) in zip(self.components, steps, strict=False))
         return Mixture(
@@ -234,15 +235,15 @@ class Metapath(WalkStrategy):
             raise WalkError(f"metapath.pattern: {component} can't be walked: {error}") from None
         arrives, first = able, edges[0]
         for i in range(len(edges) - 1, -1, -1):  # keep the edges from which a question can be reached
-            first = _onto(edges[i], arrives)
-            edges[i] = _stochastic(first)
+            first = onto(edges[i], arrives)
+            edges[i] = rows(first)
             arrives = np.diff(edges[i].indptr) > 0
         if not arrives.any():
             raise WalkError(f"metapath.pattern: {component} can't be walked: no such path from any question")
         degree = np.asarray(first.sum(axis=1)).ravel()
         if len(edges) == 1:  # q-q: the next question is its own hub
             same = scipy.sparse.csr_array(scipy.sparse.diags_array(able.astype(np.float64), format="csr"))
-            return edges[0], _onto(same, able), degree
+            return edges[0], onto(same, able), degree
         first = edges[0]
         for middle in edges[1:-1]:
             first = scipy.sparse.csr_array(first @ middle)
@@ -270,10 +271,10 @@ class Metapath(WalkStrategy):
         return tuple(said)
 
     def tables(self, graph: KnowledgeGraph) -> Tables:
-        from qcq.walks.tables import stacked
+        from qcq.walks.tables import kept, stacked
 
         made = self.mixture(graph)
-        return stacked(graph, f"{self.pattern}/{self.bins}", made.out, made.into)
+        return kept(graph, f"mixture/{self.pattern}/{self.bins}/tables", lambda: stacked(made.out, made.into))
 
     def strength(self, graph: KnowledgeGraph) -> NDArray[np.float64]:
         return self.mixture(graph).stationary
@@ -284,18 +285,3 @@ class Metapath(WalkStrategy):
         made = self.mixture(graph)
         start = np.ones(graph.n_questions) if self.start == "question" else made.stationary
         return MarkovChain(made.out, made.into, start, self.length, self.keep_concepts, graph.digest)
-
-
-def _onto(m: csr_array, columns: NDArray[np.bool_]) -> csr_array:
-    """Only the edges to the allowed columns."""
-    kept = scipy.sparse.csr_array(m @ scipy.sparse.diags_array(columns.astype(np.float64)))
-    kept.eliminate_zeros()
-    kept.sort_indices()
-    return kept
-
-
-def _stochastic(m: csr_array) -> csr_array:
-    """Rows scaled to sum to 1; a row without edges stays empty."""
-    total = np.asarray(m.sum(axis=1)).ravel()
-    each = m.data / np.repeat(np.where(total > 0, total, 1), np.diff(m.indptr))
-    return scipy.sparse.csr_array((each, m.indices, m.indptr), shape=m.shape)

@@ -110,17 +110,22 @@ class Just(NamedTuple):
     Attributes
     ----------
     stay : uint64, out of 2^64: the probability of staying after 0, 1, 2, … questions in a row; the last one is 0.
-    order : question → the next question of a stay.
-    out : question → concept.
-    run : concept → the last concept of the stay that begins there.
-    into : concept → question.
+    ptr : uint64 (2 · questions + 1,); question q jumps to the concepts ``to[ptr[2q] : ptr[2q + 1]]`` and stays with
+        the questions ``to[ptr[2q + 1] : ptr[2q + 2]]``, each uniformly; a
+        question stands there as often as it followed.
+    to : uint32; a concept by its number, a question by its number after them.
+    run : concept → the last concept of the stay that begins there; after them a spare node for who doesn't jump.
+    lists : uint64 (concepts + 2,); concept c leads to the questions ``back[lists[c] : lists[c + 1]]``; the last list
+        is the spare's.
+    back : uint32.
     """
 
     stay: NDArray[np.uint64]
-    order: Cells
-    out: Cells
+    ptr: NDArray[np.uint64]
+    to: NDArray[np.uint32]
     run: Cells
-    into: Cells
+    lists: NDArray[np.uint64]
+    back: NDArray[np.uint32]
 
 
 Tables = Uniform | Biased | Restart | Weighted | Stacked | Just
@@ -148,19 +153,19 @@ def lists(graph: KnowledgeGraph) -> Lists:
             f"{graph.n_questions} questions and {graph.n_concepts} concepts: tokens are int32, so a graph may have "
             "2147483647 nodes at most; divide the graph"
         )
-    return kept(graph, "lists", lambda: _pack(graph))
+    return kept(graph, "lists", lambda: packed(graph.weights, graph.by_concept))
 
 
-def _pack(graph: KnowledgeGraph) -> Lists:
-    w, back = graph.weights, graph.by_concept
+def packed(w: sparse.csr_array, back: sparse.csr_array) -> Lists:
+    """The lists of any two-step walk: questions × hubs and hubs × questions, whose weights aren't looked at."""
     start, degree = w.indptr[:-1].astype(np.int64), np.diff(w.indptr)
-    row_of = np.zeros(graph.n_questions, dtype=np.uint32)
+    row_of = np.zeros(w.shape[0], dtype=np.uint32)
     rows, tails, n, filled = [], [], 0, 0
     for d in np.unique(degree).tolist():
         which = np.flatnonzero(degree == d)
         sets = w.indices[start[which, None] + np.arange(d)]  # (questions, d)
         if d < SLOTS:
-            same = _same_rows(sets, graph.n_concepts)
+            same = _same_rows(sets, w.shape[1])
             _, first, same = np.unique(same, return_index=True, return_inverse=True)
             sets = sets[first]
         else:
@@ -205,12 +210,46 @@ def weighted(graph: KnowledgeGraph, key: str, weights: Callable[[], sparse.csr_a
     return kept(graph, f"weighted/{key}", build)
 
 
-def stacked(graph: KnowledgeGraph, key: str, out: sparse.csr_array, into: sparse.csr_array) -> Stacked:
-    """Tables of a step to weighted hubs and back to any of a hub's questions; ``key`` names it."""
-    return kept(
-        graph,
-        f"stacked/{key}",
-        lambda: Stacked(cells(out), into.indptr.astype(np.uint64), into.indices.astype(np.uint32)),
+def stacked(out: sparse.csr_array, into: sparse.csr_array) -> Stacked | Uniform:
+    """Tables of a step to weighted hubs and back to any of a hub's questions.
+
+    Where no question prefers one of its hubs, as with a single pattern of unweighted edges, that is ``qcq`` on hubs.
+    """
+    first = np.repeat(out.indptr[:-1], np.diff(out.indptr))
+    if np.allclose(out.data, out.data[first], rtol=1e-12, atol=0):
+        return Uniform(packed(out, into))
+    return Stacked(cells(out), into.indptr.astype(np.uint64), into.indices.astype(np.uint32))
+
+
+def just(
+    stay: NDArray[np.uint64],
+    order: sparse.csr_array,
+    out: sparse.csr_array,
+    run: sparse.csr_array,
+    into: sparse.csr_array,
+) -> Just:
+    """Tables of jump and stay.
+
+    Parameters
+    ----------
+    stay : as in :class:`Just`.
+    order : question → next question of a stay, whole numbers.
+    out, into : question → concept and back; any edge is as good as another.
+    run : concept → last concept of the stay that begins there, probabilities.
+    """
+    both = sparse.csr_array(sparse.hstack([out != 0, order], format="csr"))
+    both.sort_indices()
+    ptr = np.zeros(2 * out.shape[0] + 1, dtype=np.int64)
+    ptr[1::2] = np.diff(out.indptr)
+    ptr[2::2] = np.asarray(order.sum(axis=1)).ravel()
+    spare = sparse.block_diag([run, np.ones((1, 1))], format="csr")
+    return Just(
+        stay,
+        np.cumsum(ptr).astype(np.uint64),
+        np.repeat(both.indices, both.data.astype(np.int64)).astype(np.uint32),
+        cells(sparse.csr_array(spare)),
+        np.append(into.indptr, into.nnz + 1).astype(np.uint64),
+        np.append(into.indices, 0).astype(np.uint32),
     )
 
 

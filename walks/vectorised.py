@@ -11,7 +11,7 @@ from functools import singledispatch
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.walks.counter import GOLDEN, draw, mix
+from qcq.walks.counter import GOLDEN, draw
 from qcq.walks.tables import HALF, LOW, SLOTS, Biased, Cells, Just, Lists, Restart, Stacked, Tables, Uniform, Weighted
 
 Ints = NDArray[np.int64]
@@ -100,7 +100,8 @@ def _(tables: Stacked, place: Bits) -> Bits:
 
 @ways.register
 def _(tables: Just, place: Bits) -> Bits:
-    return _cells_of(tables.order, place >> HALF) + _cells_of(tables.out, place >> HALF)
+    at = (place >> HALF) << np.uint64(1)
+    return tables.ptr[at + np.uint64(2)] - tables.ptr[at]
 
 
 def _cells_of(side: Cells, node: Bits) -> Bits:
@@ -211,18 +212,21 @@ def _(tables: Stacked) -> Step:
 
 @make_step.register
 def _(tables: Just) -> Step:
+    spare, one = np.uint64(len(tables.lists) - 2), np.uint64(1)
+
     def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
-        q, run = place >> HALF, place & LOW
+        at, run = (place >> HALF) << one, place & LOW
+        begin, middle, end = (tables.ptr[at + np.uint64(i)] for i in range(3))
         wants = x < tables.stay[np.minimum(run, np.uint64(len(tables.stay) - 1))]
-        stays = (_cells_of(tables.order, q) > 0) & (wants | (_cells_of(tables.out, q) == 0))
+        stays = (end > middle) & (wants | (middle == begin))
         counts[1] += int(stays.sum())
-        to, via = np.empty_like(place), np.full(len(place), -1, dtype=np.int64)
-        to[stays] = _pick(tables.order, q[stays], y[stays]) << HALF | (run[stays] + np.uint64(1))
-        jumps = np.flatnonzero(~stays)
-        z = mix(x[jumps] ^ y[jumps])
-        concept = _pick(tables.run, _pick(tables.out, q[jumps], y[jumps]), z)
-        to[jumps] = _pick(tables.into, concept, mix(z + GOLDEN)) << HALF | np.uint64(1)
-        via[jumps] = concept.astype(np.int64)
-        return to, via
+        begin, end = np.where(stays, middle, begin), np.where(stays, end, middle)
+        spot, rest = split(y, end - begin)
+        to = tables.to[begin + spot].astype(np.uint64)
+        last = _pick(tables.run, np.where(stays, spare, to), rest)
+        at = tables.lists[last]
+        spot = at + split(x * GOLDEN, tables.lists[last + one] - at)[0]
+        to = np.where(stays, to - spare, tables.back[spot].astype(np.uint64))
+        return to << HALF | np.where(stays, run + one, one), np.where(stays, -1, last.astype(np.int64))
 
     return step
