@@ -1,6 +1,7 @@
 """What typed walks know of difficulty: one table a data set.
 
-    python benchmarks/typed.py [--data simulated,s2kt:PATH,…] [--trainer ppmi-svd] [--only TEXT] [--json FILE] [--quick]
+    python benchmarks/typed.py [--data simulated,s2kt:PATH,…] [--trainer ppmi-svd] [--seeds 3] [--per-question 10]
+                               [--only TEXT] [--json FILE] [--quick]
 
 Columns, all on the same 20 % of the questions that the ridge was not fitted on (R²; the fit is on training students):
 
@@ -12,13 +13,15 @@ Columns, all on the same 20 % of the questions that the ridge was not fitted on 
 - ``planted``: the same against the planted difficulty (simulated only), from a ridge fitted on planted values.
 - ``edges``: held-out question–concept edges, the task's metric: what a mixture pays for knowing more.
 
-Rows: baselines that see no walk, ``qcq``, and the walks over typed edges. One seed, default settings.
+Rows: baselines that see no walk, ``qcq``, and the walks over typed edges, at default settings. Figures are means over
+the seeds of walk and trainer, ± their standard deviation; the split and the held-out edges are the same for all.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,31 +100,48 @@ def label(name: str, settings: dict) -> str:
     return " ".join([name, *(str(v) if k == "pattern" else f"{k}={v}" for k, v in settings.items())])
 
 
-def rows(problem: Problem, trainer: str, per_question: int, walked: list[tuple[str, dict]]) -> Iterator[dict]:
+COLUMNS = ("task", "unseen", "planted", "edges")
+
+
+def over_seeds(made: list[dict[str, float | None]]) -> dict[str, float | None]:
+    """Each column's mean, and its standard deviation where there are several seeds."""
+    out: dict[str, float | None] = {}
+    for key in COLUMNS:
+        found = [value for row in made if (value := row[key]) is not None]
+        out[key] = statistics.fmean(found) if found else None
+        if len(found) > 1:
+            out[f"{key}_sd"] = statistics.stdev(found)
+    return out
+
+
+def rows(
+    problem: Problem, trainer: str, per_question: int, seeds: int, walked: list[tuple[str, dict]]
+) -> Iterator[dict]:
     judge = Judge(problem)
     ids, train = problem.graph.questions, problem.split.train
     number = np.nan_to_num(train.difficulty, nan=float(np.nanmean(train.difficulty)))[:, None]
     yield {"row": "the number itself", **judge.row(Embeddings(ids, number.astype(np.float32)))}
-    for name in ("random", "concept-onehot"):
-        emb = TRAINERS[name]().fit(Source(problem.graph)).embeddings()
-        yield {"row": name, **judge.row(emb)}
+    for name, times in (("random", seeds), ("concept-onehot", 1)):
+        found = [TRAINERS[name]().fit(Source(problem.graph), seed) for seed in range(times)]
+        yield {"row": name, **over_seeds([judge.row(one.embeddings()) for one in found])}
+    emb = found[0].embeddings()
     both = np.hstack([emb.vectors, number * np.sqrt(emb.vectors.shape[1])]).astype(np.float32)
     yield {"row": "concept-onehot and the number", **judge.row(Embeddings(ids, both))}
     for name, settings in walked:
         walk: WalkStrategy = WALKS[name](per_question=per_question, **settings)
-        began = time.perf_counter()
+        began, made = time.perf_counter(), []
         try:
             graph = walk.prepare(problem.graph, train)
-            corpus = walk.sample(graph, 0)
-            source = Source(graph, walk, 0, corpus)
-            model = TRAINERS[trainer]().fit(source, 0)
+            for seed in range(seeds):
+                corpus = walk.sample(graph, seed)
+                model = TRAINERS[trainer]().fit(Source(graph, walk, seed, corpus), seed)
+                made.append(judge.row(walk.fold(problem.graph, model.embeddings())))
         except (WalkError, TrainingError) as error:
             yield {"row": label(name, settings), "refused": str(error)}
             continue
-        emb = walk.fold(problem.graph, model.embeddings())
         yield {
             "row": label(name, settings),
-            **judge.row(emb),
+            **over_seeds(made),
             "tokens": corpus.n_tokens,
             "seconds": round(time.perf_counter() - began, 1),
         }
@@ -131,10 +151,11 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--data", default="simulated")
     ask.add_argument("--trainer", default="ppmi-svd")
+    ask.add_argument("--seeds", type=int, default=3)
     ask.add_argument("--per-question", type=int, default=10)
     ask.add_argument("--only", default="", help="rows whose name holds one of these, separated by commas")
     ask.add_argument("--json", type=Path)
-    ask.add_argument("--quick", action="store_true", help="two walks a question, four rows")
+    ask.add_argument("--quick", action="store_true", help="two walks a question, four rows, one seed")
     given = ask.parse_args()
     made = []
     for spec in given.data.split(","):
@@ -143,10 +164,15 @@ def main() -> None:
         walked = [one for one in walked if any(part in label(*one) for part in given.only.split(","))]
         print(f"\n{problem.dataset.name}, {given.trainer}\n")
         print("| vectors | task | unseen | planted | edges | tokens |\n|---|---:|---:|---:|---:|---:|", flush=True)
-        for row in rows(problem, given.trainer, 2 if given.quick else given.per_question, walked):
+        per_question, seeds = (2, 1) if given.quick else (given.per_question, given.seeds)
+        for row in rows(problem, given.trainer, per_question, seeds, walked):
             made.append({"benchmark": "typed", "data": problem.dataset.name, "trainer": given.trainer, **row})
-            shown = [row.get(key) for key in ("task", "unseen", "planted", "edges")]
-            figures = ["" if v is None else f"{v:.3f}" for v in shown]
+            figures = [
+                ""
+                if row.get(key) is None
+                else f"{row[key]:.3f}" + (f" ± {row[sd]:.3f}" if (sd := f"{key}_sd") in row else "")
+                for key in COLUMNS
+            ]
             tokens = f"{row['tokens']:,}" if "tokens" in row else row.get("refused", "")
             print(f"| {' | '.join([row['row'], *figures, tokens])} |", flush=True)
     if given.json:
