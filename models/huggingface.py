@@ -158,7 +158,9 @@ class HFBert(Trainer):
             torch.manual_seed(derive(seed, "step", step))
             walks = next(batches)
             done += int((walks >= 0).sum())
-            made = collate([{"input_ids": torch.from_numpy(walk[walk >= 0] + SHIFT).long()} for walk in walks])
+            rows = [torch.from_numpy(walk[walk >= 0] + SHIFT).long() for walk in walks]
+            # No token is special: said here, it needn't be found out walk by walk.
+            made = collate([{"input_ids": row, "special_tokens_mask": torch.zeros_like(row)} for row in rows])
             if (made["labels"] >= 0).any():
                 bert.train()
                 loss = bert(**made).loss
@@ -382,11 +384,12 @@ def _learner(bert: Any, corpus: Corpus, tokens: int, rows: Any = None, mask: int
         length=config.max_position_embeddings,
         layout="bert",
     )
-    words = held["bert.embeddings.word_embeddings.weight"]
+    # All tokens are of type 0 there: its vector goes into theirs, as in export.
+    kind = held["bert.embeddings.token_type_embeddings.weight"][:1]
+    words = held["bert.embeddings.word_embeddings.weight"] + kind
     rows = torch.arange(SHIFT, SHIFT + tokens) if rows is None else rows
     state = {here: held[there] for there, here in _parts(config.num_hidden_layers).items()}
-    types = held["bert.embeddings.token_type_embeddings.weight"][:1]
-    encoder.load_state_dict(state | {"mask": words[mask], "types": types}, strict=True)
+    encoder.load_state_dict(state | {"mask": words[mask], "types": torch.zeros_like(kind)}, strict=True)
     for part in encoder.modules():
         if isinstance(part, torch.nn.LayerNorm):
             part.eps = config.layer_norm_eps
