@@ -75,7 +75,7 @@ class BiLSTM(LSTM):
     """
 
     def __init__(self, *, dim: int, norm: Literal["pre", "post"], dropout: float, layers: int, **sizes: object) -> None:
-        super().__init__(dim=dim, norm=norm, dropout=dropout, layers=layers, **sizes)
+        super().__init__(dim=dim, norm=norm, dropout=dropout, layers=layers, **sizes)  # type: ignore[arg-type]
         self.back = nn.ModuleList(Layer(dim, norm, dropout) for _ in range(layers))
         self.last_back = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
 

@@ -161,8 +161,9 @@ class Learner:
         back: NDArray[np.bool_] | None = None,
     ) -> Tensor:
         """What predictions are made from, (asked + back, dim); see Encoder."""
-        places = (None if m is None else torch.from_numpy(m).to(self.device) for m in (asked, back))
-        return self.encoder.answers(*self.seen(tokens, hidden, real), *places)
+        there = torch.from_numpy(asked).to(self.device)
+        behind = None if back is None else torch.from_numpy(back).to(self.device)
+        return self.encoder.answers(*self.seen(tokens, hidden, real), there, behind)
 
     def seen(
         self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_]
@@ -202,8 +203,8 @@ class Learner:
         out: list[Tensor] = []
         for i in range(0, len(tokens), 256):
             part = slice(i, i + 256)
-            places = (nothing[part], asked[part]) if back else (asked[part], None)
-            last = self.answers(tokens[part], hidden[part], real[part], *places)  # (N, D)
+            before, behind = (nothing[part], asked[part]) if back else (asked[part], None)
+            last = self.answers(tokens[part], hidden[part], real[part], before, behind)  # (N, D)
             right = torch.from_numpy(tokens[part][asked[part]].astype(np.int64)).to(self.device)  # (N,)
             for h, target in zip(torch.split(last, most), torch.split(right, most), strict=True):
                 scores = torch.addmm(self.bias.weight[:, 0], h, self.output.weight.T)  # (most, V)
