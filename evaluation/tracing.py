@@ -296,7 +296,7 @@ class Tracer:
                             logits[piece.real], piece.correct[piece.real].to(logits.dtype)
                         )
                         adam.zero_grad()
-                        loss.backward()
+                        torch.autograd.backward(loss)
                         nn.utils.clip_grad_norm_(model, 1.0)
                         adam.step()
                         steps, total = steps + 1, total + float(loss.detach())

@@ -8,7 +8,7 @@ loss; those of different walks don't.
 What a round will need is known a round before, and is fetched then: tables are larger than a core's own cache. Every
 team has random streams of its own, so what is drawn never depends on which thread draws it.
 """
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,misc,call-arg"
 
 from __future__ import annotations
 

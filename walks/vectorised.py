@@ -85,7 +85,7 @@ def _(tables: Just, q: Bits) -> Bits:
 @singledispatch
 def ways(tables: Tables, place: Bits) -> Bits:
     """How many ways lead out of a place."""
-    return _size(tables.lists, place)  # type: ignore[union-attr]
+    return _size(tables.lists, place)  # type: ignore[union-attr, arg-type]
 
 
 @ways.register
