@@ -254,7 +254,9 @@ def test_what_skipgram_of_some_rank_was_found_to_reach_lies_above_the_floor_and_
     u, s, vt = np.linalg.svd(best)
     for d, reached in ((1, found[0]), (2, found[1])):
         truncated = (u[:, :d] * s[:d]) @ vt[:d]
-        loss = chain.pair_law(3).probability(every) @ (p * np.logaddexp(0, -truncated) + r * np.logaddexp(0, truncated)).sum(axis=1)
+        loss = chain.pair_law(3).probability(every) @ (
+            p * np.logaddexp(0, -truncated) + r * np.logaddexp(0, truncated)
+        ).sum(axis=1)
         assert reached <= loss + 1e-9
 
 
