@@ -139,11 +139,11 @@ def run(
 
 def _tell(made: Run) -> None:
     """A finished run: its table, who wins, where the report is; exit code 1 where a trainer failed."""
-    from qcq.report import comparison, verdicts
+    from qcq.report import cautions, comparison, verdicts
 
     table = comparison(made)
     _show([column.title for column in table.columns], table.cells(), left=3)
-    for line in verdicts(made, table):
+    for line in [*verdicts(made, table), *cautions(made)]:
         out.print(line, markup=False)
     out.print(f"report: {made.path / 'report.html'} (and report.md)", markup=False)
     if any("error" in row for row in made.rows("training")):

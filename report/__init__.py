@@ -1,6 +1,6 @@
 """Tables and reports over a finished run."""
 
-from qcq.report.comparison import Comparison, comparison, verdicts
+from qcq.report.comparison import Comparison, cautions, comparison, verdicts
 from qcq.report.folds import Folds, write_folds
 from qcq.report.maps import write_maps
 from qcq.report.markdown import markdown_table, write_report
@@ -10,6 +10,7 @@ __all__ = [
     "Comparison",
     "Folds",
     "Page",
+    "cautions",
     "comparison",
     "markdown_table",
     "verdicts",

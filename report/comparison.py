@@ -220,6 +220,20 @@ def correction(fought: Sequence[Duel]) -> str:
     return f"95 % bootstrap intervals over units that hold for all {n} comparisons at once (max-T)"
 
 
+def cautions(run: Run) -> list[str]:
+    """What has to be known before the table is believed, one line each."""
+    names = list(run.config.get("vectors", {}))
+    if not names:
+        return []
+    said = [f"{', '.join(names)}: read from a file; what it was made from isn't known here, so no split can be proved"]
+    if any(find("task", task, TASKS).holds_out_edges for task in run.config["tasks"]):
+        said.append(
+            "vectors from a file that were made from the whole question-concept graph have seen the held-out edges: "
+            "their figure on edges then says how well edges were kept, not foreseen"
+        )
+    return said
+
+
 def verdicts(run: Run, table: Comparison) -> list[str]:
     """:func:`duels` in words. Nothing is called better unless its interval excludes zero."""
     return [str(duel) for duel in duels(run, table)]

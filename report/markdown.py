@@ -7,7 +7,7 @@ from typing import Any
 
 from qcq.evaluation import TASKS
 from qcq.registry import find
-from qcq.report.comparison import Comparison, comparison, correction, duels
+from qcq.report.comparison import Comparison, cautions, comparison, correction, duels
 from qcq.run import Run, write
 
 
@@ -75,13 +75,14 @@ def _verdict_section(run: Run, table: Comparison) -> str:
     fought = duels(run, table)
     said = [str(duel) for duel in fought]
     failed = [f"{line.trainer} on {line.walk} failed: {line.error}" for line in table.lines if line.error]
-    if not said and not failed:
+    careful = cautions(run)
+    if not said and not failed and not careful:
         return ""
     note = (
         f"Differences are unit by unit on test, averaged over seeds, with {correction(fought)}; who stands for the "
         "learners and for the baselines was decided on validation."
     )
-    return "\n".join([*(f"- {line}" for line in [*said, *failed]), "", note])
+    return "\n".join([*(f"- {line}" for line in [*said, *failed, *careful]), "", note])
 
 
 def _task_section(config: dict[str, Any], about: dict[str, Any]) -> str:

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from qcq.evaluation import TASKS
 from qcq.registry import find
 from qcq.report import figures
-from qcq.report.comparison import Comparison, Duel, Standing, comparison, correction, duels, standings
+from qcq.report.comparison import (
+    Comparison,
+    Duel,
+    Standing,
+    cautions,
+    comparison,
+    correction,
+    duels,
+    standings,
+)
 from qcq.report.facts import Bank, WalkFacts, inspected, traces
 from qcq.report.maps import Map, Pictured, write_maps
 from qcq.run import Run, write
@@ -299,6 +308,7 @@ def missing(
 ) -> list[str]:
     """What this report can't show, and why, one line each."""
     out = [f"{line.label} failed: {line.error}" for line in table.lines if line.error]
+    out += [f"{line}." for line in cautions(run)]
     good = [line for line in table.lines if not line.error]
     if not about["students"]:
         out.append("The data set has no students: there is no difficulty, no correct rate and no co-answered question.")

@@ -89,6 +89,8 @@ def test_score_puts_the_truth_first_and_noise_behind_the_baselines(
     shown = capsys.readouterr().out
     assert "edges mrr: truth beats" in shown
     assert "difficulty r2: truth beats noise" in shown
+    for text in (shown, *((tmp_path / "run" / name).read_text() for name in ("report.md", "report.html"))):
+        assert "have seen the held-out edges" in text
     made = Run(tmp_path / "run")
     figures = {(r["task"], r["trainer"]): r["value"] for r in made.rows("results") if r["metric"] in ("mrr", "r2")}
     for task in ("edges", "difficulty"):
