@@ -212,9 +212,9 @@ class Embeddings:
 
         Examples
         --------
-        >>> both = Embeddings(["a", "b"], np.eye(2)).concatenate({"difficulty": [0.3, 0.8]}, name="walks")
-        >>> both["b"].round(1).tolist(), both.columns
-        ([0.0, 1.0, 0.8], ['walks.0', 'walks.1', 'difficulty'])
+        >>> both = Embeddings(["a", "b"], np.eye(2)).concatenate({"difficulty": [0.25, 0.75]}, name="walks")
+        >>> both["b"].tolist(), both.columns
+        ([0.0, 1.0, 0.75], ['walks.0', 'walks.1', 'difficulty'])
         """
         if name in others:
             raise EmbeddingError(f"two parts are called {name!r}; give this one another name")
