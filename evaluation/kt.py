@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,11 +97,12 @@ class KT(Task):
     of_students = True
     baselines = ("random", "concept-mean", "concept-onehot", "svd")
     settings = Tracing
+    title: ClassVar[str] = "kt"
 
     def __init__(self, problem: Problem, plan: Tracing | None = None) -> None:
         super().__init__(problem)
         self.plan: Tracing = plan or type(self).settings()
-        self.attempts = Attempts(problem, "kt")
+        self.attempts = Attempts(problem, self.title)
         self._kept: dict[str, tuple[str, Tracer]] = {}
 
     def tracer(self, embeddings: Embeddings) -> Tracer:
@@ -190,6 +191,7 @@ class KTDifficulty(KT):
 
     about = "kt with train-only difficulty and popularity beside each vector; auc-alone is these two without a vector"
     settings = TracingBeside
+    title = "kt-difficulty"
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         score = super().score(embeddings, stage, others)
@@ -206,6 +208,7 @@ class KTAttention(KT):
 
     about = "kt with a model of another kind: attention of the next question over the attempts before it"
     settings = TracingAttention
+    title = "kt-attention"
 
 
 class Attempts:
