@@ -58,6 +58,7 @@ Learnt = dict[str, float]
 REAL = {"s2kt_assist09": "s2kt", "pebg_ednet": "pebg"}
 LR = 0.05
 walk_benchmark.NEEDS["fasttext"] = ["fasttext-wheel", "numpy<2"]
+walk_benchmark.NEEDS["pecanpy"] = ["pecanpy"]
 GENSIM = {"gensim corpus_file": "file", "gensim lists of str": "str", "gensim lists of int": "int"}
 OUTSIDE = {"fastText": "fasttext", "PyG MetaPath2Vec": "pyg_metapath2vec", "PecanPy": "pecanpy"}
 
