@@ -102,6 +102,7 @@ def run(
     trainers: Annotated[str | None, typer.Option(help="Trainers, comma-separated.")] = None,
     tasks: Annotated[str | None, typer.Option(help="Tasks, comma-separated.")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", show_default="3")] = None,
+    size: Annotated[str | None, typer.Option(help="Which of the file's sizes to run, for example small.")] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder.", show_default="runs/DATA")] = None,
     set_: SetOption = None,
     redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
@@ -114,7 +115,7 @@ def run(
     """
     from qcq.config import Config
 
-    options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds}
+    options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds, "size": size}
     settled = Config.load(config, set_ or (), **options)
 
     from qcq.pipeline import Experiment, run_folds

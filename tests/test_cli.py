@@ -192,6 +192,7 @@ def test_walk_prints_the_digest(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["run", "--trainers", "svdd"], "did you mean svd"),
         (["run", "--set", "walk.lenght=3"], "did you mean"),
         (["run", "missing.toml"], "missing.toml"),
+        (["run", "--size", "small"], "no file: no size 'small'; it has none"),
         (["neighbors", "no-run", "q1"], "no run in this folder"),
         (["inspect", "--walk", "qcp"], "did you mean qcq"),
     ],
