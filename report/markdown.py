@@ -41,7 +41,7 @@ def write_report(run: Run) -> None:
         _data_section(about),
         "## Comparison",
         f"Mean ± standard deviation over {seeds} seed{'' if seeds == 1 else 's'}, test part; settings and read-outs "
-        "were chosen on validation. `excess` is the held-out loss above the exact floor of the walk, on the same tokens.",
+        "were chosen on validation. `excess` is the held-out loss above the exact floor of the walk, same tokens.",
         markdown_table([c.title for c in table.columns], table.cells(), 3),
         _verdict_section(run, table),
         _task_section(config, about),
