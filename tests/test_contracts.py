@@ -37,7 +37,7 @@ CHEAP: dict[str, dict] = {
     "clm": {"steps": 100, "batch": 16},
     "bilm": {"steps": 100, "batch": 16},
     "rtd": {"steps": 200, "batch": 16},
-    "hf-bert": {"steps": 300, "lr": 2e-2, "dropout": 0.0, "mask_rate": 0.3},
+    "hf-bert": {"steps": 700, "lr": 2e-2, "dropout": 0.0, "mask_rate": 0.3},
 }
 QUICK: dict[str, dict] = {  # the same for a task
     "kt": {"epochs": 3, "hidden": 16, "tables": ("frozen",)},
