@@ -198,6 +198,7 @@ class Expected:
         from scipy.optimize import minimize
         from scipy.special import expit
         from sklearn.utils.extmath import randomized_svd as svd
+        from threadpoolctl import threadpool_limits
 
         px, p, r = self._pairs(window, negative, exponent)
         n = self._sizes[: len(px)]
@@ -217,8 +218,9 @@ class Expected:
             slope = weight * ((p + r) * chance - p)
             return float(value.sum()), np.stack([slope @ y, slope.T @ x]).ravel()
 
-        steps = int(np.clip(2e7 / k**2, 8, 300))
-        return float(minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps}).fun)
+        steps = int(np.clip(1e7 / k**2, 4, 150))
+        with threadpool_limits(1):  # products so small that threads would only wait for each other
+            return float(minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps}).fun)
 
     def _pairs(self, window: int, negative: int, exponent: float) -> tuple[NDArray, NDArray, NDArray]:
         """p(x) of one input of each kind, (kinds,); p(y|x) and k p_n(y) (1 - p(y|x)) of one of each, (kinds, kinds)."""
