@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -28,9 +29,9 @@ class ReturnBiased(WalkStrategy):
     tallies: ClassVar[tuple[str, ...]] = ("forced_returns", "forced_repeats")
 
     @property
+    @abstractmethod
     def biases(self) -> tuple[float, float]:
         """(α, β)."""
-        raise NotImplementedError
 
     def tables(self, graph: KnowledgeGraph) -> Tables:
         from qcq.walks.tables import Biased, lists
