@@ -82,6 +82,7 @@ class SGNS(Trainer):
         team, batch = self._sizes(counts, min(corpus.length, SEGMENT))
         room = batch if self.deterministic else 0
         most_in, most_out = rows_a_team(corpus.length, team, self.window, self.negatives, self.ordered)
+        nothing = _table(threads, wide)
         slots = np.full((threads, 2, len(outputs) if room else 0), -1, dtype=np.int32)
         kept = np.empty((room, most_in), dtype=np.int64), np.empty((room, most_out), dtype=np.int64)
         held = np.zeros((2, room), dtype=np.int64)
@@ -104,7 +105,7 @@ class SGNS(Trainer):
 
             def trained(lane: int, start: int, end: int) -> None:
                 given = (window, ordered, team, stream, done, total, n, start, end, lane, threads, room > 0)
-                train(walks, inputs, outputs, noise, rates, *given, slots, *kept, held, *changes)
+                train(walks, inputs, outputs, nothing, noise, rates, *given, slots, *kept, held, *changes)
 
             def added(lane: int, teams: int) -> None:
                 add(inputs, outputs, *kept, held, *changes, teams, lane, threads)

@@ -108,6 +108,7 @@ def compiled(dim, negatives):
         tokens,  # int32 (walks, length)
         inputs,  # float32 (vocabulary, dim), on a cache line
         outputs,  # float32 (tables · vocabulary, dim), the same
+        nothing,  # float32 (lanes, dim), the same: rows that take what counts for nothing
         noise,  # uint32 (vocabulary, 2), alias table
         rates,  # float32 (2,), learning rate at the start and at the end of all training
         window,
@@ -138,8 +139,8 @@ def compiled(dim, negatives):
         inputs_at, outputs_at = np.int64(inputs.ctypes.data), np.int64(outputs.ctypes.data)
         into = np.int64(by_in.ctypes.data) if copied else inputs_at
         outof = np.int64(by_out.ctypes.data) if copied else outputs_at
-        spare = np.zeros(dim + 16, dtype=np.float32)  # a row that takes what counts for nothing
-        nowhere = (np.int64(spare.ctypes.data) + 63) // 64 * 64
+        # Whose address is taken must be the caller's: an array made here would be freed at its last use by name.
+        nowhere = np.int64(nothing.ctypes.data) + lane * line
         drawn, following = np.zeros(negatives, dtype=np.int64), np.zeros(negatives, dtype=np.int64)
         rows = np.full(parts * share, nowhere, dtype=np.int64)  # addresses
         times = np.zeros(parts * LANES, dtype=np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from qcq import objectives
 from qcq.corpus import Corpus
 from qcq.errors import ChainError, TrainingError
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, Source, sgns_kernel
 from qcq.models.sgns import SGNS
 from qcq.models.word2vec import SkipGram, shuffled
 from qcq.seeds import derive, generator
@@ -127,6 +128,16 @@ def test_the_kernel_is_the_slow_one(negatives, team, ordered, monkeypatch):
     assert np.abs(y).max() > 0.5
     np.testing.assert_allclose(model.inputs, x, atol=1e-4 * np.abs(x).max())
     np.testing.assert_allclose(model.outputs, y, atol=1e-4 * np.abs(y).max())
+
+
+def test_the_kernel_takes_addresses_of_its_arguments_only():
+    """An array made inside compiled code is freed at its last use by name, whatever its address is still used for."""
+    tree = ast.parse(Path(sgns_kernel.__file__).read_text())
+    compiled = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in {"train", "add"}]
+    given = {argument.arg for function in compiled for argument in function.args.args}
+    owners = [node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "ctypes"]
+    assert set(owners) - {"table", "by"} <= given  # the two are names for arguments in ``add``
+    assert len(owners) >= 6
 
 
 def test_the_deterministic_mode_makes_the_same_updates():
