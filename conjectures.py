@@ -1,0 +1,268 @@
+"""Five conjectures on why a Transformer lost to skip-gram, and the rules that judge them.
+
+The rules were fixed before anything was measured at size: docs/decisions/0701-verdict-rules.md says what each threshold
+means. They are pure functions of measured figures; ``qcq.study`` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Word = Literal["supported", "refuted", "depends"]
+
+EQUAL = 0.05  # nats a prediction: two losses closer than this are as good as equal
+REVERSIBLE = 0.02  # nats a token that reading backwards may cost where direction says nothing
+FADED = 0.1  # of what neighbours share
+ALL = 0.95  # of what all tokens say
+COUNTS = 0.02  # of edges MRR or R², a difference worth having
+COUNTS_AUC = 0.005
+STUCK = 0.5  # nats of excess over the floor
+EXPLAINS, EXPLAINS_NOTHING = 0.8, 0.2  # of the excess
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure and its 95 % interval; ``low`` and ``high`` are the figure itself where it is exact.
+
+    Examples
+    --------
+    >>> Measured(0.3, 0.1, 0.5).above(0), Measured(0.3).exact
+    (True, True)
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def exact(self) -> bool:
+        return self.low is None
+
+    def above(self, threshold: float) -> bool:
+        """Whether the whole interval lies above."""
+        return (self.value if self.low is None else self.low) > threshold
+
+    def below(self, threshold: float) -> bool:
+        """Whether the whole interval lies below."""
+        return (self.value if self.high is None else self.high) < threshold
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A verdict and what made it.
+
+    Attributes
+    ----------
+    word : supported, refuted, or depends.
+    on : on what it depends; "" otherwise.
+    because : the rule's sentence with the figures that decided.
+    parts : the rulings that this one sums up: halves of a conjecture, or data sets.
+    """
+
+    word: Word
+    because: str
+    on: str = ""
+    parts: tuple[tuple[str, Ruling], ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        return f"depends on {self.on}" if self.word == "depends" else self.word
+
+
+Measures = Mapping[str, Measured]
+
+
+def far(m: Measures) -> Ruling:
+    """Far-apart questions in a walk are barely related.
+
+    Parameters
+    ----------
+    m : ``near``: share of what all other tokens say of a hidden question beyond its component that its two nearest
+        neighbours say; ``fading``: mutual information five steps apart over that of neighbours, above the component.
+
+    Examples
+    --------
+    >>> far({"near": Measured(1.0), "fading": Measured(0.03)}).verdict
+    'supported'
+    >>> far({"near": Measured(1.0), "fading": Measured(0.6)}).verdict
+    'depends on what else is seen'
+    """
+    near, fading = m["near"], m["fading"]
+    enough, faded = not near.below(ALL), fading.value <= FADED
+    said = (
+        f"the two nearest neighbours say {near} of what all tokens say (at least {ALL}: {_yes(enough)}); five steps "
+        f"apart {fading} of what neighbours share is left (at most {FADED}: {_yes(faded)})"
+    )
+    if enough and faded:
+        return Ruling("supported", said)
+    if enough:
+        return Ruling("depends", said, "what else is seen")
+    if faded:
+        return Ruling("depends", said, "how many of them are seen")
+    return Ruling("refuted", said)
+
+
+def order(m: Measures) -> Ruling:
+    """There is no positional order, and question–concept–question is a limited path.
+
+    Parameters
+    ----------
+    m : ``direction``: nats a token lost by reading walks backwards; ``place``: nats lost without positions; ``gain …``:
+        AUC of knowledge tracing gained by richer walks, one figure a walk.
+    """
+    return _halves(no_order=_no_order(m), limited_path=_limited_path(m))
+
+
+def _no_order(m: Measures) -> Ruling:
+    direction, place = m["direction"], m["place"]
+    turned = direction.value > REVERSIBLE
+    said = f"reading backwards costs {direction} nat a token (more than {REVERSIBLE}: {_yes(turned)})"
+    if turned:
+        return Ruling("refuted", said)
+    said += f"; a model without positions loses {place} nat (the interval above {EQUAL}: {_yes(place.above(EQUAL))})"
+    if place.above(EQUAL):
+        return Ruling("depends", said, "what position means: before or behind says nothing, near or far does")
+    return Ruling("supported", said) if place.below(EQUAL) else Ruling("depends", said, "more data")
+
+
+def _limited_path(m: Measures) -> Ruling:
+    gains = {name.removeprefix("gain "): figure for name, figure in m.items() if name.startswith("gain ")}
+    if not gains:
+        return Ruling("depends", "no students' answers in order, so no knowledge tracing to gain from", "more data")
+    best = max(gains, key=lambda name: gains[name].value)
+    won = [name for name, gain in gains.items() if gain.above(0)]
+    said = f"of {len(gains)} richer walks {len(won)} lie above qcq; the best, {best}, gains {gains[best]} AUC"
+    if won:
+        return Ruling("supported", said)
+    nothing = all(gain.below(COUNTS_AUC) for gain in gains.values())
+    said += f" (all below {COUNTS_AUC}: {_yes(nothing)})"
+    return Ruling("refuted", said) if nothing else Ruling("depends", said, "more data")
+
+
+def weak(m: Measures) -> Ruling:
+    """Skip-gram gains by judging pairs against negatives instead of a softmax.
+
+    Parameters
+    ----------
+    m : negative sampling less the full softmax in one Transformer: ``vectors`` (a task score) and ``loss`` (excess,
+        nats).
+    """
+    vectors, loss = m["vectors"], m["loss"]
+    said = f"negatives instead of a softmax change the vectors' score by {vectors} and the excess by {loss} nat"
+    if vectors.above(0):
+        return Ruling("depends", said, "what is judged") if loss.above(EQUAL) else Ruling("supported", said)
+    if vectors.below(COUNTS):
+        return Ruling("depends", said, "what is judged") if loss.below(-EQUAL) else Ruling("refuted", said)
+    return Ruling("depends", said, "more data")
+
+
+def objective(m: Measures) -> Ruling:
+    """Masked or next-token: it matters.
+
+    Parameters
+    ----------
+    m : ``clm-mlm SCORE`` and ``clm-cloze SCORE``: next-token less masked, a figure a task score.
+    """
+    sides = {pair: _side([f for name, f in m.items() if name.startswith(pair)]) for pair in ("clm-mlm", "clm-cloze")}
+    words = {
+        "+": "won by next-token",
+        "-": "won by masked",
+        "0": "undecided in every score",
+        "±": "won by each in a score",
+    }
+    masked, every = (words[sides[pair]] for pair in ("clm-mlm", "clm-cloze"))
+    said = f"clm against mlm: {masked}; against cloze, which asks for every token: {every}"
+    found = set(sides.values())
+    if found in ({"+"}, {"-"}):
+        return Ruling("supported", said)
+    if found == {"0"}:
+        return Ruling("refuted", said)
+    return Ruling("depends", said, "the score" if found == {"±"} else "how many tokens the masked model is asked for")
+
+
+def _side(differences: Sequence[Measured]) -> str:
+    won, lost = any(d.above(0) for d in differences), any(d.below(0) for d in differences)
+    return "±" if won and lost else "+" if won else "-" if lost else "0"
+
+
+def traps(m: Measures) -> Ruling:
+    """Traps of training explain the note; token, type and position vectors may be added.
+
+    Parameters
+    ----------
+    m : ``note``: excess of the note's configuration; ``explained``: share of it that the defaults remove; ``added``:
+        excess with input vectors added less with vectors concatenated, nats.
+    """
+    return _halves(traps=_traps(m), adding=_adding(m["added"]))
+
+
+def _traps(m: Measures) -> Ruling:
+    note, explained = m["note"], m["explained"]
+    said = f"the note's configuration ends {note} nat above its floor (more than {STUCK}: {_yes(note.value > STUCK)})"
+    if note.value <= STUCK:
+        return Ruling("refuted", said)
+    said += f"; the defaults remove {explained} of it"
+    if explained.above(EXPLAINS):
+        return Ruling("supported", f"{said} (the interval above {EXPLAINS}: yes)")
+    if explained.below(EXPLAINS_NOTHING):
+        return Ruling("refuted", f"{said} (the interval below {EXPLAINS_NOTHING}: yes)")
+    return Ruling("depends", f"{said} (the interval above {EXPLAINS}: no)", "what else is changed")
+
+
+def _adding(added: Measured) -> Ruling:
+    said = f"adding instead of concatenating costs {added} nat (the interval below {EQUAL}: {_yes(added.below(EQUAL))})"
+    if added.below(EQUAL):
+        return Ruling("supported", said)
+    return Ruling("refuted", said) if added.above(EQUAL) else Ruling("depends", said, "more data")
+
+
+def _yes(true: bool) -> str:
+    return "yes" if true else "no"
+
+
+def _halves(**parts: Ruling) -> Ruling:
+    return together({name.replace("_", " "): part for name, part in parts.items()}, "which half is meant")
+
+
+def together(parts: Mapping[str, Ruling], what: str = "the data") -> Ruling:
+    """One ruling over several: theirs where they agree, else it depends on ``what``.
+
+    Examples
+    --------
+    >>> yes, no = Ruling("supported", "a"), Ruling("refuted", "b")
+    >>> together({"one": yes, "other": yes}).verdict, together({"one": yes, "other": no}).verdict
+    ('supported', 'depends on the data: one supported, other refuted')
+    """
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    verdicts = {part.verdict for part in parts.values()}
+    said = "; ".join(f"{name}: {part.because}" for name, part in parts.items())
+    kept = tuple(parts.items())
+    if len(verdicts) == 1:
+        one = next(iter(parts.values()))
+        return Ruling(one.word, said, one.on, kept)
+    return Ruling(
+        "depends", said, f"{what}: " + ", ".join(f"{name} {part.verdict}" for name, part in parts.items()), kept
+    )
+
+
+@dataclass(frozen=True)
+class Conjecture:
+    """What is claimed, and the rule that judges it."""
+
+    claim: str
+    rule: Callable[[Measures], Ruling]
+
+
+CONJECTURES: dict[str, Conjecture] = {
+    "far": Conjecture("Far-apart questions in a walk are barely related.", far),
+    "order": Conjecture("There is no positional order, and question–concept–question is a limited path.", order),
+    "weak": Conjecture("Relations are weak, and skip-gram gains by negatives instead of a softmax.", weak),
+    "objective": Conjecture("Masked or next-token: it matters which.", objective),
+    "traps": Conjecture("Traps of training explain the note, and input vectors may be added.", traps),
+}
