@@ -168,21 +168,21 @@ def objective(m: Measures) -> Ruling:
     ----------
     m : ``clm-mlm SCORE`` and ``clm-cloze SCORE``: next-token less masked, a figure a task score.
     """
-    sides = {pair: _side([f for name, f in m.items() if name.startswith(pair)]) for pair in ("clm-mlm", "clm-cloze")}
-    words = {
-        "+": "won by next-token",
-        "-": "won by masked",
-        "0": "undecided in every score",
-        "±": "won by each in a score",
-    }
-    masked, every = (words[sides[pair]] for pair in ("clm-mlm", "clm-cloze"))
-    said = f"clm against mlm: {masked}; against cloze, which asks for every token: {every}"
-    found = set(sides.values())
+    pairs = {pair: {k: f for k, f in m.items() if k.startswith(pair)} for pair in ("clm-mlm", "clm-cloze")}
+    sides = [_side(list(figures.values())) for figures in pairs.values()]
+    words = {"+": "won by next-token", "-": "won by masked", "0": "undecided in every score", "±": "each wins a score"}
+    said = f"clm against mlm: {words[sides[0]]}; against cloze, which asks for every token: {words[sides[1]]}"
+    found = set(sides)
     if found in ({"+"}, {"-"}):
         return Ruling("supported", said)
-    if found == {"0"}:
-        return Ruling("refuted", said)
-    return Ruling("depends", said, "the score" if found == {"±"} else "how many tokens the masked model is asked for")
+    if found != {"0"}:
+        return Ruling(
+            "depends", said, "the score" if found == {"±"} else "how many tokens the masked model is asked for"
+        )
+    every = [(COUNTS_AUC if k.endswith("auc") else COUNTS, f) for figures in pairs.values() for k, f in figures.items()]
+    equal = all(figure.above(-least) and figure.below(least) for least, figure in every)
+    said += f" (every interval close enough to 0 to say that none counts: {_yes(equal)})"
+    return Ruling("refuted", said) if equal else Ruling("depends", said, "more data")
 
 
 def _side(differences: Sequence[Measured]) -> str:

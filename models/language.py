@@ -395,6 +395,40 @@ class LanguageModel(Model):
             raise ConfigError(f"a model of {mine.name!r} has no answers to the paper {given.name!r}")
         return self.learner.nats(probe.tokens, probe.asked)
 
+    def attention(self, probe: Probe, walks: int = 256) -> NDArray[np.float64]:
+        """Where predictions look: mean attention of asked places to tokens d = 0, 1 … steps away, over heads and layers.
+
+        float64 (length,), sums to 1. Only of a masked model, whose asked place is the one that looks.
+
+        Raises
+        ------
+        ConfigError : a model of another kind.
+        """
+        import torch
+
+        from qcq.models.transformer import Attention, Bidirectional
+
+        encoder = self.learner.encoder.eval()
+        if not isinstance(encoder, Bidirectional) or probe.asked is None:
+            raise ConfigError(f"where a model of {self.objective.name!r} looks isn't known; ask a masked one")
+        found: list[torch.Tensor] = []
+        hooks = [
+            layer.register_forward_pre_hook(lambda layer, given: found.append(layer.weights(*given)))
+            for layer in encoder.modules()
+            if isinstance(layer, Attention)
+        ]
+        tokens, asked = probe.tokens[:walks], probe.asked[:walks]
+        try:
+            with torch.no_grad():
+                self.learner.answers(tokens, asked, tokens >= 0, asked)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        looks = torch.stack(found).mean(dim=(0, 2)).double().cpu().numpy()[asked]  # (asked, L)
+        place = np.arange(tokens.shape[1])
+        away = np.abs(place - np.nonzero(asked)[1][:, None])  # (asked, L)
+        return np.bincount(away.ravel(), looks.ravel(), minlength=len(place)) / len(looks)
+
     def to_huggingface(self, folder: str | Path) -> Path:
         """Write the model as a folder that transformers loads: see :func:`qcq.models.huggingface.export`."""
         from qcq.models.huggingface import export

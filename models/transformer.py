@@ -144,12 +144,20 @@ class Attention(nn.Module):
 
     def forward(self, queries: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
         """``queries`` (B, L, D) look at ``memory`` (B, M, D); ``bias`` broadcasts to (B, H, L, M), -inf hides."""
-        q = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, L, D / H)
-        k = self.key(memory).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, M, D / H)
-        v = self.value(memory).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, M, D / H)
+        q, k = self._heads(self.query(queries)), self._heads(self.key(memory))  # (B, H, L, D / H), (B, H, M, D / H)
+        v = self._heads(self.value(memory))  # (B, H, M, D / H)
         p = self.dropout if self.training else 0.0
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)  # (B, H, L, D / H)
         return self.out(seen.transpose(1, 2).flatten(2))  # (B, L, D)
+
+    def weights(self, queries: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
+        """How much each query looks at each place of the memory: (B, H, L, M), rows sum to 1."""
+        q, k = self._heads(self.query(queries)), self._heads(self.key(memory))
+        scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])  # (B, H, L, M)
+        return torch.softmax(scores if bias is None else scores + bias, dim=-1)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)  # (B, L, D) → (B, H, L, D / H)
 
 
 class Block(nn.Module):
