@@ -396,7 +396,7 @@ class LanguageModel(Model):
         return self.learner.nats(probe.tokens, probe.asked)
 
     def attention(self, probe: Probe, walks: int = 256) -> NDArray[np.float64]:
-        """Where predictions look: mean attention of asked places to tokens d = 0, 1 … steps away, over heads and layers.
+        """Where predictions look: mean attention of asked places to tokens d = 0, 1 … steps away, over all heads.
 
         float64 (length,), sums to 1. Only of a masked model, whose asked place is the one that looks.
 
