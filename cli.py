@@ -270,6 +270,47 @@ def _replay(data: str, seed: int, as_json: bool) -> None:
 
 
 @app.command()
+def study(
+    size: Annotated[str, typer.Option(help="small (minutes), medium (an hour or two) or full (overnight).")] = "small",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="format:path or a bare path, beside the simulated classroom; may be repeated."),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Experiments, comma-separated: far, order, weak, objective, traps.",
+            show_default="all",
+        ),
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the study.", show_default="runs/study-SIZE")
+    ] = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Why did the Transformer lose to skip-gram? Five conjectures, each an experiment with a verdict.
+
+    The rules of the verdicts were fixed beforehand. Finished cells of an earlier study in the same folder are skipped.
+    """
+    from qcq.conjectures import CONJECTURES, rulings
+    from qcq.study import Study
+
+    folder = out_dir or Path("runs") / f"study-{size}"
+    found = Study(size, data or (), only.split(",") if only else ()).run(folder, watch=Terminal(quiet))["found"]
+    for name, each in found.items():
+        ruling, by_data = rulings(each, name)
+        out.print(f"{name}: {CONJECTURES[name].claim}", markup=False, style="bold" if out.is_terminal else None)
+        out.print(f"  {ruling.verdict}", markup=False)
+        for dataset, one in by_data.items():
+            out.print(f"  {dataset}: {one.because}", markup=False)
+        for dataset, got in each.items():
+            if "why" in got:
+                out.print(f"  {dataset}: not judged: {got['why']}", markup=False)
+    out.print(f"page: {folder / 'study.md'}", markup=False)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     figures: Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Word = Literal["supported", "refuted", "depends"]
 
@@ -266,3 +266,22 @@ CONJECTURES: dict[str, Conjecture] = {
     "objective": Conjecture("Masked or next-token: it matters which.", objective),
     "traps": Conjecture("Traps of training explain the note, and input vectors may be added.", traps),
 }
+
+
+UNJUDGED = Ruling("depends", "no data set has all that it takes", "data that can answer it")
+
+
+def rulings(found: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Ruling, dict[str, Ruling]]:
+    """The ruling on one conjecture over all data sets, and the one of each that could be judged.
+
+    Parameters
+    ----------
+    found : data set → what ``study.json`` holds of it: ``measures``, or ``why`` there are none.
+    name : of the conjecture.
+    """
+    each = {
+        data: CONJECTURES[name].rule({key: Measured(**measure) for key, measure in one["measures"].items()})
+        for data, one in found.items()
+        if "measures" in one
+    }
+    return (together(each) if each else UNJUDGED), each

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from qcq.chain import Chain
 from qcq.config import Config
-from qcq.conjectures import CONJECTURES, Measured, Ruling, together
+from qcq.conjectures import UNJUDGED, Measured, rulings
 from qcq.corpus import Corpus
 from qcq.cost import measured
 from qcq.errors import ChainError, ConfigError, EvaluationError, TrainingError, UnknownNameError
@@ -77,10 +77,8 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "two layers": {"layers": 2},
     "tables not tied": {"tying": "start"},
     "40 % masked": {"mask_rate": 0.4},
-    "only masks": {"mask_share": 1.0, "random_share": 0.0},
     "faster tables": {"table_lr": 5e-2},
     "neighbours first": {"position": "local"},
-    "sampled softmax": {"softmax": "sampled"},
 }
 
 
@@ -107,8 +105,8 @@ class Size:
 
 
 SIZES: dict[str, Size] = {
-    "small": Size(steps=400, per_question=5, windows=(1, 5, 10), lengths=(5, 20)),
-    "medium": Size(steps=800),
+    "small": Size(steps=300, per_question=5, windows=(1, 5, 10), lengths=(5, 20)),
+    "medium": Size(steps=500, seeds=2, lengths=(5, 20, 80)),
     "full": Size(steps=8000, per_question=10, windows=(1, 2, 3, 5, 10, 20), kt=True),
 }
 
@@ -676,7 +674,7 @@ def _traps_cells(size: Size, bench: Bench) -> Cells:
         "the note": note(),
         **{name: note(**change) for name, change in CHANGES.items()},
         "one walk a question": note(QCQ(per_question=1)),
-        "three times the steps": note(share=3.0),
+        "twice the steps": note(share=2.0),
         "all changes": _lm(size),
         "added": _lm(size, position="absolute"),
         "concatenated": _lm(size, position="absolute", combine="concatenate"),
@@ -748,14 +746,15 @@ class Study:
 
         Returns
         -------
-        dict : what ``study.json`` holds: :func:`rulings` reads the verdicts off it.
+        dict : what ``study.json`` holds; :func:`qcq.conjectures.rulings` reads the verdicts off it.
         """
         from qcq.report.study import write_study
 
         watch, out = watch or Watch(), Path(out)
         size = self.size if isinstance(self.size, Size) else SIZES[self.size]
         named = self.size if isinstance(self.size, str) else "of your own"
-        results: Row = {"size": named, "settings": asdict(size), "qcq": metadata.version("qcq")}
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(size).items()}
+        results: Row = {"size": named, "settings": plain, "qcq": metadata.version("qcq")}
         results |= {"data": {}, "found": {}}
         tasks = (*TASKS, "kt") if size.kt else TASKS
         experiments = [
@@ -771,13 +770,11 @@ class Study:
                 results["found"].setdefault(name, {})[bench.name] = _inquire(
                     INQUIRIES[name], size, bench, out / "cells"
                 )
-                watch.say(f"{bench.name} · {name}: " + rulings(results, name)[1].get(bench.name, _UNJUDGED).verdict)
+                ruled = rulings(results["found"][name], name)[1].get(bench.name, UNJUDGED)
+                watch.say(f"{bench.name} · {name}: {ruled.verdict}")
                 write(out / "study.json", json.dumps(results, indent=1) + "\n")
         write_study(results, out)
         return results
-
-
-_UNJUDGED = Ruling("depends", "", "nothing: it couldn't be judged")
 
 
 def _inquire(inquiry: Inquiry, size: Size, bench: Bench, folder: Path) -> Row:
@@ -835,13 +832,3 @@ def _summary(rows: Sequence[Row]) -> Row:
     keys = dict.fromkeys(key for row in rows for key in row["scores"])
     out["scores"] = {k: float(np.mean([row["scores"][k] for row in rows if k in row["scores"]])) for k in keys}
     return out | {key: first[key] for key in ("attention", "window", "backwards") if key in first}
-
-
-def rulings(results: Row, name: str) -> tuple[Ruling, dict[str, Ruling]]:
-    """The verdict on one conjecture over all data sets of ``study.json``, and the one of each."""
-    each = {
-        data: CONJECTURES[name].rule({key: Measured(**measure) for key, measure in found["measures"].items()})
-        for data, found in results["found"].get(name, {}).items()
-        if "measures" in found
-    }
-    return (together(each) if each else _UNJUDGED), each
