@@ -3,8 +3,9 @@
 python benchmarks/kt.py s2kt:FOLDER --out kt.jsonl
 python benchmarks/kt.py s2kt:FOLDER --out kt.jsonl --show
 
-Each row is trained in the same ways (the table frozen, and fine-tuned), the better one on validation is kept, and its
-test figures are written down with the students' units. Finished rows are skipped. Plain rows know nothing of answers.
+Each row is trained in the same ways (the table frozen, fine-tuned, fine-tuned from a small start), the best one on
+validation is kept, and its test figures are written down with the students' units. Finished rows are skipped. Plain rows
+know nothing of answers.
 ``+ d`` has the training students' difficulty and popularity beside the vectors; ``folded`` vectors are made of answers,
 for each fifth of the training students without their own (``qcq.evaluation.folded``); ``leaky`` ones are made of all
 training students' answers, as usual. ``--show`` prints the table and the intervals, which hold together.
@@ -25,7 +26,7 @@ from qcq import data
 from qcq.embeddings import Embeddings
 from qcq.evaluation import Contest, KTFast, Problem, simultaneous
 from qcq.evaluation.folded import folded
-from qcq.evaluation.kt import Attempts, Tracing, principal
+from qcq.evaluation.kt import WAYS, Attempts, Tracing, principal
 from qcq.evaluation.tracing import Tracer, auc
 from qcq.models import TRAINERS, Source
 from qcq.walks import WALKS, WalkStrategy
@@ -124,9 +125,10 @@ class Bench:
             beside = np.concatenate([beside, versions()], axis=2)
         began, tried = time.perf_counter(), {}
         for way in plan.tables:
-            if way == "fine-tuned" and x.shape[1] == 0:
+            size, moves = WAYS[way]
+            if moves and x.shape[1] == 0:
                 continue
-            tracer = Tracer(x, beside, way == "fine-tuned", plan, self.seed)
+            tracer = Tracer(np.float32(size) * x, beside, moves, plan, self.seed)
             tracer.fit(self.attempts.sequences("train"), self.attempts.sequences("validation"))
             tried[way] = tracer
         way = max(tried, key=lambda each: max(tried[each].history))
@@ -196,7 +198,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--models", default="dkt", help="comma-separated: dkt, attention")
     parser.add_argument("--only", help="these rows, separated by '; '")
-    parser.add_argument("--ways", default="frozen,fine-tuned", help="how a table may be used")
+    parser.add_argument("--ways", default=",".join(WAYS), help="how a table may be used")
     parser.add_argument("--show", action="store_true", help="print the table of what there is and do nothing else")
     args = parser.parse_args()
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []

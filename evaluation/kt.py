@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -27,6 +27,12 @@ BINS = 15  # of the calibration error
 FOLDS = 5  # of training students, so that nobody is shown numbers made of his own answers
 PRIOR = 4.0  # responses that the overall share of wrong answers counts for in a question's own
 KEPT = 8  # trained models that a task remembers
+Way = Literal["frozen", "fine-tuned", "small-start"]
+WAYS: Mapping[Way, tuple[float, bool]] = {  # how large a table is at the start, and whether it learns
+    "frozen": (1.0, False),
+    "fine-tuned": (1.0, True),
+    "small-start": (0.1, True),
+}
 SHOWN = 30  # questions that a concept's mastery is the mean over, at most
 TRACED, LONG = 3, 60  # test students whose mastery is kept for a report: those with nearest to so many attempts
 
@@ -39,7 +45,8 @@ class Tracing:
     ----------
     model : ``dkt`` (an LSTM) or ``attention``.
     tables : ways to use a table, each tried on validation and the best kept. ``frozen``: the vectors stay as they are;
-        ``fine-tuned``: a change of each vector is learnt with ``table_lr``, decaying to none with ``table_decay``.
+        ``fine-tuned``: a change of each vector is learnt with ``table_lr``, decaying to none with ``table_decay``;
+        ``small-start``: the same, from vectors of a tenth of their size, so that what says nothing is soon outgrown.
     features : numbers of training students beside a question's vector: ``difficulty``, ``popularity``.
     hidden : width of the model.
     dropout : share of the state and of the hidden layer that is dropped in training.
@@ -49,7 +56,7 @@ class Tracing:
     """
 
     model: Literal["dkt", "attention"] = "dkt"
-    tables: tuple[Literal["frozen", "fine-tuned"], ...] = ("frozen", "fine-tuned")
+    tables: tuple[Way, ...] = tuple(WAYS)
     features: tuple[Literal["difficulty", "popularity"], ...] = ()
     hidden: Annotated[int, Field(ge=1)] = 100
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -61,7 +68,7 @@ class Tracing:
 
     def __post_init__(self) -> None:
         if not self.tables:
-            raise ConfigError("setting tables: none given; name frozen, fine-tuned or both")
+            raise ConfigError(f"setting tables: none given; name some of {', '.join(WAYS)}")
 
 
 @settings
@@ -82,8 +89,8 @@ class KT(Task):
     """The next answer of a student, foreseen from the vectors of the questions and the answers before.
 
     A question-level DKT (or attention) is trained on the training students: what it is told about a question is the
-    question's vector and nothing else. Each way to use a table (``frozen``, ``fine-tuned``) is tried, and validation
-    students choose it and the epoch; test students are read once. Every attempt is foreseen exactly once, the first
+    question's vector and nothing else. Each way to use a table (``WAYS``) is tried, and validation students
+    choose it and the epoch; test students are read once. Every attempt is foreseen exactly once, the first
     one too. Vectors are centred, turned to their principal axes and scaled as a whole, so rotating or scaling a table
     changes nothing. Reported: AUC, accuracy, log-loss and calibration error over all attempts, and the AUC over
     attempts at cold questions (at most five training responses) and unseen ones (none); a unit a student. A model is
@@ -165,9 +172,10 @@ class KT(Task):
         key = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest() + f"/{vectors.shape}/{seed}"
         if key not in self._kept:
             found = []
-            for way in self.plan.tables:
-                beside = self.attempts.beside(self.plan.features)
-                made = Tracer(vectors, beside, way == "fine-tuned" and vectors.shape[1] > 0, self.plan, seed)
+            beside = self.attempts.beside(self.plan.features)
+            for way in self.plan.tables if vectors.shape[1] else self.plan.tables[:1]:  # no vectors: all ways are one
+                size, moves = WAYS[way]
+                made = Tracer(np.float32(size) * vectors, beside, moves and vectors.shape[1] > 0, self.plan, seed)
                 made.fit(self.attempts.sequences("train"), self.attempts.sequences("validation"))
                 found.append((max(made.history), way, made))
             _, way, made = max(found, key=lambda each: each[0])

@@ -17,7 +17,17 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError, TrainingError
 from qcq.evaluation import TASKS, Problem, kt, paired_bootstrap, tracing
 from qcq.evaluation.folded import _vectors, folded, turned
-from qcq.evaluation.kt import FOLDS, PRIOR, SHOWN, Attempts, Tracing, TracingBeside, calibration_error, principal
+from qcq.evaluation.kt import (
+    FOLDS,
+    PRIOR,
+    SHOWN,
+    WAYS,
+    Attempts,
+    Tracing,
+    TracingBeside,
+    calibration_error,
+    principal,
+)
 from qcq.evaluation.standin import PENALTIES, _fit
 from qcq.evaluation.tracing import MODELS, Sequences, Tracer
 from qcq.models import TRAINERS
@@ -316,9 +326,9 @@ def test_difficulty_beside_the_vectors_helps_and_stands_alone(problem):
 
 
 def test_the_better_way_to_use_a_table_is_chosen_on_validation(problem):
-    task = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 2, "tables": ("frozen", "fine-tuned")}))
+    task = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 2, "tables": tuple(WAYS)}))
     found = {}
-    for way in ("frozen", "fine-tuned"):
+    for way in WAYS:
         one = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 2, "tables": (way,)}))
         found[way] = max(one.tracer(noise(problem)).history)
     assert max(task.tracer(noise(problem)).history) == max(found.values())
