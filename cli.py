@@ -302,8 +302,9 @@ def study(
         ruling, by_data = rulings(each, name)
         out.print(f"{name}: {CONJECTURES[name].claim}", markup=False, style="bold" if out.is_terminal else None)
         out.print(f"  {ruling.verdict}", markup=False)
-        for dataset, one in by_data.items():
-            out.print(f"  {dataset}: {one.because}", markup=False)
+        for dataset, judged in by_data.items():
+            for half, one in judged.parts or (("", judged),):
+                out.print(f"  {dataset}{half and f', {half}'}: {one.verdict}: {one.because}", markup=False)
         for dataset, got in each.items():
             if "why" in got:
                 out.print(f"  {dataset}: not judged: {got['why']}", markup=False)

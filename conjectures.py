@@ -226,7 +226,10 @@ def _yes(true: bool) -> str:
 
 
 def _halves(**parts: Ruling) -> Ruling:
-    return together({name.replace("_", " "): part for name, part in parts.items()}, "which half is meant")
+    return together({name.replace("_", " "): part for name, part in parts.items()}, _WHICH)
+
+
+_WHICH = "which half is meant"
 
 
 def together(parts: Mapping[str, Ruling], what: str = "the data") -> Ruling:
@@ -284,4 +287,10 @@ def rulings(found: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Ruling, 
         for data, one in found.items()
         if "measures" in one
     }
-    return (together(each) if each else UNJUDGED), each
+    if not each:
+        return UNJUDGED, each
+    halves = [half for half, _ in next(iter(each.values())).parts]
+    if not halves:
+        return together(each), each
+    over = {half: together({data: dict(ruling.parts)[half] for data, ruling in each.items()}) for half in halves}
+    return together(over, _WHICH), each

@@ -24,6 +24,23 @@ TITLES = {
     "traps": "5. Traps, and adding vectors",
 }
 SCORES = {"edges/mrr": "edges MRR", "difficulty/r2": "difficulty R²", "kt-fast/auc": "kt-fast AUC", "kt/auc": "kt AUC"}
+LABELS = {
+    "near": "said by the two nearest, of what all tokens say",
+    "fading": "left five steps apart, of what neighbours share",
+    "direction": "nats a token lost reading backwards (exact law)",
+    "place": "loss, no positions less relative bias started at the neighbours",
+    "place, absolute": "loss, absolute positions less the same",
+    "place, relative": "loss, relative bias started at 0 less the same",
+    "exchangeable": "share of exchangeable questions",
+    "backwards, qcq": "loss of clm reading backwards less forwards, qcq",
+    "backwards, session": "loss of clm reading backwards less forwards, session",
+    "shuffled session": "loss of mlm on shuffled sessions less in order",
+    "vectors": "score, negative sampling less full softmax",
+    "loss": "loss, negative sampling less full softmax",
+    "note": "excess of the note's configuration",
+    "explained": "share of it that the defaults remove",
+    "added": "loss, vectors added less concatenated",
+}
 BLUE, GREY, DARK = "#0072B2", "#B0B0B0", "#333333"
 
 
@@ -73,7 +90,10 @@ def _ran(results: Results) -> str:
 
 
 def _short(ruling: Ruling) -> str:
-    return ruling.verdict.split(": ")[0] if ruling.parts else ruling.verdict
+    """The verdict; of each half where they differ."""
+    if ruling.word == "depends" and ruling.on.startswith("which half"):
+        return "; ".join(f"{half}: {part.verdict}" for half, part in ruling.parts)
+    return ruling.verdict
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -96,15 +116,15 @@ def _span(each: Each, key: str, percent: bool = False) -> str:
     return f"{text} %" if percent else text
 
 
-def _on(each: Each, key: str, digits: int = 2) -> str:
+def _on(each: Each, key: str, unit: str = "") -> str:
     """The figure with its interval on every data set that has it."""
     said = []
     for data, m in each.items():
         if key in m:
             f = m[key]
-            ends = "" if f.low is None or f.high is None else f" [{f.low:+.{digits}f}, {f.high:+.{digits}f}]"
-            said.append(f"{f.value:+.{digits}f}{ends} on {data}")
-    return _listed(said) if said else "not measured"
+            ends = "" if f.low is None or f.high is None else f" [{f.low:.2f}, {f.high:.2f}]"
+            said.append(f"{f.value:.2f}{unit and ' ' + unit}{ends} on `{data}`")
+    return _listed(said) if said else "an amount that wasn't measured"
 
 
 # ------------------------------------------------------------------------------------------------------ in plain words
@@ -127,7 +147,7 @@ def _order(each: Each) -> str:
     return (
         f"Reading a q-c-q walk backwards costs {_span(each, 'direction')} nat: before and after mean nothing, as he "
         "said. "
-        f"Near and far do: a masked model that isn't told where tokens stand loses {_on(each, 'place')} nat against "
+        f"Near and far do: a masked model that isn't told where tokens stand loses {_on(each, 'place', 'nat')} against "
         "one "
         f"with a relative bias, and one with BERT's absolute positions {_on(each, 'place, absolute')} in the same "
         "steps. "
@@ -146,7 +166,7 @@ def _weak(each: Each) -> str:
         "large enough was at hand. Skip-gram's negatives are no advantage in themselves if the same Transformer is no "
         f"better with them: with negative sampling instead of a softmax its vectors change by {_on(each, 'vectors')} "
         "and "
-        f"its excess over the floor by {_on(each, 'loss')} nat."
+        f"its excess over the floor by {_on(each, 'loss', 'nat')}."
     )
 
 
@@ -173,7 +193,7 @@ def _traps(each: Each) -> str:
     return (
         f"The note's configuration ends {_span(each, 'note')} nat above the floor; the library's defaults remove "
         f"{_span(each, 'explained', True)} of that in the same steps.{single if best else ''} Adding token, type and "
-        f"position vectors instead of concatenating them costs {_on(each, 'added')} nat."
+        f"position vectors instead of concatenating them costs {_on(each, 'added', 'nat')}."
     )
 
 
@@ -205,8 +225,13 @@ def _moral(results: Results) -> str:
 def _section(results: Results, name: str, judged: tuple[Ruling, Mapping[str, Ruling]], drawn: bool) -> str:
     over, each = judged
     found = results["found"][name]
-    parts = [f"## {TITLES[name]}", f"*{CONJECTURES[name].claim}*", f"**{over.verdict[0].upper()}{over.verdict[1:]}.**"]
-    lines = [f"- `{data}`: {ruling.verdict}. {ruling.because}." for data, ruling in each.items()]
+    verdict = _short(over)
+    parts = [f"## {TITLES[name]}", f"*{CONJECTURES[name].claim}*", f"**{verdict[0].upper()}{verdict[1:]}.**"]
+    lines = [
+        f"- `{data}`{half and f', {half}'}: *{one.verdict}*: {one.because}."
+        for data, ruling in each.items()
+        for half, one in ruling.parts or (("", ruling),)
+    ]
     lines += [f"- `{data}`: not judged: {got['why']}" for data, got in found.items() if "why" in got]
     parts.append("\n".join(lines))
     if drawn:
@@ -221,7 +246,7 @@ def _measures(results: Results, name: str) -> str:
     if not each:
         return ""
     keys = list(dict.fromkeys(key for m in each.values() for key in m))
-    rows = [[key, *(str(m[key]) if key in m else "–" for m in each.values())] for key in keys]
+    rows = [[LABELS.get(key, key), *(str(m[key]) if key in m else "–" for m in each.values())] for key in keys]
     return markdown_table(["figure", *each], rows, 1)
 
 
