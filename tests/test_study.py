@@ -414,7 +414,10 @@ def test_kept_results_have_verdicts(kept: Path) -> None:
 def test_the_page_is_what_the_kept_results_make() -> None:
     folder = ROOT / "docs"
     kept = [folder / "results" / f"study_{size}.json" for size in ("full", "medium", "small")]
-    results = json.loads(next(path for path in kept if path.exists()).read_text())
+    held = [path for path in kept if path.exists()]
+    if not held:
+        pytest.skip("no results of a study are kept")
+    results = json.loads(held[0].read_text())
     assert (folder / "study.md").read_text(encoding="utf-8") == page(results)
     drawn = drawings(results)
     assert {path.stem for path in (folder / "study").glob("*.svg")} == set(drawn)
