@@ -1,11 +1,15 @@
 """How close language models come to the floor, how fast, and what a step costs as the vocabulary grows.
 
-    python benchmarks/transformer.py [--quick] [--json FILE] [--only floor,race,vocabulary] [--long STEPS]
+    python benchmarks/transformer.py [--quick] [--json FILE] [--only floor,race,vocabulary] [--long mlm=N,cloze=N]
+    python benchmarks/transformer.py --table FILE   the rows of a --json file as Markdown
+
+A --json file that is there already is added to: a case that was run again takes the place of its older row.
 
 Cases
 -----
 floor       excess over the floor at the default step budget, with seconds and peak memory. The "peer" is the target:
-            0.10 nat (0.05 with --long), 600 s, 3 GiB; the ratio is target / ours, so 1 or more is a hit.
+            0.10 nat, 600 s, 3 GiB; the ratio is target / ours, so 1 or more is a hit. With --long, the trainers named
+            there train for so many steps instead, and the target is 0.05 nat.
 race        seconds to a held-out excess of 1.0 nat, against Hugging Face's BertForMaskedLM of the same width and depth
             trained from scratch on the same walks (its own objective, 15 %, 80/10/10, and its own loss over all
             positions), given ten times our time. The held-out paper is the same for both.
@@ -51,28 +55,26 @@ def load(quick: bool) -> tuple[str, Source]:
     return made.name, source
 
 
-def floor(source: Source, name: str, quick: bool, steps: int | None) -> list[Row]:
+def floor(source: Source, name: str, quick: bool, long: dict[str, int]) -> list[Row]:
     probe = Masked().probe(source.heldout, seed=0)
     best = probe.objective.floor(source.chain, probe)
     rows = []
-    for trainer in ("mlm", "cloze"):
-        settings = {"steps": 300} if quick else {"steps": steps} if steps else {}
+    for trainer in long or ("mlm", "cloze"):
+        settings = {"steps": 300} if quick else {"steps": long[trainer]} if long else {}
         made = TRAINERS[trainer](**settings)
         clock = time.perf_counter()
         model = made.fit(source)
         seconds = time.perf_counter() - clock
         excess = float((model.losses(probe) - best).mean())
-        target = 0.05 if steps else 0.10
-        case = f"{name}, {trainer}, {made.steps} steps: excess over {best.mean():.3f}"
-        rows.append(row("floor", case, "target", "", excess, target, "nats", target / excess))
-        rows.append(row("floor", f"{case.split(':')[0]}: time", "target", "", seconds, 600.0, "s", 600 / seconds))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    rows.append(row("floor", f"{name}: peak memory of the process", "target", "", peak, 3.0, "GiB", 3.0 / peak))
+        target = 0.05 if long else 0.10
+        case = f"{name}, {trainer}, {made.steps:,} steps"
+        print(f"{case}: {excess:.4f} in {seconds:.0f} s", flush=True)
+        rows.append(row("floor", f"{case}: excess over {best.mean():.3f}", "target", "", excess, target, "nats"))
+        if not long:
+            rows.append(row("floor", f"{case}: time", "target", "", seconds, 600.0, "s"))
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            rows.append(row("floor", f"{case}: peak memory of the process", "target", "", peak, 3.0, "GiB"))
     return rows
-
-
-class Reached(Exception):
-    """The excess asked for was reached."""
 
 
 def ours_to(source: Source, goal: float, repeats: int) -> list[float]:
@@ -144,12 +146,10 @@ def race(source: Source, name: str, quick: bool) -> list[Row]:
     try:
         theirs, reached, version = bert_to(source, 1.0, limit, settings.dim, settings.heads, settings.layers)
     except ImportError as error:
-        return [row("race", f"{name}: peer missing ({error}); pip install transformers", "", "", ours, None, "s", None)]
-    case = f"{name}: time to an excess of 1.0"
-    if theirs is None:
-        case += f" (peer stopped after {limit:.0f} s at {reached:.2f}; ratio is at least this)"
-    theirs = limit if theirs is None else theirs
-    return [row("race", case, "BertForMaskedLM", version, ours, theirs, "s", theirs / ours)]
+        raise SystemExit(f"race: {error}; pip install transformers") from None
+    case = f"{name}, mlm: time to an excess of 1.0"
+    note = "" if theirs else f"the peer was stopped there at an excess of {reached:.2f}; the ratio is at least this"
+    return [row("race", case, "BertForMaskedLM", version, ours, theirs or limit, "s", note)]
 
 
 def step_ms(questions: int, trainer: LanguageTrainer) -> float:
@@ -179,19 +179,12 @@ def vocabulary(quick: bool) -> list[Row]:
             ms = step_ms(questions, TRAINERS[trainer](steps=30 if quick else 90))
             first = first or ms
             case = f"{trainer}, {questions:,} questions"
-            rows.append(row("vocabulary", case, "1,000 questions", "", ms, first, "ms/step", first / ms))
+            rows.append(row("vocabulary", case, "1,000 questions", "", ms, first, "ms/step"))
     return rows
 
 
 def row(
-    benchmark: str,
-    case: str,
-    peer: str,
-    version: str,
-    ours: float,
-    theirs: float | None,
-    unit: str,
-    ratio: float | None,
+    benchmark: str, case: str, peer: str, version: str, ours: float, theirs: float, unit: str, note: str = ""
 ) -> Row:
     return {
         "benchmark": f"transformer/{benchmark}",
@@ -201,34 +194,68 @@ def row(
         "ours": ours,
         "theirs": theirs,
         "unit": unit,
-        "ratio": ratio,
+        "ratio": theirs / ours,
+        "note": note,
     }
+
+
+def table(rows: list[Row]) -> str:
+    """Rows as Markdown."""
+    lines = [
+        "# Transformers against their floor and their peers",
+        "",
+        "Made by `benchmarks/transformer.py`, which says what is compared. A ratio of 1 or more is a target reached,",
+        "or a peer outrun.",
+        "",
+        "| case | ours | target or peer | unit | ratio | |",
+        "|---|---:|---:|---|---:|---|",
+    ]
+    for r in rows:
+        peer = f"{r['peer']} {r['peer_version']}".strip()
+        peer = f"{r['theirs']:.3g}" + ("" if peer == "target" else f" ({peer})")
+        lines.append(f"| {r['case']} | {r['ours']:.3g} | {peer} | {r['unit']} | {r['ratio']:.2f} | {r['note']} |")
+    return "\n".join(lines)
+
+
+def merged(kept: list[Row], new: list[Row]) -> list[Row]:
+    """``kept`` with the rows of ``new``, which take the place of older ones of the same case."""
+
+    def case(r: Row) -> tuple[str, str]:
+        return r["benchmark"], r["case"].split(": excess")[0]
+
+    again = {case(r) for r in new}
+    return [r for r in kept if case(r) not in again] + new
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--table", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="floor,race,vocabulary")
-    parser.add_argument("--long", type=int, help="steps of the floor case, instead of the trainers' defaults")
+    parser.add_argument("--long", default="", help="steps of the floor case by trainer, mlm=N,cloze=N")
     args = parser.parse_args()
+    if args.table:
+        print(table(json.loads(args.table.read_text(encoding="utf-8"))))
+        return
     wanted = args.only.split(",")
+    long = {trainer: int(steps) for trainer, _, steps in (part.partition("=") for part in args.long.split(",") if part)}
     rows: list[Row] = []
     if "floor" in wanted or "race" in wanted:
         name, source = load(args.quick)
         if "floor" in wanted:
-            rows += floor(source, name, args.quick, args.long)
+            rows += floor(source, name, args.quick, long)
         if "race" in wanted:
             rows += race(source, name, args.quick)
     if "vocabulary" in wanted:
         rows += vocabulary(args.quick)
-    print(f"{'case':<90} {'ours':>9} {'theirs':>9} {'unit':>8} {'ratio':>7}")
+    print(f"{'case':<70} {'ours':>9} {'theirs':>9} {'unit':>8} {'ratio':>7}")
     for r in rows:
-        theirs, ratio = (f"{r[k]:.2f}" if r[k] is not None else "-" for k in ("theirs", "ratio"))
-        peer = f"{r['peer']} {r['peer_version']}"
-        print(f"{r['case']:<90} {r['ours']:>9.3f} {theirs:>9} {r['unit']:>8} {ratio:>7}  {peer}")
+        peer = f"{r['peer']} {r['peer_version']} {r['note']}"
+        print(f"{r['case']:<70} {r['ours']:>9.3f} {r['theirs']:>9.2f} {r['unit']:>8} {r['ratio']:>7.2f}  {peer}")
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        kept = json.loads(args.json.read_text(encoding="utf-8")) if args.json.exists() else []
+        args.json.write_text(json.dumps(merged(kept, rows), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -205,7 +205,8 @@ class MLM(LanguageTrainer):
     Devlin et al. 2019, BERT, section 3.1. Wettig et al. 2023, Should you mask 15%?
     """
 
-    steps: Annotated[int, Field(ge=1)] = 8000
+    steps: Annotated[int, Field(ge=1)] = 6000
+    tying: Literal["tied", "untied", "start"] = "tied"
     mask_rate: Annotated[float, Field(gt=0, le=1)] = 0.4
     mask_share: Share = 1.0
     random_share: Share = 0.0
@@ -251,6 +252,7 @@ class Cloze(LanguageTrainer):
     """
 
     steps: Annotated[int, Field(ge=1)] = 4000
+    tying: Literal["tied", "untied", "start"] = "tied"
     hide_rate: Share = 0.1
 
     def architecture(self) -> type[Encoder]:
