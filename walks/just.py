@@ -118,12 +118,7 @@ class Just(WalkStrategy):
     def tables(self, graph: KnowledgeGraph) -> Tables:
         from qcq.walks.tables import just, kept
 
-        def build() -> Tables:
-            powers = self.alpha ** np.arange(int(np.ceil(np.log(2.0**-64) / np.log(self.alpha))) + 1)
-            stay = np.append((powers[1:] * 2.0**64).astype(np.uint64), np.uint64(0))  # after 1, 2, … questions
-            return just(np.insert(stay, 0, 0), *self._steps(graph))
-
-        return kept(graph, f"just/{self.alpha}/tables", build)
+        return kept(graph, f"just/{self.alpha}/tables", lambda: just(self.alpha, *self._steps(graph)))
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
         """The exact chain where only concepts can stay; otherwise the walk counts its questions, and there is none."""

@@ -3,7 +3,7 @@
 The loop exists once. A strategy is its step, chosen at compile time by the type of its tables (``qcq.walks.tables``):
 ``leave`` picks the concept and draws where in its list to look, ``land`` reads the place there. Each thread keeps
 ``LANES`` walks in flight and moves all of them through one phase before the next: while one waits for memory, the
-others' loads are already on their way.
+others' loads are already on their way. Only jump and stay needs more than two phases, and has a ``depart`` of its own.
 
 Everything is a uint64, so that no index has a sign to check, and nothing here counts references (``_nrt=False``): two
 threads counting on one array's counter took eight times as long as the walks.
@@ -28,9 +28,11 @@ NONE = np.uint64(2**64 - 1)  # no concept: a walk that has just begun, or a jump
 _UNIT = 2.0**-53
 # Where in a thread's scratch memory each walk in flight keeps: where its row begins, its place in the random sequence,
 # its first and its present place, the concept it goes by, the spot in that concept's list, what is left of the draw.
-_ROW, _KEY, _FIRST, _NOW, _VIA, _AT, _REST = (np.uint64(i * LANES) for i in range(7))
+# And a list of those that jump, for ``Just``.
+_ROW, _KEY, _FIRST, _NOW, _VIA, _AT, _REST, _JUMPERS = (np.uint64(i * LANES) for i in range(8))
 _1 = np.uint64(1)
 _2 = np.uint64(2)
+_31 = np.uint64(31)
 _32 = np.uint64(32)
 _LOW = np.uint64(2**32 - 1)
 _SLOTS = np.uint64(_tables.SLOTS)
@@ -155,6 +157,10 @@ def ways(tables, place):
     """How many ways lead out of a place."""
 
 
+def depart(tables, lane, lanes, x, y, counts):
+    """Bring every walk in flight to the spot where ``land`` finds its next place."""
+
+
 def leave(tables, place, c, x, y, counts):
     """(concept, spot in its list, fraction left) on leaving a place to which the walk came by concept ``c``."""
 
@@ -177,10 +183,8 @@ def ask_place(tables, place):
 
 @overload(begin)
 def _begin(tables, q):
-    if tables.instance_class in (Weighted, Stacked):
+    if tables.instance_class in (Weighted, Stacked, Just):
         return lambda tables, q: q << _32
-    if tables.instance_class is Just:
-        return lambda tables, q: q << _32 | _1
     return lambda tables, q: q << _32 | np.uint64(tables.lists.row_of[q])
 
 
@@ -191,7 +195,7 @@ def _ways(tables, place):
     if tables.instance_class is Stacked:
         return lambda tables, place: _many(tables.hubs, place >> _32)
     if tables.instance_class is Just:
-        return lambda tables, place: tables.ptr[((place >> _32) << _1) + _2] - tables.ptr[(place >> _32) << _1]
+        return lambda tables, place: np.uint64(tables.ptr[(place >> _31) + _2] - tables.ptr[place >> _31])
     return lambda tables, place: _size(tables.lists, place)
 
 
@@ -244,24 +248,6 @@ def _leave(tables, place, c, x, y, counts):
             at = tables.ptr[via]
             return via, at + _high(y, tables.ptr[via + _1] - at), np.uint64(0)
 
-    elif tables.instance_class is Just:
-
-        def step(tables, place, c, x, y, counts):
-            at = (place >> _32) << _1
-            begin, middle, end = tables.ptr[at], tables.ptr[at + _1], tables.ptr[at + _2]
-            run = min(place & _LOW, np.uint64(len(tables.stay) - 1))
-            stays = (end > middle) & ((x < tables.stay[run]) | (middle == begin))
-            counts[1] += stays
-            begin, end = _choose(stays, middle, begin), _choose(stays, end, middle)
-            to = np.uint64(tables.to[begin + _high(y, end - begin)])
-            spare = np.uint64(len(tables.run.ptr) - 2)
-            at, rest = _cell(tables.run, _choose(stays, spare, to), y * (end - begin))
-            last = _decide(tables.run, at, rest)
-            at = tables.lists[last]
-            # For who jumps, x lies somewhere in one interval; its golden multiples are spread evenly all the same.
-            spot = at + _high(x * GOLDEN, tables.lists[last + _1] - at)
-            return _choose(stays, to, last), spot, np.uint64(0)
-
     else:
 
         def step(tables, place, c, x, y, counts):
@@ -282,17 +268,8 @@ def _land(tables, via, at, rest, place, first):
     if tables.instance_class is Restart:
         return lambda tables, via, at, rest, place, first: _choose(via == NONE, first, tables.lists.to[at])
 
-    if tables.instance_class is Stacked:
+    if tables.instance_class in (Stacked, Just):
         return lambda tables, via, at, rest, place, first: np.uint64(tables.to[at]) << _32
-    if tables.instance_class is Just:
-
-        def onwards(tables, via, at, rest, place, first):
-            concepts = np.uint64(len(tables.lists) - 2)
-            stayed = via >= concepts
-            to = _choose(stayed, via - concepts, np.uint64(tables.back[at]))
-            return to << _32 | _choose(stayed, (place & _LOW) + _1, _1)
-
-        return onwards
 
     def back(tables, via, at, rest, place, first):
         if at == NONE:
@@ -322,8 +299,6 @@ def _ask_list(tables, at):
         return lambda tables, at: _prefetch(tables.concepts.cells, _2 * at)
     if tables.instance_class is Stacked:
         return lambda tables, at: _prefetch(tables.to, at)
-    if tables.instance_class is Just:
-        return lambda tables, at: _prefetch(tables.back, at)
     return lambda tables, at: _prefetch(tables.lists.to, at)
 
 
@@ -334,13 +309,73 @@ def _ask_place(tables, place):
     if tables.instance_class is Stacked:
         return lambda tables, place: _prefetch(tables.hubs.ptr, place >> _32)
     if tables.instance_class is Just:
-        return lambda tables, place: _prefetch(tables.ptr, (place >> _32) << _1)
+        return lambda tables, place: _prefetch(tables.ptr, place >> _31)
     return lambda tables, place: _prefetch(tables.lists.rows, (place & _LOW) * _SLOTS)
+
+
+@overload(depart, inline="always")
+def _depart(tables, lane, lanes, x, y, counts):
+    if tables.instance_class is Just:
+
+        def stay_or_jump(tables, lane, lanes, x, y, counts):
+            # Nobody knows which walks jump, so a branch would be guessed wrong all the time: the jumpers are listed.
+            jumpers = np.uint64(0)
+            for w in range(lanes):
+                draw = _mix(lane[_KEY + w] + x)
+                at = lane[_NOW + w] >> _31
+                begin, middle, end = (
+                    np.uint64(tables.ptr[at]),
+                    np.uint64(tables.ptr[at + _1]),
+                    np.uint64(tables.ptr[at + _2]),
+                )
+                concepts, following = middle - begin, end - middle
+                # NONE, of who has just jumped, is as good as 1; what is kept is 1, α, α², … out of 2^64.
+                stay = _high(lane[_VIA + w], tables.alpha)
+                limit = _choose(following == 0, np.uint64(0), _choose(concepts == 0, NONE, stay))
+                stays = (draw | _1) <= limit  # so that 0 is never and NONE always
+                size = _choose(stays, following, concepts)
+                # The coin leaves the draw somewhere in one interval, but its golden multiples are still spread evenly.
+                draw *= GOLDEN
+                spot = _choose(stays, middle, begin) + _high(draw, size)
+                lane[_VIA + w] = _choose(stays, stay, NONE)
+                lane[_AT + w] = spot
+                lane[_REST + w] = draw * size
+                lane[_JUMPERS + jumpers] = w
+                jumpers += _choose(stays, np.uint64(0), _1)
+                _prefetch(tables.to, spot)
+            counts[1] += np.int64(lanes - jumpers)
+            for j in range(jumpers):
+                w = lane[_JUMPERS + j]
+                at, rest = _cell(tables.run, np.uint64(tables.to[lane[_AT + w]]), lane[_REST + w])
+                lane[_AT + w] = at
+                lane[_REST + w] = rest
+                _prefetch(tables.run.cells, _2 * at)
+            for j in range(jumpers):
+                w = lane[_JUMPERS + j]
+                rest = lane[_REST + w]
+                last = _decide(tables.run, lane[_AT + w], rest)
+                at = tables.lists[last]
+                spot = at + _high(rest * GOLDEN, tables.lists[last + _1] - at)
+                lane[_AT + w] = spot
+                _prefetch(tables.to, spot)
+
+        return stay_or_jump
+
+    def step(tables, lane, lanes, x, y, counts):
+        for w in range(lanes):
+            key = lane[_KEY + w]
+            c, spot, left = leave(tables, lane[_NOW + w], lane[_VIA + w], _mix(key + x), _mix(key + y), counts)
+            lane[_VIA + w] = c
+            lane[_AT + w] = spot
+            hold(tables, lane, _REST + w, left)
+            ask_list(tables, spot)
+
+    return step
 
 
 @compiled
 def walk_lanes(tables, index, starts, length, keep, n_questions, seed, out, width, counts, lane):
-    """:func:`walk` on a flat ``out``; ``lane`` is uint64 (7 · LANES,), what each walk in flight carries along."""
+    """:func:`walk` on a flat ``out``; ``lane`` is uint64 (8 · LANES,), what each walk in flight carries along."""
     n = np.uint64(n_questions)
     for base in range(0, len(starts), LANES):
         lanes = np.uint64(0)
@@ -360,13 +395,7 @@ def walk_lanes(tables, index, starts, length, keep, n_questions, seed, out, widt
         for t in range(1, length):
             x = np.uint64(2 * t) * GOLDEN
             y = x + GOLDEN
-            for w in range(lanes):
-                key = lane[_KEY + w]
-                c, spot, left = leave(tables, lane[_NOW + w], lane[_VIA + w], _mix(key + x), _mix(key + y), counts)
-                lane[_VIA + w] = c
-                lane[_AT + w] = spot
-                hold(tables, lane, _REST + w, left)
-                ask_list(tables, spot)
+            depart(tables, lane, lanes, x, y, counts)
             column = np.uint64(2 * t if keep else t)
             for w in range(lanes):
                 c = lane[_VIA + w]
@@ -420,7 +449,7 @@ def walk(
     out : int32 (walks, length or 2·length - 1), C-contiguous; -1 pads.
     counts : int64 (3,): early ends, forced returns (or restarts), forced repeats; added to.
     """
-    lane = np.empty(7 * LANES, dtype=np.uint64)
+    lane = np.empty(8 * LANES, dtype=np.uint64)
     flat, width = out.reshape(-1), out.shape[1]
     walk_lanes(tables, index, starts, length, keep, n_questions, seed, flat, width, counts, lane)
 

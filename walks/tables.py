@@ -105,27 +105,24 @@ class Stacked(NamedTuple):
 
 
 class Just(NamedTuple):
-    """Stay among the questions or jump to the concepts. The low half of a *place* counts the questions of this stay.
+    """Stay among the questions or jump to the concepts.
 
     Attributes
     ----------
-    stay : uint64, out of 2^64: the probability of staying after 0, 1, 2, … questions in a row; the last one is 0.
-    ptr : uint64 (2 · questions + 1,); question q jumps to the concepts ``to[ptr[2q] : ptr[2q + 1]]`` and stays with
-        the questions ``to[ptr[2q + 1] : ptr[2q + 2]]``, each uniformly; a
+    alpha : α out of 2^64: a stay goes on with probability α, α², … after 1, 2, … questions in a row.
+    ptr : (2 · questions + 1,), uint32 where that is enough, else uint64; question q jumps to the concepts
+        ``to[ptr[2q] : ptr[2q + 1]]`` and stays with the questions ``to[ptr[2q + 1] : ptr[2q + 2]]``, each uniformly; a
         question stands there as often as it followed.
-    to : uint32; a concept by its number, a question by its number after them.
-    run : concept → the last concept of the stay that begins there; after them a spare node for who doesn't jump.
-    lists : uint64 (concepts + 2,); concept c leads to the questions ``back[lists[c] : lists[c + 1]]``; the last list
-        is the spare's.
-    back : uint32.
+    to : uint32, concepts and questions by their numbers.
+    run : concept → the last concept of the stay that begins there.
+    lists : uint64 (concepts + 1,); concept c leads to the questions ``to[lists[c] : lists[c + 1]]``.
     """
 
-    stay: NDArray[np.uint64]
-    ptr: NDArray[np.uint64]
+    alpha: np.uint64
+    ptr: NDArray[np.uint32 | np.uint64]
     to: NDArray[np.uint32]
     run: Cells
     lists: NDArray[np.uint64]
-    back: NDArray[np.uint32]
 
 
 Tables = Uniform | Biased | Restart | Weighted | Stacked | Just
@@ -222,7 +219,7 @@ def stacked(out: sparse.csr_array, into: sparse.csr_array) -> Stacked | Uniform:
 
 
 def just(
-    stay: NDArray[np.uint64],
+    alpha: float,
     order: sparse.csr_array,
     out: sparse.csr_array,
     run: sparse.csr_array,
@@ -232,7 +229,7 @@ def just(
 
     Parameters
     ----------
-    stay : as in :class:`Just`.
+    alpha : α.
     order : question → next question of a stay, whole numbers.
     out, into : question → concept and back; any edge is as good as another.
     run : concept → last concept of the stay that begins there, probabilities.
@@ -242,14 +239,15 @@ def just(
     ptr = np.zeros(2 * out.shape[0] + 1, dtype=np.int64)
     ptr[1::2] = np.diff(out.indptr)
     ptr[2::2] = np.asarray(order.sum(axis=1)).ravel()
-    spare = sparse.block_diag([run, np.ones((1, 1))], format="csr")
+    ptr = np.cumsum(ptr)
+    to = np.repeat(both.indices, both.data.astype(np.int64))
+    to = np.where(to < out.shape[1], to, to - out.shape[1])
     return Just(
-        stay,
-        np.cumsum(ptr).astype(np.uint64),
-        np.repeat(both.indices, both.data.astype(np.int64)).astype(np.uint32),
-        cells(sparse.csr_array(spare)),
-        np.append(into.indptr, into.nnz + 1).astype(np.uint64),
-        np.append(into.indices, 0).astype(np.uint32),
+        np.uint64(int(alpha * 2**64)),
+        ptr.astype(np.uint32 if ptr[-1] <= LOW else np.uint64),
+        np.concatenate([to, into.indices]).astype(np.uint32),
+        cells(run),
+        (into.indptr + len(to)).astype(np.uint64),
     )
 
 

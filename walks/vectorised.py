@@ -73,13 +73,9 @@ def begin(tables: Tables, q: Bits) -> Bits:
 
 @begin.register(Weighted)
 @begin.register(Stacked)
-def _(tables: Weighted | Stacked, q: Bits) -> Bits:
+@begin.register(Just)
+def _(tables: Weighted | Stacked | Just, q: Bits) -> Bits:
     return q << HALF
-
-
-@begin.register
-def _(tables: Just, q: Bits) -> Bits:
-    return q << HALF | np.uint64(1)
 
 
 @singledispatch
@@ -100,19 +96,20 @@ def _(tables: Stacked, place: Bits) -> Bits:
 
 @ways.register
 def _(tables: Just, place: Bits) -> Bits:
-    at = (place >> HALF) << np.uint64(1)
-    return tables.ptr[at + np.uint64(2)] - tables.ptr[at]
+    at = place >> np.uint64(31)
+    return (tables.ptr[at + np.uint64(2)] - tables.ptr[at]).astype(np.uint64)
 
 
 def _cells_of(side: Cells, node: Bits) -> Bits:
     return side.ptr[node + np.uint64(1)] - side.ptr[node]
 
 
-def _pick(side: Cells, node: Bits, x: Bits) -> Bits:
+def _pick(side: Cells, node: Bits, x: Bits) -> tuple[Bits, Bits]:
+    """A neighbour of each node by its alias table, and what is left of the draw that decided inside the cell."""
     k, rest = split(x, _cells_of(side, node))
     cell = np.uint64(2) * (side.ptr[node] + k)
     both = side.cells[cell + np.uint64(1)]
-    return np.where(rest < side.cells[cell], both >> HALF, both & LOW)
+    return np.where(rest < side.cells[cell], both >> HALF, both & LOW), rest
 
 
 def _size(lists: Lists, place: Bits) -> Bits:
@@ -193,8 +190,8 @@ def _(tables: Biased) -> Step:
 @make_step.register
 def _(tables: Weighted) -> Step:
     def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
-        via = _pick(tables.questions, place >> HALF, x)
-        return _pick(tables.concepts, via, y) << HALF, via.astype(np.int64)
+        via = _pick(tables.questions, place >> HALF, x)[0]
+        return _pick(tables.concepts, via, y)[0] << HALF, via.astype(np.int64)
 
     return step
 
@@ -202,7 +199,7 @@ def _(tables: Weighted) -> Step:
 @make_step.register
 def _(tables: Stacked) -> Step:
     def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
-        via = _pick(tables.hubs, place >> HALF, x)
+        via = _pick(tables.hubs, place >> HALF, x)[0]
         at = tables.ptr[via]
         to = tables.to[at + split(y, tables.ptr[via + np.uint64(1)] - at)[0]]
         return to.astype(np.uint64) << HALF, via.astype(np.int64)
@@ -212,21 +209,30 @@ def _(tables: Stacked) -> Step:
 
 @make_step.register
 def _(tables: Just) -> Step:
-    spare, one = np.uint64(len(tables.lists) - 2), np.uint64(1)
+    none = np.uint64(2**64 - 1)
 
     def step(place: Bits, c: Ints, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Ints]:
-        at, run = (place >> HALF) << one, place & LOW
-        begin, middle, end = (tables.ptr[at + np.uint64(i)] for i in range(3))
-        wants = x < tables.stay[np.minimum(run, np.uint64(len(tables.stay) - 1))]
-        stays = (end > middle) & (wants | (middle == begin))
+        # Between steps, c isn't a concept but α to the power of how long the walk has stayed; -1 is as good as 1.
+        at = place >> np.uint64(31)
+        begin, middle, end = (tables.ptr[at + np.uint64(i)].astype(np.uint64) for i in range(3))
+        concepts, following = middle - begin, end - middle
+        stay = _high(c.view(np.uint64), tables.alpha)
+        limit = np.where(following == 0, np.uint64(0), np.where(concepts == 0, none, stay))
+        stays = (x | np.uint64(1)) <= limit
         counts[1] += int(stays.sum())
-        begin, end = np.where(stays, middle, begin), np.where(stays, end, middle)
-        spot, rest = split(y, end - begin)
-        to = tables.to[begin + spot].astype(np.uint64)
-        last = _pick(tables.run, np.where(stays, spare, to), rest)
+        spot, rest = split(x * GOLDEN, np.where(stays, following, concepts))
+        spot += np.where(stays, middle, begin)
+        jumps = np.flatnonzero(~stays)
+        last, rest = _pick(tables.run, tables.to[spot[jumps]].astype(np.uint64), rest[jumps])
         at = tables.lists[last]
-        spot = at + split(x * GOLDEN, tables.lists[last + one] - at)[0]
-        to = np.where(stays, to - spare, tables.back[spot].astype(np.uint64))
-        return to << HALF | np.where(stays, run + one, one), np.where(stays, -1, last.astype(np.int64))
+        spot[jumps] = at + split(rest * GOLDEN, tables.lists[last + np.uint64(1)] - at)[0]
+        return tables.to[spot].astype(np.uint64) << HALF, np.where(stays, stay, none).view(np.int64)
 
     return step
+
+
+def _high(a: Bits, b: np.uint64) -> Bits:
+    """The upper 64 bits of a 128-bit product."""
+    low = (a & LOW) * (b & LOW) >> HALF
+    middle = (a >> HALF) * (b & LOW) + low
+    return (a >> HALF) * (b >> HALF) + (middle >> HALF) + ((a & LOW) * (b >> HALF) + (middle & LOW) >> HALF)
