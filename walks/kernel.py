@@ -3,7 +3,7 @@
 The loop exists once. A strategy is its step, chosen at compile time by the type of its tables (``qcq.walks.tables``):
 ``leave`` picks the concept and draws where in its list to look, ``land`` reads the place there. Each thread keeps
 ``LANES`` walks in flight and moves all of them through one phase before the next: while one waits for memory, the
-others' loads are already on their way. Only jump and stay needs more than two phases, and has a ``depart`` of its own.
+others' loads are already on their way. Steps with alias tables have a phase more, and a ``depart`` of their own for it.
 
 Everything is a uint64, so that no index has a sign to check, and nothing here counts references (``_nrt=False``): two
 threads counting on one array's counter took eight times as long as the walks.
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from qcq.walks import tables as _tables
 from qcq.walks.counter import GOLDEN
-from qcq.walks.tables import Biased, Just, Restart, Stacked, Uniform, Weighted
+from qcq.walks.tables import Just, Restart, Stacked, Uniform, Weighted
 
 LANES = 64
 NONE = np.uint64(2**64 - 1)  # no concept: a walk that has just begun, or a jump
@@ -162,19 +162,11 @@ def depart(tables, lane, lanes, x, y, counts):
 
 
 def leave(tables, place, c, x, y, counts):
-    """(concept, spot in its list, fraction left) on leaving a place to which the walk came by concept ``c``."""
+    """(concept, spot in its list) on leaving a place to which the walk came by concept ``c``: all of a plain step."""
 
 
 def land(tables, via, at, rest, place, first):
     """The place at that spot, for a walk that left ``place`` and began at ``first``."""
-
-
-def hold(tables, lane, where, rest):
-    """Keep the fraction left, where ``land`` wants it."""
-
-
-def ask_list(tables, at):
-    """Prefetch what ``land`` will read."""
 
 
 def ask_place(tables, place):
@@ -205,7 +197,7 @@ def _leave(tables, place, c, x, y, counts):
 
         def step(tables, place, c, x, y, counts):
             via, at = _uniform(tables.lists, place, x)
-            return via, at, np.uint64(0)
+            return via, at
 
     elif tables.instance_class is Restart:
 
@@ -213,9 +205,9 @@ def _leave(tables, place, c, x, y, counts):
             jump = np.float64(np.int64(x >> np.uint64(11))) * _UNIT < tables.probability
             counts[1] += jump
             via, at = _uniform(tables.lists, place, y)
-            return _choose(jump, NONE, via), at, np.uint64(0)
+            return _choose(jump, NONE, via), at
 
-    elif tables.instance_class is Biased:
+    else:
 
         def step(tables, place, c, x, y, counts):
             lists = tables.lists
@@ -235,26 +227,10 @@ def _leave(tables, place, c, x, y, counts):
             last = lists.ptr[via + _1] - at - _1
             k = _other(y, last + _1, tables.alpha)
             if k < last:
-                return via, at + k, np.uint64(0)
+                return via, at + k
             if tables.alpha == 0.0:
                 counts[1] += 1
-            return via, NONE, np.uint64(0)
-
-    elif tables.instance_class is Stacked:
-
-        def step(tables, place, c, x, y, counts):
-            at, rest = _cell(tables.hubs, place >> _32, x)
-            via = _decide(tables.hubs, at, rest)
-            at = tables.ptr[via]
-            return via, at + _high(y, tables.ptr[via + _1] - at), np.uint64(0)
-
-    else:
-
-        def step(tables, place, c, x, y, counts):
-            at, rest = _cell(tables.questions, place >> _32, x)
-            via = _decide(tables.questions, at, rest)
-            at, rest = _cell(tables.concepts, via, y)
-            return via, at, rest
+            return via, NONE
 
     return step
 
@@ -280,26 +256,6 @@ def _land(tables, via, at, rest, place, first):
         return to
 
     return back
-
-
-@overload(hold)
-def _hold(tables, lane, where, rest):
-    if tables.instance_class is Weighted:
-
-        def keep(tables, lane, where, rest):
-            lane[where] = rest
-
-        return keep
-    return lambda tables, lane, where, rest: None
-
-
-@overload(ask_list)
-def _ask_list(tables, at):
-    if tables.instance_class is Weighted:
-        return lambda tables, at: _prefetch(tables.concepts.cells, _2 * at)
-    if tables.instance_class is Stacked:
-        return lambda tables, at: _prefetch(tables.to, at)
-    return lambda tables, at: _prefetch(tables.lists.to, at)
 
 
 @overload(ask_place)
@@ -361,14 +317,49 @@ def _depart(tables, lane, lanes, x, y, counts):
 
         return stay_or_jump
 
+    if tables.instance_class is Stacked:
+
+        def to_hub(tables, lane, lanes, x, y, counts):
+            for w in range(lanes):
+                at, rest = _cell(tables.hubs, lane[_NOW + w] >> _32, _mix(lane[_KEY + w] + x))
+                lane[_AT + w] = at
+                lane[_REST + w] = rest
+                _prefetch(tables.hubs.cells, _2 * at)
+            for w in range(lanes):
+                via = _decide(tables.hubs, lane[_AT + w], lane[_REST + w])
+                at = tables.ptr[via]
+                spot = at + _high(_mix(lane[_KEY + w] + y), tables.ptr[via + _1] - at)
+                lane[_VIA + w] = via
+                lane[_AT + w] = spot
+                _prefetch(tables.to, spot)
+
+        return to_hub
+
+    if tables.instance_class is Weighted:
+
+        def to_concept(tables, lane, lanes, x, y, counts):
+            for w in range(lanes):
+                at, rest = _cell(tables.questions, lane[_NOW + w] >> _32, _mix(lane[_KEY + w] + x))
+                lane[_AT + w] = at
+                lane[_REST + w] = rest
+                _prefetch(tables.questions.cells, _2 * at)
+            for w in range(lanes):
+                via = _decide(tables.questions, lane[_AT + w], lane[_REST + w])
+                at, rest = _cell(tables.concepts, via, _mix(lane[_KEY + w] + y))
+                lane[_VIA + w] = via
+                lane[_AT + w] = at
+                lane[_REST + w] = rest
+                _prefetch(tables.concepts.cells, _2 * at)
+
+        return to_concept
+
     def step(tables, lane, lanes, x, y, counts):
         for w in range(lanes):
             key = lane[_KEY + w]
-            c, spot, left = leave(tables, lane[_NOW + w], lane[_VIA + w], _mix(key + x), _mix(key + y), counts)
-            lane[_VIA + w] = c
-            lane[_AT + w] = spot
-            hold(tables, lane, _REST + w, left)
-            ask_list(tables, spot)
+            via, at = leave(tables, lane[_NOW + w], lane[_VIA + w], _mix(key + x), _mix(key + y), counts)
+            lane[_VIA + w] = via
+            lane[_AT + w] = at
+            _prefetch(tables.lists.to, at)
 
     return step
 
