@@ -102,19 +102,16 @@ def _size(lists, place):
 
 
 @compiled
-def _concept(lists, place, size, k):
-    """The ``k``-th of the ``size`` concepts at a place."""
-    at = (place & _LOW) * _SLOTS
-    if size < _SLOTS:
-        return np.uint64(lists.rows[at + _1 + k])
-    return np.uint64(lists.tail[(np.uint64(lists.rows[at + _2]) << _32 | np.uint64(lists.rows[at + _1])) + k])
+def _concept(lists, place, k):
+    """The ``k``-th of the concepts at a place."""
+    return np.uint64(lists.rows[(place & _LOW) * _SLOTS + _1 + k])
 
 
 @compiled
 def _uniform(lists, place, x):
     """A uniform concept, and a uniform spot in its list from what is left of the same draw."""
     size = _size(lists, place)
-    via = _concept(lists, place, size, _high(x, size))
+    via = _concept(lists, place, _high(x, size))
     at = lists.ptr[via]
     return via, at + _high(x * size, lists.ptr[via + _1] - at)
 
@@ -213,14 +210,14 @@ def _leave(tables, place, c, x, y, counts):
             lists = tables.lists
             size = _size(lists, place)
             if c == NONE:  # nothing to return to yet
-                via = _concept(lists, place, size, _high(x, size))
+                via = _concept(lists, place, _high(x, size))
             else:
                 last = size - _1
                 k = _other(x, size, tables.beta)
                 back = k == last
                 # The last concept stands in for the way back: every other is hit by one k.
-                k = _choose(_concept(lists, place, size, k) == c, last, k)
-                via = _choose(back, c, _concept(lists, place, size, k))
+                k = _choose(_concept(lists, place, k) == c, last, k)
+                via = _choose(back, c, _concept(lists, place, k))
                 if tables.beta == 0.0:
                     counts[2] += back
             at = lists.ptr[via]

@@ -1,9 +1,9 @@
 """Neighbour lists packed for the sampling loop. Built once a graph, kept with it, read by both loops.
 
 On a large graph a walk does little but wait for memory, so the lists are laid out to be asked seldom. A *row* is a set
-of concepts: its size and, in the same 32 bytes, up to seven of them (longer sets go on in a tail). Questions with the
-same concepts share one row, and a concept's list of questions names each question's row beside it, so that a step reads
-one entry of that list and then a row, which for the many questions with a single concept is in the cache already.
+of concepts: its size and the concepts, in 32 bytes up to seven of them. Questions with the same concepts share one row,
+and a concept's list of questions names each question's row beside it, so that a step reads one entry of that list and
+then a row, which for the many questions with a single concept is in the cache already.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qcq.graph import KnowledgeGraph
 
 T = TypeVar("T")
 
-SLOTS = 8  # uint32 a row: the size and seven concepts
+SLOTS = 8  # uint32: a row takes as many times that as its size and concepts need
 HALF = np.uint64(32)
 LOW = np.uint64(2**32 - 1)
 
@@ -30,16 +30,13 @@ class Lists(NamedTuple):
 
     Attributes
     ----------
-    rows : uint32 (8 · rows,): how many concepts, then which; with more than seven, the low and the high half of where
-        they begin in ``tail``.
-    tail : uint32, the concepts of rows with more than seven.
+    rows : uint32: how many concepts, then which. Row r begins at 8 r; after more than seven, some numbers are no row's.
     ptr : uint64 (concepts + 1,); the questions of concept c are ``to[ptr[c] : ptr[c + 1]]``.
     to : uint64 (edges,), places.
     row_of : uint32 (questions,), the row of each question.
     """
 
     rows: NDArray[np.uint32]
-    tail: NDArray[np.uint32]
     ptr: NDArray[np.uint64]
     to: NDArray[np.uint64]
     row_of: NDArray[np.uint32]
@@ -157,7 +154,7 @@ def packed(w: sparse.csr_array, back: sparse.csr_array) -> Lists:
     """The lists of any two-step walk: questions × hubs and hubs × questions, whose weights aren't looked at."""
     start, degree = w.indptr[:-1].astype(np.int64), np.diff(w.indptr)
     row_of = np.zeros(w.shape[0], dtype=np.uint32)
-    rows, tails, n, filled = [], [], 0, 0
+    rows, n = [], 0
     for d in np.unique(degree).tolist():
         which = np.flatnonzero(degree == d)
         sets = w.indices[start[which, None] + np.arange(d)]  # (questions, d)
@@ -167,22 +164,15 @@ def packed(w: sparse.csr_array, back: sparse.csr_array) -> Lists:
             sets = sets[first]
         else:
             same = np.arange(len(which))
-        made = np.zeros((len(sets), SLOTS), dtype=np.uint32)
-        made[:, 0] = d
-        if d < SLOTS:
-            made[:, 1 : d + 1] = sets
-        else:
-            begin = filled + d * np.arange(len(sets), dtype=np.uint64)
-            made[:, 1], made[:, 2] = begin & LOW, begin >> HALF
-            tails.append(sets.astype(np.uint32).reshape(-1))
-            filled += sets.size
-        row_of[which] = n + same
+        span = 1 + d // SLOTS
+        made = np.zeros((len(sets), span * SLOTS), dtype=np.uint32)
+        made[:, 0], made[:, 1 : d + 1] = d, sets
+        row_of[which] = n + span * same
         rows.append(made.reshape(-1))
-        n += len(sets)
-    tail = np.concatenate(tails) if tails else np.empty(0, dtype=np.uint32)
+        n += span * len(sets)
     to = back.indices.astype(np.uint64) << HALF
     to |= row_of[back.indices]
-    return Lists(np.concatenate(rows), tail, back.indptr.astype(np.uint64), to, row_of)
+    return Lists(np.concatenate(rows), back.indptr.astype(np.uint64), to, row_of)
 
 
 def _same_rows(sets: NDArray, n_values: int) -> NDArray[np.int64]:

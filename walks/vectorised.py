@@ -116,15 +116,9 @@ def _size(lists: Lists, place: Bits) -> Bits:
     return lists.rows[(place & LOW) * np.uint64(SLOTS)].astype(np.uint64)
 
 
-def _concept(lists: Lists, place: Bits, size: Bits, k: Bits) -> Ints:
-    """The ``k``-th of the ``size`` concepts at each place."""
-    at = (place & LOW) * np.uint64(SLOTS)
-    found = lists.rows[at + np.uint64(1) + np.minimum(k, np.uint64(SLOTS - 2))].astype(np.int64)
-    long = np.flatnonzero(size >= SLOTS)
-    if len(long):
-        low, high = (lists.rows[at[long] + np.uint64(half)].astype(np.uint64) for half in (1, 2))
-        found[long] = lists.tail[(high << HALF | low) + k[long]]
-    return found
+def _concept(lists: Lists, place: Bits, k: Bits) -> Ints:
+    """The ``k``-th of the concepts at each place."""
+    return lists.rows[(place & LOW) * np.uint64(SLOTS) + np.uint64(1) + k].astype(np.int64)
 
 
 @make_step.register
@@ -138,7 +132,7 @@ def _(tables: Uniform) -> Step:
 def _uniform(lists: Lists, place: Bits, x: Bits) -> tuple[Bits, Ints]:
     size = _size(lists, place)
     k, rest = split(x, size)
-    c = _concept(lists, place, size, k)
+    c = _concept(lists, place, k)
     at = lists.ptr[c]
     k, _ = split(rest, lists.ptr[c + 1] - at)
     return lists.to[at + k], c
@@ -170,8 +164,8 @@ def _(tables: Biased) -> Step:
         size = _size(lists, place)
         fresh = c < 0  # nothing to return to yet
         k, back = pick(x, size, beta)
-        via = _concept(lists, place, size, np.where(fresh, split(x, size)[0], k))
-        via = np.where(via == c, _concept(lists, place, size, size - np.uint64(1)), via)
+        via = _concept(lists, place, np.where(fresh, split(x, size)[0], k))
+        via = np.where(via == c, _concept(lists, place, size - np.uint64(1)), via)
         via = np.where(back & ~fresh, c, via)
         if beta == 0.0:
             counts[2] += int((~fresh & (size == 1)).sum())
