@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import json
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -201,7 +202,7 @@ def test_walks_follow_the_chain(pattern: str, compiled: bool) -> None:
             assert stats.chi2_contingency(table).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("pattern", ["0.6*q-c-q + 0.4*q-s+-q", "q-q + q-d-q"])
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_threads_shards_and_loops_have_no_say(pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walk = Metapath(pattern=pattern, length=5, per_question=1000, start="degree")
     typed = walk.prepare(graph(), train())
@@ -451,6 +452,17 @@ def test_jump_and_stay_needs_somewhere_to_stay() -> None:
         assert np.abs(seen / max(seen.sum(), 1) - p[x]).max() < 0.04
 
 
+def test_large_tables_walk_as_small_ones_do() -> None:
+    """Where the edges are too many for 32 bits, the tables point with 64."""
+    walk = Just(length=6, per_question=50)
+    typed = walk.prepare(graph(), train())
+    tokens, _ = Sampler(walk, typed, 3, compiled=False).sample()
+    tables = walk.tables(typed)
+    assert tables.ptr.dtype == np.uint32
+    typed.__dict__["_tables"][f"just/{walk.alpha}/tables"] = tables._replace(ptr=tables.ptr.astype(np.uint64))
+    assert np.array_equal(Sampler(walk, typed, 3, compiled=False).sample()[0], tokens)
+
+
 # --- leaks ----------------------------------------------------------------------------------------------------------
 
 
@@ -636,3 +648,23 @@ def test_planted_difficulty_is_carried_by_mixed_walks_only() -> None:
         return fit.score(x[~known], hard[~known])
 
     assert r2(np.sqrt(step)) > r2(problem.graph.weights.toarray()) + 0.2
+
+
+@pytest.mark.parametrize("data_set", ["simulated", "s2kt_assist09", "pebg_ednet"])
+def test_the_tables_of_the_docs_are_the_ones_measured(data_set: str) -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    page = (docs / "typed.md").read_text(encoding="utf-8").replace("\\*", "*")
+    rows = json.loads((docs / "results" / f"typed_{data_set}.json").read_text(encoding="utf-8"))
+    _, table = page.split(f"--json docs/results/typed_{data_set}.json\n")
+    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.split("\n\n")[1].splitlines()]
+    columns = [name for name in ("task", "unseen", "planted", "edges") if rows[0][name] is not None]
+    assert shown[0] == ["vectors", *columns, "tokens"]
+
+    def figure(row: dict, name: str) -> str:
+        return f"{row[name]:.3f}" + (f" ± {row[name + '_sd']:.3f}" if name + "_sd" in row else "")
+
+    made = [
+        [row["row"], *(figure(row, name) for name in columns), f"{row['tokens']:,}" if "tokens" in row else ""]
+        for row in rows
+    ]
+    assert shown[2:] == made
