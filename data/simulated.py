@@ -127,6 +127,21 @@ class Simulated(Reader):
             },
         )
 
+    def blocks(self) -> Iterator[Interactions]:
+        """The same responses, up to 2,048 students at a time: for classrooms whose responses don't fit into memory.
+
+        Nothing of a block is kept once it is handed out. The questions come from ``read`` with ``responses=0``.
+
+        Examples
+        --------
+        >>> room = Simulated(questions=50, concepts=10, students=5_000, responses=3)
+        >>> [len(block) for block in room.blocks()]
+        [6144, 6144, 2712]
+        """
+        if self.students and self.responses:
+            for block in _respond(self, _plan(self)):
+                yield Interactions(*(getattr(block, f) for f in _COLUMNS))
+
 
 @dataclass(frozen=True, eq=False)
 class _Room:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -165,6 +167,20 @@ def test_students_are_simulated_block_by_block(monkeypatch):
     data = Simulated(questions=60, concepts=8, students=20, responses=15).read()
     assert np.array_equal(np.bincount(data.interactions.student), np.full(20, 15))
     assert len(data.truth["ability"]) == 20
+
+
+def test_responses_block_by_block_are_those_of_the_data_set(monkeypatch):
+    import qcq.data.simulated as module
+
+    monkeypatch.setattr(module, "BLOCK", 7)
+    room = Simulated(questions=60, concepts=8, students=20, responses=15)
+    whole, blocks = room.read().interactions, list(room.blocks())
+    assert [len(block) for block in blocks] == [7 * 15, 7 * 15, 6 * 15]
+    for column in ("student", "question", "correct", "timestamp"):
+        assert np.array_equal(np.concatenate([getattr(b, column) for b in blocks]), getattr(whole, column))
+    # More responses than any memory holds: the first students are there at once.
+    assert len(next(replace(room, students=2 * 10**9).blocks())) == 7 * 15
+    assert not list(replace(room, students=0).blocks())
 
 
 @pytest.mark.parametrize("nobody", [{"students": 0}, {"responses": 0}])
