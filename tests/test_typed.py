@@ -474,6 +474,7 @@ def test_other_students_are_refused(part: str) -> None:
         for build in (
             lambda x: TypedGraph.of(graph(), x),
             lambda x: Metapath(pattern="q-s-q").prepare(graph(), x),
+            lambda x: Just().prepare(graph(), x),
         ):
             with pytest.raises(LeakageError):
                 build(offered)

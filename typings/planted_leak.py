@@ -7,6 +7,7 @@ accept test students would fail the check. Nothing imports it.
 from qcq.data.dataset import Dataset, Split
 from qcq.graph import KnowledgeGraph
 from qcq.typed import TypedGraph
+from qcq.walks.just import Just
 from qcq.walks.metapath import Metapath
 from qcq.walks.session import Session
 
@@ -15,6 +16,7 @@ def allowed(graph: KnowledgeGraph, split: Split) -> None:
     TypedGraph.of(graph, split.train)
     Metapath().prepare(graph, split.train)
     Session().prepare(graph, split.train)
+    Just().prepare(graph, split.train)
     graph.with_responses(split.train)
 
 
@@ -24,4 +26,5 @@ def refused(graph: KnowledgeGraph, split: Split, data: Dataset) -> None:
     TypedGraph.of(graph, data.interactions)  # type: ignore[arg-type]
     Metapath().prepare(graph, split.validation)  # type: ignore[arg-type]
     Session().prepare(graph, split.test)  # type: ignore[arg-type]
+    Just().prepare(graph, split.test)  # type: ignore[arg-type]
     graph.with_responses(split.test)  # type: ignore[arg-type]
