@@ -1,7 +1,7 @@
 """Responses of test students, offered to everything that learns from responses: mypy must refuse each line.
 
-``make types`` checks this file with the rest. An ignore that isn't needed is an error there, so a signature that began to
-accept test students would fail the check. Nothing imports it.
+``make types`` checks this file with the rest. An ignore that isn't needed is an error there, so a signature that began
+to accept test students would fail the check. Nothing imports it.
 """
 
 from qcq.data.dataset import Dataset, Split
