@@ -4,8 +4,8 @@ python benchmarks/kt.py s2kt:FOLDER --out kt.jsonl
 python benchmarks/kt.py s2kt:FOLDER --out kt.jsonl --show
 
 Each row is trained in the same ways (the table frozen, fine-tuned, fine-tuned from a small start), the best one on
-validation is kept, and its test figures are written down with the students' units. Finished rows are skipped. Plain rows
-know nothing of answers.
+validation is kept, and its test figures are written down with the students' units. Finished rows are skipped. Plain
+rows know nothing of answers.
 ``+ d`` has the training students' difficulty and popularity beside the vectors; ``folded`` vectors are made of answers,
 for each fifth of the training students without their own (``qcq.evaluation.folded``); ``leaky`` ones are made of all
 training students' answers, as usual. ``--show`` prints the table and the intervals, which hold together.
