@@ -72,7 +72,7 @@ NOTE: Mapping[str, Any] = {
     "lr": 1e-3,
     "table_lr": 1e-3,
 }
-# One change each, to what the library does by itself
+# One change each, away from the trap that it may be
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "two layers": {"layers": 2},
     "tables not tied": {"tying": "start"},
@@ -106,7 +106,7 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "small": Size(steps=300, per_question=5, windows=(1, 5, 10), lengths=(5, 20)),
-    "medium": Size(steps=500, seeds=2, lengths=(5, 20, 80)),
+    "medium": Size(steps=1500, lengths=(5, 20, 80)),
     "full": Size(steps=8000, per_question=10, windows=(1, 2, 3, 5, 10, 20), kt=True),
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qcq.conjectures import CONJECTURES, Measured, Ruling, rulings
+from qcq.conjectures import CONJECTURES, EQUAL, Measured, Ruling, rulings
 from qcq.report.markdown import markdown_table
 from qcq.run import write
 
@@ -86,7 +86,10 @@ def _ran(results: Results) -> str:
         f"`{name}` ({about['questions']:,} questions, {about['concepts']:,} concepts, {about['responses']:,} answers)"
         for name, about in results["data"].items()
     ]
-    return f"Size `{results['size']}`, on {_listed(data)}."
+    said = f"Size `{results['size']}`, on {_listed(data)}."
+    if list(results["data"]) == ["simulated"]:
+        said += " **This is the simulated classroom alone: no real question bank has been run yet.**"
+    return said
 
 
 def _short(ruling: Ruling) -> str:
@@ -144,13 +147,14 @@ def _far(each: Each) -> str:
 
 
 def _order(each: Each) -> str:
+    matters = all(m["place"].above(EQUAL) for m in each.values())
     return (
         f"Reading a q-c-q walk backwards costs {_span(each, 'direction')} nat: before and after mean nothing, as he "
         "said. "
-        f"Near and far do: a masked model that isn't told where tokens stand loses {_on(each, 'place', 'nat')} against "
-        "one "
-        f"with a relative bias, and one with BERT's absolute positions {_on(each, 'place, absolute')} in the same "
-        "steps. "
+        f"{'Near and far do' if matters else 'Whether near and far do depends'}: a masked model that isn't told where "
+        f"tokens stand loses {_on(each, 'place', 'nat')} against one with a relative bias that starts at the "
+        "neighbours, "
+        f"and one with BERT's absolute positions {_on(each, 'place, absolute', 'nat')}. "
         f"The path is limited in another way: {_span(each, 'exchangeable', True)} of the questions share their "
         "concepts "
         "with another question, and no such walk tells those apart."
@@ -273,7 +277,7 @@ def _manner(results: Results) -> str:
         "steps that take equally long). Intervals of language models say how sure a difference is on these held-out "
         "walks, "
         "edges, questions and students, not what another seed would do.\n"
-        "- Rules and thresholds were fixed before the medium run: "
+        "- Rules and thresholds were fixed before any bank was run: "
         "[decisions/0701](decisions/0701-verdict-rules.md). `loss` figures are differences of held-out loss in nats "
         "(ours "
         "less theirs: above 0 is worse), all others of scores (above 0 is better). Brackets are 95 % intervals; "
