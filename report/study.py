@@ -197,7 +197,7 @@ def _traps(each: Each) -> str:
     return (
         f"The note's configuration ends {_span(each, 'note')} nat above the floor; the library's defaults remove "
         f"{_span(each, 'explained', True)} of that in the same steps.{single if best else ''} Adding token, type and "
-        f"position vectors instead of concatenating them costs {_on(each, 'added', 'nat')}."
+        f"position vectors instead of concatenating them costs {_on(each, 'added', 'nat')}, in the same steps."
     )
 
 
