@@ -761,10 +761,11 @@ class Study:
             source if isinstance(source, Experiment) else Experiment(Config(data=source, tasks=tasks))
             for source in dict.fromkeys([self.first, *self.data])
         ]
+        names = [experiment.data.name for experiment in experiments]  # what can't be read fails before anything is run
+        if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+            raise ConfigError(f"two data sets are called {twice[0]!r}; give each once")
         for experiment in experiments:
             bench = Bench(experiment, watch)
-            if bench.name in results["data"]:
-                raise ConfigError(f"two data sets are called {bench.name!r}; give each once")
             results["data"][bench.name] = bench.describe()
             for name in self.only or INQUIRIES:
                 results["found"].setdefault(name, {})[bench.name] = _inquire(

@@ -289,7 +289,8 @@ class CLM(LanguageTrainer):
         from qcq.models.recurrent import LSTM
         from qcq.models.transformer import Causal
 
-        return {"transformer": Causal, "lstm": LSTM}[self.encoder]
+        encoders: dict[str, type[Encoder]] = {"transformer": Causal, "lstm": LSTM}
+        return encoders[self.encoder]
 
     def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
         from qcq.models.training import Exercise

@@ -7,6 +7,7 @@ states of every layer, so that one training loop and one set of read-outs serve 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Literal
 
@@ -201,7 +202,7 @@ class Block(nn.Module):
 # ---------------------------------------------------------------------------------------------------------- encoders
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Token vectors → states of every layer.
 
     Parameters
@@ -266,6 +267,7 @@ class Encoder(nn.Module):
             states.append(block(states[-1], bias, memory, only if i == len(self.blocks) - 1 else None))
         return [*states[:-1], self.last(states[-1])]
 
+    @abstractmethod
     def forward(
         self,
         tokens: Tensor,
@@ -288,7 +290,6 @@ class Encoder(nn.Module):
         -------
         list of (B, L, D), ``layers + 1`` of them; the last, from which predictions are made, is (N, D) with ``only``.
         """
-        raise NotImplementedError
 
     def answers(
         self,

@@ -17,7 +17,7 @@ from qcq.chain import MarkovChain, edge_steps
 from qcq.config import Config
 from qcq.conjectures import CONJECTURES, UNJUDGED, Measured, rulings, together
 from qcq.data import read
-from qcq.errors import UnknownNameError
+from qcq.errors import DataError, UnknownNameError
 from qcq.graph import KnowledgeGraph
 from qcq.models import MLM, Source
 from qcq.pipeline import Experiment
@@ -374,6 +374,12 @@ def test_wrong_names_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["study", "--only", "far,odrer"])
     assert stop.value.code == 2
     assert "did you mean order" in capsys.readouterr().err
+
+
+def test_data_that_is_not_there_is_told_before_anything_is_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        Study("small", data=[f"s2kt:{tmp_path / 'nowhere'}"]).run(tmp_path / "study")
+    assert not (tmp_path / "study").exists()
 
 
 def test_the_command_prints_verdict_and_rule(
