@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, ValidationError
@@ -66,4 +67,6 @@ def explain(error: ValidationError, cls: type, section: str = "") -> ConfigError
         known = [f"{section}.{name}" if section else name for name in fields(cls)]
         return UnknownNameError("setting", full, known)
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "tuple_type":
+        message = f"should be a list, for example {json.dumps([first['input']], default=str)}"
     return ConfigError(f"setting {full}: {message[0].lower()}{message[1:]}, given {first['input']!r}")

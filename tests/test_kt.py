@@ -386,6 +386,8 @@ def test_settings_reach_the_task_and_its_baselines_come_along():
         Config.load(None, ["tasks=kt", "kt.hiden=20"])
     with pytest.raises(ConfigError, match="setting tables: none given"):
         Tracing(tables=())
+    with pytest.raises(ConfigError, match=r'kt\.tables: should be a list, for example \["frozen"\], given .frozen'):
+        Config.load(None, ["tasks=kt", "kt.tables=frozen"])
 
 
 def test_a_size_replaces_settings_of_the_same_names(tmp_path):
