@@ -29,7 +29,8 @@ class Config:
     Parameters
     ----------
     data : ``format:path``, a bare path (recognised by its contents), or ``simulated``.
-    walks, trainers, tasks : names from the registries, or ``package.module:Class``.
+    walks, trainers, tasks : names from the registries, or ``package.module:Class``. A walk or trainer may take part
+        more than once, each time with settings of its own: as ``name@label``, whose section goes before the name's.
     seeds : how many seeds; everything random is done that often.
     seed : the first of them; the split and the held-out edges hang on it alone.
     dim : dimension of every trainer's vectors.
@@ -72,20 +73,27 @@ class Config:
         # Building every part once makes a wrong name or setting fail here, before anything is read or written.
         self.build_walks(), self.build_trainers(), self.task_settings(), self.reader(self.data.partition(":")[0])
         known = ["walk", *WALKS, *TRAINERS, *DATASETS, *(name for name in TASKS if TASKS[name].settings)]
+        known += [name for name in (*self.walks, *self.trainers) if "@" in name]
         for section in self.sections:
             if section not in known:
                 raise UnknownNameError("section", section, known)
 
     def build_walks(self) -> dict[str, WalkStrategy]:
         """The walk strategies, by name."""
-        return {name: _build(find("walk", name, WALKS), self._given("walk", name)) for name in self.walks}
+        return {
+            name: _build(find("walk", _part(name), WALKS), self._given("walk", _part(name), name))
+            for name in self.walks
+        }
 
     def build_trainers(self) -> dict[str, Trainer]:
         """The trainers, by name; the baselines that a task never goes without come last."""
         shared = {"": {"dim": self.dim}}
         needed = (name for task in self.task_classes().values() for name in task.baselines)
         names = dict.fromkeys((*self.trainers, *needed))
-        return {name: _build(find("trainer", name, TRAINERS), shared | self._given(name)) for name in names}
+        return {
+            name: _build(find("trainer", _part(name), TRAINERS), shared | self._given(_part(name), name))
+            for name in names
+        }
 
     def _given(self, *sections: str) -> dict[str, Mapping[str, Any]]:
         return {name: self.sections[name] for name in sections if name in self.sections}
@@ -157,6 +165,11 @@ class Config:
 
 
 _LISTS = ("walks", "trainers", "tasks")
+
+
+def _part(name: str) -> str:
+    """The registered name of a walk or trainer, without its label."""
+    return name.partition("@")[0]
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from qcq.walks import WALKS, WalkStrategy
 MIX = "0.5*q-c-q + 0.5*q-q"
 ANSWERS = "0.5*q-c-q + 0.25*q-s+-q + 0.25*q-s--q"
 HARD = "0.34*q-c-q + 0.33*q-q + 0.33*q-d-q"
+BINS = "0.6*q-c-q + 0.4*q-d-q"
 REFERENCES = ("concept-mean", "concept-mean + d")
 
 
@@ -90,6 +91,9 @@ class Bench:
         def hard() -> np.ndarray:
             return self.fold(metapath(pattern=HARD, per_question=2), "ppmi-svd", dim=64)
 
+        def bins() -> np.ndarray:
+            return self.fold(metapath(pattern=BINS, per_question=2), "ppmi-svd", dim=64)
+
         return {
             "concept-mean": (False, mean, None),
             "concept-mean + d": (True, mean, None),
@@ -100,6 +104,9 @@ class Bench:
             "concept-mean & q-q, folded session answers + d": (True, both, answered),
             "concept-mean & q-q, folded s+ s- + d": (True, both, signed),
             "concept-mean & q-q, folded c q d mixture + d": (True, both, hard),
+            "folded c d mixture": (False, self.nothing, bins),
+            "folded c q d mixture": (False, self.nothing, hard),
+            "concept-mean, folded c d mixture": (False, mean, bins),
             "leaky session answers + d": (True, lambda: self.table("sgns", session(responses=True), dim=32), None),
             "q-q + d": (True, order, None),
             "mixture of c and q + d": (
@@ -138,7 +145,7 @@ class Bench:
         guess = tried[way].predict(held)
         score = self.attempts.judge(tried[way].predict(self.attempts.sequences("test")), "test")
         fast = None
-        if not beside_d:
+        if not beside_d and versions is None:
             questions = self.problem.graph.questions
             fast = round(KTFast(self.problem).score(Embeddings(questions, x), "validation").metrics["auc"], 4)
         return {

@@ -12,7 +12,7 @@ import qcq
 from qcq.config import Config
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, DataError, UnknownNameError
-from qcq.pipeline import Experiment
+from qcq.pipeline import NO_WALK, Experiment
 from qcq.progress import Watch
 from qcq.run import Run
 
@@ -166,6 +166,9 @@ def test_a_failing_trainer_is_reported_and_the_others_go_on(tmp_path: Path, monk
     [
         (["walk.lenght=3"], "unknown setting 'walk.lenght'; did you mean walk.length"),
         (["mlm.stepz=3"], "unknown setting 'mlm.stepz'; did you mean mlm.steps"),
+        (["walks=metapath@x", "metapath@y.length=9"], "unknown section 'metapath@y'; did you mean metapath@x"),
+        (["trainers=svd@a", "svd@a.powr=2"], "unknown setting 'svd@a.powr'; did you mean svd@a.power"),
+        (["trainers=svdd@a"], "unknown trainer 'svdd'; did you mean svd"),
         (["skipgrm.window=3"], "unknown section 'skipgrm'; did you mean skipgram"),
         (["walks=qcp"], "unknown walk 'qcp'; did you mean qcq"),
         (["trainers=svdd"], "unknown trainer 'svdd'; did you mean svd"),
@@ -184,6 +187,34 @@ def test_wrong_settings_are_named(overrides: list[str], message: str) -> None:
         Experiment(Config.load(overrides=overrides)).run("never-made")
     assert "\n" not in str(caught.value)
     assert not Path("never-made").exists()
+
+
+def test_a_part_may_take_part_twice_with_settings_of_its_own(tmp_path: Path) -> None:
+    config = Config.load(
+        overrides=[
+            "data=simulated",
+            "simulated.questions=60",
+            "walks=metapath@order,metapath@difficulty",
+            "trainers=ppmi-svd,svd,svd@small",
+            "tasks=difficulty",
+            "seeds=1",
+            "tune=false",
+            "walk.per_question=1",
+            "metapath.length=9",
+            "metapath@order.pattern=q-q",
+            "metapath@difficulty.pattern=q-d-q",
+            "metapath@difficulty.length=7",
+            "svd@small.dim=4",
+        ]
+    )
+    walks = config.build_walks()
+    assert [(w.pattern, w.length, w.per_question) for w in walks.values()] == [("q-q", 9, 1), ("q-d-q", 7, 1)]
+    run = Experiment(config).run(tmp_path / "run")
+    rows = {(row["walk"], row["trainer"]): row["settings"]["dim"] for row in run.rows("training")}
+    assert set(rows) == {*((walk, "ppmi-svd") for walk in walks), (NO_WALK, "svd"), (NO_WALK, "svd@small")}
+    assert (rows[NO_WALK, "svd"], rows[NO_WALK, "svd@small"]) == (64, 4)
+    again = Config.load(run.path / "config.toml")
+    assert (again.build_walks(), again.build_trainers()) == (walks, config.build_trainers())
 
 
 def test_one_question_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
