@@ -106,7 +106,9 @@ class _Audit:
 
     def checks(self) -> Iterator[Check]:
         with self.watch.progress("data and split"):
-            yield self.data()
+            yield (data := self.data())
+            if data.ok is False:
+                return  # of other data nothing can be proved
             if self.real.problem.split is None:
                 yield Check("students", True, "the data set has no responses, so none can have leaked")
                 return
@@ -131,7 +133,11 @@ class _Audit:
                 "data", None if same else False, "an older run without a digest of its responses; run it again"
             )
         if wanted != self.real.digest:
-            return Check("data", False, f"digest {self.real.digest[:12]}, the run read {wanted[:12]}: other data")
+            return Check(
+                "data",
+                False,
+                f"digest {self.real.digest[:12]}, the run read {wanted[:12]}: other data, so nothing else is checked",
+            )
         n = self.about["responses"]
         return Check("data", True, f"what the run read: {n:,} responses, digest {wanted[:12]}")
 

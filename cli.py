@@ -103,7 +103,9 @@ def run(
     tasks: Annotated[str | None, typer.Option(help="Tasks, comma-separated.")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds.", show_default="3")] = None,
     size: Annotated[str | None, typer.Option(help="Which of the file's sizes to run, for example small.")] = None,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder.", show_default="runs/DATA")] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="Run folder.", show_default="runs/DATA")
+    ] = None,
     set_: SetOption = None,
     redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
     quiet: QuietOption = False,
@@ -164,7 +166,9 @@ def score(
     data: DataOption = "simulated",
     tasks: Annotated[str | None, typer.Option(help="Tasks, comma-separated.")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many seeds of the baselines.", show_default="3")] = None,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="Run folder.", show_default="runs/DATA-FILE")] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="Run folder.", show_default="runs/DATA-FILE")
+    ] = None,
     set_: SetOption = None,
     redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
     quiet: QuietOption = False,
@@ -284,7 +288,7 @@ def study(
         ),
     ] = None,
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the study.", show_default="runs/study-SIZE")
+        Path | None, typer.Option("--out", file_okay=False, help="Folder of the study.", show_default="runs/study-SIZE")
     ] = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -297,7 +301,9 @@ def study(
     from qcq.study import Study
 
     folder = out_dir or Path("runs") / f"study-{size}"
-    found = Study(size, data or (), only.split(",") if only else ()).run(folder, watch=Terminal(quiet))["found"]
+    found = Study(size, data or (), [name.strip() for name in only.split(",")] if only else ()).run(
+        folder, watch=Terminal(quiet)
+    )["found"]
     for name, each in found.items():
         ruling, by_data = rulings(each, name)
         out.print(f"{name}: {CONJECTURES[name].claim}", markup=False, style="bold" if out.is_terminal else None)
@@ -334,7 +340,7 @@ def report(
 def walk(
     data: DataOption = "simulated",
     walk: Annotated[str, typer.Option("--walk", help="Walk strategy.")] = "qcq",
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the corpus.")] = Path("corpus"),
+    out_dir: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for the corpus.")] = Path("corpus"),
     text: Annotated[bool, typer.Option("--text", help="Write corpus.txt and vocab.txt too.")] = False,
     max_memory: Annotated[str, typer.Option(help="What sampling may hold, for example 500M or 4G.")] = "1G",
     redo: Annotated[bool, typer.Option("--redo", help="Replace another corpus in the folder.")] = False,

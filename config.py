@@ -77,6 +77,9 @@ class Config:
         for section in self.sections:
             if section not in known:
                 raise UnknownNameError("section", section, known)
+            # Settings of a part that takes no part here are checked too: they may be meant for another name.
+            if cls := self._settings_of(section):
+                _build(cls, self._given(_part(section), section))
 
     def build_walks(self) -> dict[str, WalkStrategy]:
         """The walk strategies, by name."""
@@ -94,6 +97,12 @@ class Config:
             name: _build(find("trainer", _part(name), TRAINERS), shared | self._given(_part(name), name))
             for name in names
         }
+
+    def _settings_of(self, section: str) -> type[Any] | None:
+        """The class whose settings a section holds; None for ``walk``, whose settings are every walk's."""
+        name = _part(section)
+        task = TASKS[name].settings if name in TASKS else None
+        return next((part for part in (WALKS.get(name), TRAINERS.get(name), DATASETS.get(name), task) if part), None)
 
     def _given(self, *sections: str) -> dict[str, Mapping[str, Any]]:
         return {name: self.sections[name] for name in sections if name in self.sections}
@@ -160,7 +169,11 @@ class Config:
             if not isinstance(value, Mapping):
                 known = [name for name in fields(cls) if name != "sections"]
                 raise UnknownNameError("setting", key, [*known, *(f"walk.{name}" for name in fields(WalkStrategy))])
-        lists = {key: tuple(v.split(",")) if isinstance(v, str) else v for key, v in top.items() if key in _LISTS}
+        lists = {
+            key: tuple(n.strip() for n in v.split(",")) if isinstance(v, str) else v
+            for key, v in top.items()
+            if key in _LISTS
+        }
         return cls(**{**top, **lists}, sections=sections)
 
 

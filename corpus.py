@@ -290,7 +290,7 @@ class CorpusWriter:
             raise CorpusError(
                 f"{self.folder}: holds {'part of ' if held['digest'] is None else ''}another corpus "
                 f"(walk {held['of']['strategy'].get('name')}, seed {held['of']['seed']}); "
-                "choose another folder, or delete this one"
+                "choose another folder, or replace this one (replace=True, on the command line --redo)"
             )
         if held is not None and held["of"] == asdict(about) and resume:
             self._resume(held)

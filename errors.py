@@ -99,7 +99,10 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        section, dot, _ = name.rpartition(".")
+        shared = section + dot if all(each.startswith(section + dot) for each in known) else ""  # would look alike
+        keys = [each.removeprefix(shared) for each in known]
+        near = [shared + each for each in difflib.get_close_matches(name.removeprefix(shared), keys, n=3, cutoff=0.5)]
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
         listed = f"known: {', '.join(known)}" if len(known) <= 30 else f"{len(known):,} are known"
-        super().__init__(f"unknown {kind} {name!r}; {hint}({listed})")
+        super().__init__(f"unknown {kind} {name!r}{hint} ({listed})")

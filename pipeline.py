@@ -319,6 +319,7 @@ class Experiment:
             run.replace("training", [{**about, "seed": self.seeds[0], "comparison": wanted, "error": str(error)}], mine)
             return
         results: list[Row] = []
+        judged: dict[int, dict[str, Any]] = {seed: {} for seed in trained}  # what costly tasks chose
         for each in first.embeddings:
             embeddings = {seed: t.embeddings[each] for seed, t in trained.items()}
             for seed, emb in embeddings.items():
@@ -330,6 +331,9 @@ class Experiment:
                         continue
                     with watch.progress(f"{label}, seed {seed}: {task}") if made.costly else nullcontext():
                         scores[task] = made.score(emb, "test", others)
+                        if made.costly:
+                            held = made.score(emb, "validation", others)
+                            judged[seed][task] = {made.metric: held.metrics[made.metric], **held.choices}
                     if traces := made.traces(emb):
                         path = run.file("traces", walk, name, f"{task}--{each}", seed, ".npz")
                         path.parent.mkdir(parents=True, exist_ok=True)
@@ -346,7 +350,8 @@ class Experiment:
         run.replace("results", results, mine)
         run.replace("curves", [{**about, "seed": s, **at} for s, t in trained.items() for at in t.curve], mine)
         cell = {"readout": readout, "readouts": list(first.embeddings), "comparison": wanted, "settings": chosen.config}
-        run.replace("training", [{**about, "seed": seed, **t.row, **cell} for seed, t in trained.items()], mine)
+        rows = [{**about, "seed": s, **t.row, "judged": judged[s], **cell} for s, t in trained.items()]
+        run.replace("training", rows, mine)
         shown = [r for r in results if r["readout"] == readout]
         watch.say(f"{label}: " + ", ".join(_headlines(shown, tasks)))
 

@@ -49,7 +49,7 @@ HEADLINE = ("edges/mrr", "difficulty/r2", "kt-fast/auc")
 WIDTHS = (1, 2, 5)  # how many tokens to either side a prediction may see
 FAR = 5  # steps between far-apart questions
 LAW_WALKS = 300  # walks on which exact posteriors are asked
-LOSS_WALKS = 400  # held-out walks on which a language model's loss is measured, the same for all
+LOSS_WALKS = 400  # held-out walks on which a loss is measured, the same for all
 # Steps that take about as long as one of mlm's (experiments/objectives.toml)
 EQUAL_COMPUTE = {"mlm": 1.0, "cloze": 0.61, "clm": 0.58, "bilm": 0.42, "rtd": 0.5}
 RICHER: Mapping[str, str] = {
@@ -92,7 +92,7 @@ class Size:
     per_question : walks a question.
     seeds : of skip-gram. A language model has one.
     windows : of skip-gram.
-    lengths : of walks, at equal tokens.
+    lengths : of walks, at about 40 * per_question tokens a question.
     kt : whether the five objectives are judged by the task ``kt`` too (minutes a model on real data).
     """
 
@@ -106,7 +106,7 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "small": Size(steps=300, per_question=5, windows=(1, 5, 10), lengths=(5, 20)),
-    "medium": Size(steps=1500, lengths=(5, 20, 80)),
+    "medium": Size(steps=1500, lengths=(5, 20, 60)),
     "full": Size(steps=8000, per_question=10, windows=(1, 2, 3, 5, 10, 20), kt=True),
 }
 
@@ -195,11 +195,7 @@ class Bench:
         asked = model.objective
         key = f"{id(source)} {asked.name} {getattr(asked, 'window', '')} {getattr(asked, 'ordered', '')}"
         if key not in self._papers:
-            probe = asked.probe(source.heldout, 0)
-            if probe.asked is not None:
-                twice = len(probe.asked) // source.heldout.n_walks  # a paper of both directions holds each walk twice
-                probe = first_walks(probe, twice * LOSS_WALKS)
-            self._papers[key] = Paper(source, probe)
+            self._papers[key] = Paper(source, first(asked.probe(source.heldout, 0), source.heldout.n_walks))
         return self._papers[key]
 
     def describe(self) -> Row:
@@ -212,6 +208,18 @@ class Bench:
             "students": len(data.students),
             "responses": 0 if answers is None else len(answers),
         }
+
+
+def first(probe: Probe, n_walks: int) -> Probe:
+    """The questions of a paper over ``n_walks`` walks that are about the first LOSS_WALKS of them: an exact floor over
+    thousands of students takes minutes for a paper of all."""
+    if probe.asked is not None:
+        twice = len(probe.asked) // n_walks  # a paper of both directions holds each walk twice
+        return first_walks(probe, twice * LOSS_WALKS)
+    assert probe.pairs is not None
+    assert probe.apart is not None
+    kept = probe.walk < LOSS_WALKS
+    return replace(probe, pairs=probe.pairs[kept], walk=probe.walk[kept], apart=probe.apart[kept])
 
 
 class Cell(ABC):
@@ -238,7 +246,7 @@ class Law(Cell):
     walk: WalkStrategy
 
     def about(self) -> Row:
-        return {"law of": self.walk.name, **self.walk.config}
+        return {"law of": self.walk.name, **self.walk.config, "walks asked": LAW_WALKS}
 
     def run(self, bench: Bench) -> tuple[Row, Units]:
         graph = bench.source(self.walk, 0).graph
@@ -326,6 +334,8 @@ class Trained(Cell):
     walk : what it is trained on.
     seed : of walks and training.
     tasks : who judges its vectors, as far as the data set can answer them.
+    marked : whether its loss is read against its floor. The exact floor of a walk over thousands of students takes an
+        hour.
     """
 
     trainer: str
@@ -333,6 +343,7 @@ class Trained(Cell):
     changes: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     tasks: tuple[str, ...] = TASKS
+    marked: bool = True
 
     @property
     def made(self) -> Trainer:
@@ -346,6 +357,7 @@ class Trained(Cell):
             "walk": walk,
             "seed of both": self.seed,
             "tasks": list(self.tasks),
+            "loss on walks": LOSS_WALKS if self.marked else 0,
         }
 
     def run(self, bench: Bench) -> tuple[Row, Units]:
@@ -355,7 +367,7 @@ class Trained(Cell):
             model = self.made.fit(source, self.seed, progress)
         row: Row = {"seconds": round(cost.seconds, 2), "tokens": model.tokens}
         units: Units = {}
-        if model.objective is not None:
+        if self.marked and model.objective is not None:
             paper = bench.paper(source, model)
             losses = model.losses(paper.probe)
             report = paper.mark(losses, model.history)
@@ -500,6 +512,25 @@ class Found:
             return {}
         return {name: _found(d[0]) for name, d in zip(names, simultaneous(contests), strict=True)}
 
+    def shares(self, whole: str, names: Sequence[str]) -> dict[str, Measured]:
+        """The share r of the excess of ``whole`` that is gone in each other cell: intervals of the ratio that hold at
+        once, from what is left of (1 - r) whole - other walk by walk, whose mean is 0 (the delta method)."""
+        n, contests, ratios = self.figure(whole, "loss"), [], []
+        for name in names:
+            e = self.figure(name, "loss")
+            if n is None or e is None:
+                raise EvaluationError(f"{name}: a loss without a floor has no excess")
+            both = np.isfinite(n) & np.isfinite(e)
+            all_of_it = max(float(n[both].mean()), 1e-9)
+            share = 1 - float(e[both].mean()) / all_of_it
+            contests.append(Contest(np.stack([n[both] * (1 - share), e[both]]), [(0, 1)]))
+            ratios.append((share, all_of_it))
+        away = [d[0] for d in simultaneous(contests)]
+        return {
+            name: Measured(share, share + (d.low - d.mean) / of, share + (d.high - d.mean) / of)
+            for name, (share, of), d in zip(names, ratios, away, strict=True)
+        }
+
 
 @dataclass(frozen=True)
 class Inquiry:
@@ -524,12 +555,10 @@ def _lm(
     return [Trained(name, walk or _qcq(size), {"steps": steps, **changes}, tasks=tasks)]
 
 
-def _sgns(size: Size, walk: WalkStrategy, traced: bool = False, **changes: Any) -> list[Cell]:
-    """Skip-gram, a cell a seed; knowledge tracing only for the first."""
-    return [
-        Trained("sgns", walk, {"threads": 1, **changes}, seed, TASKS if traced and seed == 0 else TASKS[:2])
-        for seed in range(size.seeds)
-    ]
+def _sgns(size: Size, walk: WalkStrategy, traced: bool = False, marked: bool = True, **changes: Any) -> list[Cell]:
+    """Skip-gram, a cell a seed; ``traced``: judged by knowledge tracing too."""
+    tasks = TASKS if traced else TASKS[:2]
+    return [Trained("sgns", walk, {"threads": 1, **changes}, seed, tasks, marked) for seed in range(size.seeds)]
 
 
 def _far_cells(size: Size, bench: Bench) -> Cells:
@@ -545,8 +574,16 @@ def _far_cells(size: Size, bench: Bench) -> Cells:
     }
 
 
-def _far_measures(found: Found) -> dict[str, Measured]:
+def _exact(found: Found) -> Row:
+    """The law of qcq, where its chain is small enough to be worked out."""
     law = found.row("law of qcq")
+    if "near" not in law or "fading" not in law:
+        raise EvaluationError(f"the exact law of qcq isn't known here: {'; '.join(law['notes']) or 'short walks'}")
+    return law
+
+
+def _far_measures(found: Found) -> dict[str, Measured]:
+    law = _exact(found)
     out = {"near": Measured(**law["near"]["1"]), "fading": Measured(law["fading"])}
     widths = [name for name in found.rows if name.startswith("sgns, window")]
     lengths = [name for name in found.rows if name.startswith("sgns, walks of")]
@@ -571,12 +608,12 @@ def _order_cells(size: Size, bench: Bench) -> Cells:
         "sgns": _sgns(size, walk, traced=True),
         "sgns, ordered": _sgns(size, walk, ordered=True),
         "sgns, shuffled walks": _sgns(size, Shuffled(walk=walk)),
-        "sgns on concept-hop": _sgns(size, ConceptHop(per_question=size.per_question), traced=True),
+        "sgns on concept-hop": _sgns(size, ConceptHop(per_question=size.per_question), traced=True, marked=False),
     }
     if bench.has_students:
         mixtures = {name: Metapath(pattern=p, per_question=size.per_question) for name, p in RICHER.items()}
         session = Session()
-        cells |= {f"sgns on {name}": _sgns(size, mixture, traced=True) for name, mixture in mixtures.items()}
+        cells |= {f"sgns on {name}": _sgns(size, walk, traced=True, marked=False) for name, walk in mixtures.items()}
         cells |= {
             "mlm, session": _lm(size, walk=session, share=0.5),
             "mlm, shuffled session": _lm(size, walk=Shuffled(walk=session), share=0.5),
@@ -588,7 +625,7 @@ def _order_cells(size: Size, bench: Bench) -> Cells:
 
 
 def _order_measures(found: Found) -> dict[str, Measured]:
-    law = found.row("law of qcq")
+    law = _exact(found)
     out = {"direction": Measured(law["direction"]), "exchangeable": Measured(law["exchangeable"])}
     richer = [name for name in found.rows if name.startswith("sgns on ")]
     key = HEADLINE[2]
@@ -685,13 +722,9 @@ def _traps_measures(found: Found) -> dict[str, Measured]:
     note = _excess(found.row("the note"))
     changed = [name for name in found.rows if name not in ("the note", "added", "concatenated")]
     same = [name for name in changed if name != "one walk a question"]  # other walks, other held-out walks
-    removed = found.differences({name: ("the note", name, "loss") for name in same})
-
-    def share(d: Measured) -> Measured:
-        return Measured(*(x / max(note.value, 1e-9) for x in (d.value, d.low or 0.0, d.high or 0.0)))
-
-    out = {"note": note, "explained": share(removed["all changes"])}
-    out |= {f"explained by {name}": share(d) for name, d in removed.items() if name != "all changes"}
+    shares = found.shares("the note", same)
+    out = {"note": note, "explained": shares.pop("all changes")}
+    out |= {f"explained by {name}": share for name, share in shares.items()}
     other = _excess(found.row("one walk a question"))
     out["one walk a question, excess"] = other
     return out | found.differences({"added": ("added", "concatenated", "loss")})
@@ -764,8 +797,10 @@ class Study:
         names = [experiment.data.name for experiment in experiments]  # what can't be read fails before anything is run
         if twice := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ConfigError(f"two data sets are called {twice[0]!r}; give each once")
-        for experiment in experiments:
-            bench = Bench(experiment, watch)
+        benches = [Bench(experiment, watch) for experiment in experiments]
+        for bench in benches:
+            _ = bench.tasks  # what can't be asked here fails now too
+        for bench in benches:
             results["data"][bench.name] = bench.describe()
             for name in self.only or INQUIRIES:
                 results["found"].setdefault(name, {})[bench.name] = _inquire(
@@ -774,7 +809,7 @@ class Study:
                 ruled = rulings(results["found"][name], name)[1].get(bench.name, UNJUDGED)
                 watch.say(f"{bench.name} · {name}: {ruled.verdict}")
                 write(out / "study.json", json.dumps(results, indent=1) + "\n")
-        write_study(results, out)
+            write_study(results, out)
         return results
 
 
@@ -822,7 +857,7 @@ def _headline(row: Row) -> str:
 
 def _summary(rows: Sequence[Row]) -> Row:
     """What the page shows of a cell: means over its seeds."""
-    first = rows[0]
+    first = next((row for row in rows if "error" in row), rows[0])
     if "scores" not in first:
         return dict(first)
     out: Row = {key: first.get(key) for key in ("objective", "verdict", "readout") if first.get(key) is not None}

@@ -98,6 +98,7 @@ class KT(Task):
     """
 
     metric = "auc"
+    slices = ("auc-cold",)
     about = "the next answer of unseen students, by a DKT on the vectors; minutes a table on real data"
     tunes = False
     costly = True
@@ -182,11 +183,13 @@ class KT(Task):
             while len(self._kept) >= KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = way, made
+        self._kept[key] = self._kept.pop(key)  # the last to be dropped
         return self._kept[key]
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
-        _, tracer = self._trained(principal(self.vectors(embeddings)), self._seed(embeddings))
-        return self.attempts.judge(tracer.predict(self.attempts.sequences(stage)), stage)
+        way, tracer = self._trained(principal(self.vectors(embeddings)), self._seed(embeddings))
+        score = self.attempts.judge(tracer.predict(self.attempts.sequences(stage)), stage)
+        return Score(score.metrics, score.units, {"way": way})
 
 
 class KTDifficulty(KT):
@@ -207,7 +210,9 @@ class KTDifficulty(KT):
         _, tracer = self._trained(nothing, self._seed(embeddings))
         alone = self.attempts.judge(tracer.predict(self.attempts.sequences(stage)), stage)
         return Score(
-            {**score.metrics, "auc-alone": alone.metrics["auc"]}, {**score.units, "auc-alone": alone.units["auc"]}
+            {**score.metrics, "auc-alone": alone.metrics["auc"]},
+            {**score.units, "auc-alone": alone.units["auc"]},
+            score.choices,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -116,10 +116,12 @@ class Score:
     metrics : name → value.
     units : name → float64 (units,), the figure of each unit (edge, question) where the metric is their mean, so that
         two embeddings can be compared pair by pair; the same units in the same order for every embedding.
+    choices : name → what the task itself chose for this embedding, on validation.
     """
 
     metrics: Mapping[str, float]
     units: Mapping[str, NDArray[np.float64]]
+    choices: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_units(cls, units: Mapping[str, NDArray[np.float64]], **more: float) -> Score:
@@ -133,6 +135,7 @@ class Task(ABC):
     Class attributes
     ----------------
     metric : the headline figure; higher is better.
+    slices : further figures that stand beside it in every comparison.
     about : one line: what is asked, and its caveat.
     tunes : True where the validation figure may choose settings and read-outs.
     compares_seeds : True where the figure lies between the seeds of one trainer, so that one seed has none.
@@ -144,6 +147,7 @@ class Task(ABC):
     """
 
     metric: ClassVar[str]
+    slices: ClassVar[tuple[str, ...]] = ()
     about: ClassVar[str]
     tunes: ClassVar[bool] = True
     compares_seeds: ClassVar[bool] = False

@@ -91,7 +91,8 @@ def comparison(run: Run) -> Comparison:
     """The table of a run: its trainers in the configured order, its tasks' headline figures, excess and seconds."""
     config = run.config
     results, training = run.rows("results"), run.rows("training")
-    heads = [(name, find("task", name, TASKS).metric) for name in config["tasks"]]
+    tasks = {name: find("task", name, TASKS) for name in config["tasks"]}
+    heads = [(name, metric) for name, task in tasks.items() for metric in (task.metric, *task.slices)]
     present = [(t, m) for t, m in heads if any((r["task"], r["metric"]) == (t, m) for r in results)]
     columns = [Column(f"{task} {metric}", task, metric) for task, metric in present]
     costs = [Column("excess, nats", "training", "excess"), Column("seconds", "training", "seconds")]
@@ -120,6 +121,10 @@ def comparison(run: Run) -> Comparison:
 
 def _validation(run: Run, line: Line, task: str) -> float:
     """The chosen settings' figure on validation: the task's own, or the mean of those that chose where it has none."""
+    mine = [r for r in run.rows("training") if (r["walk"], r["trainer"]) == (line.walk, line.trainer)]
+    own = [r["judged"][task][find("task", task, TASKS).metric] for r in mine if task in r.get("judged", {})]
+    if own:
+        return float(np.mean(own))
     rows = [r for r in run.rows("tuning") if (r["walk"], r["trainer"]) == (line.walk, line.trainer) and r["chosen"]]
     return float(rows[0].get(task, rows[0]["score"])) if rows else -np.inf
 

@@ -47,6 +47,7 @@ def write_report(run: Run) -> None:
         _task_section(config, about),
         _loss_section(run),
         _tuning_section(run),
+        _use_section(run),
         _all_section(run),
         _repeat_section(run, config),
     ]
@@ -137,6 +138,21 @@ def _tuning_section(run: Run) -> str:
     text = "Tried on validation with the first seed; the score is the mean of the validation figures that may tune."
     titles = ["walk", "trainer", "settings", "read-out", "chosen", "score"]
     return "\n\n".join(["## Settings tried", text, markdown_table(titles, cells, 5)])
+
+
+def _use_section(run: Run) -> str:
+    """How costly tasks used each table, which they chose on validation."""
+    cells = [
+        [r["walk"], r["trainer"], task, str(r["seed"]), found["way"], _number(found[find("task", task, TASKS).metric])]
+        for r in run.rows("training")
+        for task, found in r.get("judged", {}).items()
+        if "way" in found
+    ]
+    if not cells:
+        return ""
+    text = "Each way to use a table was tried; this one was the best on validation, whose figure stands beside it."
+    titles = ["walk", "trainer", "task", "seed", "way", "validation"]
+    return "\n\n".join(["## How tables were used", text, markdown_table(titles, cells, 5)])
 
 
 def _all_section(run: Run) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qcq.conjectures import CONJECTURES, EQUAL, Measured, Ruling, rulings
+from qcq.conjectures import ALL, CONJECTURES, FADED, REVERSIBLE, STUCK, Measured, Ruling, rulings
 from qcq.report.markdown import markdown_table
 from qcq.run import write
 
@@ -119,85 +119,126 @@ def _span(each: Each, key: str, percent: bool = False) -> str:
     return f"{text} %" if percent else text
 
 
-def _on(each: Each, key: str, unit: str = "") -> str:
-    """The figure with its interval on every data set that has it."""
-    said = []
-    for data, m in each.items():
-        if key in m:
-            f = m[key]
-            ends = "" if f.low is None or f.high is None else f" [{f.low:.2f}, {f.high:.2f}]"
-            said.append(f"{f.value:.2f}{unit and ' ' + unit}{ends} on `{data}`")
-    return _listed(said) if said else "an amount that wasn't measured"
+def _figure(m: Measured, digits: int = 2) -> str:
+    ends = "" if m.low is None or m.high is None else f" [{m.low:.{digits}f}, {m.high:.{digits}f}]"
+    return f"{m.value:.{digits}f}{ends}"
+
+
+def _sets(each: Each, key: str, say: Callable[[Measured], str]) -> str:
+    """What is to be said of a figure, data set by data set."""
+    said = [f"{say(m[key])} on `{data}`" for data, m in each.items() if key in m]
+    return _listed(said) if said else "by an amount that wasn't measured"
+
+
+def _change(m: Measured) -> str:
+    """A loss less another's, in words: above 0 is worse."""
+    if m.above(0) or m.below(0):
+        return f"{'worse' if m.value > 0 else 'better'} by {_figure(Measured(abs(m.value), *_turned(m)))} nat"
+    return f"level ({_figure(m)} nat)"
+
+
+def _turned(m: Measured) -> tuple[float | None, float | None]:
+    """The interval of the figure's absolute value, for one that is clear of 0."""
+    if m.low is None or m.high is None or m.value > 0:
+        return m.low, m.high
+    return -m.high, -m.low
 
 
 # ------------------------------------------------------------------------------------------------------ in plain words
 
 
 def _far(each: Each) -> str:
+    left = [m["fading"].value > FADED for m in each.values()]
+    related = (
+        ", so far-apart questions can still be related"
+        if all(left)
+        else ""
+        if any(left)
+        else ", which is next to nothing"
+    )
+    redundant = all(not m["near"].below(ALL) for m in each.values())
+    rest = (
+        ": on a walk without memory the rest is redundant, exactly. A Transformer has nothing to gain from looking "
+        "far; it has to find its neighbours."
+        if redundant
+        else "."
+    )
     return (
-        f"Five steps apart, {_span(each, 'fading', True)} of what neighbours share (beyond belonging to one "
-        "component) is "
-        "left, so far-apart questions can still be related. But the two nearest neighbours say "
-        f"{_span(each, 'near', True)} of all that the other tokens say: on a walk without memory the rest is "
-        "redundant, "
-        "exactly. A Transformer has nothing to gain from looking far; it has to find its neighbours. Left to itself it "
-        f"puts {_span(each, 'attention within 2, relative', True)} of its attention within two steps, "
-        f"started at its neighbours {_span(each, 'attention within 2, local', True)}."
+        f"Five steps apart, {_span(each, 'fading', True)} of what neighbours share (beyond belonging to one component) "
+        f"is left{related}. The two nearest neighbours say {_span(each, 'near', True)} of all that the other tokens "
+        f"say{rest} Left to itself it puts {_span(each, 'attention within 2, relative', True)} of its attention within "
+        f"two steps, started at its neighbours {_span(each, 'attention within 2, local', True)}."
     )
 
 
 def _order(each: Each) -> str:
-    matters = all(m["place"].above(EQUAL) for m in each.values())
+    nothing = all(m["direction"].value <= REVERSIBLE for m in each.values())
+    gains = []
+    for data, m in each.items():
+        own = {key.removeprefix("gain "): figure for key, figure in m.items() if key.startswith("gain ")}
+        if own:
+            best = max(own, key=lambda name: own[name].value)
+            gains.append(f"{_figure(own[best], 3)} on `{data}` ({best})")
     return (
-        f"Reading a q-c-q walk backwards costs {_span(each, 'direction')} nat: before and after mean nothing, as he "
-        "said. "
-        f"{'Near and far do' if matters else 'Whether near and far do depends'}: a masked model that isn't told where "
-        f"tokens stand loses {_on(each, 'place', 'nat')} against one with a relative bias that starts at the "
-        "neighbours, "
-        f"and one with BERT's absolute positions {_on(each, 'place, absolute', 'nat')}. "
-        f"The path is limited in another way: {_span(each, 'exchangeable', True)} of the questions share their "
-        "concepts "
-        "with another question, and no such walk tells those apart."
+        f"Reading a q-c-q walk backwards costs {_span(each, 'direction')} nat"
+        f"{': before and after mean nothing, as he said' if nothing else ''}. Near and far are another matter: against "
+        "a relative bias that starts at the neighbours, a masked model that isn't told where tokens stand is "
+        f"{_sets(each, 'place', _change)}, and one with BERT's absolute positions "
+        f"{_sets(each, 'place, absolute', _change)}. "
+        f"As for the path, {_span(each, 'exchangeable', True)} of the questions share their concepts with another "
+        "question, and no such walk tells those apart; the richer walk that helps knowledge tracing most adds "
+        f"{_listed(gains) if gains else 'an amount that could not be measured'} to the AUC of the stand-in `kt-fast`."
     )
 
 
 def _weak(each: Each) -> str:
+    keys = [key for m in each.values() for name in m if (key := name.removeprefix("gbce, ")) in SCORES]
+    score = _listed([SCORES[key] for key in dict.fromkeys(keys)]) if keys else "their score"
     return (
-        f"One step of the walk tells {_span(each, 'information a step')} nats, "
-        f"{_span(each, 'share of the entropy', True)} "
-        "of all there is to know about a question. Whether that is weaker than between words isn't decided here: no "
-        "text "
-        "large enough was at hand. Skip-gram's negatives are no advantage in themselves if the same Transformer is no "
-        f"better with them: with negative sampling instead of a softmax its vectors change by {_on(each, 'vectors')} "
-        "and "
-        f"its excess over the floor by {_on(each, 'loss', 'nat')}."
+        f"One step of the walk tells {_sets(each, 'information a step', _figure)} nats, of which "
+        f"{_sets(each, 'above components', _figure)} are more than which component of the graph the walk is in. "
+        "Whether that is weaker than between words isn't decided here: no text large enough was at hand. Skip-gram's "
+        "negatives are no advantage in themselves if the same Transformer is no better with them: with negative "
+        f"sampling instead of a softmax, {score} changes by "
+        f"{_sets(each, 'vectors', _figure)}, and by its loss it is {_sets(each, 'loss', _change)}."
     )
 
 
 def _objective(each: Each) -> str:
+    ends = [
+        f"{_figure(m['excess of clm'])}, {_figure(m['excess of mlm'])} and {_figure(m['excess of cloze'])} on `{data}`"
+        for data, m in each.items()
+    ]
     said = [
-        f"{text} {_on(each, f'clm-{other} edges/mrr')}" for other, text in (("mlm", "BERT's way"), ("cloze", "cloze"))
+        f"{text} {_sets(each, f'clm-{other} edges/mrr', _figure)}"
+        for other, text in (("mlm", "`mlm`"), ("cloze", "`cloze`"))
     ]
     return (
-        "In equal time, next-token (`clm`) ends "
-        f"{_span(each, 'excess of clm')} nat above its floor, masked (`mlm`) {_span(each, 'excess of mlm')}, `cloze`, "
-        "which "
-        f"is masked but asks for every token, {_span(each, 'excess of cloze')}. Edges MRR of `clm` less {said[0]}; "
-        "less "
-        f"{said[1]}."
+        "In steps that take about equally long, next-token (`clm`), masked (`mlm`) and masked with every token asked "
+        f"for (`cloze`) end so many nats above their floors: {'; '.join(ends)}. Edges MRR of `clm` less that of "
+        f"{said[0]}; less that of {said[1]}."
     )
 
 
 def _traps(each: Each) -> str:
-    keys = dict.fromkeys(key for m in each.values() for key in m if key.startswith("explained by "))
-    best = max(keys, key=lambda key: sum(m[key].value for m in each.values() if key in m), default="")
-    single = (
-        f" The single change that removes most is *{best.removeprefix('explained by ')}* ({_span(each, best, True)})."
-    )
+    ends, singles = [], []
+    for data, m in each.items():
+        end = f"{_figure(m['note'])} nat above the floor on `{data}`"
+        if m["note"].value > STUCK:
+            end += f", of which the library's defaults remove {100 * m['explained'].value:.0f} % in the same steps"
+            own = {
+                key.removeprefix("explained by "): figure
+                for key, figure in m.items()
+                if key.startswith("explained by ") and not key.endswith("steps")
+            }
+            best = max(own, key=lambda name: own[name].value, default="")
+            if best:
+                singles.append(f"*{best}* on `{data}` ({100 * own[best].value:.0f} %)")
+        ends.append(end)
+    single = f" The single change that removes most is {_listed(singles)}." if singles else ""
     return (
-        f"The note's configuration ends {_span(each, 'note')} nat above the floor; the library's defaults remove "
-        f"{_span(each, 'explained', True)} of that in the same steps.{single if best else ''} Adding token, type and "
-        f"position vectors instead of concatenating them costs {_on(each, 'added', 'nat')}, in the same steps."
+        f"The note's configuration ends {'; '.join(ends)}.{single} Adding token, type and position vectors instead of "
+        f"concatenating them is {_sets(each, 'added', _change)}."
     )
 
 
@@ -218,8 +259,7 @@ def _plainly(results: Results, name: str) -> str:
 def _moral(results: Results) -> str:
     return (
         "A loss of 5–7 says nothing by itself: [floors.md](floors.md) shows that a perfect model of such walks has "
-        "one. "
-        "What counts is the excess over the floor, and the verdicts rest on it and on what the vectors are worth."
+        "one. What counts is the excess over the floor, and the verdicts rest on it and on what the vectors are worth."
     )
 
 
@@ -273,21 +313,17 @@ def _manner(results: Results) -> str:
     return (
         "## How to read it\n\n"
         f"- Skip-gram has {seeds} seeds, every language model one ({steps:,} steps of a masked model; the others take "
-        "the "
-        "steps that take equally long). Intervals of language models say how sure a difference is on these held-out "
-        "walks, "
-        "edges, questions and students, not what another seed would do.\n"
+        "the steps that took equally long on a bank, `EQUAL_COMPUTE`; the tables give the seconds that each took "
+        "here). Intervals of language models say how sure a difference is on these held-out walks, edges, questions "
+        "and students, not what another seed would do.\n"
         "- Rules and thresholds were fixed before any bank was run: "
         "[decisions/0701](decisions/0701-verdict-rules.md). `loss` figures are differences of held-out loss in nats "
-        "(ours "
-        "less theirs: above 0 is worse), all others of scores (above 0 is better). Brackets are 95 % intervals; "
-        "figures "
-        "without them are exact, or plain readings.\n"
-        "- `excess` is the held-out loss above the exact floor; shuffled walks, ordered skip-gram and sessions have no "
-        "floor.\n"
+        "(ours less theirs: above 0 is worse), all others of scores (above 0 is better). Brackets are 95 % intervals; "
+        "figures without them are exact, or plain readings.\n"
+        "- `excess` is the held-out loss above the exact floor; shuffled walks, ordered skip-gram, sessions and `rtd` "
+        "have no floor, and walks that are only judged by tracing aren't read against theirs.\n"
         f"- To repeat it: `qcq study --size {results['size']}` with `--data` for each data set; finished cells are "
-        "kept, so "
-        "a study that was stopped goes on where it stood."
+        "kept, so a study that was stopped goes on where it stood."
     )
 
 
@@ -307,9 +343,13 @@ def _excesses(cells: Mapping[str, Any]) -> Rows:
     ]
 
 
+def _positions(cells: Mapping[str, Any]) -> Rows:
+    return [row for row in _excesses(cells) if row[0].startswith("mlm")]
+
+
 CHARTS: Mapping[str, tuple[str, str, Callable[[Mapping[str, Any]], Rows]]] = {
     "far": ("Mutual information of two questions of a walk beyond their component", "nats, exact", _fading),
-    "order": ("Excess over the floor by what the model knows of positions", "nats", _excesses),
+    "order": ("Excess over the floor by what the model knows of positions", "nats", _positions),
     "weak": ("Excess over the floor by loss", "nats", _excesses),
     "objective": ("Excess over each objective's own floor", "nats", _excesses),
     "traps": ("Excess over the floor: the note's configuration, one change at a time", "nats", _excesses),

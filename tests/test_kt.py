@@ -31,6 +31,8 @@ from qcq.evaluation.kt import (
 from qcq.evaluation.standin import PENALTIES, _fit
 from qcq.evaluation.tracing import MODELS, Sequences, Tracer
 from qcq.models import TRAINERS
+from qcq.pipeline import Experiment
+from qcq.report.comparison import comparison, duels
 from qcq.walks import WALKS
 
 CLASSROOM = Simulated(questions=150, concepts=10, students=160, responses=50, sets=12, seed=3)
@@ -332,6 +334,34 @@ def test_the_better_way_to_use_a_table_is_chosen_on_validation(problem):
         one = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 2, "tables": (way,)}))
         found[way] = max(one.tracer(noise(problem)).history)
     assert max(task.tracer(noise(problem)).history) == max(found.values())
+    assert found[task.score(noise(problem)).choices["way"]] == max(found.values())
+
+
+def test_a_run_keeps_what_kt_chose_and_its_sentences_go_by_kts_own_validation(tmp_path):
+    config = Config(
+        tasks=("kt-fast", "kt"),
+        trainers=("ppmi-svd", "sgns"),
+        seeds=2,
+        sections={
+            "kt": {**SMALL, "epochs": 1},
+            "ppmi-svd": {"dim": 8},
+            "sgns": {"dim": 8},
+            "walk": {"per_question": 1},
+        },
+    )
+    data = Simulated(questions=400, concepts=10, students=90, responses=30, seed=3).read()  # with cold questions
+    run = Experiment(config, data).run(tmp_path / "run")
+    found = {(r["trainer"], r["seed"]): r["judged"]["kt"] for r in run.rows("training")}
+    assert all(set(each) == {"auc", "way"} and 0 < each["auc"] < 1 for each in found.values())
+    mean = {name: np.mean([found[name, seed]["auc"] for seed in (0, 1)]) for name, _ in found}
+    base = max(("random", "concept-mean", "concept-onehot", "svd"), key=mean.__getitem__)
+    met = {
+        duel.second.trainer for duel in duels(run, comparison(run)) if duel.column.task == "kt" and duel.second.baseline
+    }
+    assert met == {base}
+    assert {"kt auc", "kt auc-cold"} <= {column.title for column in comparison(run).columns}
+    assert "| small-start |" not in (page := (run.path / "report.md").read_text())  # frozen alone was tried
+    assert page.count("| frozen ") == 12
 
 
 def test_another_seed_in_the_provenance_trains_another_model(problem):
