@@ -49,7 +49,14 @@ class Measured:
         return (self.value if self.high is None else self.high) < threshold
 
     def __str__(self) -> str:
-        return f"{self.value:.3f}" + ("" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]")
+        return self.shown(3)
+
+    def shown(self, digits: int) -> str:
+        """Rounded, with its interval where it has one; no minus before a zero."""
+        value, *ends = (
+            f"{round(x, digits) + 0.0:.{digits}f}" for x in (self.value, self.low, self.high) if x is not None
+        )
+        return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 @dataclass(frozen=True)

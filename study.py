@@ -594,7 +594,8 @@ def _far_measures(found: Found) -> dict[str, Measured]:
     start = np.array(found.row("mlm, relative")["attention"])
     out |= {"attention within 2, local": Measured(float(look[1:3].sum()))}
     out |= {"attention within 2, relative": Measured(float(start[1:3].sum()))}
-    return out
+    windows = found.row("mlm").get("window", {})
+    return out | {f"loss of mlm seeing {w} on either side less all": Measured(**m) for w, m in windows.items()}
 
 
 def _order_cells(size: Size, bench: Bench) -> Cells:

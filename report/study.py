@@ -114,14 +114,14 @@ def _each(results: Results, name: str) -> dict[str, dict[str, Measured]]:
 def _span(each: Each, key: str, percent: bool = False) -> str:
     """The figure, or its range over the data sets that have it."""
     values = [m[key].value for m in each.values() if key in m]
-    shown = [f"{100 * v:.0f}" if percent else f"{v:.2f}" for v in (min(values), max(values))] if values else ["–", "–"]
+    ends = (min(values), max(values)) if values else ()
+    shown = [f"{100 * v:.0f}" if percent else Measured(v).shown(2) for v in ends] or ["–", "–"]
     text = shown[0] if shown[0] == shown[1] else f"{shown[0]} to {shown[1]}"
     return f"{text} %" if percent else text
 
 
 def _figure(m: Measured, digits: int = 2) -> str:
-    ends = "" if m.low is None or m.high is None else f" [{m.low:.{digits}f}, {m.high:.{digits}f}]"
-    return f"{m.value:.{digits}f}{ends}"
+    return m.shown(digits)
 
 
 def _sets(each: Each, key: str, say: Callable[[Measured], str]) -> str:
