@@ -73,9 +73,9 @@ class Config:
         # Building every part once makes a wrong name or setting fail here, before anything is read or written.
         self.build_walks(), self.build_trainers(), self.task_settings(), self.reader(self.data.partition(":")[0])
         known = ["walk", *WALKS, *TRAINERS, *DATASETS, *(name for name in TASKS if TASKS[name].settings)]
-        known += [name for name in (*self.walks, *self.trainers) if "@" in name]
         for section in self.sections:
-            if section not in known:
+            labelled = "@" in section and _part(section) in (*WALKS, *TRAINERS)  # it need not take part
+            if not labelled and section not in known:
                 raise UnknownNameError("section", section, known)
             # Settings of a part that takes no part here are checked too: they may be meant for another name.
             if cls := self._settings_of(section):
@@ -174,7 +174,11 @@ class Config:
             for key, v in top.items()
             if key in _LISTS
         }
-        return cls(**{**top, **lists}, sections=sections)
+        made = cls(**{**top, **lists}, sections=sections)
+        for section in (key.partition(".")[0].strip() for key in pairs):
+            if "@" in section and section not in (*made.walks, *made.trainers):
+                raise UnknownNameError("section", section, [*made.walks, *made.trainers])
+        return made
 
 
 _LISTS = ("walks", "trainers", "tasks")

@@ -214,6 +214,7 @@ def test_a_part_may_take_part_twice_with_settings_of_its_own(tmp_path: Path) -> 
     assert set(rows) == {*((walk, "ppmi-svd") for walk in walks), (NO_WALK, "svd"), (NO_WALK, "svd@small")}
     assert (rows[NO_WALK, "svd"], rows[NO_WALK, "svd@small"]) == (64, 4)
     again = Config.load(run.path / "config.toml")
+    assert Config.load(run.path / "config.toml", walks=["qcq"]).walks == ("qcq",)  # labels of a file need not take part
     assert (again.build_walks(), again.build_trainers()) == (walks, config.build_trainers())
 
 
