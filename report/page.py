@@ -253,7 +253,8 @@ def _who_wins(table: Comparison, fought: Sequence[Duel]) -> str:
     good = [line for line in table.lines if not line.error]
     if not good:
         return "No trainer finished, so there is nothing to compare."
-    against = [duel for duel in fought if duel.second.baseline]
+    heads = {(task, find("task", task, TASKS).metric) for task in {duel.column.task for duel in fought}}
+    against = [duel for duel in fought if duel.second.baseline and (duel.column.task, duel.column.metric) in heads]
     if not against:
         if len(good) == 1:
             return f"Only {good[0].label} was run, so there is nobody to compare it with."
