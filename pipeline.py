@@ -201,6 +201,8 @@ class Experiment:
         )
         if counts["concepts"] < 2:
             watch.say("warning: a single concept; every pair of questions shares it, so walks carry no structure")
+        if (run.path / "about.json").exists() and (held := run.read_json("about.json")["dataset"]) != self.data.name:
+            watch.say(f"{run.path} held a run on {held}: its report is replaced, name another folder to keep it")
         import tomli_w
 
         write(run.path / "config.toml", tomli_w.dumps(self.config.to_dict()))
