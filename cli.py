@@ -217,8 +217,8 @@ def audit(
     from has to come out the same. Exit code 1 if a check fails.
     """
     if replay:
-        if data is None or folder is not None:
-            raise ConfigError("--replay needs data and no run: qcq audit --replay --data format:path")
+        if data is None or folder is not None or retrain:
+            raise ConfigError("--replay needs data, no run and no --retrain: qcq audit --replay --data format:path")
         _replay(data, seed, as_json)
         return
     if folder is None:

@@ -66,6 +66,10 @@ class Run:
         """
         run = cls(Path(path))
         if not (run.path / "config.toml").is_file():
+            if (run.path / "fold-1").is_dir():
+                raise ConfigError(
+                    f"{path}: holds a run for each fold of the students; name one, as {run.path / 'fold-1'}"
+                )
             raise ConfigError(f"{path}: no run in this folder (config.toml is missing); make one with 'qcq run'")
         return run
 

@@ -162,3 +162,7 @@ def test_the_command_runs_folds(tmp_path: Path, capsys, monkeypatch):
     assert stop.value.code == 0
     assert "fold-1 to fold-2" in capsys.readouterr().out
     assert (tmp_path / "run" / "fold-2" / "results.jsonl").is_file()
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["audit", str(tmp_path / "run")])
+    assert stop.value.code == 2
+    assert "holds a run for each fold of the students; name one" in capsys.readouterr().err.replace("\n", " ")
