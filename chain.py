@@ -615,6 +615,7 @@ class PairLaw:
     """
 
     _TABLE = 2**24  # most entries of a table over pairs of kinds: 128 MiB
+    _WORK = (3e11, 1e13)  # most multiplications, sparse and dense: minutes of a core
 
     def __init__(self, chain: MarkovChain, window: int) -> None:
         self._chain, self._window = chain, window
@@ -664,6 +665,12 @@ class PairLaw:
         x, y = code // self._n, code % self._n
         out = np.zeros(len(x))
         kinds, start = np.unique(x, return_index=True)
+        work = 2.0 * (self._window - 1) * len(kinds) * chain.hub_steps
+        if work > self._WORK[chain.dense]:
+            raise ChainError(
+                f"no skip-gram floor: {chain.n_hubs:,} nodes between questions and {chain.hub_steps:,} steps between those "
+                f"take {work:.0e} multiplications; walk without s and q-q edges, or take window 1"
+            )
         start = np.r_[start, len(x)]
         size = max(1, _BLOCK // (chain.n_hubs + 3))
         into, leave = sparse.csr_array(chain._into), sparse.csr_array(chain._out)

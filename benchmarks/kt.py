@@ -35,6 +35,7 @@ MIX = "0.5*q-c-q + 0.5*q-q"
 ANSWERS = "0.5*q-c-q + 0.25*q-s+-q + 0.25*q-s--q"
 HARD = "0.34*q-c-q + 0.33*q-q + 0.33*q-d-q"
 BINS = "0.6*q-c-q + 0.4*q-d-q"
+ORDER = "0.4*q-c-q + 0.3*q-q + 0.3*q-s-q"
 REFERENCES = ("concept-mean", "concept-mean + d")
 
 
@@ -79,6 +80,9 @@ class Bench:
         def order() -> np.ndarray:
             return self.table("ppmi-svd", metapath(pattern="q-q", per_question=2), dim=64)
 
+        def mixed(pattern: str, dim: int = 64) -> Callable[[], np.ndarray]:
+            return lambda: self.table("ppmi-svd", metapath(pattern=pattern, per_question=2), dim=dim)
+
         def both() -> np.ndarray:
             return np.hstack([mean(), order()])
 
@@ -109,11 +113,12 @@ class Bench:
             "concept-mean, folded c d mixture": (False, mean, bins),
             "leaky session answers + d": (True, lambda: self.table("sgns", session(responses=True), dim=32), None),
             "q-q + d": (True, order, None),
-            "mixture of c and q + d": (
-                True,
-                lambda: self.table("ppmi-svd", metapath(pattern=MIX, per_question=2), dim=64),
-                None,
-            ),
+            "mixture of c and q + d": (True, mixed(MIX), None),
+            "mixture of c, q and s + d": (True, mixed(ORDER), None),
+            "mixture of c, q and s, 128 + d": (True, mixed(ORDER, 128), None),
+            "mixture of c and s + d": (True, mixed("0.4*q-c-q + 0.6*q-s-q"), None),
+            "q-s-q + d": (True, mixed("q-s-q"), None),
+            "concept-mean & mixture of c, q and s + d": (True, lambda: np.hstack([mean(), mixed(ORDER)()]), None),
             "session + d": (True, lambda: self.table("sgns", session(), dim=64, epochs=5), None),
             "concept-onehot + d": (True, lambda: self.table("concept-onehot"), None),
             "q-q": (False, order, None),

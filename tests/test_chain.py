@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from qcq.chain import MarkovChain, edge_steps
+from qcq.chain import MarkovChain, PairLaw, edge_steps
 from qcq.corpus import Corpus
 from qcq.errors import ChainError, ConfigError
 from qcq.floors import Expected
@@ -408,3 +408,13 @@ def test_a_corpus_that_is_read_again_has_the_same_floor(tmp_path):
     chain = QCQ(length=6).chain(graph)
     floors = [Masked().floor(chain, Masked().probe(c, 5)) for c in (corpus, again)]
     np.testing.assert_array_equal(*floors)
+
+
+def test_a_pair_law_that_would_take_hours_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = graph_of(np.random.default_rng(0).random((40, 6)) < 0.4)
+    law = WALKS["qcq"](length=6).chain(graph).pair_law(3)
+    law._table = None
+    assert law.conditional([0], [1]) >= 0
+    monkeypatch.setattr(PairLaw, "_WORK", (10.0, 10.0))
+    with pytest.raises(ChainError, match=r"no skip-gram floor: 6 nodes between questions .* window 1"):
+        law.conditional([0], [1])
