@@ -668,8 +668,8 @@ class PairLaw:
         work = 2.0 * (self._window - 1) * len(kinds) * chain.hub_steps
         if work > self._WORK[chain.dense]:
             raise ChainError(
-                f"no skip-gram floor: {chain.n_hubs:,} nodes between questions and {chain.hub_steps:,} steps between those "
-                f"take {work:.0e} multiplications; walk without s and q-q edges, or take window 1"
+                f"no skip-gram floor: {chain.n_hubs:,} nodes between questions and {chain.hub_steps:,} steps between "
+                f"those take {work:.0e} multiplications; walk without s and q-q edges, or take window 1"
             )
         start = np.r_[start, len(x)]
         size = max(1, _BLOCK // (chain.n_hubs + 3))
