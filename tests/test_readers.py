@@ -111,10 +111,10 @@ def test_a_real_folder_is_recognised_by_one_format_only(folder: str) -> None:
 
 def test_the_table_in_the_docs_is_the_one_tested() -> None:
     text = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
-    ]
-    shown = {name: tuple(cells) for name, *cells in rows[1:]}
+    table = re.search(r"^\| folder \| format .*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert table is not None
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1].splitlines()]
+    shown = {name: tuple(cells) for name, *cells in rows}
     assert shown == {
         name: (kind, *("–" if figure is None else f"{figure:,}" for figure in figures))
         for name, (kind, *figures) in KNOWN.items()
