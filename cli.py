@@ -260,7 +260,7 @@ def _replay(data: str, seed: int, as_json: bool) -> None:
                 f"{one.responses:,}",
                 f"{one.leaky:.3f}",
                 f"{one.honest:.3f}",
-                f"{one.difference.mean:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}]",
+                str(one.difference),
             ]
             for name, one in found.items()
         ],

@@ -20,7 +20,8 @@ class Difference:
 
     Attributes
     ----------
-    mean, low, high : the difference and the ends of its interval.
+    mean, low, high : the difference and the ends of its interval; infinite where all units are of one cluster, which
+        says nothing about any other.
     units, clusters : how many pairs, in how many independent clusters.
     comparisons : how many differences were asked for together; their intervals hold all at once.
     """
@@ -36,6 +37,11 @@ class Difference:
     def decided(self) -> bool:
         """Whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        if self.clusters == 1:
+            return f"{self.mean:+.3f} (no interval: it rests on one unit)"
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 def paired_bootstrap(
@@ -80,7 +86,7 @@ def paired_bootstrap(
     total, size = np.bincount(label, difference).astype(np.float64), np.bincount(label)
     drawn = _resampled(total[None], size, draws, generator(seed, "bootstrap"))[:, 0]
     tail = (1 - level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(drawn, [tail, 1 - tail]) if len(total) > 1 else (-np.inf, np.inf)
     return Difference(float(difference.mean()), float(low), float(high), len(a), len(total))
 
 
@@ -188,7 +194,9 @@ def simultaneous(
     tail = norm.sf(np.quantile(worst, level))
 
     def made(mean: float, spread: float, units: int, clusters: int) -> Difference:
-        few = max(clusters - 1, 1)
+        if clusters == 1:
+            return Difference(mean, -np.inf, np.inf, units, clusters, asked)
+        few = clusters - 1
         half = float(student.isf(tail, few) * spread * np.sqrt(clusters / few)) if spread else 0.0
         return Difference(mean, mean - half, mean + half, units, clusters, asked)
 

@@ -155,12 +155,11 @@ class Duel:
         name_a, name_b = (line.label for line in (self.first, self.second))
         name_b = f"the baseline {name_b}" if self.second.baseline else name_b
         d = self.difference
-        figure = f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
         if d.low > 0:
-            return f"{self.column.title}: {name_a} beats {name_b} by {figure}"
+            return f"{self.column.title}: {name_a} beats {name_b} by {d}"
         if d.high < 0:
-            return f"{self.column.title}: {name_b} wins: {name_a} differs from it by {figure}"
-        return f"{self.column.title}: {name_a} and {name_b} can't be told apart: {figure}"
+            return f"{self.column.title}: {name_b} wins: {name_a} differs from it by {d}"
+        return f"{self.column.title}: {name_a} and {name_b} can't be told apart: {d}"
 
 
 def duels(run: Run, table: Comparison) -> list[Duel]:
@@ -250,7 +249,8 @@ class Standing:
 
     Attributes
     ----------
-    low, high : 95 % bootstrap interval over units of the mean over seeds, or None where a figure has no units.
+    low, high : 95 % bootstrap interval over units of the mean over seeds, or None where there are fewer than
+        two units.
     mark : ``best`` of its column on test, ``level`` where the paired interval of the difference to the best takes in
         zero, else "". The best is found on test, so the intervals hold for all pairs of the column at once. A column is
         marked only where there are two figures to compare.
@@ -286,5 +286,6 @@ def standings(run: Run, table: Comparison) -> list[list[Standing]]:
             if len(at) > 1:
                 same = k == best or bool(np.array_equal(figures[k], figures[best]))
                 mark = "best" if same else "level" if (min(k, best), max(k, best)) in undecided else ""
-            out[i][j] = Standing(own.low, own.high, mark)
+            ends = (own.low, own.high) if own.clusters > 1 else (None, None)
+            out[i][j] = Standing(*ends, mark)
     return out

@@ -263,7 +263,8 @@ def _who_wins(table: Comparison, fought: Sequence[Duel]) -> str:
     said = []
     for duel in against:
         d, a, b = duel.difference, duel.first.label, duel.second.label
-        figure = f"({d.mean:+.3f}, 95 % interval {d.low:+.3f} to {d.high:+.3f})"
+        ends = f"95 % interval {d.low:+.3f} to {d.high:+.3f}" if d.clusters > 1 else "of one unit: no interval"
+        figure = f"({d.mean:+.3f}, {ends})"
         if d.low > 0:
             said.append(f"on {duel.column.title}, {a} beats the best baseline, {b} {figure}")
         elif d.high < 0:

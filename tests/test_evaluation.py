@@ -471,6 +471,15 @@ def test_a_difference_says_what_it_rests_on():
     assert paired_bootstrap([1.0, 2, 5], [1.0, 3, 2], seed=1) == paired_bootstrap([1.0, 2, 5], [1.0, 3, 2], seed=1)
 
 
+@pytest.mark.parametrize("groups", [None, ["a", "a"]])
+def test_one_unit_decides_nothing(groups):
+    figures = np.array([[0.9], [0.4]]) if groups is None else np.array([[0.9, 0.8], [0.4, 0.3]])
+    (found,) = simultaneous([Contest(figures, [(0, 1)], groups)])
+    for d in (*found, paired_bootstrap(*figures, groups)):
+        assert (d.low, d.high, d.decided) == (-np.inf, np.inf, False)
+        assert str(d) == "+0.500 (no interval: it rests on one unit)"
+
+
 def test_pairs_that_are_none_are_refused():
     with pytest.raises(EvaluationError, match="equally long"):
         paired_bootstrap([1.0, 2], [1.0])

@@ -12,7 +12,7 @@ import pytest
 from scipy import sparse
 
 import qcq
-from qcq import cli, study
+from qcq import cli
 from qcq.chain import MarkovChain, edge_steps
 from qcq.config import Config
 from qcq.conjectures import CONJECTURES, UNJUDGED, Measured, rulings, together
@@ -23,7 +23,10 @@ from qcq.models import MLM, Source
 from qcq.pipeline import Experiment
 from qcq.progress import Watch
 from qcq.report.study import drawings, page
-from qcq.study import INQUIRIES, Bench, Found, Law, Shuffled, Size, Study, Trained, backwards, nearness
+from qcq.study import Size, Study
+from qcq.study.cells import TASKS, Bench, Law, Trained, backwards, in_windows, nearness
+from qcq.study.inquiries import CHANGES, EQUAL_COMPUTE, INQUIRIES, NOTE, Found
+from qcq.study.shuffled import Shuffled
 from qcq.walks import QCQ, ConceptHop, Session
 
 ROOT = Path(qcq.__file__).parent
@@ -176,7 +179,7 @@ def test_reading_backwards_costs_what_the_direction_tells() -> None:
 @pytest.fixture(scope="module")
 def classroom() -> Experiment:
     sections = {"simulated": {"questions": 80, "concepts": 8, "students": 40, "responses": 30, "sets": 12}}
-    return Experiment(Config(tasks=study.TASKS, sections=sections))
+    return Experiment(Config(tasks=TASKS, sections=sections))
 
 
 def marching(mixed: bool) -> Bench:
@@ -231,7 +234,7 @@ def test_attention_by_distance(classroom: Experiment) -> None:
 def test_windows_of_a_model_that_knows_its_neighbours(classroom: Experiment) -> None:
     source = Source(classroom.problem.graph, QCQ(length=13, per_question=20))
     model = MLM(steps=60, dim=16, position="local").fit(source)
-    lost = study.in_windows(model, source.heldout.tokens)
+    lost = in_windows(model, source.heldout.tokens)
     assert set(lost) == {1, 2, 5}
     assert lost[5].value < 0.2  # the nearest ten are nearly all that it uses
 
@@ -289,7 +292,7 @@ def test_objectives_are_judged_by_the_paired_figures(clm: float, cloze: float, v
 
 @pytest.mark.parametrize(("cured", "added", "verdict"), [(0.1, 1.0, "supported"), (2.9, 1.3, "refuted")])
 def test_traps_are_judged_by_the_paired_figures(cured: float, added: float, verdict: str) -> None:
-    losses = {"the note": 3.0, **dict.fromkeys(study.CHANGES, 2.0), "one walk a question": 3.0}
+    losses = {"the note": 3.0, **dict.fromkeys(CHANGES, 2.0), "one walk a question": 3.0}
     losses |= {"twice the steps": 2.5, "all changes": cured, "added": added, "concatenated": 1.0}
     found = planted(**{name: {"loss": loss} for name, loss in losses.items()})
     m = INQUIRIES["traps"].measures(found)
@@ -351,7 +354,7 @@ def test_other_settings_are_other_cells(classroom: Experiment, tmp_path: Path) -
     bench = Bench(classroom, Watch())
     made = [Trained("svd", QCQ(), {"dim": d}, tasks=("edges",)) for d in (2, 2, 3)]
     for cell in made:
-        study._finished(cell, "svd", bench, tmp_path)
+        cell.finished("svd", bench, tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 2
 
 
@@ -403,9 +406,9 @@ def test_the_command_prints_verdict_and_rule(
 
 def test_the_notes_settings_are_those_of_the_experiment() -> None:
     note = tomllib.loads((ROOT / "experiments" / "note.toml").read_text())["mlm"]
-    assert {key: value for key, value in note.items() if key != "threads"} == dict(study.NOTE)
+    assert {key: value for key, value in note.items() if key != "threads"} == dict(NOTE)
     steps = tomllib.loads((ROOT / "experiments" / "objectives.toml").read_text())
-    for name, share in study.EQUAL_COMPUTE.items():
+    for name, share in EQUAL_COMPUTE.items():
         assert steps[name]["steps"] / steps["mlm"]["steps"] == pytest.approx(share, abs=0.01)
 
 
