@@ -140,13 +140,15 @@ def law(graph: KnowledgeGraph, walk: Any) -> dict[str, Any]:
     return row
 
 
-def test_far_apart_questions_of_a_ring_are_related_and_of_a_crowd_are_not() -> None:
+def test_far_apart_questions_are_related_in_a_ring_not_in_a_crowd_and_more_where_a_walk_remembers() -> None:
     def verdict(row: dict[str, Any]) -> str:
         return CONJECTURES["far"].rule({"near": M(**row["near"]["1"]), "fading": M(row["fading"])}).verdict
 
     slow, fast = law(ring(16, 3), QCQ(length=12)), law(crowd(9), QCQ(length=12))
     assert verdict(slow) == "depends on what else is seen"
     assert verdict(fast) == "supported"
+    remembering = law(ring(16, 2), ConceptHop(length=12))  # it never turns round, so tokens further off say whither
+    assert verdict(remembering) == "refuted"
     assert slow["direction"] == pytest.approx(0, abs=1e-9)  # undirected edges say nothing of before and behind
 
 
