@@ -286,6 +286,5 @@ def standings(run: Run, table: Comparison) -> list[list[Standing]]:
             if len(at) > 1:
                 same = k == best or bool(np.array_equal(figures[k], figures[best]))
                 mark = "best" if same else "level" if (min(k, best), max(k, best)) in undecided else ""
-            ends = (own.low, own.high) if own.clusters > 1 else (None, None)
-            out[i][j] = Standing(*ends, mark)
+            out[i][j] = Standing(own.low, own.high, mark) if own.clusters > 1 else Standing(mark=mark)
     return out
