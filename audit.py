@@ -16,7 +16,7 @@ import numpy as np
 
 from qcq.config import Config
 from qcq.corpus import Corpus
-from qcq.data import Dataset
+from qcq.data import Dataset, duplicates
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import CorpusError, EmbeddingError, WalkError
@@ -113,6 +113,7 @@ class _Audit:
                 yield Check("students", True, "the data set has no responses, so none can have leaked")
                 return
             yield self.students()
+            yield self.duplicates()
         with self.watch.progress("graph, walks and difficulty"):
             yield self.graph()
             for name in self.config.walks:
@@ -152,12 +153,36 @@ class _Audit:
             if not np.isin(part.interactions.student, part.students).all():
                 return Check("students", False, f"{type(part).__name__} holds a response of another part's student")
         counts = {name: len(part.students) for name, part in parts.items()}
-        if (places != 1).any() or sum(len(p.interactions) for p in parts.values()) != len(seen):
-            return Check("students", False, f"{int((places != 1).sum())} students stand in no part, or in several")
+        wanted = np.ones_like(places)
+        wanted[self.real.data.left_out] = 0
+        held = int(np.isin(seen.student, self.real.data.left_out, invert=True).sum())
+        if (places != wanted).any() or sum(len(p.interactions) for p in parts.values()) != held:
+            return Check("students", False, f"{int((places != wanted).sum())} students stand in no part, or in several")
         if counts != self.about["students"]:
             return Check("students", False, f"now {counts}, in the run {self.about['students']}")
         said = ", ".join(f"{n:,} {name}" for name, n in counts.items())
         return Check("students", True, f"{said}; each in one part, every response with its student")
+
+    def duplicates(self) -> Check:
+        """Nobody is learnt from under one identifier and tested under another."""
+        split, data = self.real.problem.split, self.real.data
+        assert split is not None
+        assert data.interactions is not None
+        part = np.full(len(data.students), -1)
+        for i, each in enumerate((split.train, split.validation, split.test)):
+            part[each.students] = i
+        pairs = duplicates(data.interactions, len(data.students), len(data.questions))
+        across = pairs[(part[pairs] >= 0).all(axis=1) & (part[pairs[:, 0]] != part[pairs[:, 1]])]
+        if len(across):
+            one, other = (data.students[int(i)] for i in across[0])
+            return Check(
+                "duplicates",
+                False,
+                f"{len(across)} pairs of students in different parts gave the same answers, {one!r} and {other!r} "
+                "first: one person under two identifiers; qcq.read leaves one out, as without_duplicates(dataset) does",
+            )
+        said = f"; {len(data.left_out):,} such identifiers are left out" if len(data.left_out) else ""
+        return Check("duplicates", True, f"no two students of different parts gave the same answers{said}")
 
     def graph(self) -> Check:
         wanted = self.about["graph_digest"]

@@ -190,6 +190,7 @@ class Experiment:
             "data_digest": self.digest,
             "held_out_edges": {stage: len(edges) for stage, edges in self.problem.edges.items()},
             "students": self._part_sizes(),
+            "left_out": len(self.data.left_out),
             "responses": 0 if self.data.interactions is None else len(self.data.interactions),
             "skipped_tasks": dict(skipped),
         }
@@ -281,6 +282,7 @@ class Experiment:
                 self.data.interactions.correct,
             ):
                 h.update(np.ascontiguousarray(array).data)
+            h.update(np.ascontiguousarray(self.data.left_out).data)
         return h.hexdigest()
 
     def _compare(

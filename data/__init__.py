@@ -13,6 +13,7 @@ from qcq.data.akt import AKT
 from qcq.data.assistments import ASSISTments
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
+from qcq.data.duplicates import duplicates, without_duplicates
 from qcq.data.eedi import Eedi
 from qcq.data.frames import from_frames, from_graph, is_frame, is_graph
 from qcq.data.icd import ICD
@@ -65,11 +66,11 @@ def read(source: Any, *, interactions: Any = None, concepts: Any = None) -> Data
     (('halves', 'thirds'), 3)
     """
     if is_frame(source):
-        return _noted(from_frames(source, interactions, concepts), "read from a frame")
+        return _checked(from_frames(source, interactions, concepts), "read from a frame")
     if is_graph(source):
         if concepts is not None:
             raise DataError("a graph brings its concepts along", file="networkx graph", fix="leave concepts= out")
-        return _noted(from_graph(source, interactions), "read from a networkx graph")
+        return _checked(from_graph(source, interactions), "read from a networkx graph")
     if interactions is not None or concepts is not None:
         fix = "put interactions.csv and concepts.csv into the folder"
         raise DataError("frames of interactions and concepts go with a frame of questions", value=source, fix=fix)
@@ -93,7 +94,7 @@ def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -
         name = recognise(path)
         kind = DATASETS[name]
         said = f"recognised as {name}"
-    return _noted(kind(**(settings or {}).get(name, {})).read(path), said)
+    return _checked(kind(**(settings or {}).get(name, {})).read(path), said)
 
 
 def recognise(path: Path) -> str:
@@ -137,8 +138,8 @@ def _path(text: str) -> Path:
     return path
 
 
-def _noted(dataset: Dataset, said: str) -> Dataset:
-    return replace(dataset, notes=(said, *dataset.notes))
+def _checked(dataset: Dataset, said: str) -> Dataset:
+    return without_duplicates(replace(dataset, notes=(said, *dataset.notes)))
 
 
 __all__ = [
@@ -160,7 +161,9 @@ __all__ = [
     "TestPart",
     "TrainPart",
     "ValidationPart",
+    "duplicates",
     "load",
     "read",
     "recognise",
+    "without_duplicates",
 ]

@@ -59,6 +59,8 @@ class Dataset:
     notes : what the reader met and did, one line each ("merged 51,033 repeated attempts").
     truth : what a simulation planted, by name; empty for real data.
     prerequisites : (concept identifier, identifier of a concept that comes after it), where the source knows of any.
+    left_out : int32, ascending: students in no part of any split, since their answers stand here under another
+        identifier too (:mod:`qcq.data.duplicates`). Their responses are still among ``interactions``.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     truth: Mapping[str, NDArray] = field(default_factory=dict)
     prerequisites: Sequence[tuple[str, str]] = ()
+    left_out: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
 
     def __post_init__(self) -> None:
         if self.q_matrix.shape != (len(self.questions), len(self.concepts)):
@@ -88,6 +91,7 @@ class Dataset:
         self, seed: int = 0, fractions: tuple[float, float] = (0.1, 0.2), fold: tuple[int, int] | None = None
     ) -> Split:
         """Divide the students once. The source's own split is kept where it has one, unless a fold is asked for.
+        Students in ``left_out`` stand in no part.
 
         Parameters
         ----------
@@ -102,21 +106,21 @@ class Dataset:
         """
         if self.interactions is None:
             raise DataError("the data set has no interactions, so there are no students to split", value=self.name)
+        who = np.setdiff1d(np.arange(len(self.students)), self.left_out)
+        part = np.full(len(self.students), -1, dtype=np.int8)
         if fold is not None:
             k, n_folds = fold
-            order = generator(seed, "split", "folds").permutation(len(self.students))
-            place = np.empty(len(order), dtype=np.int64)
-            place[order] = np.arange(len(order)) % n_folds
-            part = np.where(place == k - 1, 2, 0).astype(np.int8)
+            order = generator(seed, "split", "folds").permutation(who)
+            part[order] = np.where(np.arange(len(order)) % n_folds == k - 1, 2, 0)
             others = generator(seed, "split", "folds", k).permutation(np.flatnonzero(part == 0))
             part[others[: round(fractions[0] * len(order))]] = 1
         elif self.parts is not None:
-            part = self.parts
+            part[who] = self.parts[who]
         else:
-            n = len(self.students)
-            order = generator(seed, "split", "students").permutation(n)
+            n = len(who)
+            order = generator(seed, "split", "students").permutation(who)
             n_test, n_valid = round(fractions[1] * n), round(fractions[0] * n)
-            part = np.zeros(n, dtype=np.int8)
+            part[who] = 0
             part[order[:n_test]] = 2
             part[order[n_test : n_test + n_valid]] = 1
         students = [np.flatnonzero(part == p).astype(np.int32) for p in range(3)]

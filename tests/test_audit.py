@@ -114,7 +114,8 @@ def failed(checks) -> dict[str, str]:
 
 def test_an_honest_run_passes(honest):
     checks = audit(honest, retrain=True)
-    assert [c.name for c in checks] == ["data", "students", "graph", "walk qcq", "difficulty", "choices", "vectors"]
+    names = ["data", "students", "duplicates", "graph", "walk qcq", "difficulty", "choices", "vectors"]
+    assert [c.name for c in checks] == names
     assert all(c.ok for c in checks), failed(checks)
     assert "made again with the test students' answers turned round, same vectors: ppmi-svd, svd, random" in (
         checks[-1].found

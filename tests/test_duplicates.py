@@ -1,0 +1,138 @@
+"""Students under two identifiers: found where planted, not where there are none, never on both sides of a split."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+
+import qcq
+from qcq.audit import audit
+from qcq.config import Config
+from qcq.data import Dataset, Simulated, duplicates, load, without_duplicates
+from qcq.data.assembly import interactions
+from qcq.data.dataset import Interactions
+from qcq.pipeline import Experiment
+
+ROOM = Simulated(questions=400, concepts=10, students=80, responses=200).read()
+RATES = np.bincount(ROOM.interactions.student, weights=ROOM.interactions.correct) / 200
+TOLD = np.flatnonzero((RATES > 0.3) & (RATES < 0.85)).tolist()  # whose answers say something: not those all right
+
+
+def found(data: Dataset) -> list[tuple[int, int]]:
+    return [tuple(pair) for pair in duplicates(data.interactions, len(data.students), len(data.questions)).tolist()]
+
+
+def doubled(data: Dataset, who: list[int], keep: float = 1.0, slips: int = 0, seed: int = 0) -> Dataset:
+    """``data`` with the students ``who`` standing there again at the end: answers in another order, some left
+    away, some changed."""
+    rng = np.random.default_rng(seed)
+    r = data.interactions
+    student, question, correct = [r.student], [r.question], [r.correct]
+    for k, s in enumerate(who):
+        own = rng.permutation(np.flatnonzero(r.student == s))
+        own = own[: round(keep * len(own))]
+        answers = r.correct[own].copy()
+        answers[:slips] ^= 1
+        student.append(np.full(len(own), len(data.students) + k))
+        question.append(r.question[own])
+        correct.append(answers)
+    made = interactions(np.concatenate(student), np.concatenate(question), np.concatenate(correct))
+    parts = None if data.parts is None else np.r_[data.parts, np.full(len(who), 2)].astype(np.int8)
+    names = (*data.students, *(f"again-{s}" for s in who))
+    return replace(data, interactions=made, students=names, parts=parts)
+
+
+@budget(max_examples=25, deadline=None)
+@given(
+    who=st.lists(st.sampled_from(TOLD), min_size=1, max_size=4, unique=True),
+    keep=st.floats(0.8, 1.0),
+    slips=st.integers(0, 1),
+    seed=st.integers(0, 1000),
+)
+def test_planted_duplicates_are_found_in_any_order_and_no_others(who, keep, slips, seed):
+    assert found(doubled(ROOM, who, keep, slips, seed)) == sorted((s, 80 + k) for k, s in enumerate(who))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_classroom_has_none(seed):
+    assert found(Simulated(questions=60, concepts=6, students=200, responses=60, seed=seed).read()) == []
+
+
+def test_students_who_got_everything_right_are_not_one_person():
+    question = np.tile(np.arange(50), 40)
+    right = (np.arange(2000) % 50 > 0).astype(np.int8)  # all agree on everything: easy questions and a hard one
+    assert len(duplicates(interactions(np.repeat(np.arange(40), 50), question, right), 40, 50)) == 0
+
+
+def test_one_identifier_of_a_person_stands_in_no_part_of_any_split():
+    data = without_duplicates(doubled(ROOM, [3, 7], keep=0.9))
+    assert data.left_out.tolist() == [80, 81]  # those with fewer responses
+    assert "2 students in no part of a split" in data.notes[-1]
+    assert len(data.interactions) == len(doubled(ROOM, [3, 7], keep=0.9).interactions)
+    for split in (data.split(1), data.split(1, fold=(2, 3))):
+        parts = [split.train.students, split.validation.students, split.test.students]
+        assert sorted(np.concatenate(parts).tolist()) == list(range(80))
+
+
+def test_a_published_test_part_keeps_its_students():
+    data = doubled(replace(ROOM, parts=np.zeros(80, dtype=np.int8)), [3, 7], keep=0.9)
+    assert without_duplicates(data).left_out.tolist() == [3, 7]
+
+
+def test_a_data_set_without_duplicates_stays_the_object_it_was():
+    assert without_duplicates(ROOM) is ROOM
+    bare = replace(ROOM, interactions=None)
+    assert without_duplicates(bare) is bare
+
+
+def test_whatever_is_read_has_been_looked_at():
+    import polars as pl
+
+    data = doubled(ROOM, [5])
+    r = data.interactions
+    questions = pl.DataFrame({"question": data.questions, "concept": ["c"] * len(data.questions)})
+    seen = pl.DataFrame(
+        {
+            "student": [data.students[s] for s in r.student],
+            "question": [data.questions[q] for q in r.question],
+            "correct": r.correct,
+        }
+    )
+    made = qcq.read(questions, interactions=seen)
+    assert len(made.left_out) == 1
+
+
+def test_the_auditor_catches_a_person_on_both_sides(tmp_path):
+    config = Config(trainers=("svd",), tasks=("difficulty",), seeds=1, dim=4, tune=False)
+    leaky = doubled(ROOM, TOLD[:10])
+    run = Experiment(config, leaky).run(tmp_path / "leaky")
+    checks = {check.name: check for check in audit(run, leaky)}
+    assert checks["duplicates"].ok is False
+    assert "one person under two identifiers" in checks["duplicates"].found
+    honest = without_duplicates(leaky)
+    run = Experiment(config, honest).run(tmp_path / "honest")
+    checks = {check.name: check for check in audit(run, honest)}
+    assert all(check.ok for check in checks.values()), checks
+    assert "10 such identifiers are left out" in checks["duplicates"].found
+
+
+def test_answers_that_are_a_draw_say_nothing():
+    student = np.array([0, 0, 1, 1])
+    seen = Interactions(student, np.zeros(4, dtype=np.int64), np.array([0, 1, 1, 0], dtype=np.int8))
+    assert len(duplicates(seen, 2, 1)) == 0
+
+
+@pytest.mark.parametrize("where", ["s2kt:s2kt_assist09", "akt:akt_assist2009_pid"])
+def test_assistments_as_published_has_89_people_under_two_identifiers(where):
+    root = os.environ.get("QCQ_DATA")
+    if not root:
+        pytest.skip("needs the real data sets under $QCQ_DATA")
+    name, folder = where.split(":")
+    data = load(f"{name}:{root}/{folder}")
+    assert len(data.left_out) == len(found(data)) == 89
