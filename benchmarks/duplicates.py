@@ -2,10 +2,10 @@
 
 python benchmarks/duplicates.py s2kt:FOLDER
 
-A DKT on concept-mean vectors is trained twice on the data set's own split: as published, and with one identifier of each
-person left out of every part (``qcq.data.duplicates``). Both foresee the same test students, and their AUC is shown for
-those who stand in the published training or validation part under another identifier, and for the others. Brackets are
-95 % intervals over students.
+A DKT on concept-mean vectors is trained twice on the data set's own split: as published, and with all but one
+identifier of each person left out of every part (``qcq.data.duplicates``). Both foresee the same test students, and
+their AUC is shown for those who stand in the published training or validation part under another identifier, and for
+the others. Brackets are 95 % intervals over students.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def main() -> None:
     again = np.intersect1d(other[np.isin(other[:, 1], earlier), 0], tested.student)
     theirs = np.isin(tested.student, again)
     print(
-        f"{len(pairs)} pairs of students are one person; {len(again)} of {len(np.unique(tested.student))} test students "
-        f"stand in the training or validation part too, with {theirs.mean():.0%} of the test responses\n"
+        f"{len(pairs)} pairs of students are one person; {len(again)} of {len(np.unique(tested.student))} test "
+        f"students stand in the training or validation part too, with {theirs.mean():.0%} of the test responses\n"
     )
     print("| numbers beside | table | test responses of | as published | one identifier each | inflated by |")
     print("|---|---|---|---:|---:|---:|")

@@ -213,10 +213,14 @@ def _objective(each: Each) -> str:
         f"{text} {_sets(each, f'clm-{other} edges/mrr', _figure)}"
         for other, text in (("mlm", "`mlm`"), ("cloze", "`cloze`"))
     ]
+    traced = ""
+    if any("kt, sgns less mlm" in m for m in each.values()):
+        figures = _sets(each, "kt, sgns less mlm", lambda m: _figure(m, 3))
+        traced = f" In knowledge tracing (`kt`, a DKT on the vectors) skip-gram's AUC less that of `mlm` is {figures}."
     return (
         "In steps that take about equally long, next-token (`clm`), masked (`mlm`) and masked with every token asked "
         f"for (`cloze`) end so many nats above their floors: {'; '.join(ends)}. Edges MRR of `clm` less that of "
-        f"{said[0]}; less that of {said[1]}."
+        f"{said[0]}; less that of {said[1]}.{traced}"
     )
 
 
@@ -295,14 +299,16 @@ def _measures(results: Results, name: str) -> str:
 
 
 def _cells(found: Mapping[str, Any]) -> str:
-    titles = ["data", "cell", "seeds", "loss", "excess", *list(SCORES.values())[:3], "seconds"]
+    every = [row for got in found.values() for row in got["cells"].values()]
+    keys = [key for key in SCORES if any(key in row.get("scores", {}) for row in every) or key in list(SCORES)[:3]]
+    titles = ["data", "cell", "seeds", "loss", "excess", *(SCORES[key] for key in keys), "seconds"]
     rows = []
     for data, got in found.items():
         for cell, row in got["cells"].items():
             if "error" in row:
-                rows.append([data, f"{cell}: {row['error']}", *["–"] * 7])
+                rows.append([data, f"{cell}: {row['error']}", *["–"] * (len(titles) - 2)])
             elif "scores" in row:
-                numbers = [row.get("loss"), row.get("excess"), *(row["scores"].get(key) for key in list(SCORES)[:3])]
+                numbers = [row.get("loss"), row.get("excess"), *(row["scores"].get(key) for key in keys)]
                 shown = ["–" if x is None else f"{x:.3f}" for x in numbers]
                 rows.append([data, cell, str(row["seeds"]), *shown, f"{row['seconds']:.0f}"])
     return markdown_table(titles, rows, 2) if rows else ""

@@ -63,7 +63,8 @@ class Size:
     seeds : of skip-gram. A language model has one.
     windows : of skip-gram.
     lengths : of walks, at about 40 * per_question tokens a question.
-    kt : whether the five objectives are judged by the task ``kt`` too (minutes a model on real data).
+    kt : whether the five objectives, and skip-gram beside them, are judged by the task ``kt`` too (minutes a model on
+        real data).
     """
 
     steps: int
@@ -76,7 +77,7 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "small": Size(steps=300, per_question=5, windows=(1, 5, 10), lengths=(5, 20)),
-    "medium": Size(steps=1500, lengths=(5, 20, 60)),
+    "medium": Size(steps=1500, lengths=(5, 20, 60), kt=True),
     "full": Size(steps=8000, per_question=10, windows=(1, 2, 3, 5, 10, 20), kt=True),
 }
 
@@ -163,20 +164,23 @@ def _qcq(size: Size, **changes: Any) -> QCQ:
     return QCQ(per_question=size.per_question, **changes)
 
 
+def _traced(size: Size) -> tuple[str, ...]:
+    return (*TASKS, "kt") if size.kt else TASKS
+
+
 def _lm(
     size: Size, name: str = "mlm", walk: WalkStrategy | None = None, share: float = 1.0, **changes: Any
 ) -> list[Cell]:
     """One language model. Without changes its vectors are judged by ``kt-fast`` too, which takes longest."""
     steps = max(1, round(size.steps * EQUAL_COMPUTE[name] * share))
-    tasks: tuple[str, ...] = TASKS[:2]
-    if walk is None and not changes:
-        tasks = (*TASKS, "kt") if size.kt else TASKS
+    tasks = _traced(size) if walk is None and not changes else TASKS[:2]
     return [Trained(name, walk or _qcq(size), {"steps": steps, **changes}, tasks=tasks)]
 
 
-def _sgns(size: Size, walk: WalkStrategy, traced: bool = False, marked: bool = True, **changes: Any) -> list[Cell]:
-    """Skip-gram, a cell a seed; ``traced``: judged by knowledge tracing too."""
-    tasks = TASKS if traced else TASKS[:2]
+def _sgns(
+    size: Size, walk: WalkStrategy, tasks: tuple[str, ...] = TASKS[:2], marked: bool = True, **changes: Any
+) -> list[Cell]:
+    """Skip-gram, a cell a seed."""
     return [Trained("sgns", walk, {"threads": 1, **changes}, seed, tasks, marked) for seed in range(size.seeds)]
 
 
@@ -225,15 +229,15 @@ def _order_cells(size: Size, bench: Bench) -> Cells:
         **{f"mlm, {p}": _lm(size, position=p) for p in ("none", "absolute", "relative")},
         "mlm, shuffled walks": _lm(size, walk=Shuffled(walk=walk)),
         "clm": _lm(size, "clm"),
-        "sgns": _sgns(size, walk, traced=True),
+        "sgns": _sgns(size, walk, tasks=TASKS),
         "sgns, ordered": _sgns(size, walk, ordered=True),
         "sgns, shuffled walks": _sgns(size, Shuffled(walk=walk)),
-        "sgns on concept-hop": _sgns(size, ConceptHop(per_question=size.per_question), traced=True, marked=False),
+        "sgns on concept-hop": _sgns(size, ConceptHop(per_question=size.per_question), tasks=TASKS, marked=False),
     }
     if bench.has_students:
         mixtures = {name: Metapath(pattern=p, per_question=size.per_question) for name, p in RICHER.items()}
         session = Session()
-        cells |= {f"sgns on {name}": _sgns(size, walk, traced=True, marked=False) for name, walk in mixtures.items()}
+        cells |= {f"sgns on {name}": _sgns(size, walk, tasks=TASKS, marked=False) for name, walk in mixtures.items()}
         cells |= {
             "mlm, session": _lm(size, walk=session, share=0.5),
             "mlm, shuffled session": _lm(size, walk=Shuffled(walk=session), share=0.5),
@@ -279,7 +283,7 @@ def _weak_cells(size: Size, bench: Bench) -> Cells:
         "law of qcq": [Law(_qcq(size))],
         **{f"mlm, {name}": _lm(size, softmax=loss) for name, loss in _LOSSES.items()},
         "mlm, sampled softmax": _lm(size),
-        "sgns": _sgns(size, _qcq(size), traced=True),
+        "sgns": _sgns(size, _qcq(size), tasks=TASKS),
     }
 
 
@@ -311,15 +315,17 @@ def _excess(row: Row) -> Measured:
 
 
 def _objective_cells(size: Size, bench: Bench) -> Cells:
-    return {name: _lm(size, name) for name in EQUAL_COMPUTE}
+    return {name: _lm(size, name) for name in EQUAL_COMPUTE} | {"sgns": _sgns(size, _qcq(size), _traced(size))}
 
 
 def _objective_measures(found: Found) -> dict[str, Measured]:
-    keys = (*HEADLINE, "kt/auc")
-    pairs = {f"clm-{other} {key}": ("clm", other, key) for other in ("mlm", "cloze") for key in keys}
+    pairs = {f"clm-{other} {key}": ("clm", other, key) for other in ("mlm", "cloze") for key in HEADLINE}
     out = found.differences(pairs)
     if not out:
         raise EvaluationError("no task can be scored here, so vectors can't be compared")
+    # No rule looks at these.
+    whom = (("clm", "mlm"), ("clm", "cloze"), ("sgns", "mlm"))
+    out |= found.differences({f"kt, {ours} less {theirs}": (ours, theirs, "kt/auc") for ours, theirs in whom})
     return out | {f"excess of {name}": _excess(found.row(name)) for name in ("mlm", "cloze", "clm", "bilm")}
 
 

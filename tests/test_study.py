@@ -77,6 +77,15 @@ M = Measured
         ),
         ("objective", {"clm-mlm a": M(-0.1, -0.2, -0.05), "clm-cloze a": M(-0.1, -0.2, -0.05)}, "supported"),
         ("objective", {"clm-mlm a": M(0, -0.01, 0.01), "clm-cloze a": M(0, -0.01, 0.01)}, "refuted"),
+        (  # what was added after the rules were fixed stands beside them
+            "objective",
+            {
+                "clm-mlm a": M(0, -0.01, 0.01),
+                "clm-cloze a": M(0, -0.01, 0.01),
+                "kt, clm less mlm": M(0.3, 0.2, 0.4),
+            },
+            "refuted",
+        ),
         ("objective", {"clm-mlm a/auc": M(0, -0.01, 0.01), "clm-cloze a": M(0, -0.01, 0.01)}, "depends on more data"),
         (
             "objective",
@@ -287,7 +296,7 @@ def test_weak_is_judged_by_the_paired_figures(better: float, verdict: str) -> No
     ],
 )
 def test_objectives_are_judged_by_the_paired_figures(clm: float, cloze: float, verdict: str) -> None:
-    cells = {"mlm": 0.5, "cloze": cloze, "clm": clm, "bilm": 0.5, "rtd": 0.1}
+    cells = {"mlm": 0.5, "cloze": cloze, "clm": clm, "bilm": 0.5, "rtd": 0.1, "sgns": 0.5}
     found = planted(**{name: {"loss": 1.0, "score": score} for name, score in cells.items()})
     assert CONJECTURES["objective"].rule(INQUIRIES["objective"].measures(found)).verdict == verdict
 
