@@ -503,7 +503,8 @@ def main() -> None:
     """``python pipeline.py …`` is ``qcq run …``."""
     from qcq.cli import main as command
 
-    command(["run", *sys.argv[1:]])
+    sys.argv.insert(1, "run")  # a run's page shows the command that repeats it
+    command()
 
 
 __all__ = ["Config", "ConfigError", "Experiment"]
