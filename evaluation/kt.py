@@ -13,6 +13,7 @@ from pydantic import Field
 from qcq.data import TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError
+from qcq.evaluation.beside import NUMBERS, Number
 from qcq.evaluation.statistics import auc_units, mean_units
 from qcq.evaluation.task import Problem, Score, Stage, Task
 from qcq.seeds import generator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 COLD = 5  # training responses of a cold question, at most
 BINS = 15  # of the calibration error
 FOLDS = 5  # of training students, so that nobody is shown numbers made of his own answers
-PRIOR = 4.0  # responses that the overall share of wrong answers counts for in a question's own
 KEPT = 8  # trained models that a task remembers
 Way = Literal["frozen", "fine-tuned", "small-start"]
 WAYS: Mapping[Way, tuple[float, bool]] = {  # how large a table is at the start, and whether it learns
@@ -47,7 +47,8 @@ class Tracing:
     tables : ways to use a table, each tried on validation and the best kept. ``frozen``: the vectors stay as they are;
         ``fine-tuned``: a change of each vector is learnt with ``table_lr``, decaying to none with ``table_decay``;
         ``small-start``: the same, from vectors of a tenth of their size, so that what says nothing is soon outgrown.
-    features : numbers of training students beside a question's vector: ``difficulty``, ``popularity``.
+    features : numbers of training students beside a question's vector (:mod:`qcq.evaluation.beside`): ``difficulty``,
+        ``popularity``, and ``rasch``, how much harder it is than others on its concepts, allowing for who answered.
     hidden : width of the model.
     dropout : share of the state and of the hidden layer that is dropped in training.
     epochs, patience : at most so many, and stop after so many without a better validation AUC.
@@ -57,7 +58,7 @@ class Tracing:
 
     model: Literal["dkt", "attention"] = "dkt"
     tables: tuple[Way, ...] = tuple(WAYS)
-    features: tuple[Literal["difficulty", "popularity"], ...] = ()
+    features: tuple[Number, ...] = ()
     hidden: Annotated[int, Field(ge=1)] = 100
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     epochs: Annotated[int, Field(ge=1)] = 8
@@ -75,7 +76,7 @@ class Tracing:
 class TracingBeside(Tracing):
     """:class:`Tracing` of ``kt-difficulty``."""
 
-    features: tuple[Literal["difficulty", "popularity"], ...] = ("difficulty", "popularity")
+    features: tuple[Number, ...] = ("difficulty", "popularity")
 
 
 @settings
@@ -236,7 +237,7 @@ class Attempts:
         name = problem.dataset.name
         if problem.split is None:
             raise EvaluationError(f"{task}: {name} has no students; it needs who answered which question how, in order")
-        self.train = TrainPart.checked(problem.split.train)
+        self.train, self.graph = TrainPart.checked(problem.split.train), problem.graph
         self.parts: dict[str, Part] = {
             "train": self.train,
             "validation": problem.split.validation,
@@ -264,27 +265,18 @@ class Attempts:
             self._sequences[part] = Sequences(r, self.fold[r.student].astype(np.int64))
         return self._sequences[part]
 
-    def beside(self, features: Sequence[str]) -> NDArray[np.float32]:
+    def beside(self, features: Sequence[Number]) -> NDArray[np.float32]:
         """Numbers of training students beside the vectors: float32 (FOLDS + 1, questions, features).
 
-        Version f leaves out the training students of fold f; the last leaves out nobody. Difficulty is the log-odds of
-        a wrong answer, (wrong + PRIOR p) / (right + PRIOR (1 - p)) with p the overall share; popularity is
-        log(1 + responses). Each is centred and scaled by its mean and spread over training responses.
+        Version f leaves out the training students of fold f; the last leaves out nobody. Each number is centred and
+        scaled by its mean and spread over training responses.
         """
-        r = self.train.interactions
-        n_questions = len(self.train.dataset.questions)
-        out = np.empty((FOLDS + 1, n_questions, len(features)))
-        share = 1 - r.correct.mean()
+        r, graph = self.train.interactions, self.graph
+        out = np.empty((FOLDS + 1, graph.n_questions, len(features)))
         for version in range(FOLDS + 1):
-            kept = self.fold[r.student] != version
-            n = np.bincount(r.question[kept], minlength=n_questions)
-            right = np.bincount(r.question[kept], weights=r.correct[kept], minlength=n_questions)
-            made = {
-                "difficulty": np.log((n - right + PRIOR * share) / (right + PRIOR * (1 - share))),
-                "popularity": np.log1p(n),
-            }
+            seen = r.of(self.train.students[self.fold[self.train.students] != version])
             for i, feature in enumerate(features):
-                out[version, :, i] = made[feature]
+                out[version, :, i] = NUMBERS[feature](seen, graph)
         met = out[FOLDS][r.question]  # (responses, features)
         return ((out - met.mean(axis=0)) / np.maximum(met.std(axis=0), 1e-9)).astype(np.float32)
 

@@ -16,10 +16,10 @@ from qcq.data import Simulated, TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError, TrainingError
 from qcq.evaluation import TASKS, Problem, kt, paired_bootstrap, tracing
+from qcq.evaluation.beside import AROUND, PRIOR, SPREAD, difficulty, rasch
 from qcq.evaluation.folded import _vectors, folded, turned
 from qcq.evaluation.kt import (
     FOLDS,
-    PRIOR,
     SHOWN,
     WAYS,
     Attempts,
@@ -197,9 +197,9 @@ def test_numbers_beside_a_vector_leave_ones_own_fold_out(problem, attempts):
     made = attempts.beside(("difficulty", "popularity"))
     assert made.shape == (FOLDS + 1, problem.graph.n_questions, 2)
     r = problem.split.train.interactions
-    share = 1 - r.correct.mean()
 
     def plain(kept, q):
+        share = 1 - r.correct[kept].mean()
         n, right = (kept & (r.question == q)).sum(), (kept & (r.question == q) & (r.correct == 1)).sum()
         return np.log((n - right + PRIOR * share) / (right + PRIOR * (1 - share))), np.log1p(n)
 
@@ -214,6 +214,53 @@ def test_numbers_beside_a_vector_leave_ones_own_fold_out(problem, attempts):
     assert sorted(np.unique(attempts.fold[problem.split.train.students])) == list(range(FOLDS))
     others = np.r_[problem.split.validation.students, problem.split.test.students]
     assert (attempts.fold[others] == FOLDS).all()
+
+
+def test_rasch_numbers_are_the_most_probable_ones(problem):
+    """Beside scipy's minimum of the same penalised likelihood, the concepts' mean ease being what rasch ends with."""
+    from scipy.optimize import minimize
+
+    r, graph = problem.split.train.interactions, problem.graph
+    n, student = graph.n_questions, np.unique(r.student, return_inverse=True)[1]
+    m = np.log((r.correct.sum() + 1) / (len(r) - r.correct.sum() + 1))
+    tested, answers = (graph.weights > 0).toarray(), np.bincount(r.question, minlength=n)
+
+    def around(ease):
+        return tested @ (tested.T @ (ease * answers) / (tested.T @ answers)) / tested.sum(axis=1)
+
+    ease = np.zeros(n)
+    for _ in range(30):
+        centre = around(ease)
+
+        def loss(x, centre=centre):
+            ability, own = x[: student.max() + 1], x[student.max() + 1 :]
+            logit = m + ability[student] + own[r.question]
+            p = 1 / (1 + np.exp(-logit))
+            slope = p - r.correct
+            up = [np.bincount(student, slope), np.bincount(r.question, slope, n)]
+            up = np.concatenate([up[0] + ability / SPREAD, up[1] + (own - centre) / AROUND])
+            penalty = (ability**2).sum() / (2 * SPREAD) + ((own - centre) ** 2).sum() / (2 * AROUND)
+            return (np.logaddexp(0, logit) - r.correct * logit).sum() + penalty, up
+
+        x = minimize(loss, np.r_[np.zeros(student.max() + 1), ease], jac=True, method="L-BFGS-B").x
+        ease, before = x[student.max() + 1 :], ease
+        if np.abs(ease - before).max() < 1e-3:
+            break
+    met = answers > 0
+    assert rasch(r, graph)[met] == pytest.approx((around(ease) - ease)[met], abs=0.03)
+    assert (rasch(r, graph)[~met] == 0).all()
+
+
+def test_rasch_allows_for_who_answered(data, problem):
+    """Only able students meet the odd questions: their shares of wrong answers drop, not their place."""
+    r, graph = data.interactions, problem.graph
+    able = data.truth["ability"]
+    kept = (r.question % 2 == 0) | (able[r.student] > np.median(able))
+    seen = replace(r, student=r.student[kept], question=r.question[kept], correct=r.correct[kept])
+    odd = np.arange(graph.n_questions) % 2 == 1
+    moved = {f: (f(seen, graph) - f(r, graph))[odd].mean() for f in (difficulty, rasch)}
+    assert moved[difficulty] < -0.2
+    assert abs(moved[rasch]) < abs(moved[difficulty]) / 2
 
 
 def test_what_test_students_answered_changes_no_prediction(data, problem):

@@ -1,0 +1,85 @@
+"""Numbers that training students' answers say of a question, to stand beside its vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.data.dataset import Interactions
+from qcq.graph import KnowledgeGraph
+
+PRIOR = 4.0  # responses that the overall share of wrong answers counts for in a question's own
+SPREAD = 2.0  # variance of abilities, log-odds squared
+AROUND = 1.0  # variance of eases around those of the question's concepts
+ROUNDS = 12  # of Newton steps; the sixth changes the third digit
+
+Number = Literal["difficulty", "popularity", "rasch"]
+
+
+def difficulty(responses: Interactions, graph: KnowledgeGraph) -> NDArray[np.float64]:
+    """Log-odds of a wrong answer, (wrong + PRIOR p) / (right + PRIOR (1 - p)), p the overall share: (questions,)."""
+    share = 1 - responses.correct.mean() if len(responses) else 0.5
+    n = np.bincount(responses.question, minlength=graph.n_questions)
+    right = np.bincount(responses.question, weights=responses.correct, minlength=graph.n_questions)
+    return np.log((n - right + PRIOR * share) / (right + PRIOR * (1 - share)))
+
+
+def popularity(responses: Interactions, graph: KnowledgeGraph) -> NDArray[np.float64]:
+    """log(1 + responses): (questions,)."""
+    return np.log1p(np.bincount(responses.question, minlength=graph.n_questions))
+
+
+def rasch(responses: Interactions, graph: KnowledgeGraph) -> NDArray[np.float64]:
+    """How much harder a question is than others on its concepts, allowing for who answered: (questions,), log-odds.
+
+    logit P(right) = m + ability + ease, abilities normal around 0, a question's ease normal around the mean ease of its
+    concepts (each the mean over answers to its questions); the most probable values, by Newton steps on abilities and
+    eases in turn. The number is the concepts' ease less the question's own: 0 where nobody answered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qcq.data.assembly import interactions
+    >>> graph = KnowledgeGraph.from_edges([("a", "c"), ("b", "c")])
+    >>> able, weak = [1] * 9 + [0], [0] * 9 + [1]
+    >>> seen = interactions(np.repeat([0, 1], 11), [0] * 10 + [1] + [1] * 10 + [0], able + [1] + weak + [0])
+    >>> share = difficulty(seen, graph)
+    >>> bool(share[1] - share[0] > rasch(seen, graph)[1] - rasch(seen, graph)[0])  # the weak answered b
+    True
+
+    References
+    ----------
+    Rasch 1960, Probabilistic models for some intelligence and attainment tests.
+    """
+    student, question = np.unique(responses.student, return_inverse=True)[1], responses.question
+    right = responses.correct.astype(np.float64)
+    n, n_students = graph.n_questions, int(student.max(initial=-1)) + 1
+    answers = np.bincount(question, minlength=n).astype(np.float64)
+    tested = (graph.weights > 0).astype(np.float64)  # (questions, concepts)
+    of_concept = np.maximum(tested.T @ answers, 1e-9)
+    of_question = np.maximum(tested.sum(axis=1), 1)
+    middle = np.log((right.sum() + 1) / (len(right) - right.sum() + 1))
+    ability, ease, around = np.zeros(n_students), np.zeros(n), np.zeros(n)
+
+    def slopes(at: NDArray, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        p = 1 / (1 + np.exp(-(middle + ability[student] + ease[question])))
+        up, bend = np.bincount(at, right - p, size), np.bincount(at, p * (1 - p), size)
+        return up.astype(np.float64), bend.astype(np.float64)
+
+    for _ in range(ROUNDS):
+        up, bend = slopes(student, n_students)
+        ability += (up - ability / SPREAD) / (bend + 1 / SPREAD)
+        around = tested @ ((tested.T @ (ease * answers)) / of_concept) / of_question
+        up, bend = slopes(question, n)
+        ease += (up - (ease - around) / AROUND) / (bend + 1 / AROUND)
+    return np.where(answers > 0, around - ease, 0.0)
+
+
+NUMBERS: Mapping[Number, Callable[[Interactions, KnowledgeGraph], NDArray[np.float64]]] = {
+    "difficulty": difficulty,
+    "popularity": popularity,
+    "rasch": rasch,
+}
