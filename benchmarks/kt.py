@@ -5,10 +5,11 @@ python benchmarks/kt.py s2kt:FOLDER --out kt.jsonl --show
 
 Each row is trained in the same ways (the table frozen, fine-tuned, fine-tuned from a small start), the best one on
 validation is kept, and its test figures are written down with the students' units. Finished rows are skipped. Plain
-rows know nothing of answers.
-``+ d`` has the training students' difficulty and popularity beside the vectors; ``folded`` vectors are made of answers,
-for each fifth of the training students without their own (``qcq.evaluation.folded``); ``leaky`` ones are made of all
-training students' answers, as usual. ``--show`` prints the table and the intervals, which hold together.
+rows know nothing of answers. ``+ d`` has the training students' difficulty and popularity beside the vectors,
+``+ d, rasch`` a third number too (``qcq.evaluation.beside``). ``drawn`` vectors are drawn to the mean of the question's
+concepts, the more the less it was answered. ``folded`` ones are made of answers, for each fifth of the training
+students without their own (``qcq.evaluation.folded``); ``leaky`` ones of all training students' answers, as usual.
+``--show`` prints the table and the intervals, which hold together.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from scipy.stats import spearmanr
 from qcq import data
 from qcq.embeddings import Embeddings
 from qcq.evaluation import Contest, KTFast, Problem, simultaneous
+from qcq.evaluation.beside import Number
 from qcq.evaluation.folded import folded
 from qcq.evaluation.kt import WAYS, Attempts, Tracing, principal
 from qcq.evaluation.tracing import Tracer, auc
@@ -37,6 +39,11 @@ HARD = "0.34*q-c-q + 0.33*q-q + 0.33*q-d-q"
 BINS = "0.6*q-c-q + 0.4*q-d-q"
 ORDER = "0.4*q-c-q + 0.3*q-q + 0.3*q-s-q"
 REFERENCES = ("concept-mean", "concept-mean + d")
+DRAWN = 30  # responses with which a vector stands half-way between its concepts' mean and itself
+NUMBERS: dict[str, tuple[Number, ...]] = {
+    " + d": ("difficulty", "popularity"),
+    " + d, rasch": ("difficulty", "popularity", "rasch"),
+}
 
 
 class Bench:
@@ -67,8 +74,17 @@ class Bench:
     def nothing(self) -> np.ndarray:
         return np.zeros((self.problem.graph.n_questions, 0), dtype=np.float32)
 
-    def rows(self) -> dict[str, tuple[bool, Callable[[], np.ndarray], Callable[[], np.ndarray] | None]]:
-        """Name → difficulty beside?, vectors, folded vectors."""
+    def drawn(self, vectors: np.ndarray) -> np.ndarray:
+        """c + n / (n + DRAWN) (x - c): n training responses, c the mean over the question's concepts, each of which is
+        the mean over training responses to its questions."""
+        n = self.train.counts[:, None].astype(float)  # (questions, 1)
+        tested = (self.problem.graph.weights > 0).astype(float)  # (questions, concepts)
+        concepts = (tested.T @ (n * vectors)) / np.maximum(tested.T @ n, 1e-9)
+        centre = (tested @ concepts) / np.maximum(tested.sum(axis=1), 1)[:, None]
+        return centre + n / (n + DRAWN) * (vectors - centre)
+
+    def rows(self) -> dict[str, tuple[Callable[[], np.ndarray], Callable[[], np.ndarray] | None]]:
+        """Name → vectors, folded vectors. What a name ends with says what stands beside them (``NUMBERS``)."""
         metapath, session = WALKS["metapath"], WALKS["session"]
 
         def mean() -> np.ndarray:
@@ -86,6 +102,15 @@ class Bench:
         def both() -> np.ndarray:
             return np.hstack([mean(), order()])
 
+        def onehot() -> np.ndarray:
+            return self.table("concept-onehot")
+
+        def one_and_drawn() -> np.ndarray:
+            return np.hstack([onehot(), principal(self.drawn(order()))])
+
+        def mixture_drawn() -> np.ndarray:
+            return principal(self.drawn(mixed(ORDER)()))
+
         def answered() -> np.ndarray:
             return self.fold(session(responses=True), "sgns", dim=32, epochs=5)
 
@@ -99,40 +124,45 @@ class Bench:
             return self.fold(metapath(pattern=BINS, per_question=2), "ppmi-svd", dim=64)
 
         return {
-            "concept-mean": (False, mean, None),
-            "concept-mean + d": (True, mean, None),
-            "qcq": (False, plain, None),
-            "d alone": (True, self.nothing, None),
-            "qcq + d": (True, plain, None),
-            "concept-mean & q-q + d": (True, both, None),
-            "concept-mean & q-q, folded session answers + d": (True, both, answered),
-            "concept-mean & q-q, folded s+ s- + d": (True, both, signed),
-            "concept-mean & q-q, folded c q d mixture + d": (True, both, hard),
-            "folded c d mixture": (False, self.nothing, bins),
-            "folded c q d mixture": (False, self.nothing, hard),
-            "concept-mean, folded c d mixture": (False, mean, bins),
-            "leaky session answers + d": (True, lambda: self.table("sgns", session(responses=True), dim=32), None),
-            "q-q + d": (True, order, None),
-            "mixture of c and q + d": (True, mixed(MIX), None),
-            "mixture of c, q and s + d": (True, mixed(ORDER), None),
-            "mixture of c, q and s, 128 + d": (True, mixed(ORDER, 128), None),
-            "mixture of c and s + d": (True, mixed("0.4*q-c-q + 0.6*q-s-q"), None),
-            "q-s-q + d": (True, mixed("q-s-q"), None),
-            "concept-mean & mixture of c, q and s + d": (True, lambda: np.hstack([mean(), mixed(ORDER)()]), None),
-            "session + d": (True, lambda: self.table("sgns", session(), dim=64, epochs=5), None),
-            "concept-onehot + d": (True, lambda: self.table("concept-onehot"), None),
-            "q-q": (False, order, None),
-            "session": (False, lambda: self.table("sgns", session(), dim=64, epochs=5), None),
-            "leaky session answers": (False, lambda: self.table("sgns", session(responses=True), dim=32), None),
-            "random": (False, lambda: self.table("random", dim=64), None),
-            "svd": (False, lambda: self.table("svd", dim=64), None),
-            "concept-onehot": (False, lambda: self.table("concept-onehot"), None),
+            "concept-mean": (mean, None),
+            "concept-mean + d": (mean, None),
+            "qcq": (plain, None),
+            "nothing + d": (self.nothing, None),
+            "qcq + d": (plain, None),
+            "concept-mean & q-q + d": (both, None),
+            "concept-mean & q-q, folded session answers + d": (both, answered),
+            "concept-mean & q-q, folded s+ s- + d": (both, signed),
+            "concept-mean & q-q, folded c q d mixture + d": (both, hard),
+            "folded c d mixture": (self.nothing, bins),
+            "folded c q d mixture": (self.nothing, hard),
+            "concept-mean, folded c d mixture": (mean, bins),
+            "leaky session answers + d": (lambda: self.table("sgns", session(responses=True), dim=32), None),
+            "q-q + d": (order, None),
+            "mixture of c and q + d": (mixed(MIX), None),
+            "mixture of c, q and s + d": (mixed(ORDER), None),
+            "mixture of c, q and s, 128 + d": (mixed(ORDER, 128), None),
+            "mixture of c and s + d": (mixed("0.4*q-c-q + 0.6*q-s-q"), None),
+            "q-s-q + d": (mixed("q-s-q"), None),
+            "concept-mean & mixture of c, q and s + d": (lambda: np.hstack([mean(), mixed(ORDER)()]), None),
+            "session + d": (lambda: self.table("sgns", session(), dim=64, epochs=5), None),
+            "concept-onehot + d": (onehot, None),
+            "concept-mean + d, rasch": (mean, None),
+            "concept-onehot & drawn q-q + d": (one_and_drawn, None),
+            "concept-onehot & drawn q-q + d, rasch": (one_and_drawn, None),
+            "drawn mixture of c, q and s + d, rasch": (mixture_drawn, None),
+            "q-q": (order, None),
+            "session": (lambda: self.table("sgns", session(), dim=64, epochs=5), None),
+            "leaky session answers": (lambda: self.table("sgns", session(responses=True), dim=32), None),
+            "random": (lambda: self.table("random", dim=64), None),
+            "svd": (lambda: self.table("svd", dim=64), None),
+            "concept-onehot": (onehot, None),
         }
 
     def judge(self, name: str, plan: Tracing) -> dict[str, object]:
-        beside_d, vectors, versions = self.rows()[name]
+        vectors, versions = self.rows()[name]
         x = vectors()
-        beside = self.attempts.beside(("difficulty", "popularity") if beside_d else ())
+        numbers = next((numbers for end, numbers in NUMBERS.items() if name.endswith(end)), ())
+        beside = self.attempts.beside(numbers)
         if versions is not None:
             beside = np.concatenate([beside, versions()], axis=2)
         began, tried = time.perf_counter(), {}
@@ -150,7 +180,7 @@ class Bench:
         guess = tried[way].predict(held)
         score = self.attempts.judge(tried[way].predict(self.attempts.sequences("test")), "test")
         fast = None
-        if not beside_d and versions is None:
+        if not numbers and versions is None:
             questions = self.problem.graph.questions
             fast = round(KTFast(self.problem).score(Embeddings(questions, x), "validation").metrics["auc"], 4)
         return {
