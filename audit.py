@@ -16,7 +16,7 @@ import numpy as np
 
 from qcq.config import Config
 from qcq.corpus import Corpus
-from qcq.data import Dataset, duplicates
+from qcq.data import Dataset, duplicate_students
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import CorpusError, EmbeddingError, WalkError
@@ -133,6 +133,13 @@ class _Audit:
             return Check(
                 "data", None if same else False, "an older run without a digest of its responses; run it again"
             )
+        was, now = self.about.get("left_out", 0), len(self.real.data.left_out)
+        if was != now:
+            return Check(
+                "data",
+                False,
+                f"the run left {was:,} identifiers of students out, of these data {now:,} are; run it again",
+            )
         if wanted != self.real.digest:
             return Check(
                 "data",
@@ -171,7 +178,7 @@ class _Audit:
         part = np.full(len(data.students), -1)
         for i, each in enumerate((split.train, split.validation, split.test)):
             part[each.students] = i
-        pairs = duplicates(data.interactions, len(data.students), len(data.questions))
+        pairs = duplicate_students(data.interactions, len(data.students), len(data.questions))
         across = pairs[(part[pairs] >= 0).all(axis=1) & (part[pairs[:, 0]] != part[pairs[:, 1]])]
         if len(across):
             one, other = (data.students[int(i)] for i in across[0])
@@ -181,8 +188,8 @@ class _Audit:
                 f"{len(across)} pairs of students in different parts gave the same answers, {one!r} and {other!r} "
                 "first: one person under two identifiers; qcq.read leaves one out, as without_duplicates(dataset) does",
             )
-        said = f"; {len(data.left_out):,} such identifiers are left out" if len(data.left_out) else ""
-        return Check("duplicates", True, f"no two students of different parts gave the same answers{said}")
+        said = f"; {len(data.left_out):,} identifiers are left out" if len(data.left_out) else ""
+        return Check("duplicates", True, f"no person found in two parts under two identifiers{said}")
 
     def graph(self) -> Check:
         wanted = self.about["graph_digest"]

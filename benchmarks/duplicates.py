@@ -29,8 +29,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=Tracing().epochs)
     args = parser.parse_args()
     honest = data.load(args.data)
+    if honest.parts is None or not len(honest.left_out):
+        raise SystemExit(f"{honest.name}: needs a data set that brings a split of its own and has duplicate students")
     published = replace(honest, left_out=np.empty(0, dtype=np.int32))
-    pairs = data.duplicates(honest.interactions, len(honest.students), len(honest.questions))
+    pairs = data.duplicate_students(honest.interactions, len(honest.students), len(honest.questions))
     worlds = {}
     for name, each in (("as published", published), ("one identifier each", honest)):
         problem = Problem.make(each, 0, hold_out_edges=False)

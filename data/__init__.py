@@ -13,7 +13,7 @@ from qcq.data.akt import AKT
 from qcq.data.assistments import ASSISTments
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
-from qcq.data.duplicates import duplicates, without_duplicates
+from qcq.data.duplicates import duplicate_students, without_duplicates
 from qcq.data.eedi import Eedi
 from qcq.data.frames import from_frames, from_graph, is_frame, is_graph
 from qcq.data.icd import ICD
@@ -161,7 +161,7 @@ __all__ = [
     "TestPart",
     "TrainPart",
     "ValidationPart",
-    "duplicates",
+    "duplicate_students",
     "load",
     "read",
     "recognise",

@@ -19,11 +19,11 @@ RAREST, MET = 5, 3  # a duplicate has met this many of a student's five rarest q
 COMMON = 1_000  # students: a question answered by more tells nobody apart, and is never among the rarest
 CONTAINED = 0.9  # share of the smaller one's questions that the other answered too
 SLIP = 0.02  # share of a duplicate's answers that may differ
-DOUBT = 1e-3  # chance that a data set without duplicates has a pair that looks like one
+DOUBT = 1e-6  # chance, under the model, that a data set without duplicates has a pair that looks like one
 CHUNK = 20_000  # pairs looked at together
 
 
-def duplicates(responses: Interactions, n_students: int, n_questions: int) -> NDArray[np.int64]:
+def duplicate_students(responses: Interactions, n_students: int, n_questions: int) -> NDArray[np.int64]:
     """Pairs of students who are one person, whatever the order of their answers.
 
     Two students are one person where the smaller one's questions are nearly all the other's too (``CONTAINED``) and the
@@ -53,7 +53,7 @@ def duplicates(responses: Interactions, n_students: int, n_questions: int) -> ND
     >>> question = np.tile(np.arange(100), 4)
     >>> answers = rng.integers(0, 2, (3, 100))
     >>> student = np.repeat(np.arange(4), 100)
-    >>> duplicates(interactions(student, question, np.r_[answers.ravel(), answers[1]]), 4, 100).tolist()
+    >>> duplicate_students(interactions(student, question, np.r_[answers.ravel(), answers[1]]), 4, 100).tolist()
     [[1, 3]]
     """
     shape = (n_students, n_questions)
@@ -127,9 +127,11 @@ def without_duplicates(dataset: Dataset) -> Dataset:
     over. Kept is the identifier that stands nearest to the test in the source's own split, then the one with more
     responses, then the first; so a published test part stays as it was, but for duplicates within it.
 
+    Where two students only look like one person, ``dataclasses.replace(dataset, left_out=…)`` says otherwise.
+
     Parameters
     ----------
-    dataset : as a reader made it.
+    dataset : as a reader made it; whom it leaves out already stays out.
 
     Returns
     -------
@@ -138,7 +140,8 @@ def without_duplicates(dataset: Dataset) -> Dataset:
     if dataset.interactions is None:
         return dataset
     n = len(dataset.students)
-    pairs = duplicates(dataset.interactions, n, len(dataset.questions))
+    pairs = duplicate_students(dataset.interactions, n, len(dataset.questions))
+    pairs = pairs[~np.isin(pairs, dataset.left_out).any(axis=1)]
     if not len(pairs):
         return dataset
     linked = scipy.sparse.coo_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(n, n))
@@ -153,4 +156,5 @@ def without_duplicates(dataset: Dataset) -> Dataset:
         f"{several(len(left_out), 'student')} in no part of a split: the same answers stand in the data set under "
         f"another identifier ({several(int(size[left_out].sum()), 'response')})"
     )
-    return replace(dataset, left_out=left_out, notes=(*dataset.notes, said))
+    every = np.union1d(dataset.left_out, left_out).astype(np.int32)
+    return replace(dataset, left_out=every, notes=(*dataset.notes, said))

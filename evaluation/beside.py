@@ -14,7 +14,8 @@ from qcq.graph import KnowledgeGraph
 PRIOR = 4.0  # responses that the overall share of wrong answers counts for in a question's own
 SPREAD = 2.0  # variance of abilities, log-odds squared
 AROUND = 1.0  # variance of eases around those of the question's concepts
-ROUNDS = 12  # of Newton steps; the sixth changes the third digit
+ROUNDS = 20  # of Newton steps
+REACH = 1.0  # log-odds that a step may go: a whole one may swing for ever where nearly all answers are right
 
 Number = Literal["difficulty", "popularity", "rasch"]
 
@@ -71,10 +72,10 @@ def rasch(responses: Interactions, graph: KnowledgeGraph) -> NDArray[np.float64]
 
     for _ in range(ROUNDS):
         up, bend = slopes(student, n_students)
-        ability += (up - ability / SPREAD) / (bend + 1 / SPREAD)
+        ability += np.clip((up - ability / SPREAD) / (bend + 1 / SPREAD), -REACH, REACH)
         around = tested @ ((tested.T @ (ease * answers)) / of_concept) / of_question
         up, bend = slopes(question, n)
-        ease += (up - (ease - around) / AROUND) / (bend + 1 / AROUND)
+        ease += np.clip((up - (ease - around) / AROUND) / (bend + 1 / AROUND), -REACH, REACH)
     return np.where(answers > 0, around - ease, 0.0)
 
 

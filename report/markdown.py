@@ -63,10 +63,11 @@ def _data_section(about: dict[str, Any]) -> str:
         f"concepts without a question, {graph['components']:,} components",
     ]
     if about["students"]:
-        s = about["students"]
+        s, out = about["students"], about.get("left_out", 0)
+        doubles = f", but for who of them is one person: {out:,} identifiers stand in no part" if out else ""
         lines.append(
             f"- {about['responses']:,} responses; students: {s['train']:,} train, {s['validation']:,} validation, "
-            f"{s['test']:,} test, divided before anything was derived from a response"
+            f"{s['test']:,} test, divided before anything was derived from a response{doubles}"
         )
     lines += [f"- {note}" for note in about["notes"]]
     return "\n".join(lines)

@@ -323,8 +323,9 @@ def _objective_measures(found: Found) -> dict[str, Measured]:
     out = found.differences(pairs)
     if not out:
         raise EvaluationError("no task can be scored here, so vectors can't be compared")
-    # No rule looks at these.
-    whom = (("clm", "mlm"), ("clm", "cloze"), ("sgns", "mlm"))
+    # No rule looks at these, so a failed cell among them voids nothing.
+    whole = [name for name, rows in found.rows.items() if "error" not in rows[0]]
+    whom = [pair for pair in (("clm", "mlm"), ("clm", "cloze"), ("sgns", "mlm")) if set(pair) <= set(whole)]
     out |= found.differences({f"kt, {ours} less {theirs}": (ours, theirs, "kt/auc") for ours, theirs in whom})
     return out | {f"excess of {name}": _excess(found.row(name)) for name in ("mlm", "cloze", "clm", "bilm")}
 

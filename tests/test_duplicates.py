@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import qcq
 from qcq.audit import audit
 from qcq.config import Config
-from qcq.data import Dataset, Simulated, duplicates, load, without_duplicates
+from qcq.data import Dataset, Simulated, duplicate_students, load, without_duplicates
 from qcq.data.assembly import interactions
 from qcq.data.dataset import Interactions
 from qcq.pipeline import Experiment
@@ -25,7 +25,8 @@ TOLD = np.flatnonzero((RATES > 0.3) & (RATES < 0.85)).tolist()  # whose answers 
 
 
 def found(data: Dataset) -> list[tuple[int, int]]:
-    return [tuple(pair) for pair in duplicates(data.interactions, len(data.students), len(data.questions)).tolist()]
+    pairs = duplicate_students(data.interactions, len(data.students), len(data.questions))
+    return [tuple(pair) for pair in pairs.tolist()]
 
 
 def doubled(data: Dataset, who: list[int], keep: float = 1.0, slips: int = 0, seed: int = 0) -> Dataset:
@@ -67,7 +68,7 @@ def test_a_classroom_has_none(seed):
 def test_students_who_got_everything_right_are_not_one_person():
     question = np.tile(np.arange(50), 40)
     right = (np.arange(2000) % 50 > 0).astype(np.int8)  # all agree on everything: easy questions and a hard one
-    assert len(duplicates(interactions(np.repeat(np.arange(40), 50), question, right), 40, 50)) == 0
+    assert len(duplicate_students(interactions(np.repeat(np.arange(40), 50), question, right), 40, 50)) == 0
 
 
 def test_one_identifier_of_a_person_stands_in_no_part_of_any_split():
@@ -75,6 +76,7 @@ def test_one_identifier_of_a_person_stands_in_no_part_of_any_split():
     assert data.left_out.tolist() == [80, 81]  # those with fewer responses
     assert "2 students in no part of a split" in data.notes[-1]
     assert len(data.interactions) == len(doubled(ROOM, [3, 7], keep=0.9).interactions)
+    assert without_duplicates(data) is data
     for split in (data.split(1), data.split(1, fold=(2, 3))):
         parts = [split.train.students, split.validation.students, split.test.students]
         assert sorted(np.concatenate(parts).tolist()) == list(range(80))
@@ -116,16 +118,28 @@ def test_the_auditor_catches_a_person_on_both_sides(tmp_path):
     assert checks["duplicates"].ok is False
     assert "one person under two identifiers" in checks["duplicates"].found
     honest = without_duplicates(leaky)
+    (other,) = audit(run, honest)  # nothing can be proved of a run on another division
+    assert other.ok is False
+    assert "the run left 0 identifiers of students out, of these data 10 are" in other.found
     run = Experiment(config, honest).run(tmp_path / "honest")
     checks = {check.name: check for check in audit(run, honest)}
     assert all(check.ok for check in checks.values()), checks
-    assert "10 such identifiers are left out" in checks["duplicates"].found
+    assert "10 identifiers are left out" in checks["duplicates"].found
 
 
 def test_answers_that_are_a_draw_say_nothing():
     student = np.array([0, 0, 1, 1])
     seen = Interactions(student, np.zeros(4, dtype=np.int64), np.array([0, 1, 1, 0], dtype=np.int8))
-    assert len(duplicates(seen, 2, 1)) == 0
+    assert len(duplicate_students(seen, 2, 1)) == 0
+
+
+def test_students_whose_discrimination_no_rasch_model_knows_are_not_one_person():
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        logit = 2 * (rng.normal(size=(100, 1)) - 2 * rng.normal(size=60))
+        answers = (rng.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(np.int8)
+        seen = interactions(np.repeat(np.arange(100), 60), np.tile(np.arange(60), 100), answers.ravel())
+        assert len(duplicate_students(seen, 100, 60)) == 0
 
 
 @pytest.mark.parametrize("where", ["s2kt:s2kt_assist09", "akt:akt_assist2009_pid"])

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from qcq.config import Config
 from qcq.data import Simulated, TrainPart
+from qcq.data.assembly import interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError, TrainingError
 from qcq.evaluation import TASKS, Problem, kt, paired_bootstrap, tracing
@@ -30,6 +31,7 @@ from qcq.evaluation.kt import (
 )
 from qcq.evaluation.standin import PENALTIES, _fit
 from qcq.evaluation.tracing import MODELS, Sequences, Tracer
+from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS
 from qcq.pipeline import Experiment
 from qcq.report.comparison import comparison, duels
@@ -249,6 +251,21 @@ def test_rasch_numbers_are_the_most_probable_ones(problem):
     met = answers > 0
     assert rasch(r, graph)[met] == pytest.approx((around(ease) - ease)[met], abs=0.03)
     assert (rasch(r, graph)[~met] == 0).all()
+
+
+@pytest.mark.parametrize("wrong", [5, 40, 200])
+def test_a_hard_question_among_easy_ones_is_hard(wrong):
+    """Nearly everything right, one question never: whole Newton steps swing between two ends there."""
+    rng = np.random.default_rng(0)
+    student, question = np.repeat(np.arange(1000), 20), np.tile(np.arange(20), 1000)
+    correct = (rng.random(20_000) < 0.985).astype(np.int8)
+    seen = interactions(
+        np.r_[student, np.arange(wrong)], np.r_[question, np.full(wrong, 20)], np.r_[correct, [0] * wrong]
+    )
+    graph = KnowledgeGraph.from_edges([(f"q{i}", "c") for i in range(21)])
+    number = rasch(seen, graph)
+    assert number.argmax() == 20
+    assert number[20] > 2
 
 
 def test_rasch_allows_for_who_answered(data, problem):
