@@ -231,7 +231,8 @@ def show(rows: list[dict]) -> None:
             for r in REFERENCES:
                 d = gains["auc"].get((i, names.index(r))) if r in names else None
                 c = gains["auc-cold"].get((i, names.index(r))) if r in names else None
-                said.append("" if d is None else f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}], cold {c.mean:+.4f}")
+                both = [f"{x.mean:+.4f} [{x.low:+.4f}, {x.high:+.4f}]" for x in (d, c) if x is not None]
+                said.append(", cold ".join(both))
             seconds = np.mean([row["seconds"] for row in its])
             ways = "/".join(dict.fromkeys(row["way"] for row in its))
             print(f"| {name} | {ways} | {' | '.join(f'{x:.4f}' for x in cells)} | {seconds:.0f} | {' | '.join(said)} |")
