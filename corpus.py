@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcq.errors import CorpusError
+from qcq.support.files import whole
+from qcq.support.folders import claim
 
 PAD = -1
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # the head of a BERT-family vocabulary
@@ -197,7 +197,7 @@ class Corpus:
         first = np.array([*names, b""], dtype=f"S{width}")
         later = np.array([*(b" " + name for name in names), b""], dtype=f"S{width}")
         rows = max(1, _TEXT_BLOCK // (self.length * width + 1))
-        with _whole(Path(path)) as file:
+        with whole(Path(path)) as file:
             for shard in self.shards:
                 for begin in range(0, len(shard), rows):
                     walks = shard[begin : begin + rows]
@@ -215,7 +215,7 @@ class Corpus:
         Token i of the walks is line i + 5, counted from 0; nodes that no walk reached have their line too.
         """
         words = self._words(ids)
-        with _whole(Path(path)) as file:
+        with whole(Path(path)) as file:
             file.write("".join(f"{word}\n" for word in SPECIAL).encode())
             file.writelines(word + b"\n" for word in words)
         return Path(path)
@@ -276,6 +276,7 @@ class CorpusWriter:
     Raises
     ------
     CorpusError : the folder holds another corpus.
+    ConfigError : it holds files that qcq did not make.
     """
 
     def __init__(self, directory: str | Path, about: Header, *, resume: bool = True, replace: bool = False) -> None:
@@ -284,7 +285,9 @@ class CorpusWriter:
         self.finished = False
         self._hash = _start_digest(about.questions, about.concepts, about.length)
         self._tokens = 0
-        self.folder.mkdir(parents=True, exist_ok=True)
+        claim(self.folder, "corpus", also=("corpus.json", "sampling.json"))
+        for left in self.folder.glob("*.partial"):  # of a process that was killed
+            left.unlink()
         held = self._held()
         if held is not None and held["of"] != asdict(about) and not replace:
             raise CorpusError(
@@ -315,7 +318,7 @@ class CorpusWriter:
         """Write the next walks, int32 (walks, length), as a shard of their own."""
         name = f"walks-{len(self.shards):05d}.npy"
         walks = np.ascontiguousarray(walks, dtype=np.int32)
-        with _whole(self.folder / name) as file:
+        with whole(self.folder / name) as file:
             np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(walks))
             file.write(walks.data)
         self._take(walks)
@@ -371,7 +374,7 @@ class CorpusWriter:
     def _clear(self) -> None:
         for name in ("corpus.json", "sampling.json"):
             (self.folder / name).unlink(missing_ok=True)
-        for left in (*self.folder.glob("walks-*.npy"), *self.folder.glob("walks-*.npy.partial")):
+        for left in self.folder.glob("walks-*.npy"):
             left.unlink()
 
     def _take(self, walks: NDArray[np.int32]) -> None:
@@ -384,20 +387,8 @@ class CorpusWriter:
         self._note("sampling.json", {"of": asdict(self.about), "shards": self.shards})
 
     def _note(self, name: str, content: dict[str, Any]) -> None:
-        with _whole(self.folder / name) as file:
+        with whole(self.folder / name) as file:
             file.write((json.dumps(content, indent=2) + "\n").encode())
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that gets its name when all of it is written, and is gone if that doesn't happen."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _start_digest(n_questions: int, n_concepts: int, length: int) -> hashlib._Hash:

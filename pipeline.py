@@ -33,7 +33,9 @@ from qcq.losses import measure
 from qcq.models import Source, Trainer
 from qcq.models.given import Given
 from qcq.progress import Watch
-from qcq.run import Row, Run, write
+from qcq.run import Row, Run
+from qcq.support.files import whole, write_text
+from qcq.support.folders import claim, refuse_foreign
 
 NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
 FILE = "file"  # the walk of vectors that somebody else made
@@ -133,6 +135,7 @@ class Experiment:
         tasks, skipped = self.tasks(watch)
         # A walk that can't be had here, or vectors of other questions, say so before a folder is made.
         graphs, given = self.graphs, self.given
+        self._claim(run, redo)
         self._describe(run, skipped, watch)
         for name, walk in self.config.build_walks().items():
             for line in walk.remarks(graphs[name]):
@@ -178,6 +181,18 @@ class Experiment:
             raise EvaluationError(f"{self.data.name}: none of the tasks can be scored: {'; '.join(skipped.values())}")
         return tasks, skipped
 
+    def _claim(self, run: Run, redo: bool) -> None:
+        """The folder is this run's, and its data are these; else ConfigError, and nothing is changed."""
+        refuse_foreign(run.path, "run")
+        if (run.path / "about.json").exists() and not redo:
+            held = run.read_json("about.json")
+            if held["data_digest"] != self.digest:
+                raise ConfigError(
+                    f"{run.path}: holds a run on other data ({held['dataset']}, digest {held['data_digest'][:12]}, "
+                    f"these have {self.digest[:12]}); name another folder, or replace that run with --redo"
+                )
+        claim(run.path, "run")
+
     def _describe(self, run: Run, skipped: Mapping[str, str], watch: Watch) -> None:
         for note in self.data.notes:
             watch.say(note)
@@ -202,13 +217,11 @@ class Experiment:
         )
         if counts["concepts"] < 2:
             watch.say("warning: a single concept; every pair of questions shares it, so walks carry no structure")
-        if (run.path / "about.json").exists() and (held := run.read_json("about.json")["dataset"]) != self.data.name:
-            watch.say(f"{run.path} held a run on {held}: its report is replaced, name another folder to keep it")
         import tomli_w
 
-        write(run.path / "config.toml", tomli_w.dumps(self.config.to_dict()))
-        write(run.path / "environment.json", json.dumps(_environment(), indent=2) + "\n")
-        write(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        write_text(run.path / "config.toml", tomli_w.dumps(self.config.to_dict()))
+        write_text(run.path / "environment.json", json.dumps(_environment(), indent=2) + "\n")
+        write_text(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
         self._write_questions(run)
         self._inspect(run)
 
@@ -234,8 +247,8 @@ class Experiment:
             "questions.csv": {"question": list(self.data.questions), "name": names, "concepts": sets},
             "concepts.csv": {"concept": list(concepts), "name": labels},
         }.items():
-            pl.DataFrame(columns).write_csv(run.path / f"{name}.partial")
-            os.replace(run.path / f"{name}.partial", run.path / name)
+            with whole(run.path / name) as file:
+                pl.DataFrame(columns).write_csv(file)
         arrays = {"indptr": w.indptr, "indices": w.indices, "degree": np.diff(self.problem.graph.weights.indptr)}
         if self.problem.split is not None:
             train = self.problem.split.train
@@ -253,7 +266,7 @@ class Experiment:
             about = {"graph_digest": graph.digest, "walk": strategy.config, "qcq": metadata.version("qcq")}
             if path.exists() and json.loads(path.read_text(encoding="utf-8"))["of"] == about:
                 continue
-            write(path, json.dumps({"of": about, **inspect(graph, strategy, train)}, indent=1) + "\n")
+            write_text(path, json.dumps({"of": about, **inspect(graph, strategy, train)}, indent=1) + "\n")
 
     def _source(self, run: Run, walk: str, seed: int) -> Source:
         """The walks of one seed: sampled once into the run folder, then read from there by every trainer."""
@@ -454,6 +467,7 @@ def run_folds(
     data, made, watch = Experiment(config, dataset).data, [], watch or Watch()
     if data.interactions is None:
         raise DataError("no students to divide into folds", value=data.name, fix="leave folds at 1")
+    claim(out, "folds")
     for k in range(1, config.folds + 1):
         watch.say(f"fold {k} of {config.folds}")
         made.append(Experiment(replace(config, fold=k), data).run(Path(out) / f"fold-{k}", redo=redo, watch=watch))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, UnknownNameError
+from qcq.support.files import write_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from qcq.report import Page
 
 Row = Mapping[str, Any]
-
-
-def write(path: Path, text: str) -> None:
-    """Write a whole file or none of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class Run:
     def replace(self, name: str, rows: Iterable[Row], stale: Callable[[Row], bool]) -> None:
         """Drop the stale rows of ``name``.jsonl and add new ones, all or nothing."""
         kept = [row for row in self.rows(name) if not stale(row)] + list(rows)
-        write(self.path / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        write_text(self.path / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     def frame(self, name: str = "results") -> pl.DataFrame:
         """The rows of ``name``.jsonl as a polars frame."""

@@ -27,6 +27,7 @@ from qcq.objectives import Masked
 from qcq.progress import Progress, silent
 from qcq.seeds import derive, generator
 from qcq.settings import settings
+from qcq.support.folders import claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -286,8 +287,7 @@ def export(model: LanguageModel, folder: str | Path) -> Path:
         "cls.predictions.decoder.bias": bias,
         "cls.predictions.bias": bias.clone(),
     }
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
+    out = claim(folder, "model")
     names = [*model.graph.questions, *model.graph.concepts]
     with _quiet(transformers):
         corpus.write_vocabulary(out / "vocab.txt", names)

@@ -16,6 +16,7 @@ from qcq.report.comparison import Comparison, Standing, quality
 from qcq.report.facts import Bank, Trace
 from qcq.report.maps import Map, Pictured
 from qcq.run import Run
+from qcq.support.folders import claim
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -428,13 +429,13 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
 
     Raises
     ------
-    ConfigError : kaleido isn't installed, or finds no Chromium to draw with.
+    ConfigError : kaleido isn't installed, or finds no Chromium to draw with; the folder holds other files.
     """
     if find_spec("kaleido") is None:
         raise ConfigError("--figures needs kaleido; install it with: pip install 'qcq[figures]'")
     import kaleido
 
-    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, "figures")
     jobs = [
         {
             "fig": figure,

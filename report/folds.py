@@ -12,7 +12,8 @@ import numpy as np
 from qcq.evaluation import TASKS
 from qcq.report.comparison import Column, Comparison, Duel, comparison, correction, pooled
 from qcq.report.markdown import markdown_table
-from qcq.run import Run, write
+from qcq.run import Run
+from qcq.support.files import write_text
 
 
 @dataclass(frozen=True)
@@ -100,5 +101,5 @@ def write_folds(runs: Sequence[Run], folder: Path) -> Path:
     else:
         parts.append("No task whose units are students was asked, so there is nothing to pool over folds.")
     parts.append("\n".join(f"- fold {k}: [report](fold-{k}/report.md)" for k in range(1, len(runs) + 1)))
-    write(folder / "report.md", "\n\n".join(parts) + "\n")
+    write_text(folder / "report.md", "\n\n".join(parts) + "\n")
     return folder / "report.md"

@@ -6,7 +6,6 @@ A map is computed once, kept in the run folder as ``maps/*.npz``, and only drawn
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from qcq.embeddings import Embeddings
 from qcq.report.comparison import entrants
 from qcq.run import Run
 from qcq.seeds import derive, generator
+from qcq.support.files import whole
 
 MOST = 20_000  # questions on one map
 NEIGHBOURS = 10  # kept for each question
@@ -61,12 +61,9 @@ class Map:
 
     def save(self, path: Path) -> None:
         """Write a whole ``.npz`` or none of it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
+        with whole(path) as file:
             held = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
             np.savez_compressed(file, **held)  # type: ignore[arg-type]
-        os.replace(partial, path)
 
     @classmethod
     def load(cls, path: Path) -> Map | None:

@@ -8,7 +8,8 @@ from typing import Any
 from qcq.evaluation import TASKS
 from qcq.registry import find
 from qcq.report.comparison import Comparison, cautions, comparison, correction, duels
-from qcq.run import Run, write
+from qcq.run import Run
+from qcq.support.files import write_text
 
 
 def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
@@ -51,7 +52,7 @@ def write_report(run: Run) -> None:
         _all_section(run),
         _repeat_section(run, config),
     ]
-    write(run.path / "report.md", "\n\n".join(part for part in parts if part) + "\n")
+    write_text(run.path / "report.md", "\n\n".join(part for part in parts if part) + "\n")
 
 
 def _data_section(about: dict[str, Any]) -> str:

@@ -27,7 +27,8 @@ from qcq.report.comparison import (
 )
 from qcq.report.facts import Bank, WalkFacts, inspected, traces
 from qcq.report.maps import Map, Pictured, write_maps
-from qcq.run import Run, write
+from qcq.run import Run
+from qcq.support.files import write_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -101,7 +102,7 @@ def write_page(run: Run) -> Page:
         "js": _as_it_is((Path(__file__).parent / "page.js").read_text(encoding="utf-8")),
         "data": _json({"figures": plots, "map": None if bank is None or not drawn else _map(bank, drawn)}),
     }
-    write(run.path / "report.html", _template().render(context))
+    write_text(run.path / "report.html", _template().render(context))
     return Page(run.path / "report.html")
 
 

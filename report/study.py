@@ -10,7 +10,7 @@ from typing import Any
 
 from qcq.conjectures import ALL, CONJECTURES, FADED, REVERSIBLE, STUCK, Measured, Ruling, rulings
 from qcq.report.markdown import markdown_table
-from qcq.run import write
+from qcq.support.files import write_text
 
 Results = Mapping[str, Any]
 Each = Mapping[str, Mapping[str, Measured]]  # data set → its figures
@@ -55,8 +55,8 @@ def write_study(results: Results | str | Path, folder: str | Path) -> Path:
     held = json.loads(Path(results).read_text(encoding="utf-8")) if isinstance(results, (str, Path)) else results
     folder = Path(folder)
     for name, drawing in drawings(held).items():
-        write(folder / "study" / f"{name}.svg", drawing)
-    write(folder / "study.md", page(held))
+        write_text(folder / "study" / f"{name}.svg", drawing)
+    write_text(folder / "study.md", page(held))
     return folder / "study.md"
 
 

@@ -15,9 +15,10 @@ from qcq.conjectures import UNJUDGED, rulings
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
 from qcq.progress import Watch
-from qcq.run import write
 from qcq.study.cells import TASKS, Bench, Row
 from qcq.study.inquiries import INQUIRIES, SIZES, Found, Inquiry, Size
+from qcq.support.files import write_text
+from qcq.support.folders import claim, refuse_foreign
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ class Study:
         from qcq.report.study import write_study
 
         watch, out = watch or Watch(), Path(out)
+        refuse_foreign(out, "study")
         size = self.size if isinstance(self.size, Size) else SIZES[self.size]
         named = self.size if isinstance(self.size, str) else "of your own"
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(size).items()}
@@ -79,6 +81,7 @@ class Study:
         benches = [Bench(experiment, watch) for experiment in experiments]
         for bench in benches:
             _ = bench.tasks  # what can't be asked here fails now too
+        claim(out, "study")
         for bench in benches:
             results["data"][bench.name] = bench.describe()
             for name in self.only or INQUIRIES:
@@ -87,7 +90,7 @@ class Study:
                 )
                 ruled = rulings(results["found"][name], name)[1].get(bench.name, UNJUDGED)
                 watch.say(f"{bench.name} · {name}: {ruled.verdict}")
-                write(out / "study.json", json.dumps(results, indent=1) + "\n")
+                write_text(out / "study.json", json.dumps(results, indent=1) + "\n")
             write_study(results, out)
         return results
 

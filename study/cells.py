@@ -33,7 +33,7 @@ from qcq.models.language import LanguageModel, first_walks
 from qcq.objectives import HIDDEN, Masked, NextQuestion, Probe
 from qcq.pipeline import Experiment
 from qcq.progress import Watch
-from qcq.run import write
+from qcq.support.files import write_text
 from qcq.walks import WalkStrategy
 
 Row = dict[str, Any]
@@ -145,7 +145,7 @@ class Cell(ABC):
                 row, units = {"error": str(error)}, {}
             folder.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(arrays, **units)  # type: ignore[arg-type]
-            write(path, json.dumps({"of": about, **row}) + "\n")  # last: it says that the cell is whole
+            write_text(path, json.dumps({"of": about, **row}) + "\n")  # last: it says that the cell is whole
             bench.watch.say(f"{bench.name} · {name}: {_headline(row)}")
         row = json.loads(path.read_text(encoding="utf-8"))
         with np.load(arrays) as held:

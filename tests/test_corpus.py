@@ -148,7 +148,7 @@ def test_save_and_load(tmp_path: Path) -> None:
         assert (back.n_tokens, back.counts, back.seed) == (corpus.n_tokens, corpus.counts, 2)
         assert len(back.shards) == len(one.shards)
         assert np.array_equal(back.tokens, corpus.tokens)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.json", "walks-00000.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.json", "qcq.json", "walks-00000.npy"]
 
 
 def test_broken_corpora_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Small pieces that everything else may use. Nothing here imports anything above it."""

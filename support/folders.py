@@ -1,0 +1,70 @@
+"""Folders that belong to qcq. Nothing is written into a folder that holds somebody else's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from qcq.errors import ConfigError
+from qcq.support.files import write_text
+
+MARK = "qcq.json"  # stands in every folder that qcq made, and says what kind of folder it is
+
+
+def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
+    """Make ``folder`` where it is missing, mark it, and return it.
+
+    Parameters
+    ----------
+    folder : where something is about to be written.
+    kind : what the folder is: ``run``, ``folds``, ``corpus``, ``study``, ``figures`` or ``model``.
+    also : file names that count as a mark beside ``qcq.json``.
+
+    Raises
+    ------
+    ConfigError : the folder is a file, holds files that qcq did not make, or is a folder of another kind. Nothing is
+        changed then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     _ = Path(home, "questions.csv").write_text("question,concept")
+    ...     claim(home, "run")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    qcq.errors.ConfigError: ...: holds files that qcq did not make ('questions.csv'); name another folder...
+    """
+    folder = Path(folder)
+    refuse_foreign(folder, kind, also=also)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / MARK).is_file():
+        write_text(folder / MARK, json.dumps({"kind": kind}) + "\n")
+    return folder
+
+
+def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> None:
+    """The check of :func:`claim` alone: raises what it raises, and makes nothing."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file, not a folder; name a folder")
+    if (folder / MARK).is_file():
+        try:
+            held = json.loads((folder / MARK).read_text(encoding="utf-8"))["kind"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{folder / MARK}: unreadable mark ({error}); name another folder") from None
+        if held != kind:
+            raise ConfigError(f"{folder}: holds a {held}, not a {kind}; name another folder")
+        return
+    if any((folder / name).is_file() for name in also):
+        return
+    there = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if not there:
+        return
+    if {"config.toml", "about.json", "environment.json"} <= set(there):
+        raise ConfigError(f"{folder}: holds a run of qcq 0.1, which can't be continued; name another folder")
+    shown = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")
+    raise ConfigError(
+        f"{folder}: holds files that qcq did not make ({shown}); name another folder, so that nothing is overwritten"
+    )
