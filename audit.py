@@ -22,9 +22,9 @@ from qcq.embeddings import Embeddings
 from qcq.errors import CorpusError, EmbeddingError, WalkError
 from qcq.models import Source, Trainer
 from qcq.pipeline import FILE, NO_WALK, Experiment
-from qcq.progress import Watch
 from qcq.run import Run
-from qcq.seeds import generator
+from qcq.support.progress import Watch
+from qcq.support.seeds import generator
 
 
 @dataclass(frozen=True)

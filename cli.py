@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qcq.errors import ConfigError, QCQError
-from qcq.progress import Progress, Watch
+from qcq.support.progress import Progress, Watch
 
 if TYPE_CHECKING:
     from qcq.data import Dataset
@@ -297,8 +297,8 @@ def study(
 
     The rules of the verdicts were fixed beforehand. Finished cells of an earlier study in the same folder are skipped.
     """
-    from qcq.conjectures import CONJECTURES, rulings
     from qcq.study import Study
+    from qcq.study.conjectures import CONJECTURES, rulings
 
     folder = out_dir or Path("runs") / f"study-{size}"
     found = Study(size, data or (), [name.strip() for name in only.split(",")] if only else ()).run(
@@ -412,7 +412,7 @@ def list_(
     from qcq.data import DATASETS
     from qcq.evaluation import TASKS
     from qcq.models import TRAINERS
-    from qcq.settings import fields
+    from qcq.support.settings import fields
     from qcq.walks import WALKS
 
     registries: dict[str, Mapping[str, type]] = {
@@ -455,7 +455,7 @@ def inspect(
     """What a graph can tell, before anything is trained: counts, exchangeable questions, the floor of every loss."""
     from qcq.config import Config
     from qcq.data import load
-    from qcq.identifiability import inspect as look
+    from qcq.floors.identifiability import inspect as look
 
     settled = Config.load(None, set_ or (), data=data, walks=walk)
     dataset = load(settled.data, settled.sections)

@@ -14,8 +14,8 @@ from qcq.data import DATASETS, Reader
 from qcq.errors import ConfigError, UnknownNameError
 from qcq.evaluation import TASKS, Task
 from qcq.models import TRAINERS, Trainer
-from qcq.registry import find
-from qcq.settings import fields, settings
+from qcq.support.registry import find
+from qcq.support.settings import fields, settings
 from qcq.walks import WALKS, WalkStrategy
 
 BASELINES = ("random", "concept-onehot", "svd")

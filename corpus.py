@@ -22,6 +22,7 @@ from qcq.support.files import whole
 from qcq.support.folders import claim
 
 PAD = -1
+HIDDEN = -2  # stands in place of a masked token where walks are shown to a model
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # the head of a BERT-family vocabulary
 _TEXT_BLOCK = 2**22  # bytes of text made at a time
 _DIGEST_BLOCK = 2**24  # tokens hashed at a time when they are read back from disk

@@ -23,19 +23,19 @@ import numpy as np
 
 from qcq import data as _data
 from qcq.config import Config
-from qcq.cost import measured
 from qcq.data import Dataset
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, DataError, EmbeddingError, EvaluationError, TrainingError
 from qcq.evaluation import Problem, Task
+from qcq.floors.losses import measure
 from qcq.graph import KnowledgeGraph
-from qcq.losses import measure
 from qcq.models import Source, Trainer
 from qcq.models.given import Given
-from qcq.progress import Watch
 from qcq.run import Row, Run
+from qcq.support.cost import measured
 from qcq.support.files import whole, write_text
 from qcq.support.folders import claim, refuse_foreign
+from qcq.support.progress import Watch
 
 NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
 FILE = "file"  # the walk of vectors that somebody else made
@@ -257,7 +257,7 @@ class Experiment:
 
     def _inspect(self, run: Run) -> None:
         """What the graph can tell under each walk, worked out once a graph and walk."""
-        from qcq.identifiability import inspect
+        from qcq.floors.identifiability import inspect
 
         train = None if self.problem.split is None else self.problem.split.train
         for name, strategy in self.config.build_walks().items():

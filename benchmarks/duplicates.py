@@ -17,9 +17,9 @@ import numpy as np
 
 from qcq import data
 from qcq.evaluation import Problem, paired_bootstrap
-from qcq.evaluation.kt import Attempts, Tracing, principal
 from qcq.evaluation.statistics import auc_units
-from qcq.evaluation.tracing import Tracer
+from qcq.evaluation.tracing.models import Tracer
+from qcq.evaluation.tracing.tasks import Attempts, Tracing, principal
 from qcq.models import TRAINERS, Source
 
 

@@ -41,7 +41,7 @@ def drawn(n_questions: int, n_concepts: int):
 def child(case: str) -> None:
     from qcq import WALKS, KnowledgeGraph
     from qcq.data import read
-    from qcq.identifiability import inspect
+    from qcq.floors.identifiability import inspect
 
     sizes = {"1M": (1_000_000, 10_000), QUICK: (100_000, 1_000)}
     graph = (

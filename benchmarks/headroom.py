@@ -25,8 +25,8 @@ from sklearn.metrics import roc_auc_score
 from qcq import data
 from qcq.data.dataset import Interactions
 from qcq.evaluation import Problem
-from qcq.evaluation.kt import FOLDS, Attempts, Tracing, principal
-from qcq.evaluation.tracing import Sequences, Tracer
+from qcq.evaluation.tracing.models import Sequences, Tracer
+from qcq.evaluation.tracing.tasks import FOLDS, Attempts, Tracing, principal
 from qcq.models import TRAINERS, Source
 
 GROUPS = {

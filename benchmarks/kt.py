@@ -6,9 +6,9 @@ python benchmarks/kt.py s2kt:FOLDER --out kt.jsonl --show
 Each row is trained in the same ways (the table frozen, fine-tuned, fine-tuned from a small start), the best one on
 validation is kept, and its test figures are written down with the students' units. Finished rows are skipped. Plain
 rows know nothing of answers. ``+ d`` has the training students' difficulty and popularity beside the vectors,
-``+ d, rasch`` a third number too (``qcq.evaluation.beside``). ``drawn`` vectors are drawn to the mean of the question's
-concepts, the more the less it was answered. ``folded`` ones are made of answers, for each fifth of the training
-students without their own (``qcq.evaluation.folded``); ``leaky`` ones of all training students' answers, as usual.
+``+ d, rasch`` a third number too (``qcq.evaluation.tracing.features``). ``drawn`` vectors are drawn to the mean of the
+question's concepts, the more the less it was answered. ``folded`` ones are made of answers, for each fifth of the
+training students without their own (``qcq.evaluation.tracing.crossfit``); ``leaky`` ones of all of them, as usual.
 ``--show`` prints the table and the intervals, which hold together.
 """
 
@@ -27,10 +27,10 @@ from scipy.stats import spearmanr
 from qcq import data
 from qcq.embeddings import Embeddings
 from qcq.evaluation import Contest, KTFast, Problem, simultaneous
-from qcq.evaluation.beside import Number
-from qcq.evaluation.folded import folded
-from qcq.evaluation.kt import WAYS, Attempts, Tracing, principal
-from qcq.evaluation.tracing import Tracer, auc
+from qcq.evaluation.tracing.crossfit import folded
+from qcq.evaluation.tracing.features import Number
+from qcq.evaluation.tracing.models import Tracer, auc
+from qcq.evaluation.tracing.tasks import WAYS, Attempts, Tracing, principal
 from qcq.models import TRAINERS, Source
 from qcq.walks import WALKS, WalkStrategy
 

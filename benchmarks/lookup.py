@@ -47,10 +47,10 @@ import walks as walk_benchmark  # the script beside this one
 from qcq.data import Simulated, read
 from qcq.embeddings import Embeddings
 from qcq.evaluation import TASKS, Problem
+from qcq.floors.objectives import SkipGram
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Source
 from qcq.models.word2vec import shuffled
-from qcq.objectives import SkipGram
 from qcq.walks import QCQ
 
 Row = dict[str, Any]

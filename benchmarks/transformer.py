@@ -36,12 +36,12 @@ import torch
 
 import qcq.data as data
 from qcq.corpus import Corpus
+from qcq.floors.objectives import Masked
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Source
-from qcq.models.language import MLM, LanguageTrainer, Monitor
-from qcq.models.training import train
-from qcq.objectives import Masked
-from qcq.seeds import generator
+from qcq.models.language.trainers import MLM, LanguageTrainer, Monitor
+from qcq.models.language.training import train
+from qcq.support.seeds import generator
 
 Row = dict[str, Any]
 

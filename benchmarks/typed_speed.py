@@ -21,7 +21,7 @@ import qcq
 from qcq.data import Simulated
 from qcq.graph import KnowledgeGraph
 from qcq.walks import WALKS
-from qcq.walks.engine import Sampler
+from qcq.walks.sampler import Sampler
 
 CASES: list[tuple[str, dict]] = [
     ("qcq", {}),

@@ -34,10 +34,10 @@ import numpy as np
 from scipy import sparse
 
 import qcq
-from qcq.cost import measured
 from qcq.graph import KnowledgeGraph
+from qcq.support.cost import measured
 from qcq.walks import WALKS, WalkStrategy
-from qcq.walks.engine import Sampler, n_threads
+from qcq.walks.sampler import Sampler, n_threads
 
 Row = dict[str, Any]
 

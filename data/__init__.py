@@ -23,7 +23,7 @@ from qcq.data.reader import Reader
 from qcq.data.s2kt import S2KT
 from qcq.data.simulated import Simulated
 from qcq.errors import DataError, UnknownNameError
-from qcq.registry import find
+from qcq.support.registry import find
 
 DATASETS: dict[str, type[Reader]] = {
     "simulated": Simulated,

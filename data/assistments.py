@@ -11,7 +11,7 @@ from qcq.data.reader import Reader
 from qcq.data.table import Table, codes
 from qcq.data.text import header
 from qcq.errors import DataError
-from qcq.settings import settings
+from qcq.support.settings import settings
 
 COLUMNS = ("order_id", "user_id", "problem_id", "correct", "skill_id")
 

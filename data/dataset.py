@@ -11,7 +11,7 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.errors import DataError, LeakageError
-from qcq.seeds import generator
+from qcq.support.seeds import generator
 
 
 @dataclass(frozen=True, eq=False)

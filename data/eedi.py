@@ -13,7 +13,7 @@ from qcq.data.reader import Reader
 from qcq.data.table import Table, codes
 from qcq.data.text import header
 from qcq.errors import DataError
-from qcq.settings import settings
+from qcq.support.settings import settings
 
 QUESTIONS, SUBJECTS = "question_meta.csv", "subject_meta.csv"
 ANSWERS, UNLABELLED = ("train_data.csv", "valid_data.csv", "test_data.csv"), "private_test_data.csv"

@@ -13,7 +13,7 @@ from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
 from qcq.data.text import read_text
 from qcq.errors import DataError
-from qcq.settings import settings
+from qcq.support.settings import settings
 
 SKILLS, SCORES, NAMES = "q.txt", "data.txt", "qnames.txt"
 

@@ -15,7 +15,7 @@ from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
 from qcq.data.text import literal, read_text
 from qcq.errors import DataError
-from qcq.settings import settings
+from qcq.support.settings import settings
 
 QUESTIONS, SKILLS, LISTED = "pro_id_dict.txt", "skill_id_dict.txt", "pro_skill_dict.txt"
 MATRIX, RESPONSES = "pro_skill_sparse.npz", "data.txt"

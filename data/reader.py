@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from qcq.data.dataset import Dataset
-from qcq.settings import settings
+from qcq.support.settings import settings
 
 
 @settings

@@ -13,7 +13,7 @@ from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
 from qcq.data.text import json_object
 from qcq.errors import DataError
-from qcq.settings import settings
+from qcq.support.settings import settings
 
 PARTS = ("train", "dev", "test")
 PROBLEMS, SKILLS = "problem_id_hashmap.json", "skill_id_hashmap.json"

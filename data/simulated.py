@@ -15,8 +15,8 @@ from pydantic import Field
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
 from qcq.errors import ConfigError, DataError
-from qcq.seeds import generator
-from qcq.settings import settings
+from qcq.support.seeds import generator
+from qcq.support.settings import settings
 
 STEPS = ("naming", "comparing", "adding", "subtracting", "multiplying", "dividing", "estimating", "word problems with")
 STRANDS = (

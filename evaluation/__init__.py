@@ -7,13 +7,13 @@ from qcq.evaluation.difficulty import Difficulty
 from qcq.evaluation.discrimination import Discrimination
 from qcq.evaluation.edges import Edges
 from qcq.evaluation.geometry import Geometry
-from qcq.evaluation.kt import KT, KTAttention, KTDifficulty
 from qcq.evaluation.prerequisites import Prerequisites
 from qcq.evaluation.retrieval import Retrieval
 from qcq.evaluation.stability import Stability
-from qcq.evaluation.standin import KTFast
 from qcq.evaluation.statistics import Contest, Difference, auc_units, mean_units, paired_bootstrap, simultaneous
 from qcq.evaluation.task import HeldOut, Problem, Score, Stage, Task
+from qcq.evaluation.tracing.fast import KTFast
+from qcq.evaluation.tracing.tasks import KT, KTAttention, KTDifficulty
 
 TASKS: dict[str, type[Task]] = {
     "edges": Edges,

@@ -11,7 +11,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation.ranking import unit
 from qcq.evaluation.task import Problem, Score, Stage, Task
-from qcq.seeds import derive, generator
+from qcq.support.seeds import derive, generator
 
 MOST = 20_000  # questions clustered at most
 

@@ -11,7 +11,7 @@ from qcq.embeddings import Embeddings
 from qcq.evaluation.ranking import unit
 from qcq.evaluation.retrieval import Sharing
 from qcq.evaluation.task import Score, Stage
-from qcq.seeds import generator
+from qcq.support.seeds import generator
 
 PAIRED = 2_000  # questions among which all pairs are looked at
 

@@ -13,7 +13,7 @@ from qcq.data import TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation.task import STAGES, Problem, Score, Stage, Task
-from qcq.seeds import generator
+from qcq.support.seeds import generator
 
 FEWEST = 20  # questions with a known number that a data set needs
 PENALTIES = np.logspace(-5, 2, 15)  # candidates of the ridge penalty, per training question

@@ -10,7 +10,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation.ranking import membership, similarities
 from qcq.evaluation.task import Problem, Score, Stage, Task
-from qcq.seeds import generator
+from qcq.support.seeds import generator
 
 QUERIES = 1_000  # questions asked at most
 K = 10  # neighbours

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qcq.errors import EvaluationError
-from qcq.seeds import generator
+from qcq.support.seeds import generator
 
 _BLOCK = 1 << 22  # drawn indices held at once
 

@@ -14,7 +14,7 @@ from qcq.data import Dataset, Split
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.graph import KnowledgeGraph
-from qcq.seeds import generator
+from qcq.support.seeds import generator
 
 Stage = Literal["validation", "test"]
 STAGES: tuple[Stage, Stage] = ("validation", "test")

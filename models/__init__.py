@@ -1,11 +1,11 @@
 """Trainers by name. Being here is enough to be listed, documented and run through the contract tests."""
 
 from qcq.models.baselines import SVD, ConceptMean, ConceptOneHot, Random
-from qcq.models.electra import RTD
 from qcq.models.factorization import PPMISVD, NetMF, Spectral
 from qcq.models.glove import GloVe
-from qcq.models.huggingface import HFBert
-from qcq.models.language import CLM, MLM, BiLM, Cloze
+from qcq.models.language.electra import RTD
+from qcq.models.language.huggingface import HFBert
+from qcq.models.language.trainers import CLM, MLM, BiLM, Cloze
 from qcq.models.oracle import Oracle
 from qcq.models.sgns import SGNS
 from qcq.models.trainer import Model, Source, Table, Trainer

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from qcq.errors import TrainingError
 from qcq.models.trainer import Model, Source, Table, Trainer
-from qcq.progress import Progress, silent
-from qcq.seeds import derive, generator
-from qcq.settings import settings
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import derive, generator
+from qcq.support.settings import settings
 
 _MOST = 2**31  # entries of a dense table
 

@@ -13,14 +13,14 @@ from scipy import linalg, sparse
 
 from qcq.errors import ChainError, TrainingError
 from qcq.graph import KnowledgeGraph
+from qcq.graph.typed import TypedGraph
 from qcq.models.trainer import Model, Source, Table, Trainer
-from qcq.progress import Progress, silent
-from qcq.seeds import derive, generator
-from qcq.settings import settings
-from qcq.typed import TypedGraph
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import derive, generator
+from qcq.support.settings import settings
 
 if TYPE_CHECKING:
-    from qcq.chain import MarkovChain
+    from qcq.floors.markov import MarkovChain
 
 _DENSE = 3_000  # rows up to which the log-ratio matrix is held and factorised exactly
 _BLOCK = 1_024  # rows held at a time beyond that
@@ -235,7 +235,7 @@ class NetMF(Trainer):
 
 def _stationary(source: Source, graph: TypedGraph) -> MarkovChain:
     """The exact chain of a walk over typed edges, started from its stationary law."""
-    from qcq.chain import MarkovChain
+    from qcq.floors.markov import MarkovChain
 
     try:
         if isinstance(source.walk.chain(graph), MarkovChain):

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from qcq.embeddings import Embeddings
 from qcq.models.trainer import Model, Source, Table, Trainer
-from qcq.progress import Progress, silent
-from qcq.settings import settings
+from qcq.support.progress import Progress, silent
+from qcq.support.settings import settings
 
 
 @settings

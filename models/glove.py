@@ -9,9 +9,9 @@ from pydantic import Field
 
 from qcq.errors import TrainingError
 from qcq.models.trainer import Model, Source, Table, Trainer
-from qcq.progress import Progress, silent
-from qcq.seeds import generator
-from qcq.settings import settings
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import generator
+from qcq.support.settings import settings
 
 
 @settings
@@ -43,7 +43,7 @@ class GloVe(Trainer):
 
     def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
         from qcq.models.cooccurrence import cooccurrence
-        from qcq.models.glove_kernel import epoch
+        from qcq.models.kernels.glove import epoch
 
         graph, corpus = source.graph, source.corpus
         kept = any((shard >= graph.n_questions).any() for shard in corpus.shards)

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qcq.chain import MarkovChain
 from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, TrainingError
-from qcq.floors import MOST_CLASSES
+from qcq.floors.expected import MOST_CLASSES
+from qcq.floors.markov import MarkovChain
+from qcq.floors.objectives import Masked, Objective, Probe
 from qcq.graph import KnowledgeGraph
 from qcq.models.trainer import Model, Source, Trainer
-from qcq.objectives import Masked, Objective, Probe
-from qcq.progress import Progress, silent
-from qcq.settings import settings
+from qcq.support.progress import Progress, silent
+from qcq.support.settings import settings
 
 _MOST = 2**31  # entries of a dense table
 

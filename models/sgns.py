@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qcq import objectives
 from qcq.errors import TrainingError
+from qcq.floors import objectives
 from qcq.models.trainer import Model, Source, Trainer
 from qcq.models.word2vec import PairModel, shuffled, token_counts
-from qcq.progress import Progress, silent
-from qcq.seeds import derive, generator
-from qcq.settings import settings
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import derive, generator
+from qcq.support.settings import settings
 
 _AT_ONCE = 1 << 18  # tokens between two reports
 _LARGEST_BATCH = 64  # segments that read the same state in the deterministic mode
@@ -66,7 +66,7 @@ class SGNS(Trainer):
     tuning = ({}, {"window": 2}, {"window": 10})
 
     def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
-        from qcq.models.sgns_kernel import SEGMENT, alias_table, begin, compiled, rows_a_team
+        from qcq.models.kernels.sgns import SEGMENT, alias_table, begin, compiled, rows_a_team
 
         corpus = source.corpus
         counts, paired = token_counts(corpus)

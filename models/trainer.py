@@ -15,15 +15,15 @@ from pydantic import Field
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, CorpusError
+from qcq.floors.objectives import Objective, Probe
 from qcq.graph import KnowledgeGraph
-from qcq.objectives import Objective, Probe
-from qcq.progress import Progress, silent
-from qcq.seeds import derive
-from qcq.settings import settings
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import derive
+from qcq.support.settings import settings
 from qcq.walks import QCQ, WalkStrategy
 
 if TYPE_CHECKING:
-    from qcq.chain import Chain
+    from qcq.floors.chain import Chain
 
 HELD_OUT_WALKS = 2_000  # walks on which losses are measured: about 12,000 masked tokens at length 40
 

@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qcq import objectives
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
 from qcq.errors import TrainingError, UnknownNameError
+from qcq.floors import objectives
+from qcq.floors.objectives import Objective, Probe
 from qcq.graph import KnowledgeGraph
 from qcq.models.trainer import Model, Source, Trainer
-from qcq.objectives import Objective, Probe
-from qcq.progress import Progress, silent
-from qcq.seeds import derive, generator
-from qcq.settings import settings
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import derive, generator
+from qcq.support.settings import settings
 
 if TYPE_CHECKING:
     from gensim.models import Word2Vec

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from qcq.evaluation import TASKS, Contest, Difference, Task, paired_bootstrap, simultaneous
-from qcq.registry import find
 from qcq.run import Run
+from qcq.support.registry import find
 
 
 @dataclass(frozen=True)

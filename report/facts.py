@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from qcq.corpus import Corpus
 from qcq.errors import CorpusError
 from qcq.evaluation import TASKS
-from qcq.registry import find
 from qcq.run import Row, Run
+from qcq.support.registry import find
 
 WALKS = 50_000  # walks looked at, evenly spaced over the corpus
 

@@ -18,8 +18,8 @@ from qcq.data import TrainPart
 from qcq.embeddings import Embeddings
 from qcq.report.comparison import entrants
 from qcq.run import Run
-from qcq.seeds import derive, generator
 from qcq.support.files import whole
+from qcq.support.seeds import derive, generator
 
 MOST = 20_000  # questions on one map
 NEIGHBOURS = 10  # kept for each question

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from qcq.evaluation import TASKS
-from qcq.registry import find
 from qcq.report.comparison import Comparison, cautions, comparison, correction, duels
 from qcq.run import Run
 from qcq.support.files import write_text
+from qcq.support.registry import find
 
 
 def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.evaluation import TASKS
-from qcq.registry import find
 from qcq.report import figures
 from qcq.report.comparison import (
     Comparison,
@@ -29,6 +28,7 @@ from qcq.report.facts import Bank, WalkFacts, inspected, traces
 from qcq.report.maps import Map, Pictured, write_maps
 from qcq.run import Run
 from qcq.support.files import write_text
+from qcq.support.registry import find
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from qcq.config import Config
-from qcq.conjectures import UNJUDGED, rulings
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
-from qcq.progress import Watch
 from qcq.study.cells import TASKS, Bench, Row
+from qcq.study.conjectures import UNJUDGED, rulings
 from qcq.study.inquiries import INQUIRIES, SIZES, Found, Inquiry, Size
 from qcq.support.files import write_text
 from qcq.support.folders import claim, refuse_foreign
+from qcq.support.progress import Watch
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +59,9 @@ class Study:
 
         Returns
         -------
-        dict : what ``study.json`` holds; :func:`qcq.conjectures.rulings` reads the verdicts off it.
+        dict : what ``study.json`` holds; :func:`qcq.study.conjectures.rulings` reads the verdicts off it.
         """
-        from qcq.report.study import write_study
+        from qcq.study.page import write_study
 
         watch, out = watch or Watch(), Path(out)
         refuse_foreign(out, "study")

@@ -19,21 +19,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.chain import Chain
-from qcq.conjectures import Measured
-from qcq.corpus import Corpus
-from qcq.cost import measured
+from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, ConfigError, TrainingError
 from qcq.evaluation import Difference, Task, paired_bootstrap
+from qcq.floors.chain import Chain
+from qcq.floors.identifiability import inspect
+from qcq.floors.losses import Paper
+from qcq.floors.objectives import Masked, NextQuestion, Probe
 from qcq.graph import KnowledgeGraph
-from qcq.identifiability import inspect
-from qcq.losses import Paper
 from qcq.models import TRAINERS, Model, Source, Trainer
-from qcq.models.language import LanguageModel, first_walks
-from qcq.objectives import HIDDEN, Masked, NextQuestion, Probe
+from qcq.models.language.trainers import LanguageModel, first_walks
 from qcq.pipeline import Experiment
-from qcq.progress import Watch
+from qcq.study.conjectures import Measured
+from qcq.support.cost import measured
 from qcq.support.files import write_text
+from qcq.support.progress import Watch
 from qcq.walks import WalkStrategy
 
 Row = dict[str, Any]

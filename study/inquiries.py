@@ -1,6 +1,6 @@
 """Five experiments: which cells each has, and which figures its rule takes from them.
 
-The rules stand in ``qcq.conjectures`` and were fixed beforehand.
+The rules stand in ``qcq.study.conjectures`` and were fixed beforehand.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.conjectures import Measured
 from qcq.errors import EvaluationError
 from qcq.evaluation import Contest, simultaneous
-from qcq.settings import settings
 from qcq.study.cells import HEADLINE, TASKS, Bench, Cell, Law, Row, Trained, Units, interval
+from qcq.study.conjectures import Measured
 from qcq.study.shuffled import Shuffled
+from qcq.support.settings import settings
 from qcq.walks import QCQ, ConceptHop, Metapath, Session, WalkStrategy
 
 # Steps that take about as long as one of mlm's (experiments/objectives.toml)

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qcq.chain import Chain
 from qcq.corpus import Corpus
 from qcq.errors import ChainError
+from qcq.floors.chain import Chain
 from qcq.graph import KnowledgeGraph
-from qcq.seeds import generator
-from qcq.settings import settings
+from qcq.support.seeds import generator
+from qcq.support.settings import settings
 from qcq.walks import QCQ, WalkStrategy
 from qcq.walks.tables import Tables
 

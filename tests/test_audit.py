@@ -20,11 +20,11 @@ from qcq.data.dataset import Interactions
 from qcq.errors import EvaluationError
 from qcq.evaluation import KT, TASKS
 from qcq.evaluation.leak import replay
+from qcq.graph.typed import TypedGraph
 from qcq.models import TRAINERS, Table
 from qcq.pipeline import Experiment
 from qcq.run import Run
-from qcq.settings import settings
-from qcq.typed import TypedGraph
+from qcq.support.settings import settings
 from qcq.walks import QCQ, WALKS, Weighted
 
 SMALL = {
@@ -73,7 +73,7 @@ class LeakyKT(KT):
     """A knowledge-tracing model that is trained on everybody's answers."""
 
     def __init__(self, problem, plan=None):
-        from qcq.evaluation.tracing import Sequences
+        from qcq.evaluation.tracing.models import Sequences
 
         super().__init__(problem, plan)
         r = problem.dataset.interactions

@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from qcq.chain import MarkovChain, PairLaw, edge_steps
-from qcq.corpus import Corpus
+from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, ConfigError
-from qcq.floors import Expected
+from qcq.floors.expected import Expected
+from qcq.floors.identifiability import inspect
+from qcq.floors.losses import clustered, measure, verdict
+from qcq.floors.markov import MarkovChain, edge_steps
+from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, SkipGram
+from qcq.floors.pairs import PairLaw
 from qcq.graph import KnowledgeGraph
-from qcq.identifiability import inspect
-from qcq.losses import clustered, measure, verdict
 from qcq.models import Source
-from qcq.objectives import HIDDEN, Cloze, Masked, MaskedBert, NextQuestion, SkipGram
 from qcq.walks import QCQ, WALKS
 
 PLAIN = ["qcq", "weighted", "non-backtracking", "concept-hop", "node2vec", "restart"]  # walk any graph
@@ -330,8 +331,8 @@ def test_a_large_graph_is_sampled_and_agrees_with_the_exact_figures(monkeypatch)
     graph = graph_of((rng.random((60, 9)) < 0.25).astype(float))
     walk = QCQ(length=6, per_question=40)
     exact = inspect(graph, walk)
-    monkeypatch.setattr("qcq.identifiability.MOST_CLASSES", 5)
-    monkeypatch.setattr("qcq.floors.MOST_CLASSES", 5)
+    monkeypatch.setattr("qcq.floors.identifiability.MOST_CLASSES", 5)
+    monkeypatch.setattr("qcq.floors.expected.MOST_CLASSES", 5)
     sampled = inspect(graph, walk)
     errors = sampled["standard_errors"]
     assert len(errors) == 2 + 6 + 6

@@ -15,8 +15,8 @@ from qcq.config import Config
 from qcq.data import Simulated
 from qcq.errors import ConfigError
 from qcq.pipeline import Experiment
-from qcq.progress import Watch
 from qcq.run import Run
+from qcq.support.progress import Watch
 
 SMALL = [
     "--set",

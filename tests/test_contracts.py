@@ -19,12 +19,12 @@ from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, ConfigError, DataError, EvaluationError, UnknownNameError
 from qcq.evaluation import TASKS, Problem, paired_bootstrap
+from qcq.floors.losses import Paper
 from qcq.graph import KnowledgeGraph
-from qcq.losses import Paper
+from qcq.graph.typed import TypedGraph
 from qcq.models import TRAINERS, Source
-from qcq.models.language import LanguageTrainer, first_walks
-from qcq.settings import fields
-from qcq.typed import TypedGraph
+from qcq.models.language.trainers import LanguageTrainer, first_walks
+from qcq.support.settings import fields
 from qcq.walks import QCQ, WALKS, WalkStrategy
 
 # Settings that make a trainer quick enough for a test. One that isn't here runs as it is.

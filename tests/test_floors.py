@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from qcq.chain import MarkovChain, PairLaw, edge_steps
-from qcq.corpus import Corpus
+from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, CorpusError
-from qcq.floors import Expected
+from qcq.floors.expected import Expected
+from qcq.floors.markov import MarkovChain, edge_steps
+from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, Objective, Probe, SkipGram
+from qcq.floors.pairs import PairLaw
 from qcq.graph import KnowledgeGraph
-from qcq.objectives import HIDDEN, Cloze, Masked, MaskedBert, NextQuestion, Objective, Probe, SkipGram
 
 TINY = {
     "path": [[1, 0], [1, 1], [0, 1]],
@@ -190,8 +191,9 @@ def test_large_graphs_take_another_path_to_the_same_floors(case, monkeypatch):
     _, chain, corpus, *_ = setting(*case)
     papers = [o.probe(corpus, 1) for o in (Masked(0.5), MaskedBert(0.5), Cloze(), NextQuestion(), SkipGram(3, 3))]
     dense = [p.objective.floor(chain, p) for p in papers]
-    monkeypatch.setattr("qcq.chain._DENSE_HUBS", 0)
-    monkeypatch.setattr("qcq.chain._BLOCK", 50)
+    monkeypatch.setattr("qcq.floors.markov._DENSE_HUBS", 0)
+    for module in ("blocks", "markov", "pairs"):
+        monkeypatch.setattr(f"qcq.floors.{module}.BLOCK", 50)
     monkeypatch.setattr(PairLaw, "_TABLE", 0)
     sparse_chain = MarkovChain(chain.out, chain.into, chain.start, chain.length, chain.keep_concepts)
     assert not sparse_chain.dense

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from qcq.chain import MarkovChain
-from qcq.corpus import Corpus
+from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, CorpusError
+from qcq.floors.hidden import ReturnChain
+from qcq.floors.losses import clustered
+from qcq.floors.markov import MarkovChain
+from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, SkipGram
 from qcq.graph import KnowledgeGraph
-from qcq.hidden import ReturnChain
-from qcq.losses import clustered
-from qcq.objectives import HIDDEN, Cloze, Masked, MaskedBert, NextQuestion, SkipGram
 
 TINY = {
     "path": [[1, 0], [1, 1], [0, 1]],
@@ -184,6 +184,6 @@ def test_what_has_no_floor_says_so():
 
 
 def test_too_many_distinct_edges_are_refused(monkeypatch):
-    monkeypatch.setattr("qcq.hidden._MOST_EDGES", 2)
+    monkeypatch.setattr("qcq.floors.hidden._MOST_EDGES", 2)
     with pytest.raises(ChainError, match="distinct edges are too many"):
         ReturnChain(graph_of(TINY["path"]), 1.0, 0.0, 3)

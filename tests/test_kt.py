@@ -16,10 +16,14 @@ from qcq.data import Simulated, TrainPart
 from qcq.data.assembly import interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError, TrainingError
-from qcq.evaluation import TASKS, Problem, kt, paired_bootstrap, tracing
-from qcq.evaluation.beside import AROUND, PRIOR, SPREAD, difficulty, rasch
-from qcq.evaluation.folded import _vectors, folded, turned
-from qcq.evaluation.kt import (
+from qcq.evaluation import TASKS, Problem, paired_bootstrap
+from qcq.evaluation.tracing import models as tracing
+from qcq.evaluation.tracing import tasks as kt
+from qcq.evaluation.tracing.crossfit import _vectors, folded, turned
+from qcq.evaluation.tracing.fast import PENALTIES, _fit
+from qcq.evaluation.tracing.features import AROUND, PRIOR, SPREAD, difficulty, rasch
+from qcq.evaluation.tracing.models import MODELS, Sequences, Tracer
+from qcq.evaluation.tracing.tasks import (
     FOLDS,
     SHOWN,
     WAYS,
@@ -29,8 +33,6 @@ from qcq.evaluation.kt import (
     calibration_error,
     principal,
 )
-from qcq.evaluation.standin import PENALTIES, _fit
-from qcq.evaluation.tracing import MODELS, Sequences, Tracer
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS
 from qcq.pipeline import Experiment

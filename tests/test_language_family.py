@@ -12,15 +12,15 @@ from torch.nn import functional as F
 
 from qcq.data import Simulated
 from qcq.errors import ConfigError, TrainingError
+from qcq.floors.losses import measure
+from qcq.floors.objectives import BothDirections, Masked, NextQuestion
 from qcq.graph import KnowledgeGraph
-from qcq.losses import measure
 from qcq.models import TRAINERS, Source
-from qcq.models.language import CLM, MLM, BiLM
-from qcq.models.recurrent import LSTM, BiLSTM
-from qcq.models.softmax import GBCE, PROPOSALS, Full, NegativeSampling
-from qcq.models.training import Table
-from qcq.models.transformer import POSITIONS, Causal, Encoder
-from qcq.objectives import BothDirections, Masked, NextQuestion
+from qcq.models.language.recurrent import LSTM, BiLSTM
+from qcq.models.language.softmax import GBCE, PROPOSALS, Full, NegativeSampling
+from qcq.models.language.trainers import CLM, MLM, BiLM
+from qcq.models.language.training import Table
+from qcq.models.language.transformer import POSITIONS, Causal, Encoder
 from qcq.walks import QCQ
 
 SIZES = {"dim": 16, "heads": 4, "layers": 2, "norm": "pre", "dropout": 0.0, "position": "relative", "length": 9}
@@ -182,7 +182,7 @@ def test_the_paper_of_both_directions_is_both_papers(source):
 
 
 def test_the_floor_of_both_directions_has_its_closed_form(source):
-    from qcq.floors import Expected
+    from qcq.floors.expected import Expected
 
     law = Expected(source.chain)
     assert BothDirections().expected(law) == pytest.approx((law.next_question() + law.previous_question()) / 2)
@@ -444,7 +444,7 @@ class Free(Full):
 
 def test_a_judgement_counts_a_lucky_guess_as_the_walks_own():
     """A generator that is always right leaves nothing replaced."""
-    from qcq.models.training import Exercise
+    from qcq.models.language.training import Exercise
 
     learner, _ = TRAINERS["rtd"](**TINY).learner(classroom(), 0)
     tokens = np.full((4, 6), 7, dtype=np.int64)
@@ -482,7 +482,7 @@ def test_without_the_extra_it_is_said_how_to_install_it(source, tmp_path, monkey
 )
 def test_transformers_loads_an_exported_model_with_the_same_logits(settings, keep, source, tmp_path):
     transformers = pytest.importorskip("transformers", reason="needs the extra hf")
-    from qcq.models.huggingface import load
+    from qcq.models.language.huggingface import load
 
     walk = QCQ(length=12, per_question=10, keep_concepts=keep)
     source = Source(source.graph, walk)
@@ -540,7 +540,7 @@ def test_a_model_that_is_no_bert_is_refused_with_the_reasons(source, tmp_path):
 
 def test_folders_that_cannot_be_read_are_refused(source, tmp_path):
     transformers = pytest.importorskip("transformers", reason="needs the extra hf")
-    from qcq.models.huggingface import load
+    from qcq.models.language.huggingface import load
 
     with pytest.raises(ConfigError, match=r"no config\.json"):
         load(tmp_path, source)
@@ -560,7 +560,7 @@ def test_folders_that_cannot_be_read_are_refused(source, tmp_path):
 
 def test_bert_of_hugging_face_comes_near_the_floor_and_round_trips(tmp_path):
     pytest.importorskip("transformers", reason="needs the extra hf")
-    from qcq.models.huggingface import load
+    from qcq.models.language.huggingface import load
 
     seen: list[dict] = []
     data = Simulated(questions=60, concepts=5, students=20, responses=10, sets=8, seed=2).read()

@@ -14,11 +14,11 @@ from scipy import sparse
 
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, TrainingError, UnknownNameError
+from qcq.floors.objectives import Masked, Probe
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Source, factorization
 from qcq.models.factorization import PPMISVD, LogRatio, NetMF, Quotient, _top
 from qcq.models.word2vec import CBOW, FastText, SkipGram, token_counts
-from qcq.objectives import Masked, Probe
 from qcq.walks import QCQ
 
 
@@ -408,7 +408,7 @@ def test_concept_mean_is_the_mean():
 
 
 def test_glove_makes_the_updates_of_the_paper():
-    from qcq.models.glove_kernel import epoch
+    from qcq.models.kernels.glove import epoch
 
     rng = np.random.default_rng(0)
     counts = sparse.coo_array(rng.integers(0, 4, (6, 6)) * 40.0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from qcq.errors import TrainingError
+from qcq.floors.losses import measure
 from qcq.graph import KnowledgeGraph
-from qcq.losses import measure
 from qcq.models.oracle import Oracle
 from qcq.models.trainer import Source
 from qcq.walks import QCQ, WALKS

@@ -13,8 +13,8 @@ from qcq.config import Config
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, DataError, UnknownNameError
 from qcq.pipeline import NO_WALK, Experiment
-from qcq.progress import Watch
 from qcq.run import Run
+from qcq.support.progress import Watch
 
 TRAINERS = ["skipgram", "mlm", "random", "concept-onehot", "svd"]
 SMALL = ["walk.length=10", "walk.per_question=4", "mlm.steps=20", "simulated.questions=150", "simulated.students=80"]

@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from qcq import objectives
 from qcq.corpus import Corpus
 from qcq.errors import ChainError, TrainingError
+from qcq.floors import objectives
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source, sgns_kernel
+from qcq.models import TRAINERS, Source
+from qcq.models.kernels import sgns as sgns_kernel
 from qcq.models.sgns import SGNS
 from qcq.models.word2vec import SkipGram, shuffled
-from qcq.seeds import derive, generator
+from qcq.support.seeds import derive, generator
 from qcq.walks import QCQ
 
 MASK = (1 << 64) - 1
@@ -35,8 +36,8 @@ def mix(x: int) -> int:
 
 def slow(corpus: Corpus, trainer: SGNS, seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """One thread of sgns in plain numpy, float64 and exact sigmoids: (inputs, outputs)."""
-    from qcq.models.sgns_kernel import SEGMENT, alias_table
-    from qcq.models.sgns_step import MOST
+    from qcq.models.kernels.sgns import SEGMENT, alias_table
+    from qcq.models.kernels.sgns_step import MOST
 
     w = trainer.window
     counts = np.bincount(corpus.tokens[corpus.tokens >= 0], minlength=size)
@@ -209,7 +210,7 @@ def test_small_components_need_their_walks_apart():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_the_alias_table_is_the_distribution(seed, n):
-    from qcq.models.sgns_kernel import alias_table
+    from qcq.models.kernels.sgns import alias_table
 
     weight = np.random.default_rng(seed).random(n) ** 3
     weight[1:][np.random.default_rng(seed + 1).random(n - 1) < 0.2] = 0

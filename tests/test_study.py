@@ -13,20 +13,20 @@ from scipy import sparse
 
 import qcq
 from qcq import cli
-from qcq.chain import MarkovChain, edge_steps
 from qcq.config import Config
-from qcq.conjectures import CONJECTURES, UNJUDGED, Measured, rulings, together
 from qcq.data import read
 from qcq.errors import DataError, UnknownNameError
+from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.graph import KnowledgeGraph
 from qcq.models import MLM, Source
 from qcq.pipeline import Experiment
-from qcq.progress import Watch
-from qcq.report.study import drawings, page
 from qcq.study import Size, Study
 from qcq.study.cells import TASKS, Bench, Law, Trained, backwards, in_windows, nearness
+from qcq.study.conjectures import CONJECTURES, UNJUDGED, Measured, rulings, together
 from qcq.study.inquiries import CHANGES, EQUAL_COMPUTE, INQUIRIES, NOTE, Found
+from qcq.study.page import drawings, page
 from qcq.study.shuffled import Shuffled
+from qcq.support.progress import Watch
 from qcq.walks import QCQ, ConceptHop, Session
 
 ROOT = Path(qcq.__file__).parent

@@ -15,15 +15,15 @@ from torch.nn import functional as F
 
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, TrainingError
+from qcq.floors.losses import Verdict
+from qcq.floors.objectives import Masked
 from qcq.graph import KnowledgeGraph
-from qcq.losses import Verdict
 from qcq.models import TRAINERS, Source
-from qcq.models import readout as readouts
-from qcq.models.language import MLM, Cloze
-from qcq.models.softmax import LOSSES, PROPOSALS, Full, Sampled
-from qcq.models.training import Table, rate
-from qcq.models.transformer import POSITIONS, Bidirectional, Block, Encoder, TwoStream
-from qcq.objectives import Masked
+from qcq.models.language import readout as readouts
+from qcq.models.language.softmax import LOSSES, PROPOSALS, Full, Sampled
+from qcq.models.language.trainers import MLM, Cloze
+from qcq.models.language.training import Table, rate
+from qcq.models.language.transformer import POSITIONS, Bidirectional, Block, Encoder, TwoStream
 from qcq.walks import QCQ
 
 SIZES = {"dim": 16, "heads": 4, "layers": 2, "norm": "pre", "dropout": 0.0, "position": "relative", "length": 9}

@@ -20,15 +20,15 @@ from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, ConfigError, LeakageError, TrainingError, WalkError
 from qcq.evaluation import Problem
+from qcq.floors.identifiability import would_add
+from qcq.floors.objectives import Masked, NextQuestion
 from qcq.graph import KnowledgeGraph
-from qcq.identifiability import would_add
+from qcq.graph.typed import LEAST, TypedGraph
 from qcq.models import Source
 from qcq.models.factorization import ChainRatio, NetMF
-from qcq.objectives import Masked, NextQuestion
-from qcq.typed import LEAST, TypedGraph
 from qcq.walks import WALKS, Just, Metapath, Session
-from qcq.walks.engine import Sampler
 from qcq.walks.metapath import parse
+from qcq.walks.sampler import Sampler
 
 PATTERNS = [
     "q-c-q",

@@ -19,7 +19,7 @@ from qcq.data.dataset import Dataset, Interactions
 from qcq.errors import ChainError, ConfigError, GraphError, LeakageError, WalkError
 from qcq.graph import KnowledgeGraph
 from qcq.walks import WALKS, ConceptHop, Node2Vec, NonBacktracking, Restart, WalkStrategy, Weighted
-from qcq.walks.engine import Sampler
+from qcq.walks.sampler import Sampler
 from qcq.walks.tables import alias_tables
 
 SIX = ("qcq", "non-backtracking", "concept-hop", "node2vec", "weighted", "restart")  # on the bare bipartite graph

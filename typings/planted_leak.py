@@ -6,7 +6,7 @@ to accept test students would fail the check. Nothing imports it.
 
 from qcq.data.dataset import Dataset, Split
 from qcq.graph import KnowledgeGraph
-from qcq.typed import TypedGraph
+from qcq.graph.typed import TypedGraph
 from qcq.walks.just import Just
 from qcq.walks.metapath import Metapath
 from qcq.walks.session import Session

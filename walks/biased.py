@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from qcq.graph import KnowledgeGraph
-from qcq.settings import settings
+from qcq.support.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
-    from qcq.chain import Chain
+    from qcq.floors.chain import Chain
     from qcq.walks.tables import Tables
 
 
@@ -40,8 +40,8 @@ class ReturnBiased(WalkStrategy):
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
         """The plain chain where both biases are 1; else one over the edges, for the walk remembers its last step."""
-        from qcq.chain import MarkovChain
-        from qcq.hidden import ReturnChain
+        from qcq.floors.hidden import ReturnChain
+        from qcq.floors.markov import MarkovChain
 
         if self.biases == (1.0, 1.0):
             return MarkovChain.of_graph(graph, length=self.length, start=self.start, keep_concepts=self.keep_concepts)

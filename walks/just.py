@@ -11,15 +11,15 @@ from pydantic import Field
 
 from qcq.errors import ChainError, ConfigError, GraphError, WalkError
 from qcq.graph import KnowledgeGraph
-from qcq.settings import settings
-from qcq.typed import TypedGraph, onto, rows
+from qcq.graph.typed import TypedGraph, onto, rows
+from qcq.support.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from qcq.chain import Chain
     from qcq.data import TrainPart
+    from qcq.floors.chain import Chain
     from qcq.walks.tables import Tables
 
 _ROUNDS = 10_000  # concepts in a row at most; all but a vanishing share of the walks have left long before
@@ -122,7 +122,7 @@ class Just(WalkStrategy):
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
         """The exact chain where only concepts can stay; otherwise the walk counts its questions, and there is none."""
-        from qcq.chain import MarkovChain
+        from qcq.floors.markov import MarkovChain
 
         order, out, run, into = self._steps(graph)
         if order.nnz:

@@ -15,15 +15,15 @@ from pydantic import Field
 
 from qcq.errors import ConfigError, GraphError, WalkError
 from qcq.graph import KnowledgeGraph
-from qcq.settings import settings
-from qcq.typed import EDGES, NODES, TypedGraph, onto, rows
+from qcq.graph.typed import EDGES, NODES, TypedGraph, onto, rows
+from qcq.support.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from qcq.chain import Chain
     from qcq.data import TrainPart
+    from qcq.floors.chain import Chain
     from qcq.walks.tables import Tables
 
 _STATIC = {"q", "c", "p"}  # types that need no responses
@@ -132,7 +132,7 @@ class Metapath(WalkStrategy):
     """From question to question along typed edges; with a mixture, the kind of path is chosen anew at every step.
 
     A pattern names node types from question to question: ``q-c-q``, ``q-s-q``, ``q-s+-q``, ``q-s--q``, ``q-d-q``,
-    ``q-q``, ``q-c-c-q``, ``q-c-p-c-q`` (``qcq.typed.NODES`` explains them). A mixture weighs several,
+    ``q-q``, ``q-c-c-q``, ``q-c-p-c-q`` (``qcq.graph.typed.NODES`` explains them). A mixture weighs several,
     ``0.6*q-c-q + 0.4*q-s+-q``. A step draws a component, then one edge after the other: uniformly, but q–q in
     proportion to how often the one question followed the other. So the walk is a first-order Markov chain with
     P = Σ_k w_k P_k, and stacking the components' hubs, U = [w_1 U_1 | w_2 U_2 | …], makes it P = U V.
@@ -280,7 +280,7 @@ class Metapath(WalkStrategy):
         return self.mixture(graph).stationary
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
-        from qcq.chain import MarkovChain
+        from qcq.floors.markov import MarkovChain
 
         made = self.mixture(graph)
         start = np.ones(graph.n_questions) if self.start == "question" else made.stationary

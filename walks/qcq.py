@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from qcq.graph import KnowledgeGraph
-from qcq.settings import settings
+from qcq.support.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
-    from qcq.chain import Chain
+    from qcq.floors.chain import Chain
     from qcq.walks.tables import Tables
 
 
@@ -29,6 +29,6 @@ class QCQ(WalkStrategy):
         return Uniform(lists(graph))
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
-        from qcq.chain import MarkovChain
+        from qcq.floors.markov import MarkovChain
 
         return MarkovChain.of_graph(graph, length=self.length, start=self.start, keep_concepts=self.keep_concepts)

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from qcq.errors import ChainError
 from qcq.graph import KnowledgeGraph
-from qcq.settings import settings
+from qcq.support.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
-    from qcq.chain import Chain
+    from qcq.floors.chain import Chain
     from qcq.walks.tables import Tables
 
 
@@ -42,7 +42,7 @@ class Restart(WalkStrategy):
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
         """The plain chain where the walk never jumps; otherwise it remembers its start, and there is none."""
-        from qcq.chain import MarkovChain
+        from qcq.floors.markov import MarkovChain
 
         if self.probability > 0:
             raise ChainError(

@@ -15,17 +15,17 @@ from qcq.corpus import Corpus, CorpusWriter, Header
 from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, ConfigError, WalkError
 from qcq.graph import KnowledgeGraph
-from qcq.progress import Progress, silent
-from qcq.seeds import generator
-from qcq.settings import settings
-from qcq.typed import TypedGraph
+from qcq.graph.typed import TypedGraph
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import generator
+from qcq.support.settings import settings
 from qcq.walks.strategy import MAX_MEMORY, WalkStrategy
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from qcq.chain import Chain
     from qcq.data import TrainPart
+    from qcq.floors.chain import Chain
     from qcq.walks.streaming import Plan
     from qcq.walks.tables import Tables
 

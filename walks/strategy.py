@@ -14,13 +14,13 @@ from pydantic import Field
 from qcq.corpus import Corpus
 from qcq.errors import ChainError
 from qcq.graph import KnowledgeGraph
-from qcq.progress import Progress, silent
-from qcq.settings import settings
+from qcq.support.progress import Progress, silent
+from qcq.support.settings import settings
 
 if TYPE_CHECKING:
-    from qcq.chain import Chain
     from qcq.data import TrainPart
     from qcq.embeddings import Embeddings
+    from qcq.floors.chain import Chain
     from qcq.walks.streaming import Plan
     from qcq.walks.tables import Tables
 
@@ -122,7 +122,7 @@ class WalkStrategy(ABC):
         >>> WALKS["non-backtracking"](length=3, per_question=1).sample(graph).tokens.shape
         (3, 3)
         """
-        from qcq.walks.engine import Sampler
+        from qcq.walks.sampler import Sampler
 
         sampler = Sampler(self, graph, seed)
         tokens, counts = sampler.sample(sampler.some(limit) if limit is not None and limit < sampler.n_walks else None)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from qcq.corpus import Corpus, CorpusWriter, Header
 from qcq.errors import WalkError
-from qcq.progress import Progress
-from qcq.walks.engine import CHUNK, Sampler, small
+from qcq.support.progress import Progress
+from qcq.walks.sampler import CHUNK, Sampler, small
 from qcq.walks.tables import nbytes
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from qcq.errors import WalkError
 from qcq.graph import KnowledgeGraph
-from qcq.settings import settings
+from qcq.support.settings import settings
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
-    from qcq.chain import Chain
     from qcq.data import TrainPart
+    from qcq.floors.chain import Chain
     from qcq.walks.tables import Tables
 
 
@@ -75,7 +75,7 @@ class Weighted(WalkStrategy):
         return np.asarray(self.weights(graph).sum(axis=1), dtype=np.float64)
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
-        from qcq.chain import MarkovChain
+        from qcq.floors.markov import MarkovChain
 
         return MarkovChain.of_graph(
             graph,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from qcq.errors import ChainError, ConfigError
 
 if TYPE_CHECKING:
+    from qcq.floors.objectives import Probe
     from qcq.models.trainer import Model, Source
-    from qcq.objectives import Probe
 
 Verdict = Literal["at floor", "under-trained", "unigram trap", "overfitting", "diverged"]
 

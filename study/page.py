@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qcq.conjectures import ALL, CONJECTURES, FADED, REVERSIBLE, STUCK, Measured, Ruling, rulings
 from qcq.report.markdown import markdown_table
+from qcq.study.conjectures import ALL, CONJECTURES, FADED, REVERSIBLE, STUCK, Measured, Ruling, rulings
 from qcq.support.files import write_text
 
 Results = Mapping[str, Any]
@@ -67,7 +67,7 @@ def page(results: Results) -> str:
     judged = {name: rulings(results["found"][name], name) for name in names}
     parts = [
         "# Why did the Transformer lose to skip-gram?",
-        "<!-- Made by qcq.report.study from the results of qcq study; a test holds the two together. -->",
+        "<!-- Made by qcq.study.page from the results of qcq study; a test holds the two together. -->",
         "A practitioner trained a one-layer BERT on question–concept–question walks. Its loss stayed at 5–7 and its "
         "vectors lost to skip-gram's. He left four guesses and a question, and here each is an experiment with a "
         "verdict. "

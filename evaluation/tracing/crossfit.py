@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.data import TrainPart
-from qcq.evaluation.kt import FOLDS, Attempts, principal
 from qcq.evaluation.task import Problem
+from qcq.evaluation.tracing.tasks import FOLDS, Attempts, principal
 from qcq.models.trainer import Source, Trainer
 from qcq.walks.strategy import WalkStrategy
 

@@ -16,7 +16,7 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.errors import GraphError, LeakageError
-from qcq.graph import KnowledgeGraph
+from qcq.graph.knowledge import KnowledgeGraph
 
 if TYPE_CHECKING:
     from qcq.data.dataset import TrainPart

@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from qcq.chain import Chain, Corruption, MarkovChain
-from qcq.corpus import PAD
+from qcq.corpus import HIDDEN, PAD
 from qcq.errors import ChainError
+from qcq.floors.blocks import BLOCK
+from qcq.floors.chain import Chain, Corruption
+from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
-from qcq.objectives import HIDDEN
 
-_BLOCK = 2**23  # numbers in one dense block of messages: 64 MiB
 _MOST_EDGES = 20_000  # distinct edges up to which a message is held as a dense row
 
 
@@ -272,7 +272,7 @@ class ReturnChain(Chain):
             if self.length == 1:
                 result[whole, 0] = np.log(mu[tokens[whole, 0]])
         rows = np.flatnonzero(whole & asked.any(axis=1) & (self.length > 1))
-        size = max(1, _BLOCK // (len(self._hub) * self.length))
+        size = max(1, BLOCK // (len(self._hub) * self.length))
         for i in range(0, len(rows), size):
             some = rows[i : i + size]
             views = [None if v is None else v[some] for v in (left, right)]

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from qcq.data.dataset import Interactions
 from qcq.errors import TrainingError
-from qcq.progress import Progress, silent
-from qcq.seeds import derive, generator
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import derive, generator
 
 if TYPE_CHECKING:
-    from qcq.evaluation.kt import Tracing
+    from qcq.evaluation.tracing.tasks import Tracing
 
 PIECE = 100  # attempts of a student that are read at once
 TOKENS = 2_048  # attempts in a batch at most, padding included

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError
-from qcq.seeds import generator
+from qcq.support.seeds import generator
 
 if TYPE_CHECKING:
-    from qcq.models.training import Learner
+    from qcq.models.language.training import Learner
 
 OCCURRENCES = 16  # states a question, on average, that ``context`` and ``principal`` are made from
 

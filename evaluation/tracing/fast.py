@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
-from qcq.evaluation.kt import Attempts, principal
 from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.evaluation.tracing.tasks import Attempts, principal
 
 WIDTHS = (2, 8, 32)  # how fast a past answer counts for less as its question is less like the one asked: by fours
 PENALTIES = (0.1, 10.0, 1000.0)  # of the squared weights of the vector; tried on validation

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qcq.models.training import Exercise, Learner
-from qcq.models.transformer import Bidirectional
-from qcq.seeds import derive
+from qcq.models.language.training import Exercise, Learner
+from qcq.models.language.transformer import Bidirectional
+from qcq.support.seeds import derive
 
 
 class Detector(Bidirectional):

@@ -13,15 +13,15 @@ from pydantic import Field
 from qcq.data import TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError
-from qcq.evaluation.beside import NUMBERS, Number
 from qcq.evaluation.statistics import auc_units, mean_units
 from qcq.evaluation.task import Problem, Score, Stage, Task
-from qcq.seeds import generator
-from qcq.settings import settings
+from qcq.evaluation.tracing.features import NUMBERS, Number
+from qcq.support.seeds import generator
+from qcq.support.settings import settings
 
 if TYPE_CHECKING:
     from qcq.data.dataset import Part
-    from qcq.evaluation.tracing import Sequences, Tracer
+    from qcq.evaluation.tracing.models import Sequences, Tracer
 
 COLD = 5  # training responses of a cold question, at most
 BINS = 15  # of the calibration error
@@ -47,8 +47,9 @@ class Tracing:
     tables : ways to use a table, each tried on validation and the best kept. ``frozen``: the vectors stay as they are;
         ``fine-tuned``: a change of each vector is learnt with ``table_lr``, decaying to none with ``table_decay``;
         ``small-start``: the same, from vectors of a tenth of their size, so that what says nothing is soon outgrown.
-    features : numbers of training students beside a question's vector (:mod:`qcq.evaluation.beside`): ``difficulty``,
-        ``popularity``, and ``rasch``, how much harder it is than others on its concepts, allowing for who answered.
+    features : numbers of training students beside a question's vector (:mod:`qcq.evaluation.tracing.features`):
+        ``difficulty``, ``popularity``, and ``rasch``, how much harder it is than others on its concepts, allowing for
+        who answered.
     hidden : width of the model.
     dropout : share of the state and of the hidden layer that is dropped in training.
     epochs, patience : at most so many, and stop after so many without a better validation AUC.
@@ -169,7 +170,7 @@ class KT(Task):
         return int(embeddings.provenance.get("seed", self.problem.seed))
 
     def _trained(self, vectors: NDArray[np.float32], seed: int) -> tuple[str, Tracer]:
-        from qcq.evaluation.tracing import Tracer
+        from qcq.evaluation.tracing.models import Tracer
 
         key = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest() + f"/{vectors.shape}/{seed}"
         if key not in self._kept:
@@ -258,7 +259,7 @@ class Attempts:
         self._sequences: dict[str, Sequences] = {}
 
     def sequences(self, part: str) -> Sequences:
-        from qcq.evaluation.tracing import Sequences
+        from qcq.evaluation.tracing.models import Sequences
 
         if part not in self._sequences:
             r = self.parts[part].interactions

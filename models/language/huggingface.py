@@ -20,19 +20,19 @@ from pydantic import Field, model_validator
 
 from qcq.corpus import SPECIAL, Corpus
 from qcq.errors import ConfigError, TrainingError
-from qcq.models.language import LanguageModel, LanguageTrainer, Monitor
+from qcq.floors.objectives import Masked
+from qcq.models.language.trainers import LanguageModel, LanguageTrainer, Monitor
 from qcq.models.trainer import Source, Trainer
 from qcq.models.word2vec import token_counts
-from qcq.objectives import Masked
-from qcq.progress import Progress, silent
-from qcq.seeds import derive, generator
-from qcq.settings import settings
 from qcq.support.folders import claim
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import derive, generator
+from qcq.support.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qcq.models.training import Learner
+    from qcq.models.language.training import Learner
 
 SHIFT = len(SPECIAL)  # token i of a walk is token i + 5 of the vocabulary
 _MASK = SPECIAL.index("[MASK]")
@@ -300,8 +300,8 @@ def export(model: LanguageModel, folder: str | Path) -> Path:
 
 def _differences(learner: Learner) -> list[str]:
     """What keeps a learner from being a BERT."""
-    from qcq.models.softmax import Binary
-    from qcq.models.transformer import Absolute, Bidirectional, Block, Transform
+    from qcq.models.language.softmax import Binary
+    from qcq.models.language.transformer import Absolute, Bidirectional, Block, Transform
 
     encoder = learner.encoder
     if type(encoder) is not Bidirectional:
@@ -368,9 +368,9 @@ def _learner(bert: Any, corpus: Corpus, tokens: int, rows: Any = None, mask: int
     """BertForMaskedLM as a learner: token i has the row ``rows[i]``, i + 5 without it."""
     import torch
 
-    from qcq.models.softmax import Full
-    from qcq.models.training import Learner, Table
-    from qcq.models.transformer import Bidirectional
+    from qcq.models.language.softmax import Full
+    from qcq.models.language.training import Learner, Table
+    from qcq.models.language.transformer import Bidirectional
 
     config = bert.config
     held = {name: t.detach().cpu().clone() for name, t in bert.state_dict().items()}

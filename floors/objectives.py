@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.corpus import Corpus
+from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, CorpusError
-from qcq.seeds import generator
+from qcq.support.seeds import generator
 
 if TYPE_CHECKING:
-    from qcq.chain import Chain
-    from qcq.floors import Expected
-
-HIDDEN = -2  # what a paper shows in place of a masked token (-1 is padding)
+    from qcq.floors.chain import Chain
+    from qcq.floors.expected import Expected
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,7 +293,7 @@ class MaskedBert(Objective):
         return replace(_paper(self, corpus, asked), seen=seen)
 
     def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
-        from qcq.chain import Corruption
+        from qcq.floors.chain import Corruption
 
         assert probe.asked is not None
         assert probe.seen is not None

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from qcq.seeds import generator
+from qcq.support.seeds import generator
 
 if TYPE_CHECKING:
-    from qcq.models.language import LanguageTrainer
-    from qcq.models.training import Table
+    from qcq.models.language.trainers import LanguageTrainer
+    from qcq.models.language.training import Table
 
 
 class Loss(ABC):

@@ -17,7 +17,7 @@ import functools
 import numpy as np
 from numba import njit
 
-from qcq.models.sgns_step import LANES, MOST, combine, fetch, step
+from qcq.models.kernels.sgns_step import LANES, MOST, combine, fetch, step
 
 SEGMENT = 64  # centres handled as one piece of work
 AHEAD = 4  # rows fetched before they are summed

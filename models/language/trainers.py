@@ -19,19 +19,19 @@ from pydantic import Field, model_validator
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, TrainingError
+from qcq.floors.losses import Paper
+from qcq.floors.objectives import BothDirections, Masked, NextQuestion, Objective, Probe
 from qcq.graph import KnowledgeGraph
-from qcq.losses import Paper
-from qcq.models import readout
+from qcq.models.language import readout
 from qcq.models.trainer import Model, Source, Trainer
 from qcq.models.word2vec import token_counts
-from qcq.objectives import BothDirections, Masked, NextQuestion, Objective, Probe
-from qcq.progress import Progress, silent
-from qcq.seeds import derive
-from qcq.settings import settings
+from qcq.support.progress import Progress, silent
+from qcq.support.seeds import derive
+from qcq.support.settings import settings
 
 if TYPE_CHECKING:
-    from qcq.models.training import Exercise, Learner
-    from qcq.models.transformer import Encoder
+    from qcq.models.language.training import Exercise, Learner
+    from qcq.models.language.transformer import Encoder
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -128,7 +128,7 @@ class LanguageTrainer(Trainer):
         """
         import torch
 
-        from qcq.models.training import train
+        from qcq.models.language.training import train
 
         try:
             torch.empty(0, device=self.device)
@@ -158,8 +158,8 @@ class LanguageTrainer(Trainer):
         """An untrained learner for the source's vocabulary, and how often each token occurs: int64 (V,)."""
         import torch
 
-        from qcq.models.softmax import LOSSES
-        from qcq.models.training import Learner, Table
+        from qcq.models.language.softmax import LOSSES
+        from qcq.models.language.training import Learner, Table
 
         corpus = source.corpus
         counts, paired = token_counts(corpus)
@@ -218,12 +218,12 @@ class MLM(LanguageTrainer):
         return self
 
     def architecture(self) -> type[Encoder]:
-        from qcq.models.transformer import Bidirectional
+        from qcq.models.language.transformer import Bidirectional
 
         return Bidirectional
 
     def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
-        from qcq.models.training import Exercise
+        from qcq.models.language.training import Exercise
 
         real = tokens >= 0
         asked = (rng.random(tokens.shape) < self.mask_rate) & real
@@ -256,12 +256,12 @@ class Cloze(LanguageTrainer):
     hide_rate: Share = 0.1
 
     def architecture(self) -> type[Encoder]:
-        from qcq.models.transformer import TwoStream
+        from qcq.models.language.transformer import TwoStream
 
         return TwoStream
 
     def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
-        from qcq.models.training import Exercise
+        from qcq.models.language.training import Exercise
 
         real = tokens >= 0
         hidden = (rng.random(tokens.shape) < self.hide_rate) & real
@@ -286,14 +286,14 @@ class CLM(LanguageTrainer):
     objective = NextQuestion()
 
     def architecture(self) -> type[Encoder]:
-        from qcq.models.recurrent import LSTM
-        from qcq.models.transformer import Causal
+        from qcq.models.language.recurrent import LSTM
+        from qcq.models.language.transformer import Causal
 
         encoders: dict[str, type[Encoder]] = {"transformer": Causal, "lstm": LSTM}
         return encoders[self.encoder]
 
     def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
-        from qcq.models.training import Exercise
+        from qcq.models.language.training import Exercise
 
         real = tokens >= 0
         asked = real & (np.arange(tokens.shape[1]) > 0)
@@ -317,12 +317,12 @@ class BiLM(LanguageTrainer):
     shown = ("table", "output", "context", "mean", "concat")
 
     def architecture(self) -> type[Encoder]:
-        from qcq.models.recurrent import BiLSTM
+        from qcq.models.language.recurrent import BiLSTM
 
         return BiLSTM
 
     def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
-        from qcq.models.training import Exercise
+        from qcq.models.language.training import Exercise
 
         real = tokens >= 0
         asked, back = real.copy(), np.zeros_like(real)
@@ -409,7 +409,7 @@ class LanguageModel(Model):
         """
         import torch
 
-        from qcq.models.transformer import Attention, Bidirectional
+        from qcq.models.language.transformer import Attention, Bidirectional
 
         encoder = self.learner.encoder.eval()
         if not isinstance(encoder, Bidirectional) or probe.asked is None:
@@ -433,8 +433,8 @@ class LanguageModel(Model):
         return np.bincount(away.ravel(), looks.ravel(), minlength=len(place)) / len(looks)
 
     def to_huggingface(self, folder: str | Path) -> Path:
-        """Write the model as a folder that transformers loads: see :func:`qcq.models.huggingface.export`."""
-        from qcq.models.huggingface import export
+        """Write the model as a folder that transformers loads: see :func:`qcq.models.language.huggingface.export`."""
+        from qcq.models.language.huggingface import export
 
         return export(self, folder)
 

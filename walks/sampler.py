@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qcq.errors import WalkError
 from qcq.graph import KnowledgeGraph
-from qcq.seeds import derive, generator
+from qcq.support.seeds import derive, generator
 from qcq.walks import vectorised
 from qcq.walks.counter import draw
 from qcq.walks.tables import alias_tables

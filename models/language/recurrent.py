@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qcq.models.transformer import Encoder, before, behind
+from qcq.models.language.transformer import Encoder, before, behind
 
 
 class Layer(nn.Module):

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 
 from qcq.corpus import Corpus
 from qcq.errors import TrainingError
-from qcq.models.softmax import Loss
-from qcq.models.transformer import Encoder
-from qcq.progress import Progress
-from qcq.seeds import derive, generator
+from qcq.models.language.softmax import Loss
+from qcq.models.language.transformer import Encoder
+from qcq.support.progress import Progress
+from qcq.support.seeds import derive, generator
 
 if TYPE_CHECKING:
-    from qcq.models.language import LanguageTrainer
+    from qcq.models.language.trainers import LanguageTrainer
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015)
 

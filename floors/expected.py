@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.chain import MarkovChain
 from qcq.errors import ChainError
+from qcq.floors.markov import MarkovChain
 
 MOST_CLASSES = 3_000  # beyond that many distinct questions, tables over pairs of them are too much: sample instead
 
@@ -50,7 +50,7 @@ class Expected:
     Examples
     --------
     >>> from scipy import sparse
-    >>> from qcq.chain import edge_steps
+    >>> from qcq.floors.markov import edge_steps
     >>> two_twins = MarkovChain(*edge_steps(sparse.csr_array([[1.0], [1.0]])), np.ones(2), length=3)
     >>> round(Expected(two_twins).next_question(), 6)  # a fair coin: ln 2
     0.693147

@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from qcq.chain import Chain, MarkovChain
+from qcq.corpus import HIDDEN
 from qcq.errors import ChainError, ConfigError, CorpusError
-from qcq.floors import MOST_CLASSES, Expected, entropy
+from qcq.floors.chain import Chain
+from qcq.floors.expected import MOST_CLASSES, Expected, entropy
+from qcq.floors.hidden import ReturnChain
+from qcq.floors.losses import clustered
+from qcq.floors.markov import MarkovChain
+from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, Objective, SkipGram
 from qcq.graph import KnowledgeGraph
-from qcq.hidden import ReturnChain
-from qcq.losses import clustered
-from qcq.objectives import HIDDEN, Cloze, Masked, MaskedBert, NextQuestion, Objective, SkipGram
-from qcq.seeds import derive, generator
-from qcq.typed import TypedGraph
+from qcq.graph.typed import TypedGraph
+from qcq.support.seeds import derive, generator
 
 if TYPE_CHECKING:
     from qcq.data import TrainPart

@@ -18,24 +18,21 @@ right = M^(b-1) V[:, r]; so the formula reads P^a[l,x] P^b[x,r] / P^(a+b)[l,r].
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from qcq.corpus import PAD
+from qcq.corpus import HIDDEN, PAD
 from qcq.errors import ChainError
+from qcq.floors.blocks import BLOCK, Matrix, rowdot
+from qcq.floors.chain import Chain, Corruption
+from qcq.floors.pairs import PairLaw
 from qcq.graph import KnowledgeGraph
-from qcq.objectives import HIDDEN
 
 _DENSE_HUBS = 2_000  # with more hubs, messages between positions are kept sparse
-_BLOCK = 2**23  # numbers in one dense block of messages: 64 MiB
-
-Matrix: TypeAlias = Any  # a dense float64 array, or a csr_array where there are very many hubs
 
 
 def edge_steps(weights: sparse.csr_array) -> tuple[sparse.csr_array, sparse.csr_array]:
@@ -65,145 +62,6 @@ def edge_steps(weights: sparse.csr_array) -> tuple[sparse.csr_array, sparse.csr_
         return m
 
     return stochastic(w.copy()), stochastic(sparse.csr_array(w.T.tocsr()))
-
-
-class Chain(ABC):
-    """The exact law of a walk, as something that can be asked.
-
-    Attributes
-    ----------
-    length : questions in a full walk.
-    n_questions, n_hubs : sizes; token i < n_questions is question i, token n_questions + j is hub j.
-    keep_concepts : whether the hubs between the questions are tokens of the walk.
-    graph_digest : which graph it describes ("" where that isn't known).
-    first_order : True where the next question depends on the last one alone.
-    """
-
-    length: int
-    n_questions: int
-    n_hubs: int
-    keep_concepts: bool
-    graph_digest: str
-    first_order: bool = True
-
-    @property
-    def width(self) -> int:
-        """Tokens in a full walk."""
-        return 2 * self.length - 1 if self.keep_concepts else self.length
-
-    @property
-    def n_tokens(self) -> int:
-        """Size of the vocabulary of this walk's tokens: questions, and hubs where they are kept."""
-        return self.n_questions + (self.n_hubs if self.keep_concepts else 0)
-
-    @abstractmethod
-    def log_posterior(
-        self, tokens: NDArray, asked: NDArray[np.bool_], left: NDArray | None, right: NDArray | None
-    ) -> NDArray[np.float64]:
-        """log p(token | what is seen before it, what is seen after it), for every asked position.
-
-        Parameters
-        ----------
-        tokens : int (walks, width), the walks as they are; -1 pads.
-        asked : bool (walks, width); answers come in its row-major order. What is seen at the asked position itself
-            plays no part.
-        left, right : int (walks, width): what is seen; HIDDEN hides a token. ``left=None`` hides everything before
-            the asked position (which position it is stays known), ``right=None`` everything after it, the walk's end
-            included.
-
-        Returns
-        -------
-        float64 (asked positions,), in nats.
-        """
-
-    @abstractmethod
-    def log_posterior_corrupted(
-        self, tokens: NDArray, asked: NDArray[np.bool_], seen: NDArray, noise: Corruption
-    ) -> NDArray[np.float64]:
-        """The same where every seen token may be a lie, as in BERT's 80/10/10 rule; ``seen`` holds HIDDEN at masks.
-
-        An asked position is known to be selected; whether another one was selected is not.
-        """
-
-    @abstractmethod
-    def posterior(self, seen: ArrayLike, position: int) -> NDArray[np.float64]:
-        """The exact distribution of the token at one position: float64 (n_tokens,), given the other seen tokens.
-
-        Parameters
-        ----------
-        seen : int (width,): one walk; HIDDEN where a token isn't shown, -1 after an early end.
-        position : the position asked; what ``seen`` holds there plays no part.
-        """
-
-    @abstractmethod
-    def pair_law(self, window: int) -> Pairs:
-        """The law of the (centre, context) pairs that skip-gram draws with a window that shrinks uniformly."""
-
-    @cached_property
-    def unigram(self) -> NDArray[np.float64]:
-        """Share of each token among all tokens of these walks: float64 (n_tokens,), sums to 1."""
-        total = np.zeros(self.n_tokens)
-        for p in range(self.width):
-            total += self.marginal(p)
-        return total / total.sum()
-
-    @abstractmethod
-    def marginal(self, position: int) -> NDArray[np.float64]:
-        """mu_t: the probability that the walk is alive at ``position`` and there is each token: float64 (n_tokens,)."""
-
-    def check(self, tokens: NDArray, graph_digest: str = "") -> None:
-        """Raise ChainError where walks can't be of this chain: another graph's, or of another width."""
-        if graph_digest and self.graph_digest and graph_digest != self.graph_digest:
-            raise ChainError(
-                f"these walks were sampled on another graph (digest {graph_digest[:12]}, the chain's graph has "
-                f"{self.graph_digest[:12]}); a floor means nothing there: sample them again on the chain's graph"
-            )
-        if tokens.ndim != 2 or tokens.shape[1] != self.width:
-            raise ChainError(
-                f"these walks are {tokens.shape[-1]} tokens wide, the chain's are {self.width}; "
-                "build the chain with the settings of the walk that was sampled"
-            )
-        if tokens.size and tokens.max() >= self.n_tokens:
-            raise ChainError(f"token {tokens.max()} isn't one of the chain's {self.n_tokens} tokens")
-
-    def possible(self, log_p: NDArray[np.float64], walk: NDArray) -> NDArray[np.float64]:
-        """Give ``log_p`` back, or raise ChainError where a walk did what it can't do by this law."""
-        bad = np.flatnonzero(~np.isfinite(log_p))
-        if len(bad):
-            raise ChainError(
-                f"walk {int(walk[bad[0]])} takes a step of probability 0 under this chain ({len(bad)} such tokens); "
-                "were the walks sampled with other settings?"
-            )
-        return np.minimum(log_p, 0.0)
-
-
-class Pairs(Protocol):
-    """The law of an (input, output) pair of skip-gram."""
-
-    def probability(self, x: ArrayLike) -> NDArray[np.float64]:
-        """p(x): how often a pair's input (or output) is token x."""
-
-    def conditional(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-        """p(y | x), elementwise over token arrays of one shape."""
-
-
-@dataclass(frozen=True)
-class Corruption:
-    """BERT's rule: a token is selected with probability ``rate``; then masked, replaced by a uniform question, or kept.
-
-    Parameters
-    ----------
-    rate : probability of being selected, independently for each token.
-    mask, random : shares of the selected tokens that become the mask, and a random question; the rest stays.
-    """
-
-    rate: float
-    mask: float
-    random: float
-
-    @property
-    def keep(self) -> float:
-        return 1.0 - self.mask - self.random
 
 
 @dataclass(frozen=True, eq=False)
@@ -412,7 +270,7 @@ class MarkovChain(Chain):
         row = self._out[kinds]
         for _ in range(steps - 1):
             row = row @ self._step
-        return _rowdot(row, self._into, at, self.classes[y.ravel()]).reshape(x.shape)
+        return rowdot(row, self._into, at, self.classes[y.ravel()]).reshape(x.shape)
 
     @cached_property
     def hub_law(self) -> NDArray[np.float64]:
@@ -495,11 +353,11 @@ class MarkovChain(Chain):
         behind, a_at = self._messages(items.r_kind, items.r_gap, self._into, self._step_back)
         through = before @ self._step
         kind = self._kind(tokens[asked])
-        top = _rowdot(before, self._into, b_at, kind) * _rowdot(self._out, behind, kind, a_at)
+        top = rowdot(before, self._into, b_at, kind) * rowdot(self._out, behind, kind, a_at)
         below = np.empty_like(top)
         for is_hub, rows in ((False, through), (True, before)):
             chosen = items.is_hub == is_hub
-            below[chosen] = _rowdot(rows, behind, b_at[chosen], a_at[chosen])
+            below[chosen] = rowdot(rows, behind, b_at[chosen], a_at[chosen])
         with np.errstate(divide="ignore", invalid="ignore"):
             return self.possible(np.log(top) - np.log(below), items.walk)
 
@@ -532,7 +390,7 @@ class MarkovChain(Chain):
         w = 1 - rate + rate · keep, so the message through it is ε (h M) + w (h · into[y]) out[y]. At the scored
         position itself, which is known to be selected, ε = random / Q and w = keep.
         """
-        block = max(1, _BLOCK // (tokens.shape[1] * (self.n_hubs + 3)))
+        block = max(1, BLOCK // (tokens.shape[1] * (self.n_hubs + 3)))
         parts = [
             self._corrupted(tokens[i : i + block], asked[i : i + block], seen[i : i + block], noise)
             for i in range(0, len(tokens), block)
@@ -601,136 +459,6 @@ class _Items:
     is_hub: NDArray[np.bool_]
 
 
-class PairLaw:
-    """The law of an (input, output) pair of skip-gram: p(x, y) ∝ Σ_δ w_δ (J_δ[x, y] + J_δ[y, x]).
-
-    J_δ[x, y] sums, over all positions, the probability of x there and y δ tokens later. gensim shrinks its window to a
-    uniform size of 1 … window at every centre, so w_δ = (window - δ + 1) / window. Every pair occurs both ways round,
-    so the law is symmetric.
-
-    Parameters
-    ----------
-    chain : a first-order chain.
-    window : tokens to either side, before it shrinks.
-    """
-
-    _TABLE = 2**24  # most entries of a table over pairs of kinds: 128 MiB
-    _WORK = (3e11, 1e13)  # most multiplications, sparse and dense: minutes of a core
-
-    def __init__(self, chain: MarkovChain, window: int) -> None:
-        self._chain, self._window = chain, window
-        k, keep = chain.n_classes, chain.keep_concepts
-        n = k + (chain.n_hubs if keep else 0)
-        at = np.zeros((chain.width, n))  # probability of one member of each kind at each position
-        for p in range(chain.width):
-            if keep and p % 2:
-                at[p, k:] = chain.hub_law[(p + 1) // 2][: chain.n_hubs]
-            else:
-                at[p, :k] = chain.class_marginal(p // 2 if keep else p)
-        moving = np.r_[np.diff(chain.out.indptr)[chain._members] > 0, np.ones(n - k, dtype=bool)]
-        shrink = 1.0 - np.arange(window) / window  # (window,): w_δ for δ = 1 …
-        spans = range(1, window + 1)
-        self._first = shrink[:, None] * np.array([at[: max(chain.width - d, 0)].sum(axis=0) * moving for d in spans])
-        later = shrink[:, None] * np.array([at[d:].sum(axis=0) for d in spans])
-        self._each = (self._first + later).sum(axis=0)  # unscaled p(x) of one member: (kinds,)
-        self._scale = float(self._each @ np.r_[chain.sizes, np.ones(n - k)])
-        self._n = n
-        self._table: NDArray[np.float64] | None = None
-        if n * n <= self._TABLE and chain.dense:
-            half = self._half()
-            self._table = half + half.T
-
-    def _half(self) -> NDArray[np.float64]:
-        """Σ_δ w_δ J_δ over all pairs of kinds."""
-        chain, k, n = self._chain, self._chain.n_classes, self._n
-        half = np.zeros((n, n))
-        types = {False: slice(0, k), True: slice(k, n)}
-        for x_hub in (False, True) if chain.keep_concepts else (False,):
-            row, gap = chain._out[types[x_hub]], 0
-            for d in range(1, self._window + 1):
-                y_hub = chain.keep_concepts and x_hub != (d % 2 == 1)
-                steps = d - 1 if not chain.keep_concepts else (d // 2 if x_hub else (d - 1) // 2)
-                while gap < steps:
-                    row, gap = row @ chain._step, gap + 1
-                x, y = types[x_hub], types[y_hub]
-                half[x, y] += self._first[d - 1][x, None] * (row @ chain._into[y].T)
-        return half
-
-    def _joint(self, x: NDArray, y: NDArray) -> NDArray[np.float64]:
-        """Σ_δ w_δ (J_δ[x, y] + J_δ[y, x]) elementwise over kinds."""
-        if self._table is not None:
-            return self._table[x, y]
-        chain, k = self._chain, self._chain.n_classes
-        code, back = np.unique(x * self._n + y, return_inverse=True)
-        x, y = code // self._n, code % self._n
-        out = np.zeros(len(x))
-        kinds, start = np.unique(x, return_index=True)
-        work = 2.0 * (self._window - 1) * len(kinds) * chain.hub_steps
-        if work > self._WORK[chain.dense]:
-            raise ChainError(
-                f"no skip-gram floor: {chain.n_hubs:,} nodes between questions and {chain.hub_steps:,} steps between "
-                f"those take {work:.0e} multiplications; walk without s and q-q edges, or take window 1"
-            )
-        start = np.r_[start, len(x)]
-        size = max(1, _BLOCK // (chain.n_hubs + 3))
-        into, leave = sparse.csr_array(chain._into), sparse.csr_array(chain._out)
-        for i in range(0, len(kinds), size):  # so many inputs at a time, with all their outputs
-            some = kinds[i : i + size]
-            part = slice(start[i], start[min(i + size, len(kinds))])
-            a, b = x[part], y[part]
-            whose = np.searchsorted(some, a)
-            a_hub, b_hub = a >= k, b >= k
-            ahead, before = leave[some].toarray(), into[some].toarray()  # x first, x last
-            for m in range(self._window):  # steps of M between the two
-                after = earlier = None
-                for d in range(1, self._window + 1):
-                    if chain.keep_concepts:
-                        fits = (a_hub != b_hub) if d % 2 else (a_hub == b_hub)
-                        forth = fits & (np.where(a_hub, d // 2, (d - 1) // 2) == m)
-                        reverse = fits & (np.where(b_hub, d // 2, (d - 1) // 2) == m)
-                    else:
-                        forth = reverse = np.full(len(a), d - 1 == m)
-                    if forth.any():
-                        after = _pick(ahead, into, whose, b) if after is None else after
-                        out[part] += np.where(forth, self._first[d - 1][a] * after, 0.0)
-                    if reverse.any():
-                        earlier = _pick(before, leave, whose, b) if earlier is None else earlier
-                        out[part] += np.where(reverse, self._first[d - 1][b] * earlier, 0.0)
-                if m < self._window - 1:
-                    ahead, before = ahead @ chain._step, before @ chain._step_back
-        return out[back]
-
-    def probability(self, x: ArrayLike) -> NDArray[np.float64]:
-        """p(x): how often a pair's input (or output) is token x."""
-        return self._each[self._chain._kind(np.asarray(x))] / self._scale
-
-    def log_ratio(self) -> NDArray[np.float64]:
-        """max(0, ln p(x, y) / (p(x) p(y))) between one member of each class of questions: float64 (classes, classes).
-
-        Rows and columns of classes that are in no pair are 0. The full matrix over questions repeats a class's row for
-        each of its members.
-        """
-        one = self._chain._members
-        p = self.probability(one)
-        used = np.flatnonzero(p > 0)
-        some = one[used]
-        given = self.conditional(np.repeat(some, len(some)), np.tile(some, len(some))).reshape(len(some), -1)
-        out = np.zeros((len(one), len(one)))
-        with np.errstate(divide="ignore"):
-            ratio = np.maximum(np.log(given / p[used]), 0.0)
-        out[np.ix_(used, used)] = (ratio + ratio.T) / 2  # symmetric but for rounding
-        return out
-
-    def conditional(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-        """p(y | x), elementwise over token arrays of one shape; 0 for a token that these walks don't hold."""
-        x, y = np.asarray(x), np.asarray(y)
-        there = (x < self._chain.n_tokens) & (y < self._chain.n_tokens)
-        a, b = self._chain._kind(x[there]), self._chain._kind(y[there])
-        out = np.zeros(x.shape)
-        out[there] = self._joint(a, b) / self._each[a]
-        return out
-
-
 def _stack(questions: sparse.sparray, ends: NDArray, last: list[float]) -> sparse.csr_array:
     """Rows of questions, then the hubs themselves, then START, FREE, DEAD: csr (kinds, hubs + 3)."""
     hubs = questions.shape[1]
@@ -744,38 +472,3 @@ def _stack(questions: sparse.sparray, ends: NDArray, last: list[float]) -> spars
             format="csr",
         )
     )
-
-
-def _rowdot(a: Matrix, b: Matrix, rows_a: NDArray, rows_b: NDArray) -> NDArray[np.float64]:
-    """a[rows_a] · b[rows_b], row by row: float64 (rows,). In blocks, so that memory stays bounded."""
-    out = np.empty(len(rows_a))
-    if isinstance(a, np.ndarray):
-        if a.shape[0] * b.shape[0] <= min(len(rows_a), _BLOCK):
-            return (a @ b.T)[rows_a, rows_b]
-        size = max(1, 2**17 // a.shape[1])  # blocks that stay in the cache
-        for i in range(0, len(out), size):
-            np.einsum("ij,ij->i", a[rows_a[i : i + size]], b[rows_b[i : i + size]], out=out[i : i + size])
-        return out
-    if a.nnz * b.shape[0] > b.nnz * a.shape[0]:
-        a, b, rows_a, rows_b = b, a, rows_b, rows_a
-    order = np.argsort(rows_b, kind="stable")  # the fuller rows are spread out, some at a time
-    kinds, start = np.unique(rows_b[order], return_index=True)
-    start = np.r_[start, len(order)]
-    size = max(1, _BLOCK // b.shape[1])
-    many = max(1, _BLOCK * a.shape[0] // (4 * max(a.nnz, 1)))
-    for i in range(0, len(kinds), size):
-        dense = b[kinds[i : i + size]].toarray()
-        for lo in range(start[i], start[min(i + size, len(kinds))], many):
-            some = order[lo : min(lo + many, start[min(i + size, len(kinds))])]
-            out[some] = _pick(dense, a, np.searchsorted(kinds[i : i + size], rows_b[some]), rows_a[some])
-    return out
-
-
-def _pick(dense: NDArray, held: sparse.csr_array, rows: NDArray, kinds: NDArray) -> NDArray[np.float64]:
-    """dense[rows] · held[kinds], row by row, touching only what ``held`` holds: float64 (rows,)."""
-    n = held.indptr[kinds + 1] - held.indptr[kinds]
-    ends = np.cumsum(n)
-    at = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - n, n) + np.repeat(held.indptr[kinds], n)
-    each = dense[np.repeat(rows, n), held.indices[at]] * held.data[at]
-    total = np.bincount(np.repeat(np.arange(len(kinds)), n), weights=each, minlength=len(kinds))
-    return np.asarray(total, dtype=np.float64)

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from qcq.corpus import HIDDEN
 from qcq.errors import ConfigError
-from qcq.models.language import MLM, LanguageModel, LanguageTrainer
+from qcq.floors.objectives import Probe, Replaced
+from qcq.models.language.trainers import MLM, LanguageModel, LanguageTrainer
 from qcq.models.trainer import Source
-from qcq.objectives import HIDDEN, Probe, Replaced
-from qcq.settings import settings
+from qcq.support.settings import settings
 
 if TYPE_CHECKING:
-    from qcq.models.training import Exercise, Learner
-    from qcq.models.transformer import Encoder
+    from qcq.models.language.training import Exercise, Learner
+    from qcq.models.language.transformer import Encoder
 
 
 @settings
@@ -43,7 +44,7 @@ class RTD(LanguageTrainer):
     shown = ("table", "hidden", "context")
 
     def architecture(self) -> type[Encoder]:
-        from qcq.models.detector import Detector
+        from qcq.models.language.detector import Detector
 
         return Detector
 
@@ -51,7 +52,7 @@ class RTD(LanguageTrainer):
         return MLM(mask_rate=self.mask_rate).exercise(tokens, n_questions, rng)
 
     def learner(self, source: Source, seed: int) -> tuple[Learner, NDArray[np.int64]]:
-        from qcq.models.detector import DetectiveLearner
+        from qcq.models.language.detector import DetectiveLearner
 
         made, counts = super().learner(source, seed)
         return DetectiveLearner(**vars(made), weight=self.weight), counts
@@ -65,7 +66,7 @@ class Detecting(LanguageModel):
 
     def losses(self, probe: Probe) -> NDArray[np.float64]:
         """Nats a judgement; the generator draws with a fixed seed, so the same paper has the same losses."""
-        from qcq.models.detector import DetectiveLearner
+        from qcq.models.language.detector import DetectiveLearner
 
         if probe.seen is None or not isinstance(probe.objective, Replaced):
             raise ConfigError(f"a model of 'replaced' has no answers to the paper {probe.objective.name!r}")

@@ -1,0 +1,1 @@
+"""Language models over walks: encoders, losses, one training loop, and the trainers made of them."""
