@@ -10,7 +10,7 @@ from qcq.models import TRAINERS, Source
 from qcq.run import Run
 from qcq.walks import WALKS
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DATASETS",

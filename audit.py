@@ -19,9 +19,13 @@ from qcq.corpus import Corpus
 from qcq.data import Dataset, duplicate_students
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
+from qcq.engine import Plan, Store, executor
+from qcq.engine.comparison import FILE, NO_WALK
+from qcq.engine.kinds import Trained
 from qcq.errors import CorpusError, EmbeddingError, WalkError
-from qcq.models import Source, Trainer
-from qcq.pipeline import FILE, NO_WALK, Experiment
+from qcq.evaluation import Task
+from qcq.models import Trainer
+from qcq.pipeline import Experiment
 from qcq.run import Run
 from qcq.support.progress import Watch
 from qcq.support.seeds import generator
@@ -257,7 +261,9 @@ class _Audit:
     def choices(self) -> Check:
         """Settings and read-outs: the figures that chose are recomputed where the test students answered otherwise."""
         tuning, other = self.run.rows("tuning"), self.others["turned"]
-        judges = {name: task for name, task in other.tasks()[0].items() if task.tunes and not task.costly}
+        judges = {
+            each.name: each.made(other.problem) for each in other.tasks if each.task.tunes and not each.task.costly
+        }
         figures = 0
         for row in self.trained:
             mine = [t for t in tuning if (t["walk"], t["trainer"]) == (row["walk"], row["trainer"])]
@@ -335,15 +341,22 @@ class _Audit:
         return f"{label}: trained again {_WORLDS['turned']} it gives other vectors: it looks at test students"
 
     def _train(self, world: Experiment, row: dict[str, Any], trainer: Trainer) -> dict[str, np.ndarray]:
-        walk, seed = row["walk"], row["seed"]
-        graph = world.problem.graph
-        source = Source(graph, seed=seed)
-        if walk != NO_WALK:
-            strategy = world.config.build_walks()[walk]
-            source = Source(world.graphs[walk], strategy, seed)
-        with self.watch.progress(f"{row['trainer']} again") as progress:
-            model = trainer.fit(source, seed, progress)
-        return {r: source.walk.fold(graph, model.embeddings(r)).vectors for r in model.readouts}
+        """The vectors of a model trained in another world, by read-out, in a store of its own."""
+        cell = Trained(
+            data=world.problem.digest,
+            walked=world.walked(row["walk"], row["seed"]),
+            trainer=trainer,
+            seed=row["seed"],
+            graph=world.problem.graph.digest,
+            dataset=world.data.name,
+            loss_walks=0,
+            label=f"{row['trainer']} again",
+        )
+        with tempfile.TemporaryDirectory() as scratch:
+            store = Store(scratch, {world.problem.digest: world.problem}).open()
+            with executor(store, watch=self.watch) as workers:
+                readouts = Plan([cell]).execute(workers, store).row(cell)["readouts"]
+            return {readout: cell.embeddings(store, readout).vectors for readout in readouts}
 
     def costly(self) -> Iterator[Check]:
         """Tasks that train a model of students: which epoch was kept must not hang on the test students."""
@@ -355,9 +368,7 @@ class _Audit:
                 continue
             emb = self._stored(row, row["readout"])
             with self.watch.progress(f"{name} again"):
-                figures = [
-                    w.tasks()[0][name].score(emb, "validation").metrics for w in (self.real, self.others["turned"])
-                ]
+                figures = [_task(w, name).score(emb, "validation").metrics for w in (self.real, self.others["turned"])]
             if figures[0] != figures[1]:
                 yield Check(name, False, f"{row['trainer']}: other figures on validation {_WORLDS['turned']}")
             else:
@@ -370,6 +381,10 @@ class _Audit:
     def _stored(self, row: dict[str, Any], readout: str) -> Embeddings:
         path = self.run.file("embeddings", row["walk"], row["trainer"], readout, row["seed"], ".safetensors")
         return Embeddings.load(path)
+
+
+def _task(world: Experiment, name: str) -> Task:
+    return next(each.made(world.problem) for each in world.tasks if each.name == name)
 
 
 _WORLDS = {"turned": "with the test students' answers turned round", "without": "without the test students"}

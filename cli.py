@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from qcq.errors import ConfigError, QCQError
-from qcq.support.progress import Progress, Watch
+from qcq.support.terminal import Terminal, duration, show, size
+from qcq.support.threads import affordable_jobs
 
 if TYPE_CHECKING:
     from qcq.data import Dataset
+    from qcq.engine import Plan, Store
     from qcq.graph import KnowledgeGraph
     from qcq.run import Run
     from qcq.walks import WalkStrategy
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="qcq",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Question embeddings from question-concept-question walks, every loss read against its exact floor.",
@@ -33,6 +35,8 @@ app = typer.Typer(
 )
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+WORTH_PROCESSES = 200.0  # weight of a plan (:attr:`qcq.engine.Cell.weight`) whose work outweighs starting processes
 
 DataOption = Annotated[
     str, typer.Option("--data", help="format:path, a bare path (recognised by its contents), or 'simulated'.")
@@ -45,51 +49,39 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; o
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-class Terminal(Watch):
-    """Progress bars with the time left on a terminal, plain lines where there is none."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-
-    def say(self, line: str) -> None:
-        if not self.quiet:
-            err.print(line, markup=False)
-
-    @contextmanager
-    def progress(self, label: str) -> Iterator[Progress]:
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[figures]}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        shown = err.is_terminal and not self.quiet
-        if not shown:
-            last = ""
-
-            def plain(done: int, total: int, **figures: float | str) -> None:
-                nonlocal last
-                last = _figures(figures)
-
-            yield plain
-            self.say(f"{label}: done{', ' + last if last else ''}")
-            return
-        with Bars(*columns, console=err, transient=True) as bars:
-            task = bars.add_task(label, total=None, figures="")
-
-            def draw(done: int, total: int, **figures: float | str) -> None:
-                bars.update(task, completed=done, total=total, figures=_figures(figures))
-
-            yield draw
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="Processes; changes no result.", show_default="the cores, as memory allows"
+    ),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="A folder of finished work that several runs share.", show_default="in the run folder"
+    ),
+]
 
 
-def _figures(figures: dict[str, float | str]) -> str:
-    return "  ".join(f"{k} {v:,.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        out.print(f"qcq {metadata.version('qcq')}")
+        raise typer.Exit
+
+
+@app.callback()
+def qcq(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Question embeddings from question-concept-question walks, every loss read against its exact floor."""
+
+
+def _terminal(quiet: bool) -> Terminal:
+    return Terminal(err, quiet)
 
 
 @app.command()
@@ -107,6 +99,9 @@ def run(
         Path | None, typer.Option("--out", file_okay=False, help="Run folder.", show_default="runs/DATA")
     ] = None,
     set_: SetOption = None,
+    jobs: JobsOption = None,
+    store: StoreOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and what it will cost.")] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -118,18 +113,26 @@ def run(
     from qcq.config import Config
 
     options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds, "size": size}
-    settled = Config.load(config, set_ or (), **options)
+    settled = Config.load(config, set_ or (), **options, store=store)
 
     from qcq.pipeline import Experiment, run_folds
 
     experiment = Experiment(settled)
     folder = out_dir or Path("runs") / experiment.data.name
-    if settled.folds == 1 or settled.fold:
-        _tell(experiment.run(folder, redo=redo, watch=Terminal(quiet)))
+    whole = settled.folds == 1 or bool(settled.fold)
+    if dry_run:
+        if not whole:
+            raise ConfigError("--dry-run shows one fold; name it: --set fold=1")
+        _dry_run(experiment.plan, experiment.store(folder))
+        return
+    if whole:
+        _tell(experiment.run(folder, jobs=_jobs(jobs, experiment.plan), redo=redo, watch=_terminal(quiet)))
         return
     from qcq.report import Folds
 
-    folds = Folds(run_folds(settled, folder, experiment.data, redo=redo, watch=Terminal(quiet)))
+    first = Experiment(replace(settled, fold=1), experiment.data)
+    many = _jobs(jobs, first.plan)
+    folds = Folds(run_folds(settled, folder, experiment.data, jobs=many, redo=redo, watch=_terminal(quiet)))
     _show([column.title for column in folds.columns], folds.cells(), left=3)
     for duel in folds.duels():
         out.print(str(duel), markup=False)
@@ -138,6 +141,23 @@ def run(
     )
     if any("error" in row for made in folds.runs for row in made.rows("training")):
         raise typer.Exit(1)
+
+
+def _dry_run(plan: Plan, store: Store) -> None:
+    """The cells of a plan, which of them are finished, and what the others will cost here."""
+    from qcq.engine.estimate import Rates
+
+    steps = plan.steps(store, Rates())
+    rows = []
+    for step in steps:
+        e, state = step.estimate, {True: "finished", False: "to do", None: "waits for a choice"}[step.finished]
+        cost = ["–"] * 4 if e is None else [f"{e.tokens:,}", size(e.bytes), size(e.memory), duration(e.seconds)]
+        rows.append([step.cell.label, state, *cost])
+    _show(["cell", "state", "tokens", "on disk", "memory", "about"], rows, left=2)
+    left = sum(step.estimate.seconds for step in steps if step.estimate is not None)
+    n = sum(step.finished is not True for step in steps)
+    said = f"{n} of {len(steps)} cells to do, about {duration(left)} in one process"
+    out.print(f"{said}; times are foreseen from a short trial on this machine", markup=False)
 
 
 def _tell(made: Run) -> None:
@@ -170,6 +190,8 @@ def score(
         Path | None, typer.Option("--out", file_okay=False, help="Run folder.", show_default="runs/DATA-FILE")
     ] = None,
     set_: SetOption = None,
+    jobs: JobsOption = None,
+    store: StoreOption = None,
     redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -184,14 +206,14 @@ def score(
     if len(named) < len(files):
         raise ConfigError("two files have the same name; name them apart, the table goes by their names")
     settled = Config.load(
-        None, set_ or (), data=data, walks=(), trainers=YARDSTICKS, tasks=tasks, seeds=seeds, vectors=named
+        None, set_ or (), data=data, walks=(), trainers=YARDSTICKS, tasks=tasks, seeds=seeds, vectors=named, store=store
     )
 
     from qcq.pipeline import Experiment
 
     experiment = Experiment(settled)
     folder = out_dir or Path("runs") / "-".join([experiment.data.name, *named])
-    _tell(experiment.run(folder, redo=redo, watch=Terminal(quiet)))
+    _tell(experiment.run(folder, jobs=_jobs(jobs, experiment.plan), redo=redo, watch=_terminal(quiet)))
 
 
 @app.command()
@@ -231,7 +253,7 @@ def audit(
     made = Run.open(folder)
     # Elsewhere, but read with the settings that the run's format had.
     moved = None if data is None else load(data, Config.load(made.path / "config.toml").sections)
-    checks = look(made, moved, retrain=retrain, watch=Terminal(quiet or as_json))
+    checks = look(made, moved, retrain=retrain, watch=_terminal(quiet or as_json))
     words = {True: "ok", False: "FAILED", None: "not proved"}
     if as_json:
         out.print_json(json.dumps([{"check": c.name, "ok": c.ok, "found": c.found} for c in checks]))
@@ -290,6 +312,8 @@ def study(
     out_dir: Annotated[
         Path | None, typer.Option("--out", file_okay=False, help="Folder of the study.", show_default="runs/study-SIZE")
     ] = None,
+    jobs: JobsOption = None,
+    store: StoreOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -301,9 +325,8 @@ def study(
     from qcq.study.conjectures import CONJECTURES, rulings
 
     folder = out_dir or Path("runs") / f"study-{size}"
-    found = Study(size, data or (), [name.strip() for name in only.split(",")] if only else ()).run(
-        folder, watch=Terminal(quiet)
-    )["found"]
+    made = Study(size, data or (), [name.strip() for name in only.split(",")] if only else (), store=store or "")
+    found = made.run(folder, jobs=affordable_jobs() if jobs is None else jobs, watch=_terminal(quiet))["found"]
     for name, each in found.items():
         ruling, by_data = rulings(each, name)
         out.print(f"{name}: {CONJECTURES[name].claim}", markup=False, style="bold" if out.is_terminal else None)
@@ -355,7 +378,7 @@ def walk(
 
     settled = Config.load(None, set_ or (), data=data, walks=walk)
     strategy = settled.build_walks()[walk]
-    watch = Terminal(quiet)
+    watch = _terminal(quiet)
     dataset = load(settled.data, settled.sections)
     for note in dataset.notes:
         watch.say(note)
@@ -535,25 +558,31 @@ def _plain(value: Any) -> str:
 
 
 def _show(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
-    """A table: drawn on a terminal, Markdown where the output goes elsewhere. The first ``left`` columns are text."""
-    if not out.is_terminal:
-        from qcq.report import markdown_table
+    show(out, titles, rows, left)
 
-        out.print(markdown_table(titles, rows, left), markup=False)
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for i, title in enumerate(titles):
-        table.add_column(title, justify="left" if i < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
+
+def _jobs(given: int | None, plan: Plan) -> int:
+    """As many processes as asked for; else one a core as far as memory allows, or one where a plan is soon done."""
+    if given is not None:
+        return given
+    return affordable_jobs() if sum(cell.weight for cell in plan.cells) >= WORTH_PROCESSES else 1
+
+
+def _terminated(number: int, frame: object) -> None:
+    """SIGTERM ends a run as Ctrl-C does: processes are stopped, and what is finished is kept."""
+    raise KeyboardInterrupt
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: one-line errors, exit code 2; ``--debug`` shows where they come from."""
     given = list(sys.argv[1:] if args is None else args)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         app(given)
+    except KeyboardInterrupt:
+        err.print("interrupted; the same command goes on where it was stopped", markup=False)
+        raise SystemExit(130) from None
     except QCQError as error:
         if "--debug" in given:
             raise

@@ -41,6 +41,7 @@ class Config:
     vectors : name → file of vectors that somebody else made (:meth:`~qcq.embeddings.Embeddings.load` reads them), which
         stand in the comparison beside the trainers'.
     size : which of the file's ``[sizes.NAME]`` tables replaces settings of the same names; none if empty.
+    store : a folder of finished cells that several runs share; empty for one in the run's own folder.
     sections : settings of single parts by section: ``walk`` (all walks), a walk's, a trainer's, a task's or a data
         format's name.
     """
@@ -56,6 +57,7 @@ class Config:
     fold: Annotated[int, Field(ge=0)] = 0
     tune: bool = True
     size: str = ""
+    store: str = ""
     vectors: Mapping[str, str] = Field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
 
@@ -122,13 +124,17 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting in force, as nested plain values, ready for TOML."""
-        flat = _plain({key: getattr(self, key) for key in fields(Config) if key not in ("sections", "size", "vectors")})
+        flat = _plain(
+            {key: getattr(self, key) for key in fields(Config) if key not in ("sections", "size", "store", "vectors")}
+        )
         parts: list[tuple[str, Any]] = [*self.build_walks().items(), *self.build_trainers().items()]
         sections = {name: {k: v for k, v in part.config.items() if v is not None} for name, part in parts}
         sections |= {name: _plain(asdict(plan)) for name, plan in self.task_settings().items()}
         for name in DATASETS:
             if name in self.sections:
                 sections[name] = dict(self.sections[name])
+        if self.store:
+            flat["store"] = self.store
         if self.vectors:
             sections["vectors"] = dict(self.vectors)
         return flat | sections

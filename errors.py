@@ -9,10 +9,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class QCQError(Exception):
     """Base of every error that qcq raises on purpose. Its text is one line."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(cls: type[QCQError], args: tuple[Any, ...], state: dict[str, Any]) -> QCQError:
+    """An error that came from another process, without going through its constructor again."""
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class DataError(QCQError):
@@ -74,6 +86,14 @@ class TrainingError(QCQError):
 
 class EmbeddingError(QCQError):
     """Vectors of the wrong shape, with NaN or infinity, or without the question asked for."""
+
+
+class StoreError(QCQError):
+    """A store of finished cells that can't be read."""
+
+
+class EngineError(QCQError):
+    """A cell that could not be done for a reason that lies outside it: its process died, or could not be given it."""
 
 
 class EvaluationError(QCQError):

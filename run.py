@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +15,28 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, UnknownNameError
-from qcq.support.files import write_text
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from qcq.report import Page
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A written report; the last line of a notebook cell shows it.
+
+    Attributes
+    ----------
+    path : the file.
+    """
+
+    path: Path
+
+    def _repr_html_(self) -> str:
+        text = html.escape(self.path.read_text(encoding="utf-8"))
+        return f'<iframe title="qcq report" style="width:100%;height:80vh;border:0" srcdoc="{text}"></iframe>'
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,22 @@ class Run:
     def config(self) -> dict[str, Any]:
         return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
 
+    @property
+    def finished(self) -> bool:
+        """False where the run was interrupted and not gone on with; its tables then hold what was finished."""
+        return bool(self.read_json("about.json").get("finished", False))
+
+    def refuse_other_data(self, digest: str, redo: bool) -> None:
+        """ConfigError where the folder holds a run on data of another digest, unless that is to be replaced."""
+        if redo or not (self.path / "about.json").exists():
+            return
+        about = self.read_json("about.json")
+        if about["data_digest"] != digest:
+            raise ConfigError(
+                f"{self.path}: holds a run on other data ({about['dataset']}, digest {about['data_digest'][:12]}, "
+                f"these have {digest[:12]}); name another folder, or replace that run with --redo"
+            )
+
     def read_json(self, name: str) -> dict[str, Any]:
         return json.loads((self.path / name).read_text(encoding="utf-8"))
 
@@ -78,11 +109,6 @@ class Run:
         if not path.exists():
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-    def replace(self, name: str, rows: Iterable[Row], stale: Callable[[Row], bool]) -> None:
-        """Drop the stale rows of ``name``.jsonl and add new ones, all or nothing."""
-        kept = [row for row in self.rows(name) if not stale(row)] + list(rows)
-        write_text(self.path / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     def frame(self, name: str = "results") -> pl.DataFrame:
         """The rows of ``name``.jsonl as a polars frame."""
@@ -121,17 +147,21 @@ class Run:
             raise UnknownNameError("read-out", name, row["readouts"])
         return Embeddings.load(self.file("embeddings", row["walk"], trainer, name, row["seed"], ".safetensors"))
 
-    def report(self, refresh: bool = False) -> Page:
-        """``report.html``: written where it is missing (or ``refresh``); as the last line of a notebook cell it shows.
+    def report(self) -> Page:
+        """``report.html``; as the last line of a notebook cell it shows. ``qcq.report.write_page(run)`` writes it anew.
+
+        Raises
+        ------
+        ConfigError : the run has no report yet.
 
         Examples
         --------
         >>> Run("runs/simulated").report()  # doctest: +SKIP
         """
-        from qcq.report import Page, write_page
-
         path = self.path / "report.html"
-        return write_page(self) if refresh or not path.is_file() else Page(path)
+        if not path.is_file():
+            raise ConfigError(f"{path}: no report yet; the same 'qcq run' goes on with this run and writes it")
+        return Page(path)
 
     def units(self, walk: str, trainer: str, readout: str, seed: int) -> dict[str, NDArray[np.float64]]:
         """The figures unit by unit, ``task/metric`` → float64 (units,)."""

@@ -36,8 +36,9 @@ from scipy import sparse
 import qcq
 from qcq.graph import KnowledgeGraph
 from qcq.support.cost import measured
+from qcq.support.threads import n_threads
 from qcq.walks import WALKS, WalkStrategy
-from qcq.walks.sampler import Sampler, n_threads
+from qcq.walks.sampler import Sampler
 
 Row = dict[str, Any]
 

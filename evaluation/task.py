@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -86,6 +89,41 @@ class Problem:
             "test": HeldOut(rows[half:], columns[half:]),
         }
         return cls(dataset, split, graph.without(rows, columns) if len(rows) else graph, edges, seed)
+
+    @cached_property
+    def data_digest(self) -> str:
+        """SHA-256 over the training graph and all responses: equal exactly where a run would see the same data."""
+        h = hashlib.sha256(self.graph.digest.encode())
+        answers = self.dataset.interactions
+        if answers is not None:
+            for array in (answers.student, answers.question, answers.correct):
+                h.update(np.ascontiguousarray(array).data)
+            h.update(np.ascontiguousarray(self.dataset.left_out).data)
+        return h.hexdigest()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all that a score can depend on: the data, who is in which part, and the held-out edges."""
+        data = self.dataset
+        about = [self.data_digest, self.seed, KnowledgeGraph.from_dataset(data).digest, list(data.prerequisites)]
+        about += [None if data.interactions is None else data.interactions.ordered, sorted(data.truth)]
+        h = hashlib.sha256(json.dumps(about).encode())
+        arrays = [data.truth[name] for name in sorted(data.truth)]
+        arrays += [array for held in self.edges.values() for array in (held.questions, held.concepts)]
+        if self.split is not None:
+            arrays += [part.students for part in (self.split.train, self.split.validation, self.split.test)]
+        for array in arrays:
+            h.update(f"{array.dtype} {array.shape}".encode())
+            h.update(np.ascontiguousarray(array).tobytes())
+        return h.hexdigest()
+
+    @property
+    def part_sizes(self) -> dict[str, int]:
+        """Students in each part; empty where there are none."""
+        split = self.split
+        if split is None:
+            return {}
+        return {part: len(getattr(split, part).students) for part in ("train", "validation", "test")}
 
 
 _NONE = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))

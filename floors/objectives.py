@@ -63,6 +63,19 @@ class Probe:
         return self.tokens[self.asked]
 
 
+def first_walks(probe: Probe, n_walks: int, most: int) -> Probe:
+    """The items of a probe over ``n_walks`` walks that are about the first ``most`` of them."""
+    if probe.pairs is not None:
+        assert probe.apart is not None
+        kept = probe.walk < most
+        return replace(probe, pairs=probe.pairs[kept], walk=probe.walk[kept], apart=probe.apart[kept])
+    assert probe.asked is not None
+    n = len(probe.asked) // n_walks * most  # a probe of both directions holds each walk twice
+    seen = None if probe.seen is None else probe.seen[:n]
+    walk = probe.walk[: int(probe.asked[:n].sum())]  # items stand in row-major order
+    return replace(probe, tokens=probe.tokens[:n], asked=probe.asked[:n], walk=walk, seen=seen)
+
+
 class Objective(ABC):
     """Sets papers, and knows the best answer to them. ``name`` is what results call it."""
 

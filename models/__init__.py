@@ -2,6 +2,7 @@
 
 from qcq.models.baselines import SVD, ConceptMean, ConceptOneHot, Random
 from qcq.models.factorization import PPMISVD, NetMF, Spectral
+from qcq.models.given import Given
 from qcq.models.glove import GloVe
 from qcq.models.language.electra import RTD
 from qcq.models.language.huggingface import HFBert
@@ -47,6 +48,7 @@ __all__ = [
     "ConceptMean",
     "ConceptOneHot",
     "FastText",
+    "Given",
     "GloVe",
     "HFBert",
     "Model",

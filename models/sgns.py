@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,6 +18,7 @@ from qcq.models.word2vec import PairModel, shuffled, token_counts
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
+from qcq.support.threads import n_threads
 
 _AT_ONCE = 1 << 18  # tokens between two reports
 _LARGEST_BATCH = 64  # segments that read the same state in the deterministic mode
@@ -77,7 +77,7 @@ class SGNS(Trainer):
         wide = -(-self.dim // 16) * 16  # rows of whole cache lines; the columns beyond dim stay zero
         tables = 2 * self.window if self.ordered else 1
         inputs, outputs = _table(len(counts), wide), _table(tables * len(counts), wide)
-        threads = self.threads or os.cpu_count() or 1
+        threads = self.threads or n_threads()
         pieces = -(-corpus.length // SEGMENT)
         team, batch = self._sizes(counts, min(corpus.length, SEGMENT))
         room = batch if self.deterministic else 0

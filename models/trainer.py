@@ -137,6 +137,25 @@ class Trainer(ABC):
         return asdict(self)
 
     @property
+    def effort(self) -> float:
+        """Roughly how long a training takes, in no unit: long ones are begun first."""
+        return 10.0 if self.learns else 1.0
+
+    def work(self, graph: KnowledgeGraph, tokens: int, length: int) -> int:
+        """What the time of a training grows with: training tokens, or edges where no walks are looked at.
+
+        Parameters
+        ----------
+        graph : the training graph.
+        tokens, length : of the corpus and of a walk; 0 without walks.
+        """
+        return tokens or graph.n_edges
+
+    def shortened(self) -> Trainer:
+        """The same settings for a trial of a second or less, from which the time of a whole training is foreseen."""
+        return self
+
+    @property
     def reproducible(self) -> bool:
         """Whether the same seed gives the same bytes with these settings; reports say so where it doesn't."""
         return True

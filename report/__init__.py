@@ -2,20 +2,20 @@
 
 from qcq.report.comparison import Comparison, cautions, comparison, verdicts
 from qcq.report.folds import Folds, write_folds
-from qcq.report.maps import write_maps
-from qcq.report.markdown import markdown_table, write_report
-from qcq.report.page import Page, write_page, write_run_figures
+from qcq.report.maps import Mapped
+from qcq.report.markdown import write_report
+from qcq.report.page import write_page, write_run_figures
+from qcq.support.terminal import markdown_table
 
 __all__ = [
     "Comparison",
     "Folds",
-    "Page",
+    "Mapped",
     "cautions",
     "comparison",
     "markdown_table",
     "verdicts",
     "write_folds",
-    "write_maps",
     "write_page",
     "write_report",
     "write_run_figures",

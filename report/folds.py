@@ -11,9 +11,9 @@ import numpy as np
 
 from qcq.evaluation import TASKS
 from qcq.report.comparison import Column, Comparison, Duel, comparison, correction, pooled
-from qcq.report.markdown import markdown_table
 from qcq.run import Run
 from qcq.support.files import write_text
+from qcq.support.terminal import markdown_table
 
 
 @dataclass(frozen=True)

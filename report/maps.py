@@ -1,13 +1,10 @@
-"""Question vectors as pictures: where each question lies in two dimensions, and beside whom, and why.
-
-A map is computed once, kept in the run folder as ``maps/*.npz``, and only drawn again where the vectors changed.
-"""
+"""Question vectors as pictures: where each question lies in two dimensions, and beside whom, and why."""
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +13,12 @@ from numpy.typing import NDArray
 
 from qcq.data import TrainPart
 from qcq.embeddings import Embeddings
+from qcq.engine import Cell, Row, Store
+from qcq.engine.kinds import Chosen, OnData, Trained
 from qcq.report.comparison import entrants
 from qcq.run import Run
 from qcq.support.files import whole
+from qcq.support.progress import Progress
 from qcq.support.seeds import derive, generator
 
 MOST = 20_000  # questions on one map
@@ -36,7 +36,6 @@ class Map:
 
     Attributes
     ----------
-    of : digest of what it was made from.
     shown : int64 (n,), the questions on the map, ascending.
     pca : float32 (n, 2), the first two principal components of the vectors scaled to length 1.
     explained : float64 (2,), their shares of the variance.
@@ -48,7 +47,6 @@ class Map:
     together : int32 (n, k), training students who answered both; (0, k) without students.
     """
 
-    of: str
     shown: NDArray[np.int64]
     pca: NDArray[np.float32]
     explained: NDArray[np.float64]
@@ -73,7 +71,7 @@ class Map:
                 found = {f.name: held[f.name] for f in fields(cls)}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return None
-        return cls(**{**found, "of": str(found["of"]), "landmarks": int(found["landmarks"])})
+        return cls(**{**found, "landmarks": int(found["landmarks"])})
 
 
 @dataclass(frozen=True)
@@ -120,31 +118,44 @@ def sample(n: int, maps: int, seed: int) -> NDArray[np.int64]:
     return np.sort(generator(seed, "map", "questions").choice(n, size=most, replace=False)).astype(np.int64)
 
 
-def write_maps(run: Run, train: TrainPart | None = None) -> list[tuple[Pictured, Map]]:
-    """The maps of a run, drawn where they are missing or the vectors changed.
+def read_maps(run: Run) -> list[tuple[Pictured, Map]]:
+    """The maps of a run; a method whose map can't be read has none."""
+    found = [
+        (one, Map.load(run.file("maps", one.walk, one.trainer, one.readout, one.seed, ".npz"))) for one in pictured(run)
+    ]
+    return [(one, made) for one, made in found if made is not None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Mapped(OnData):
+    """The map of one table, ``map.npz``.
 
     Parameters
     ----------
-    run : the run folder.
-    train : training responses, which tell who was answered together with whom; None: a map that has to be drawn does
-        without.
+    trained, readout : of which vectors.
+    maps : how many maps stand on one page; with very many questions each shows a sample, the same on all of them.
+    seed : of the sample and of t-SNE.
     """
-    out = []
-    answered = None if train is None else _answered(train)
-    everybody = pictured(run)
-    for one in everybody:
-        emb = run.embeddings(one.trainer, one.readout, walk=one.walk, seed=one.seed)
-        shown = sample(len(emb), len(everybody), run.config["seed"])
-        of = hashlib.sha256(
-            emb.vectors.tobytes() + shown.tobytes() + f"{LANDMARKS} {ITERATIONS} {_TWIN_AREA}".encode()
-        ).hexdigest()[:16]
-        path = run.file("maps", one.walk, one.trainer, one.readout, one.seed, ".npz")
-        found = Map.load(path)
-        if found is None or found.of != of or (answered is not None and not len(found.together)):
-            found = draw(emb, shown, answered, run.config["seed"], of)
-            found.save(path)
-        out.append((one, found))
-    return out
+
+    code = ("qcq.report.maps", "qcq.embeddings")
+
+    trained: Trained
+    readout: str | Chosen
+    maps: int
+    seed: int
+
+    def settled(self, settle: Callable[[Cell], Cell], store: Store) -> Mapped:
+        made = super().settled(settle, store)
+        return replace(made, readout=made.readout.readout(store)) if isinstance(made.readout, Chosen) else made
+
+    def run(self, store: Store, progress: Progress) -> Row:
+        assert isinstance(self.readout, str)
+        emb, train = self.trained.embeddings(store, self.readout), self.train(store)
+        shown = sample(len(emb), self.maps, self.seed)
+        answered = None if train is None else store.remember(f"answered {self.data}", lambda: _answered(train))
+        made = draw(emb, shown, answered, self.seed)
+        made.save(store.file(self, "map.npz"))
+        return {"questions": len(shown), "landmarks": made.landmarks}
 
 
 def _answered(train: TrainPart) -> scipy.sparse.csr_array:
@@ -162,7 +173,6 @@ def draw(
     shown: NDArray[np.int64],
     answered: scipy.sparse.csr_array | None = None,
     seed: int = 0,
-    of: str = "",
 ) -> Map:
     """Arrange the vectors of ``shown`` in two dimensions, by PCA and by t-SNE, and find each one's neighbours.
 
@@ -185,7 +195,6 @@ def draw(
     if answered is not None:
         together = _together(answered[shown], nearest)
     return Map(
-        of,
         shown,
         _spread(pca, which),
         explained,

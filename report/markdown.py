@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from qcq.evaluation import TASKS
@@ -10,27 +9,7 @@ from qcq.report.comparison import Comparison, cautions, comparison, correction, 
 from qcq.run import Run
 from qcq.support.files import write_text
 from qcq.support.registry import find
-
-
-def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """A GitHub-flavoured table; the first ``left`` columns are text, the others numbers.
-
-    Examples
-    --------
-    >>> print(markdown_table(["a", "n"], [["x|y", "1"]], 1))
-    | a    |   n |
-    |------|----:|
-    | x\\|y |   1 |
-    """
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    wide = [max(3, len(t), *(len(row[i]) for row in cells)) if cells else max(3, len(t)) for i, t in enumerate(titles)]
-
-    def line(row: Sequence[str]) -> str:
-        shown = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, wide, strict=True))]
-        return f"| {' | '.join(shown)} |"
-
-    rule = "|".join("-" * (w + 2) if i < left else "-" * (w + 1) + ":" for i, w in enumerate(wide))
-    return "\n".join([line(titles), f"|{rule}|", *map(line, cells)])
+from qcq.support.terminal import markdown_table
 
 
 def write_report(run: Run) -> None:
@@ -117,7 +96,8 @@ def _loss_section(run: Run) -> str:
     ]
     text = (
         "Held-out loss in nats, the floor that no model can go below, and what is left between them. Losses of two "
-        "objectives can't be compared; their excesses can."
+        "objectives can't be compared, and their excesses are not on one scale: each says how far a model is from its "
+        "own floor."
     )
     return "\n\n".join(["## Loss against its floor", text, markdown_table(titles, cells, 4)])
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +23,8 @@ from qcq.report.comparison import (
     standings,
 )
 from qcq.report.facts import Bank, WalkFacts, inspected, traces
-from qcq.report.maps import Map, Pictured, write_maps
-from qcq.run import Run
+from qcq.report.maps import Map, Pictured, read_maps
+from qcq.run import Page, Run
 from qcq.support.files import write_text
 from qcq.support.registry import find
 
@@ -45,29 +43,13 @@ MEANS = {
 }
 
 
-@dataclass(frozen=True)
-class Page:
-    """A written report; the last line of a notebook cell shows it.
-
-    Attributes
-    ----------
-    path : the file.
-    """
-
-    path: Path
-
-    def _repr_html_(self) -> str:
-        text = html.escape(self.path.read_text(encoding="utf-8"))
-        return f'<iframe title="qcq report" style="width:100%;height:80vh;border:0" srcdoc="{text}"></iframe>'
-
-
 def write_page(run: Run) -> Page:
     """Write ``report.html`` from the run folder: one file, no network, plots and all."""
     from plotly.offline import get_plotlyjs
 
     about, env, config = run.read_json("about.json"), run.read_json("environment.json"), run.config
     table = comparison(run)
-    bank, drawn, found = Bank.of(run), write_maps(run), inspected(run)
+    bank, drawn, found = Bank.of(run), read_maps(run), inspected(run)
     stands, fought = standings(run, table), duels(run, table)
     plots = _figures(run, table, stands, bank, drawn)
     context = {
@@ -113,7 +95,7 @@ def write_run_figures(run: Run, folder: Path) -> list[Path]:
     ------
     ConfigError : there is nothing to draw them with.
     """
-    bank, drawn, table = Bank.of(run), write_maps(run), comparison(run)
+    bank, drawn, table = Bank.of(run), read_maps(run), comparison(run)
     made: dict[str, Figure | None] = dict(_figures(run, table, standings(run, table), bank, drawn))
     for way in ("pca", "tsne"):
         made[f"map-{way}"] = figures.embedding_map(bank, drawn, way)

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from qcq.config import Config
+from qcq.engine import Cell, Outcome, Plan, Store, executor
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
-from qcq.study.cells import TASKS, Bench, Row
+from qcq.study.cells import TASKS, Row, StudyData, Trial, headline
 from qcq.study.conjectures import UNJUDGED, rulings
-from qcq.study.inquiries import INQUIRIES, SIZES, Found, Inquiry, Size
+from qcq.study.inquiries import INQUIRIES, SIZES, Found, Inquiry, Size, Trials
 from qcq.support.files import write_text
 from qcq.support.folders import claim, refuse_foreign
 from qcq.support.progress import Watch
@@ -31,6 +32,7 @@ class Study:
     data : data sets beside the simulated classroom, as ``qcq run --data`` takes them.
     only : names of the experiments to run; none: all.
     first : the data set that always comes first.
+    store : a folder of finished cells that several studies and runs share; empty for one in the study's own folder.
 
     Examples
     --------
@@ -41,6 +43,7 @@ class Study:
     data: Sequence[str] = ()
     only: Sequence[str] = ()
     first: str | Experiment = "simulated"
+    store: str | Path = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.size, str) and self.size not in SIZES:
@@ -49,12 +52,13 @@ class Study:
             if name not in INQUIRIES:
                 raise UnknownNameError("experiment", name, INQUIRIES)
 
-    def run(self, out: str | Path, *, watch: Watch | None = None) -> Row:
+    def run(self, out: str | Path, *, jobs: int = 1, watch: Watch | None = None) -> Row:
         """Run what isn't finished yet; write ``study.json``, ``study.md`` and its figures.
 
         Parameters
         ----------
         out : folder of the study; finished cells in it are kept and skipped.
+        jobs : how many processes; changes no byte of the results.
         watch : who is told of progress.
 
         Returns
@@ -66,10 +70,6 @@ class Study:
         watch, out = watch or Watch(), Path(out)
         refuse_foreign(out, "study")
         size = self.size if isinstance(self.size, Size) else SIZES[self.size]
-        named = self.size if isinstance(self.size, str) else "of your own"
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(size).items()}
-        results: Row = {"size": named, "settings": plain, "qcq": metadata.version("qcq")}
-        results |= {"data": {}, "found": {}}
         tasks = (*TASKS, "kt") if size.kt else TASKS
         experiments = [
             source if isinstance(source, Experiment) else Experiment(Config(data=source, tasks=tasks))
@@ -78,27 +78,76 @@ class Study:
         names = [experiment.data.name for experiment in experiments]  # what can't be read fails before anything is run
         if twice := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ConfigError(f"two data sets are called {twice[0]!r}; give each once")
-        benches = [Bench(experiment, watch) for experiment in experiments]
-        for bench in benches:
-            _ = bench.tasks  # what can't be asked here fails now too
+        sets = [StudyData(experiment) for experiment in experiments]
+        for one in sets:
+            _ = one.experiment.tasks  # what can't be asked here fails now too
         claim(out, "study")
-        for bench in benches:
-            results["data"][bench.name] = bench.describe()
-            for name in self.only or INQUIRIES:
-                results["found"].setdefault(name, {})[bench.name] = _inquire(
-                    INQUIRIES[name], size, bench, out / "cells"
-                )
-                ruled = rulings(results["found"][name], name)[1].get(bench.name, UNJUDGED)
-                watch.say(f"{bench.name} · {name}: {ruled.verdict}")
-                write_text(out / "study.json", json.dumps(results, indent=1) + "\n")
-            write_study(results, out)
+        store = Store(self.store or out / "cells", {one.digest: one.experiment.problem for one in sets}).open()
+        running = _Running(self, size, sets, store, out, watch)
+        with executor(store, jobs, watch) as workers:
+            outcome = running.plan.execute(workers, store, told=running.told)
+        results = running.results(outcome)
+        write_study(results, out)
         return results
 
 
-def _inquire(inquiry: Inquiry, size: Size, bench: Bench, folder: Path) -> Row:
-    """One experiment on one data set: its cells' rows, its figures, or why there are none."""
-    cells = inquiry.cells(size, bench)
-    held = {name: [cell.finished(name, bench, folder) for cell in each] for name, each in cells.items()}
+class _Running:
+    """A study while it runs: which trials are still waited for, and what is known so far."""
+
+    def __init__(
+        self, study: Study, size: Size, sets: Sequence[StudyData], store: Store, out: Path, watch: Watch
+    ) -> None:
+        self.study, self.size, self.out, self.watch = study, size, out, watch
+        self.sets = sets
+        self.trials = {
+            (name, data): INQUIRIES[name].cells(size, data) for data in sets for name in study.only or INQUIRIES
+        }
+        self.cells = {
+            (name, data): {cell for each in trials.values() for trial in each for cell in trial.cells(data)}
+            for (name, data), trials in self.trials.items()
+        }
+        self.plan = Plan(cell for cells in self.cells.values() for cell in sorted(cells, key=lambda cell: cell.key))
+        # Several experiments may have one trial: it is spoken of once, by the first name.
+        self._lines: dict[frozenset[Cell], tuple[str, StudyData, Trial]] = {}
+        for (_, data), trials in self.trials.items():
+            for name, each in trials.items():
+                for trial in each:
+                    self._lines.setdefault(frozenset(trial.cells(data)), (name, data, trial))
+        self._left = {cells: set(cells) for cells in self._lines}
+        self._over: set[Cell] = set()
+
+    def told(self, cell: Cell, outcome: Outcome) -> None:
+        """One cell is over."""
+        self._over.add(cell)
+        for its, left in self._left.items():
+            if cell in left:
+                left.discard(cell)
+                if not left and (its & outcome.worked or any(c in outcome.errors for c in its)):
+                    name, data, trial = self._lines[its]
+                    self.watch.say(f"{data.name} · {name}: {headline(trial.result(data, outcome)[0])}")
+        for (name, data), cells in self.cells.items():
+            if cell in cells and cells <= self._over:
+                results = self.results(outcome)
+                ruled = rulings(results["found"][name], name)[1].get(data.name, UNJUDGED)
+                self.watch.say(f"{data.name} · {name}: {ruled.verdict}")
+                write_text(self.out / "study.json", json.dumps(results, indent=1) + "\n")
+
+    def results(self, outcome: Outcome) -> Row:
+        """What ``study.json`` holds: the experiments all of whose cells are over."""
+        named = self.study.size if isinstance(self.study.size, str) else "of your own"
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.size).items()}
+        results: Row = {"size": named, "settings": plain, "qcq": metadata.version("qcq"), "data": {}, "found": {}}
+        for (name, data), cells in self.cells.items():
+            results["data"][data.name] = data.describe()
+            if cells <= self._over:
+                found = _experiment(INQUIRIES[name], self.trials[name, data], data, outcome)
+                results["found"].setdefault(name, {})[data.name] = found
+        return results
+
+
+def _experiment(inquiry: Inquiry, trials: Trials, data: StudyData, outcome: Outcome) -> Row:
+    """One experiment on one data set: its trials' rows, its figures, or why there are none."""
+    held = {name: [trial.result(data, outcome) for trial in each] for name, each in trials.items()}
     found = Found(
         {name: [row for row, _ in each] for name, each in held.items()},
         {name: [units for _, units in each] for name, each in held.items()},

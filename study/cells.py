@@ -1,39 +1,30 @@
-"""What a study is made of: a law worked out exactly, or a model trained on a walk and judged.
-
-A cell's row is kept as it finishes, under a digest of all that it hangs on, so that a study that was stopped goes on
-where it stood, and cells that two experiments share are run once.
-"""
+"""What a study is made of: a law worked out exactly, or a model trained on a walk and judged, each as cells."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcq.corpus import HIDDEN, Corpus
-from qcq.errors import ChainError, ConfigError, TrainingError
-from qcq.evaluation import Difference, Task, paired_bootstrap
+from qcq.engine import Cell, Outcome, Store
+from qcq.engine.comparison import Asked
+from qcq.engine.kinds import Chosen, OnData, Scored, Trained, Walked, mean_by_walk
+from qcq.errors import ChainError, ConfigError, QCQError
+from qcq.evaluation import Difference, paired_bootstrap
 from qcq.floors.chain import Chain
 from qcq.floors.identifiability import inspect
-from qcq.floors.losses import Paper
 from qcq.floors.objectives import Masked, NextQuestion, Probe
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Model, Source, Trainer
-from qcq.models.language.trainers import LanguageModel, first_walks
+from qcq.models import TRAINERS, Model, Source
+from qcq.models.language.trainers import LanguageModel
 from qcq.pipeline import Experiment
 from qcq.study.conjectures import Measured
-from qcq.support.cost import measured
-from qcq.support.files import write_text
-from qcq.support.progress import Watch
+from qcq.support.progress import Progress
 from qcq.walks import WalkStrategy
 
 Row = dict[str, Any]
@@ -44,52 +35,44 @@ HEADLINE = ("edges/mrr", "difficulty/r2", "kt-fast/auc")
 WIDTHS = (1, 2, 5)  # how many tokens to either side a prediction may see
 FAR = 5  # steps between far-apart questions
 LAW_WALKS = 300  # walks on which exact posteriors are asked
-LOSS_WALKS = 400  # held-out walks on which a loss is measured, the same for all
+LOSS_WALKS = 400  # held-out walks on which a loss is measured: an exact floor over thousands of students takes minutes
 
 
-class Bench:
-    """One data set with all that its cells share: graph, tasks, walks, and held-out papers with their floors.
+@dataclass(frozen=True, eq=False)
+class StudyData:
+    """One data set of a study.
 
     Parameters
     ----------
     experiment : gives data, division and tasks.
-    watch : who is told of progress.
     """
 
-    def __init__(self, experiment: Experiment, watch: Watch) -> None:
-        self.experiment, self.watch = experiment, watch
-        self.problem, self.name = experiment.problem, experiment.data.name
-        self._sources: dict[str, Source] = {}
-        self._papers: dict[str, Paper] = {}
+    experiment: Experiment
 
-    @cached_property
-    def tasks(self) -> dict[str, Task]:
-        """The tasks that this data set can answer."""
-        return self.experiment.tasks(self.watch)[0]
+    @property
+    def name(self) -> str:
+        return self.experiment.data.name
+
+    @property
+    def digest(self) -> str:
+        return self.experiment.problem.digest
 
     @property
     def has_students(self) -> bool:
         """Whether there are answers in order: for sessions, typed edges and knowledge tracing."""
-        split = self.problem.split
+        split = self.experiment.problem.split
         return split is not None and split.train.interactions.ordered
 
-    def source(self, walk: WalkStrategy, seed: int) -> Source:
-        """The walks of one seed, sampled once."""
-        key = json.dumps([walk.name, walk.config, seed])
-        if key not in self._sources:
-            split = self.problem.split
-            graph = walk.prepare(self.problem.graph, None if split is None else split.train)
-            self._sources[key] = Source(graph, walk, seed)
-        return self._sources[key]
+    def tasks(self, names: tuple[str, ...]) -> list[Asked]:
+        """Those of the tasks that this data set can answer."""
+        return [each for each in self.experiment.tasks if each.name in names]
 
-    def paper(self, source: Source, model: Model) -> Paper:
-        """The model's own paper over the source's held-out walks, with its floor worked out once."""
-        assert model.objective is not None
-        asked = model.objective
-        key = f"{id(source)} {asked.name} {getattr(asked, 'window', '')} {getattr(asked, 'ordered', '')}"
-        if key not in self._papers:
-            self._papers[key] = Paper(source, first(asked.probe(source.heldout, 0), source.heldout.n_walks))
-        return self._papers[key]
+    def walked(self, walk: WalkStrategy, seed: int) -> Walked:
+        """The walks of one seed."""
+        split = self.experiment.problem.split
+        graph = walk.prepare(self.experiment.problem.graph, None if split is None else split.train)
+        label = f"{self.name}: walks of {walk.name}, seed {seed}"
+        return Walked(data=self.digest, walk=walk, seed=seed, graph=graph.digest, label=label)
 
     def describe(self) -> Row:
         """Size and kind of the data, for the page."""
@@ -103,56 +86,32 @@ class Bench:
         }
 
 
-def first(probe: Probe, n_walks: int) -> Probe:
-    """The questions of a paper over ``n_walks`` walks that are about the first LOSS_WALKS of them: an exact floor over
-    thousands of students takes minutes for a paper of all."""
-    if probe.asked is not None:
-        twice = len(probe.asked) // n_walks  # a paper of both directions holds each walk twice
-        return first_walks(probe, twice * LOSS_WALKS)
-    assert probe.pairs is not None
-    assert probe.apart is not None
-    kept = probe.walk < LOSS_WALKS
-    return replace(probe, pairs=probe.pairs[kept], walk=probe.walk[kept], apart=probe.apart[kept])
-
-
-class Cell(ABC):
-    """One thing to work out. Its settings are all that its result hangs on beside the data."""
+class Trial(ABC):
+    """One line of a study's experiment: the cells that it takes, and what is read off them."""
 
     @abstractmethod
-    def about(self) -> Row:
-        """What it is, as plain values."""
+    def cells(self, data: StudyData) -> list[Cell]:
+        """The cells; what they read comes along by itself."""
 
     @abstractmethod
-    def run(self, bench: Bench) -> tuple[Row, Units]:
-        """The row of results, and figures unit by unit."""
+    def read(self, data: StudyData, outcome: Outcome) -> tuple[Row, Units]:
+        """The row of results, and figures unit by unit.
 
-    def finished(self, name: str, bench: Bench, folder: Path) -> tuple[Row, Units]:
-        """The row and units: from the folder where they are kept, else worked out and kept.
-
-        Parameters
-        ----------
-        name : what the experiment calls this cell, for whoever watches.
-        bench : the data set.
-        folder : where finished cells are.
+        Raises
+        ------
+        QCQError : a cell failed.
         """
-        about = [type(self).__name__, self.about(), bench.experiment.digest, metadata.version("qcq")]
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        path, arrays = folder / f"{digest}.json", folder / f"{digest}.npz"
-        if not path.exists():
-            try:
-                row, units = self.run(bench)
-            except TrainingError as error:
-                row, units = {"error": str(error)}, {}
-            folder.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(arrays, **units)  # type: ignore[arg-type]
-            write_text(path, json.dumps({"of": about, **row}) + "\n")  # last: it says that the cell is whole
-            bench.watch.say(f"{bench.name} · {name}: {_headline(row)}")
-        row = json.loads(path.read_text(encoding="utf-8"))
-        with np.load(arrays) as held:
-            return {key: value for key, value in row.items() if key != "of"}, {key: held[key] for key in held.files}
+
+    def result(self, data: StudyData, outcome: Outcome) -> tuple[Row, Units]:
+        """:meth:`read`, or a row that says why there is nothing to read."""
+        try:
+            return self.read(data, outcome)
+        except QCQError as error:
+            return {"error": str(error)}, {}
 
 
-def _headline(row: Row) -> str:
+def headline(row: Row) -> str:
+    """A row in one line."""
     if "error" in row:
         return f"failed: {row['error']}"
     shown = {"excess": row.get("excess"), **{key: row.get("scores", {}).get(key) for key in HEADLINE}}
@@ -160,7 +119,7 @@ def _headline(row: Row) -> str:
 
 
 @dataclass(frozen=True)
-class Law(Cell):
+class LawTrial(Trial):
     """What the exact law of a walk says, before anything is trained.
 
     Parameters
@@ -170,11 +129,30 @@ class Law(Cell):
 
     walk: WalkStrategy
 
-    def about(self) -> Row:
-        return {"law of": self.walk.name, **self.walk.config, "walks asked": LAW_WALKS}
+    def cells(self, data: StudyData) -> list[Cell]:
+        return [Law(data=data.digest, walk=self.walk, label=f"{data.name}: law of {self.walk.name}")]
 
-    def run(self, bench: Bench) -> tuple[Row, Units]:
-        graph = bench.source(self.walk, 0).graph
+    def read(self, data: StudyData, outcome: Outcome) -> tuple[Row, Units]:
+        return outcome.row(self.cells(data)[0]), {}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Law(OnData):
+    """The facts of a walk's exact law that the rules look at.
+
+    Parameters
+    ----------
+    walk : whose.
+    walks : on how many exact posteriors are asked.
+    """
+
+    code = ("qcq.walks", "qcq.graph", "qcq.floors", "qcq.study.cells")
+
+    walk: WalkStrategy
+    walks: int = LAW_WALKS
+
+    def run(self, store: Store, progress: Progress) -> Row:
+        graph = self.prepared(store, self.walk)
         found = inspect(graph, self.walk)
         apart = found["mutual_information_above_components"]
         row: Row = {
@@ -192,7 +170,7 @@ class Law(Cell):
             row["direction"] = direction(replace(self.walk, start="degree"), graph)
         except (ChainError, ConfigError) as none:
             row["notes"] = [*row["notes"], str(none)]
-        return row, {}
+        return row
 
 
 def nearness(
@@ -249,7 +227,7 @@ def backwards(chain: Chain, tokens: NDArray[np.int32]) -> float:
 
 
 @dataclass(frozen=True)
-class Trained(Cell):
+class ModelTrial(Trial):
     """A model trained on a walk, judged by its loss against the floor and by tasks.
 
     Parameters
@@ -259,7 +237,7 @@ class Trained(Cell):
     walk : what it is trained on.
     seed : of walks and training.
     tasks : who judges its vectors, as far as the data set can answer them.
-    marked : whether its loss is read against its floor. The exact floor of a walk over thousands of students takes an
+    measured : whether its loss is read against its floor. The exact floor of a walk over thousands of students takes an
         hour.
     """
 
@@ -268,51 +246,84 @@ class Trained(Cell):
     changes: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     tasks: tuple[str, ...] = TASKS
-    marked: bool = True
+    measured: bool = True
 
-    @property
-    def made(self) -> Trainer:
-        return TRAINERS[self.trainer](**self.changes)
+    def trained(self, data: StudyData) -> Trained:
+        """The cell that trains the model."""
+        windows = self.changes.get("position", "local") in ("relative", "local")
+        return Trained(
+            data=data.digest,
+            walked=data.walked(self.walk, self.seed),
+            trainer=TRAINERS[self.trainer](**self.changes),
+            seed=self.seed,
+            graph=data.experiment.problem.graph.digest,
+            dataset=data.name,
+            loss_walks=LOSS_WALKS if self.measured else 0,
+            measurements=(Looks(windows),) if self.trainer in ("mlm", "clm") else (),
+            label=f"{data.name}: {self.trainer}, seed {self.seed}",
+        )
 
-    def about(self) -> Row:
-        walk = {"name": self.walk.name, **self.walk.config}
-        return {
-            "trainer": self.trainer,
-            **self.made.config,
-            "walk": walk,
-            "seed of both": self.seed,
-            "tasks": list(self.tasks),
-            "loss on walks": LOSS_WALKS if self.marked else 0,
-        }
+    def chosen(self, data: StudyData) -> Chosen:
+        """The read-out that is best on validation, by the tasks that take no students to answer."""
+        judges = [each for each in data.tasks(self.tasks) if each.task.tunes and not each.task.of_students]
+        judged = tuple(self._scored(data, each, stages=("validation",)) for each in judges)
+        return Chosen(candidates=(self.trained(data),), judged=(judged,), label=f"{data.name}: read-out")
 
-    def run(self, bench: Bench) -> tuple[Row, Units]:
-        source = bench.source(self.walk, self.seed)
-        _ = source.corpus  # sampling is not the trainer's cost
-        with bench.watch.progress(f"{bench.name}: {self.trainer}") as progress, measured() as cost:
-            model = self.made.fit(source, self.seed, progress)
-        row: Row = {"seconds": round(cost.seconds, 2), "tokens": model.tokens}
+    def scored(self, data: StudyData) -> dict[str, Scored]:
+        """Test scores of that read-out, by task."""
+        chosen = self.chosen(data)
+        tasks = data.tasks(self.tasks)
+        return {each.name: self._scored(data, each, stages=("test",), readout=chosen) for each in tasks}
+
+    def _scored(self, data: StudyData, each: Asked, **stages: Any) -> Scored:
+        trained = self.trained(data)
+        label = f"{trained.label}: {each.name}"
+        return Scored(data=data.digest, trained=trained, task=each.task, settings=each.settings, label=label, **stages)
+
+    def cells(self, data: StudyData) -> list[Cell]:
+        return [self.chosen(data), *self.scored(data).values()]
+
+    def read(self, data: StudyData, outcome: Outcome) -> tuple[Row, Units]:
+        trained, store = self.trained(data), outcome.store
+        made = outcome.row(trained)
+        row: Row = {key: made[key] for key in ("seconds", "tokens")}
         units: Units = {}
-        if self.marked and model.objective is not None:
-            paper = bench.paper(source, model)
-            losses = model.losses(paper.probe)
-            report = paper.mark(losses, model.history)
-            kept = ("objective", "loss", "floor", "excess", "se", "unigram", "verdict")
-            row |= {key: getattr(report, key) for key in kept}
-            n = source.heldout.n_walks
-            units["loss"] = by_walk(losses if paper.floor is None else losses - paper.floor, paper.probe.walk, n)
-        row |= self._looks(model, source, units)
-        judged, readout = self._judged(bench, model, source)
-        row |= {"readout": readout, "scores": {}}
-        for task, score in judged.items():
-            row["scores"] |= {f"{task}/{metric}": float(value) for metric, value in score.metrics.items()}
-            units |= {f"{task}/{metric}": value for metric, value in score.units.items()}
+        excess = trained.loss_by_walk(store)
+        if excess is not None:
+            kept = ("objective", "loss", "floor", "excess", "unigram", "verdict")
+            row |= {key: made[key] for key in kept} | {"se": made["excess_se"]}
+            units["loss"] = excess
+        row |= {key: made[key] for key in ("attention", "window", "backwards") if key in made}
+        outcome.row(self.chosen(data))
+        settled = outcome.settled[self.chosen(data)]
+        assert isinstance(settled, Chosen)
+        row |= {"readout": settled.readout(store), "scores": {}}
+        for task, cell in self.scored(data).items():
+            scores = outcome.row(cell)["scores"][row["readout"]]["test"]["metrics"]
+            row["scores"] |= {f"{task}/{metric}": value for metric, value in scores.items()}
+            scored = outcome.settled[cell]
+            assert isinstance(scored, Scored)
+            units |= {f"{task}/{metric}": v for metric, v in scored.units(store, row["readout"], "test").items()}
         return row, units
 
-    def _looks(self, model: Model, source: Source, units: Units) -> Row:
-        """Where a masked model looks, what it can do in a smaller window, and what another reads backwards."""
+
+@dataclass(frozen=True)
+class Looks:
+    """Where a masked model looks, what it can do in a smaller window, and what another loses reading backwards.
+
+    Parameters
+    ----------
+    windows : whether the model knows how far away a token is, so that it can be shown a part of a walk.
+    walks : held-out walks that are shown.
+    """
+
+    windows: bool
+    walks: int = LOSS_WALKS
+
+    def measure(self, model: Model, source: Source) -> Row:
         if not isinstance(model, LanguageModel):
             return {}
-        tokens = source.heldout.tokens[:LOSS_WALKS]
+        tokens = source.heldout.tokens[: self.walks]
         if isinstance(model.objective, NextQuestion):
             turned = np.full_like(tokens, -1)
             for n in np.unique((tokens >= 0).sum(axis=1)):  # pads stay last
@@ -321,36 +332,13 @@ class Trained(Cell):
             both = []
             for walks in (tokens, turned):
                 probe = model.objective.probe(replace_tokens(source.heldout, walks))
-                both.append(by_walk(model.losses(probe), probe.walk, len(walks)))
+                both.append(mean_by_walk(model.losses(probe), probe.walk, len(walks)))
             lost = interval(paired_bootstrap(*(x[np.isfinite(both[0])] for x in both[::-1])))
             return {"backwards": asdict(lost)}
-        if self.trainer != "mlm":
-            return {}
-        asked = model.objective.probe(source.heldout, 0)
-        row: Row = {"attention": [float(a) for a in model.attention(asked)]}
-        if self.changes.get("position", "local") in ("relative", "local"):
+        row: Row = {"attention": [float(a) for a in model.attention(model.objective.probe(source.heldout, 0))]}
+        if self.windows:
             row["window"] = {str(w): asdict(m) for w, m in in_windows(model, tokens).items()}
         return row
-
-    def _judged(self, bench: Bench, model: Model, source: Source) -> tuple[dict[str, Any], str]:
-        """Test scores of the read-out that is best on validation (by the tasks that take no students to answer)."""
-        tasks = {name: task for name, task in bench.tasks.items() if name in self.tasks}
-        judges = [task for task in tasks.values() if task.tunes and not task.of_students]
-        best, chosen = -np.inf, model.readouts[0]
-        for readout in model.readouts if judges else ():
-            emb = source.walk.fold(bench.problem.graph, model.embeddings(readout))
-            mean = float(np.mean([task.score(emb, "validation").metrics[task.metric] for task in judges]))
-            if mean > best:
-                best, chosen = mean, readout
-        emb = source.walk.fold(bench.problem.graph, model.embeddings(chosen))
-        return {name: task.score(emb, "test") for name, task in tasks.items()}, chosen
-
-
-def by_walk(values: NDArray[np.float64], walk: NDArray, n: int) -> NDArray[np.float64]:
-    """Mean of ``values`` (items,) a walk: float64 (n,), NaN where a walk has none."""
-    count = np.bincount(walk, minlength=n)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.bincount(walk, values, minlength=n) / count)
 
 
 def replace_tokens(corpus: Corpus, tokens: NDArray[np.int32]) -> Corpus:

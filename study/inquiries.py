@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qcq.errors import EvaluationError
 from qcq.evaluation import Contest, simultaneous
-from qcq.study.cells import HEADLINE, TASKS, Bench, Cell, Law, Row, Trained, Units, interval
+from qcq.study.cells import HEADLINE, TASKS, LawTrial, ModelTrial, Row, StudyData, Trial, Units, interval
 from qcq.study.conjectures import Measured
 from qcq.study.shuffled import Shuffled
 from qcq.support.settings import settings
@@ -81,7 +81,7 @@ SIZES: dict[str, Size] = {
     "full": Size(steps=8000, per_question=10, windows=(1, 2, 3, 5, 10, 20), kt=True),
 }
 
-Cells = Mapping[str, Sequence[Cell]]  # a name's cells differ in their seed alone
+Trials = Mapping[str, Sequence[Trial]]  # a name's trials differ in their seed alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ class Found:
 class Inquiry:
     """How a conjecture is measured: its cells, and the figures that its rule takes from them."""
 
-    cells: Callable[[Size, Bench], Cells]
+    cells: Callable[[Size, StudyData], Trials]
     measures: Callable[[Found], dict[str, Measured]]
 
 
@@ -170,26 +170,26 @@ def _traced(size: Size) -> tuple[str, ...]:
 
 def _lm(
     size: Size, name: str = "mlm", walk: WalkStrategy | None = None, share: float = 1.0, **changes: Any
-) -> list[Cell]:
+) -> list[Trial]:
     """One language model. Without changes its vectors are judged by ``kt-fast`` too, which takes longest."""
     steps = max(1, round(size.steps * EQUAL_COMPUTE[name] * share))
     tasks = _traced(size) if walk is None and not changes else TASKS[:2]
-    return [Trained(name, walk or _qcq(size), {"steps": steps, **changes}, tasks=tasks)]
+    return [ModelTrial(name, walk or _qcq(size), {"steps": steps, **changes}, tasks=tasks)]
 
 
 def _sgns(
-    size: Size, walk: WalkStrategy, tasks: tuple[str, ...] = TASKS[:2], marked: bool = True, **changes: Any
-) -> list[Cell]:
+    size: Size, walk: WalkStrategy, tasks: tuple[str, ...] = TASKS[:2], measured: bool = True, **changes: Any
+) -> list[Trial]:
     """Skip-gram, a cell a seed."""
-    return [Trained("sgns", walk, {"threads": 1, **changes}, seed, tasks, marked) for seed in range(size.seeds)]
+    return [ModelTrial("sgns", walk, {"threads": 1, **changes}, seed, tasks, measured) for seed in range(size.seeds)]
 
 
-def _far_cells(size: Size, bench: Bench) -> Cells:
+def _far_cells(size: Size, data: StudyData) -> Trials:
     tokens = 40 * size.per_question
     lengths = {n: QCQ(length=n, per_question=max(1, round(tokens / n))) for n in size.lengths}
     return {
-        "law of qcq": [Law(_qcq(size))],
-        "law of concept-hop": [Law(ConceptHop(per_question=size.per_question))],
+        "law of qcq": [LawTrial(_qcq(size))],
+        "law of concept-hop": [LawTrial(ConceptHop(per_question=size.per_question))],
         **{f"sgns, window {w}": _sgns(size, _qcq(size), window=w) for w in size.windows},
         **{f"sgns, walks of {n}": _sgns(size, walk) for n, walk in lengths.items()},
         "mlm": _lm(size),
@@ -221,10 +221,10 @@ def _far_measures(found: Found) -> dict[str, Measured]:
     return out | {f"loss of mlm seeing {w} on either side less all": Measured(**m) for w, m in windows.items()}
 
 
-def _order_cells(size: Size, bench: Bench) -> Cells:
+def _order_cells(size: Size, data: StudyData) -> Trials:
     walk = _qcq(size)
-    cells: dict[str, Sequence[Cell]] = {
-        "law of qcq": [Law(walk)],
+    cells: dict[str, Sequence[Trial]] = {
+        "law of qcq": [LawTrial(walk)],
         "mlm": _lm(size),
         **{f"mlm, {p}": _lm(size, position=p) for p in ("none", "absolute", "relative")},
         "mlm, shuffled walks": _lm(size, walk=Shuffled(walk=walk)),
@@ -232,12 +232,12 @@ def _order_cells(size: Size, bench: Bench) -> Cells:
         "sgns": _sgns(size, walk, tasks=TASKS),
         "sgns, ordered": _sgns(size, walk, ordered=True),
         "sgns, shuffled walks": _sgns(size, Shuffled(walk=walk)),
-        "sgns on concept-hop": _sgns(size, ConceptHop(per_question=size.per_question), tasks=TASKS, marked=False),
+        "sgns on concept-hop": _sgns(size, ConceptHop(per_question=size.per_question), tasks=TASKS, measured=False),
     }
-    if bench.has_students:
+    if data.has_students:
         mixtures = {name: Metapath(pattern=p, per_question=size.per_question) for name, p in RICHER.items()}
         session = Session()
-        cells |= {f"sgns on {name}": _sgns(size, walk, tasks=TASKS, marked=False) for name, walk in mixtures.items()}
+        cells |= {f"sgns on {name}": _sgns(size, walk, tasks=TASKS, measured=False) for name, walk in mixtures.items()}
         cells |= {
             "mlm, session": _lm(size, walk=session, share=0.5),
             "mlm, shuffled session": _lm(size, walk=Shuffled(walk=session), share=0.5),
@@ -278,9 +278,9 @@ def _order_measures(found: Found) -> dict[str, Measured]:
 _LOSSES = {"full softmax": "full", "negative sampling": "negative-sampling", "gbce": "gbce"}
 
 
-def _weak_cells(size: Size, bench: Bench) -> Cells:
+def _weak_cells(size: Size, data: StudyData) -> Trials:
     return {
-        "law of qcq": [Law(_qcq(size))],
+        "law of qcq": [LawTrial(_qcq(size))],
         **{f"mlm, {name}": _lm(size, softmax=loss) for name, loss in _LOSSES.items()},
         "mlm, sampled softmax": _lm(size),
         "sgns": _sgns(size, _qcq(size), tasks=TASKS),
@@ -314,7 +314,7 @@ def _excess(row: Row) -> Measured:
     return Measured(row["excess"], row["excess"] - reach, row["excess"] + reach)
 
 
-def _objective_cells(size: Size, bench: Bench) -> Cells:
+def _objective_cells(size: Size, data: StudyData) -> Trials:
     return {name: _lm(size, name) for name in EQUAL_COMPUTE} | {"sgns": _sgns(size, _qcq(size), _traced(size))}
 
 
@@ -330,8 +330,8 @@ def _objective_measures(found: Found) -> dict[str, Measured]:
     return out | {f"excess of {name}": _excess(found.row(name)) for name in ("mlm", "cloze", "clm", "bilm")}
 
 
-def _traps_cells(size: Size, bench: Bench) -> Cells:
-    def note(walk: WalkStrategy | None = None, share: float = 1.0, **changes: Any) -> list[Cell]:
+def _traps_cells(size: Size, data: StudyData) -> Trials:
+    def note(walk: WalkStrategy | None = None, share: float = 1.0, **changes: Any) -> list[Trial]:
         return _lm(size, walk=walk, share=share, **{**NOTE, **changes})
 
     return {

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qcq.report.markdown import markdown_table
 from qcq.study.conjectures import ALL, CONJECTURES, FADED, REVERSIBLE, STUCK, Measured, Ruling, rulings
 from qcq.support.files import write_text
+from qcq.support.terminal import markdown_table
 
 Results = Mapping[str, Any]
 Each = Mapping[str, Mapping[str, Measured]]  # data set → its figures

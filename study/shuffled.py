@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,9 +12,11 @@ from qcq.corpus import Corpus
 from qcq.errors import ChainError
 from qcq.floors.chain import Chain
 from qcq.graph import KnowledgeGraph
+from qcq.support.progress import Progress, silent
 from qcq.support.seeds import generator
 from qcq.support.settings import settings
 from qcq.walks import QCQ, WalkStrategy
+from qcq.walks.strategy import MAX_MEMORY
 from qcq.walks.tables import Tables
 
 
@@ -38,6 +41,18 @@ class Shuffled(WalkStrategy):
 
     def sample(self, graph: KnowledgeGraph, seed: int = 0, *, limit: int | None = None) -> Corpus:
         return self._mixed(self.walk.sample(graph, seed, limit=limit))
+
+    def stream(
+        self,
+        graph: KnowledgeGraph,
+        directory: str | Path,
+        seed: int = 0,
+        *,
+        max_memory: int = MAX_MEMORY,
+        progress: Progress = silent,
+        replace: bool = False,
+    ) -> Corpus:
+        return Corpus.load(self.sample(graph, seed).save(directory))
 
     def heldout(self, graph: KnowledgeGraph, seed: int, limit: int) -> Corpus:
         return self._mixed(self.walk.heldout(graph, seed, limit))

@@ -40,3 +40,15 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a whole UTF-8 text file or none of it."""
     with whole(path) as file:
         file.write(text.encode())
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in ``folder`` reach the disk, where the system can be asked for that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -125,8 +125,8 @@ def test_score_says_what_is_wrong_with_the_ids(
 
 
 def test_vectors_are_judged_again_only_where_the_file_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("write_report", "write_maps", "write_page"):
-        monkeypatch.setattr(f"qcq.report.{name}", lambda *_: None)
+    for name in ("write_report", "write_page"):
+        monkeypatch.setattr(f"qcq.pipeline.{name}", lambda *_: None)
     said: list[str] = []
     monkeypatch.setattr(Watch, "say", lambda self, line: said.append(line))
     path = tmp_path / "mine.npz"
@@ -150,8 +150,8 @@ def test_vectors_are_judged_again_only_where_the_file_changed(tmp_path: Path, mo
 def test_a_table_from_a_file_gets_every_seed_of_a_task_that_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("write_report", "write_maps", "write_page"):
-        monkeypatch.setattr(f"qcq.report.{name}", lambda *_: None)
+    for name in ("write_report", "write_page"):
+        monkeypatch.setattr(f"qcq.pipeline.{name}", lambda *_: None)
     np.savez(tmp_path / "mine.npz", ids=[f"q{i}" for i in range(60)], vectors=np.eye(60))
     monkeypatch.setattr("qcq.evaluation.KT.baselines", ())
     room = ["simulated.questions=60", "simulated.students=30", "simulated.responses=10", "trainers=random", "walks=[]"]

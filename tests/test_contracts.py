@@ -20,10 +20,11 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, ConfigError, DataError, EvaluationError, UnknownNameError
 from qcq.evaluation import TASKS, Problem, paired_bootstrap
 from qcq.floors.losses import Paper
+from qcq.floors.objectives import first_walks
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph
 from qcq.models import TRAINERS, Source
-from qcq.models.language.trainers import LanguageTrainer, first_walks
+from qcq.models.language.trainers import LanguageTrainer
 from qcq.support.settings import fields
 from qcq.walks import QCQ, WALKS, WalkStrategy
 
@@ -401,7 +402,7 @@ def test_no_language_model_goes_below_its_floor_on_real_data(name):
     model = TRAINERS[name](steps=40, dim=16).fit(source)
     if model.objective is None:
         pytest.skip(f"{name} has no likelihood")
-    paper = Paper(source, first_walks(model.objective.probe(source.heldout, seed=0), 100))
+    paper = Paper(source, first_walks(model.objective.probe(source.heldout, seed=0), source.heldout.n_walks, 100))
     report = paper.mark(model.losses(paper.probe))
     if report.excess is None:
         assert report.why

@@ -62,8 +62,8 @@ def runs(tmp_path_factory) -> list[Run]:
         sections={"simulated": ROOM},
     )
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("write_report", "write_maps", "write_page"):
-            patch.setattr(f"qcq.report.{name}", lambda *_: None)
+        for name in ("write_report", "write_page"):
+            patch.setattr(f"qcq.pipeline.{name}", lambda *_: None)
         return run_folds(config, tmp_path_factory.mktemp("folds") / "run")
 
 
@@ -100,8 +100,8 @@ def test_students_of_all_folds_are_drawn_together(runs):
     )
     assert Folds(runs).duels() == []  # nobody has learnt from walks
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("write_report", "write_maps", "write_page"):
-            patch.setattr(f"qcq.report.{name}", lambda *_: None)
+        for name in ("write_report", "write_page"):
+            patch.setattr(f"qcq.pipeline.{name}", lambda *_: None)
         made = run_folds(config, runs[0].path.parent.parent / "learnt")
     (duel,) = Folds(made).duels()
     assert duel.column.task == "kt-fast"
@@ -153,8 +153,8 @@ def test_folds_need_students_and_a_caller_who_knows(tmp_path):
 
 
 def test_the_command_runs_folds(tmp_path: Path, capsys, monkeypatch):
-    for name in ("write_report", "write_maps", "write_page"):
-        monkeypatch.setattr(f"qcq.report.{name}", lambda *_: None)
+    for name in ("write_report", "write_page"):
+        monkeypatch.setattr(f"qcq.pipeline.{name}", lambda *_: None)
     args = ["run", "--trainers", "random", "--tasks", "difficulty", "--seeds", "1", "--set", "folds=2", "-q"]
     args += [f"--set=simulated.{key}={value}" for key, value in ROOM.items()]
     with pytest.raises(SystemExit) as stop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,8 @@ def test_report_names_every_trainer_and_says_what_was_asked(run: Run) -> None:
         assert word in text, word
 
 
-def test_rerun_skips_finished_cells_and_redo_does_not(run: Run, config: Config) -> None:
+def test_rerun_skips_finished_cells_and_redo_does_not(run: Run, config: Config, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(run.path, tmp_path / "run")))
     before = (run.path / "training.jsonl").read_bytes()
     said = Said()
     Experiment(config).run(run.path, watch=said)
@@ -110,6 +112,13 @@ def test_rerun_skips_finished_cells_and_redo_does_not(run: Run, config: Config) 
         run.path, redo=True, watch=said
     )
     assert not any("skipped" in line for line in said.lines)
+    # Tables and vectors are those of this run alone; what the others finished is still in the store.
+    assert {row["trainer"] for row in run.rows("training")} == {"random"}
+    assert {path.name.split("--")[1] for path in (run.path / "embeddings").iterdir()} == {"random"}
+    said = Said()
+    Experiment(config).run(run.path, watch=said)
+    assert sum("skipped" in line for line in said.lines) == len(TRAINERS)
+    assert (run.path / "training.jsonl").read_bytes().count(b"random") == before.count(b"random")
 
 
 def test_same_seed_same_bytes(config: Config, tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ import qcq
 from qcq import cli
 from qcq.config import Config
 from qcq.data import read
+from qcq.engine import Plan, Serial, Store
+from qcq.engine.kinds import Trained
 from qcq.errors import DataError, UnknownNameError
 from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.graph import KnowledgeGraph
 from qcq.models import MLM, Source
 from qcq.pipeline import Experiment
 from qcq.study import Size, Study
-from qcq.study.cells import TASKS, Bench, Law, Trained, backwards, in_windows, nearness
+from qcq.study.cells import TASKS, Law, LawTrial, ModelTrial, StudyData, Trial, backwards, in_windows, nearness
 from qcq.study.conjectures import CONJECTURES, UNJUDGED, Measured, rulings, together
 from qcq.study.inquiries import CHANGES, EQUAL_COMPUTE, INQUIRIES, NOTE, Found
 from qcq.study.page import drawings, page
@@ -144,19 +146,29 @@ def crowd(n: int) -> KnowledgeGraph:
     return KnowledgeGraph.from_edges([(f"q{i}.{j}", f"c{k}") for i in range(n) for j in range(i) for k in (i, j)])
 
 
-def law(graph: KnowledgeGraph, walk: Any) -> dict[str, Any]:
-    row, _ = Law(walk).run(Bench(Experiment(Config(), read(graph.to_networkx())), Watch()))
-    return row
+def result(trial: Trial, experiment: Experiment, folder: Path) -> dict[str, Any]:
+    data = StudyData(experiment)
+    store = Store(folder / "cells", {data.digest: experiment.problem}).open()
+    return trial.result(data, Plan(trial.cells(data)).execute(Serial(store), store))[0]
 
 
-def test_far_apart_questions_are_related_in_a_ring_not_in_a_crowd_and_more_where_a_walk_remembers() -> None:
+def law(graph: KnowledgeGraph, walk: Any, folder: Path) -> dict[str, Any]:
+    config = Config(tasks=("retrieval",))
+    return result(LawTrial(walk), Experiment(config, read(graph.to_networkx())), folder)
+
+
+def test_far_apart_questions_are_related_in_a_ring_not_in_a_crowd_and_more_where_a_walk_remembers(
+    tmp_path: Path,
+) -> None:
     def verdict(row: dict[str, Any]) -> str:
         return CONJECTURES["far"].rule({"near": M(**row["near"]["1"]), "fading": M(row["fading"])}).verdict
 
-    slow, fast = law(ring(16, 3), QCQ(length=12)), law(crowd(9), QCQ(length=12))
+    slow, fast = law(ring(16, 3), QCQ(length=12), tmp_path), law(crowd(9), QCQ(length=12), tmp_path)
     assert verdict(slow) == "depends on what else is seen"
     assert verdict(fast) == "supported"
-    remembering = law(ring(16, 2), ConceptHop(length=12))  # it never turns round, so tokens further off say whither
+    remembering = law(
+        ring(16, 2), ConceptHop(length=12), tmp_path
+    )  # it never turns round, so tokens further off say whither
     assert verdict(remembering) == "refuted"
     assert slow["direction"] == pytest.approx(0, abs=1e-9)  # undirected edges say nothing of before and behind
 
@@ -193,7 +205,7 @@ def classroom() -> Experiment:
     return Experiment(Config(tasks=TASKS, sections=sections))
 
 
-def marching(mixed: bool) -> Bench:
+def marching(mixed: bool) -> Experiment:
     """Students who answer 20 questions in one order, starting anywhere (or each in an order of his own)."""
     rng = np.random.default_rng(0)
     rows = []
@@ -205,13 +217,13 @@ def marching(mixed: bool) -> Bench:
     answers = pl.DataFrame(rows, schema=["student", "order", "question", "correct"], orient="row")
     questions = pl.DataFrame({"question": [f"q{i}" for i in range(20)], "concepts": [f"c{i % 3}" for i in range(20)]})
     data = read(questions, interactions=answers)
-    return Bench(Experiment(Config(), data), Watch())
+    return Experiment(Config(), data)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
-def test_true_order_is_heard_and_shuffled_order_is_not(mixed: bool) -> None:
-    cell = Trained("clm", Session(length=10), {"steps": 60, "dim": 16}, tasks=())
-    row, _ = cell.run(marching(mixed))
+def test_true_order_is_heard_and_shuffled_order_is_not(mixed: bool, tmp_path: Path) -> None:
+    trial = ModelTrial("clm", Session(length=10), {"steps": 60, "dim": 16}, tasks=())
+    row = result(trial, marching(mixed), tmp_path)
     assert M(**row["backwards"]).above(0.3) is not mixed
 
 
@@ -362,11 +374,11 @@ def test_a_finished_study_is_read_not_run(
 
 
 def test_other_settings_are_other_cells(classroom: Experiment, tmp_path: Path) -> None:
-    bench = Bench(classroom, Watch())
-    made = [Trained("svd", QCQ(), {"dim": d}, tasks=("edges",)) for d in (2, 2, 3)]
-    for cell in made:
-        cell.finished("svd", bench, tmp_path)
-    assert len(list(tmp_path.glob("*.json"))) == 2
+    made = [ModelTrial("svd", QCQ(), {"dim": d}, tasks=("edges",)) for d in (2, 2, 3)]
+    for trial in made:
+        result(trial, classroom, tmp_path)
+    kinds = [json.loads(path.read_text())["kind"] for path in (tmp_path / "cells").glob("*/row.json")]
+    assert sorted(kinds) == ["Chosen"] * 2 + ["Scored"] * 4 + ["Trained"] * 2 + ["Walked"]
 
 
 def test_a_failed_cell_says_why(classroom: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from qcq.errors import WalkError
 from qcq.graph import KnowledgeGraph
 from qcq.support.seeds import derive, generator
+from qcq.support.threads import n_threads
 from qcq.walks import vectorised
 from qcq.walks.counter import draw
 from qcq.walks.tables import alias_tables
@@ -117,14 +117,6 @@ class Sampler:
         with ThreadPoolExecutor(n_threads()) as pool:
             for seen in pool.map(part, begins):
                 counts += seen
-
-
-def n_threads() -> int:
-    """Threads to sample with: ``NUMBA_NUM_THREADS`` where it is set, else one a core that this process may use."""
-    given = os.environ.get("NUMBA_NUM_THREADS", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _loop(compiled: bool) -> Callable[..., None]:

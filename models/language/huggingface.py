@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from pydantic import Field, model_validator
 from qcq.corpus import SPECIAL, Corpus
 from qcq.errors import ConfigError, TrainingError
 from qcq.floors.objectives import Masked
+from qcq.graph import KnowledgeGraph
 from qcq.models.language.trainers import LanguageModel, LanguageTrainer, Monitor
 from qcq.models.trainer import Source, Trainer
 from qcq.models.word2vec import token_counts
@@ -114,6 +116,16 @@ class HFBert(Trainer):
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; change one of them")
         return self
+
+    @property
+    def effort(self) -> float:
+        return 0.05 * self.steps * self.layers
+
+    def work(self, graph: KnowledgeGraph, tokens: int, length: int) -> int:
+        return self.steps * self.batch * length
+
+    def shortened(self) -> HFBert:
+        return replace(self, steps=min(self.steps, 20))
 
     def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> LanguageModel:
         """Train on the source's walks.

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, TrainingError
 from qcq.floors.losses import Paper
-from qcq.floors.objectives import BothDirections, Masked, NextQuestion, Objective, Probe
+from qcq.floors.objectives import BothDirections, Masked, NextQuestion, Objective, Probe, first_walks
 from qcq.graph import KnowledgeGraph
 from qcq.models.language import readout
 from qcq.models.trainer import Model, Source, Trainer
@@ -113,6 +113,16 @@ class LanguageTrainer(Trainer):
     @abstractmethod
     def architecture(self) -> type[Encoder]:
         """The kind of encoder that answers them."""
+
+    @property
+    def effort(self) -> float:
+        return 0.05 * self.steps * self.layers
+
+    def work(self, graph: KnowledgeGraph, tokens: int, length: int) -> int:
+        return self.steps * self.batch * length  # a step costs the same for any vocabulary
+
+    def shortened(self) -> LanguageTrainer:
+        return replace(self, steps=min(self.steps, 20))
 
     def model(self, source: Source, learner: Learner) -> LanguageModel:
         """A learner with the read-outs that this trainer offers."""
@@ -338,19 +348,11 @@ class Monitor:
     def __init__(self, model: LanguageModel, source: Source, vocabulary: int) -> None:
         probe = model.objective.probe(source.heldout, seed=1)
         n = int(np.clip(2**25 / (vocabulary * len(probe) / len(probe.tokens)), 16, 256))  # about 128 MiB of scores
-        self.model, self.paper = model, Paper(source, first_walks(probe, n))
+        self.model, self.paper = model, Paper(source, first_walks(probe, len(probe.tokens), n))
 
     def __call__(self, history: Sequence[float]) -> dict[str, float | str]:
         losses = self.model.losses(self.paper.probe)
         return self.paper.mark(losses, [*history, float(losses.mean())]).figures
-
-
-def first_walks(paper: Probe, n: int) -> Probe:
-    """The questions of a paper that are about its first ``n`` rows."""
-    assert paper.asked is not None
-    seen = None if paper.seen is None else paper.seen[:n]
-    walk = paper.walk[: int(paper.asked[:n].sum())]  # items stand in row-major order
-    return replace(paper, tokens=paper.tokens[:n], asked=paper.asked[:n], walk=walk, seen=seen)
 
 
 class LanguageModel(Model):

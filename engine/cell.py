@@ -1,0 +1,153 @@
+"""A cell: one piece of work whose result depends on its settings, the cells it reads, and the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
+
+from qcq.support.progress import Progress
+
+if TYPE_CHECKING:
+    from qcq.engine.estimate import Estimate, Rates
+    from qcq.engine.store import Store
+
+Row: TypeAlias = dict[str, Any]
+AnyCell = TypeVar("AnyCell", bound="Cell")
+
+
+def unkeyed(default: Any) -> Any:
+    """A field of a cell that its result does not depend on, so that it stays out of the key."""
+    return field(default=default, kw_only=True, metadata={"keyed": False})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cell(ABC):
+    """One piece of work. A subclass is a frozen dataclass: its fields are its settings and the cells it reads.
+
+    The key is a digest of the kind and its revision, the settings, the keys of the cells it reads, and the data. Two
+    cells with one key have one result, byte for byte, so whatever is in the store under a key is never worked out
+    again: after a kill, in another study, in another process.
+
+    Parameters
+    ----------
+    label : what a person calls it; no part of the key.
+
+    Class attributes
+    ----------------
+    revision : raised by the author when the result of this kind changes. ``tests/test_revisions.py`` watches ``code``.
+    code : packages and modules whose code decides the result.
+    decides : True for a cell that chooses settings of others.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, eq=False, kw_only=True)
+    ... class Square(Cell):
+    ...     number: int
+    ...     def run(self, store, progress):
+    ...         return {"square": self.number**2}
+    >>> Square(number=2).key == Square(number=2, label="two").key != Square(number=3).key
+    True
+    """
+
+    revision: ClassVar[int] = 1
+    code: ClassVar[tuple[str, ...]] = ()
+    decides: ClassVar[bool] = False
+
+    label: str = unkeyed("")
+
+    @abstractmethod
+    def run(self, store: Store, progress: Progress) -> Row:
+        """Do the work: write artefacts to ``store.file(self, name)`` and return the row of results.
+
+        Raises
+        ------
+        QCQError : the work can't be done; whoever reads this cell is not done either, everything else goes on.
+        """
+
+    def settled(self: AnyCell, settle: Callable[[Cell], Cell], store: Store) -> AnyCell:
+        """This cell with every cell it reads settled, once those are finished.
+
+        A cell may be planned before its settings are known, because another cell chooses them. Settled, it holds the
+        settings themselves.
+        """
+        return replace(self, **{name: _map(value, settle) for name, value in self._values() if _cells(value)})
+
+    def estimate(self, store: Store, rates: Rates) -> Estimate | None:
+        """What it will cost, or None where that can't be said before other cells are finished."""
+        return None
+
+    @property
+    def weight(self) -> float:
+        """Roughly how long it takes, in no unit: cells on the longest way through a plan go first."""
+        return 1.0
+
+    @property
+    def inputs(self) -> tuple[Cell, ...]:
+        """The cells that it reads."""
+        return tuple(cell for _, value in self._values() for cell in _cells(value))
+
+    @cached_property
+    def key(self) -> str:
+        """Hexadecimal digest, 32 characters."""
+        about = [_name(type(self)), self.revision, {name: plain(value) for name, value in self._values(keyed=True)}]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _values(self, keyed: bool = False) -> list[tuple[str, Any]]:
+        every = [f for f in fields(self) if not keyed or f.metadata.get("keyed", True)]
+        return [(f.name, getattr(self, f.name)) for f in every]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+def plain(value: Any) -> Any:
+    """Settings as plain JSON values: cells by their keys, classes by name and revision.
+
+    Raises
+    ------
+    TypeError : something that has no such form; its class needs a ``config``.
+    """
+    if isinstance(value, Cell):
+        return value.key
+    if isinstance(value, type):
+        return [_name(value), getattr(value, "revision", 1)]
+    if hasattr(value, "config"):  # a walk, a trainer
+        return [_name(type(value)), getattr(value, "revision", 1), plain(value.config)]
+    if is_dataclass(value):
+        return [_name(type(value)), {f.name: plain(getattr(value, f.name)) for f in fields(value)}]
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"{type(value).__name__} is no setting that a key can be made of")
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _cells(value: Any) -> Iterator[Cell]:
+    if isinstance(value, Cell):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _cells(each)
+
+
+def _map(value: Any, settle: Callable[[Cell], Cell]) -> Any:
+    if isinstance(value, Cell):
+        return settle(value)
+    if isinstance(value, list | tuple):
+        return tuple(_map(each, settle) for each in value)
+    return value

@@ -1,0 +1,87 @@
+"""What a plan will cost on this machine: sizes by arithmetic, seconds from a short calibration."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from qcq.data import Simulated
+from qcq.engine.cell import plain
+from qcq.errors import QCQError
+
+if TYPE_CHECKING:
+    from qcq.evaluation import Problem, Task
+    from qcq.models import Trainer
+
+_CLASSROOM = {"questions": 300, "concepts": 20, "students": 60, "responses": 30}  # what is measured on
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a cell will cost.
+
+    Attributes
+    ----------
+    tokens : training tokens, all epochs together.
+    bytes : written to disk.
+    memory : bytes held at most, beside the data.
+    seconds : on this machine, with nothing beside it; within a factor of a few.
+    """
+
+    tokens: int = 0
+    bytes: int = 0
+    memory: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(eq=False)
+class Rates:
+    """How fast this machine is: every trainer and task is timed once, on a small simulated classroom."""
+
+    _known: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def _problem(self) -> Problem:
+        from qcq.evaluation import Problem
+
+        return Problem.make(Simulated(**_CLASSROOM).read())
+
+    def training(self, trainer: Trainer, work: int) -> float:
+        """Seconds of a training that does so much work (:meth:`~qcq.models.Trainer.work`)."""
+        key = f"{type(trainer).__qualname__} {plain(trainer.config)}"
+        if key not in self._known:
+            from qcq.models import Source
+            from qcq.walks import QCQ
+
+            small = trainer.shortened()
+            source = Source(self._problem.graph, QCQ(per_question=2))
+            tokens, length = (source.corpus.n_tokens, source.corpus.length) if small.learns else (0, 0)
+            self._known[key] = _timed(lambda: small.fit(source)) / max(1, small.work(source.graph, tokens, length))
+        return self._known[key] * work
+
+    def scoring(self, task: type[Task], settings: Any, size: int) -> float:
+        """Seconds of scoring one table on a task with so many questions or responses."""
+        key = f"{task.__qualname__} {plain(settings)}"
+        if key not in self._known:
+            from qcq.models import Random, Source
+
+            emb = Random().fit(Source(self._problem.graph)).embeddings()
+            given = () if settings is None else (settings,)
+            asked = task(self._problem, *given)
+            answers = self._problem.dataset.interactions
+            small = len(answers) if task.of_students and answers is not None else len(emb)
+            self._known[key] = _timed(lambda: asked.score(emb, "validation", [emb])) / small
+        return self._known[key] * size
+
+
+def _timed(work: Any) -> float:
+    """Seconds of the second call (the first compiles and loads what every process does once); 0 where it fails."""
+    try:
+        work()
+        began = time.perf_counter()
+        work()
+    except QCQError:
+        return 0.0
+    return time.perf_counter() - began

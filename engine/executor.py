@@ -1,0 +1,92 @@
+"""Who does the cells. An executor has two methods; nothing else differs between one process, several and a cluster."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+
+from qcq.engine.cell import Cell
+from qcq.engine.store import Store
+from qcq.errors import QCQError, TrainingError
+from qcq.support.progress import Progress, Watch
+
+
+@dataclass(frozen=True)
+class Done:
+    """A cell that is over.
+
+    Attributes
+    ----------
+    cell : which.
+    error : why it has no result; None where it has one.
+    """
+
+    cell: Cell
+    error: QCQError | None = None
+
+
+class Executor(ABC):
+    """Does cells whose inputs are finished. Used as a context, so that whatever it started is stopped again.
+
+    Attributes
+    ----------
+    slots : how many cells it does at a time.
+    """
+
+    slots: int = 1
+
+    @abstractmethod
+    def submit(self, cell: Cell, redo: bool = False) -> None:
+        """Take a cell whose inputs are in the store; at most ``slots`` of them before :meth:`finished` gave one back.
+
+        ``redo`` : do it again where it is finished.
+        """
+
+    @abstractmethod
+    def finished(self) -> Done:
+        """Wait for the next cell that is over."""
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Stop what is still running."""
+        return None
+
+
+def work(cell: Cell, store: Store, progress: Progress, redo: bool = False) -> Done:
+    """Do one cell, on one BLAS thread: with more, sums would be rounded otherwise from machine to machine."""
+    from threadpoolctl import threadpool_limits
+
+    try:
+        with threadpool_limits(1, "blas"):
+            store.perform(cell, lambda: cell.run(store, progress), redo=redo)
+    except QCQError as error:
+        return Done(cell, error)
+    except MemoryError:
+        return Done(cell, TrainingError(f"{cell.label}: not enough memory on this machine"))
+    return Done(cell)
+
+
+class Serial(Executor):
+    """One cell after the other, in this process.
+
+    Parameters
+    ----------
+    store : where results go.
+    watch : who is told about progress.
+    """
+
+    def __init__(self, store: Store, watch: Watch | None = None) -> None:
+        self.store, self.watch = store, watch or Watch()
+        self._waiting: deque[tuple[Cell, bool]] = deque()
+
+    def submit(self, cell: Cell, redo: bool = False) -> None:
+        self._waiting.append((cell, redo))
+
+    def finished(self) -> Done:
+        cell, redo = self._waiting.popleft()
+        with self.watch.progress(cell.label) as progress:
+            return work(cell, self.store, progress, redo)

@@ -1,0 +1,134 @@
+"""A run folder, written: what was asked, and the finished cells under the names that people read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qcq.engine.comparison import TABLES, Method, link
+from qcq.engine.kinds import Walked
+from qcq.support.environment import environment
+from qcq.support.files import whole, write_text
+from qcq.support.progress import Watch
+
+if TYPE_CHECKING:
+    from qcq.config import Config
+    from qcq.engine.cell import Cell
+    from qcq.engine.plan import Outcome
+    from qcq.evaluation import Problem
+    from qcq.run import Run
+
+VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect")  # folders that hold nothing but views
+
+
+def write_description(run: Run, config: Config, problem: Problem, skipped: Mapping[str, str], watch: Watch) -> None:
+    """What a run is about to do, on what: settings, versions, data, graph."""
+    import tomli_w
+
+    data = problem.dataset
+    for note in data.notes:
+        watch.say(note)
+    about: dict[str, Any] = {
+        "dataset": data.name,
+        "notes": list(data.notes),
+        "graph": problem.graph.describe(),
+        "graph_digest": problem.graph.digest,
+        "data_digest": problem.data_digest,
+        "held_out_edges": {stage: len(edges) for stage, edges in problem.edges.items()},
+        "students": problem.part_sizes,
+        "left_out": len(data.left_out),
+        "responses": 0 if data.interactions is None else len(data.interactions),
+        "skipped_tasks": dict(skipped),
+        "finished": False,
+    }
+    counts = about["graph"]
+    watch.say(
+        f"{data.name}: {counts['questions']:,} questions, {counts['concepts']:,} concepts, "
+        f"{counts['edges']:,} edges ({sum(about['held_out_edges'].values()):,} more held out), "
+        f"{about['responses']:,} responses"
+    )
+    if counts["concepts"] < 2:
+        watch.say("warning: a single concept; every pair of questions shares it, so walks carry no structure")
+    write_text(run.path / "config.toml", tomli_w.dumps(config.to_dict()))
+    write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    write_text(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    _write_questions(run, problem)
+
+
+def _write_questions(run: Run, problem: Problem) -> None:
+    import polars as pl
+
+    data = problem.dataset
+    w, concepts = data.q_matrix, data.concepts
+    names = [data.question_names.get(q, "") for q in data.questions]
+    sets = [
+        "; ".join(data.concept_names.get(concepts[c], concepts[c]) for c in w.indices[w.indptr[i] : w.indptr[i + 1]])
+        for i in range(w.shape[0])
+    ]
+    labels = [data.concept_names.get(c, "") for c in concepts]
+    for name, columns in {
+        "questions.csv": {"question": list(data.questions), "name": names, "concepts": sets},
+        "concepts.csv": {"concept": list(concepts), "name": labels},
+    }.items():
+        with whole(run.path / name) as file:
+            pl.DataFrame(columns).write_csv(file)
+    arrays = {"indptr": w.indptr, "indices": w.indices, "degree": np.diff(problem.graph.weights.indptr)}
+    if problem.split is not None:
+        train = problem.split.train
+        arrays |= {"responses": train.counts, "difficulty": train.difficulty}
+    with whole(run.path / "graph.npz") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def write_tables(run: Run, methods: Sequence[Method], outcome: Outcome) -> None:
+    """``tuning.jsonl``, ``training.jsonl``, ``curves.jsonl`` and ``results.jsonl``: the rows of these methods."""
+    rows = [method.rows(outcome) for method in methods]
+    for name in TABLES:
+        text = "".join(json.dumps(row) + "\n" for each in rows for row in each.get(name, []))
+        write_text(run.path / f"{name}.jsonl", text)
+
+
+def write_views(
+    run: Run,
+    methods: Sequence[Method],
+    inspected: Mapping[str, Cell],
+    maps: Mapping[Method, Cell],
+    outcome: Outcome,
+) -> None:
+    """Tables, walks, vectors, scores, maps and facts of a finished run; views of another run in the folder go."""
+    write_tables(run, methods, outcome)
+    there: set[Path] = set()
+    for method in methods:
+        there |= set(method.link(run, outcome))
+        there |= set(_link_walks(run, method, outcome))
+        if maps[method] not in outcome.errors and method.error(outcome) is None:
+            seed = next(iter(method.trained))
+            view = run.file("maps", method.walk, method.name, method.readout(outcome), seed, ".npz")
+            link(outcome.store.file(outcome.settled[maps[method]], "map.npz"), view)
+            there.add(view)
+    for walk, cell in inspected.items():
+        if cell not in outcome.errors:
+            view = run.path / "inspect" / f"{walk.replace(':', '-')}.json"
+            write_text(view, json.dumps(outcome.row(cell), indent=1) + "\n")
+            there.add(view)
+    for folder in VIEWS:
+        for path in (run.path / folder).rglob("*"):
+            if path.is_file() and path not in there:
+                path.unlink()
+    about = run.read_json("about.json")
+    write_text(run.path / "about.json", json.dumps({**about, "finished": True}, indent=2, ensure_ascii=False) + "\n")
+
+
+def _link_walks(run: Run, method: Method, outcome: Outcome) -> Iterable[Path]:
+    for seed, trained in method.trained.items():
+        walked = trained.walked
+        if not isinstance(walked, Walked) or walked in outcome.errors:
+            continue
+        view = run.path / "corpus" / method.walk.replace(":", "-") / f"seed-{seed}"
+        for file in sorted(outcome.store.file(walked, "corpus").iterdir()):
+            link(file, view / file.name)
+            yield view / file.name

@@ -1,0 +1,387 @@
+"""The kinds of cell that plans are made of: walks, a trained model, a choice on validation, scores, a graph's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.corpus import Corpus
+from qcq.data import TrainPart
+from qcq.embeddings import Embeddings
+from qcq.engine.cell import Cell, Row, plain, unkeyed
+from qcq.engine.estimate import Estimate, Rates
+from qcq.engine.store import Store
+from qcq.errors import EvaluationError
+from qcq.evaluation import Problem, Stage, Task
+from qcq.floors.losses import Paper
+from qcq.floors.objectives import Objective, first_walks
+from qcq.graph import KnowledgeGraph
+from qcq.models import Model, Source, Trainer
+from qcq.models.trainer import HELD_OUT_WALKS
+from qcq.support.cost import measured
+from qcq.support.files import whole
+from qcq.support.progress import Progress
+from qcq.walks import WalkStrategy
+
+_WALK_CODE = ("qcq.walks", "qcq.graph", "qcq.corpus", "qcq.support.seeds")
+_MODEL_CODE = (*_WALK_CODE, "qcq.models", "qcq.floors", "qcq.embeddings", "qcq.engine.kinds")
+
+
+class Measurement(Protocol):
+    """Something more to be measured of a model while it is in memory: a frozen dataclass, whose fields are keyed."""
+
+    def measure(self, model: Model, source: Source) -> Row:
+        """Figures for the row of the cell that trained the model."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OnData(Cell):
+    """A cell that works on data of the store.
+
+    Parameters
+    ----------
+    data : their digest, by which the store knows them.
+    """
+
+    data: str
+
+    def problem(self, store: Store) -> Problem:
+        """The data, divided and with edges held out."""
+        return store.data[self.data]
+
+    def train(self, store: Store) -> TrainPart | None:
+        """The training students' responses; None where there are no students."""
+        split = self.problem(store).split
+        return None if split is None else split.train
+
+    def prepared(self, store: Store, walk: WalkStrategy) -> KnowledgeGraph:
+        """The training graph with what the walk needs of the training students."""
+        key = f"graph {self.data} {plain(walk)}"
+        return store.remember(key, lambda: walk.prepare(self.problem(store).graph, self.train(store)))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Walked(OnData):
+    """The corpus of one walk and seed: ``corpus/`` and its digest.
+
+    Parameters
+    ----------
+    walk, seed : what is sampled.
+    graph : digest of the prepared graph, all that the walks depend on.
+    """
+
+    code = _WALK_CODE
+
+    data: str = unkeyed("")
+    walk: WalkStrategy
+    seed: int
+    graph: str
+
+    def run(self, store: Store, progress: Progress) -> Row:
+        graph = self.prepared(store, self.walk)
+        corpus = self.walk.stream(graph, store.file(self, "corpus"), self.seed, progress=progress)
+        return {"digest": corpus.digest, "walks": corpus.n_walks, "tokens": corpus.n_tokens}
+
+    def corpus(self, store: Store) -> Corpus:
+        """The walks, memory-mapped."""
+        return Corpus.load(store.file(self, "corpus"))
+
+    def estimate(self, store: Store, rates: Rates) -> Estimate:
+        plan = self.walk.plan(self.prepared(store, self.walk))
+        return Estimate(plan.tokens, plan.bytes, plan.memory, plan.seconds or 0.0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Trained(OnData):
+    """One trained model, reduced to what is kept of it: a table a read-out, losses, costs.
+
+    Parameters
+    ----------
+    walked : the walks that it is trained on; None for a trainer that doesn't look at walks.
+    trainer : its settings, or the cell that chooses them.
+    seed : of the training.
+    graph : digest of the training graph.
+    dataset : name of the data, for the record that goes with the vectors.
+    loss_walks : held-out walks on which the loss is measured, at most HELD_OUT_WALKS; 0 for none.
+    measurements : what else is measured of the model.
+    """
+
+    code = _MODEL_CODE
+
+    data: str = unkeyed("")
+    walked: Walked | None
+    trainer: Trainer | Chosen
+    seed: int
+    graph: str
+    dataset: str
+    loss_walks: int = HELD_OUT_WALKS
+    measurements: tuple[Measurement, ...] = ()
+
+    def settled(self, settle: Callable[[Cell], Cell], store: Store) -> Trained:
+        made = super().settled(settle, store)
+        return replace(made, trainer=made.trainer.trainer(store)) if isinstance(made.trainer, Chosen) else made
+
+    def run(self, store: Store, progress: Progress) -> Row:
+        trainer = self._settings
+        source = self.source(store)
+        if trainer.learns and self.walked is not None:
+            _ = source.corpus  # sampling is not the trainer's cost
+        curve: list[Row] = []
+
+        def watched(done: int, total: int, **figures: float | str) -> None:
+            progress(done, total, **figures)
+            if "loss" in figures:
+                held = {key: figures.get(key) for key in ("loss", "floor", "excess", "verdict")}
+                curve.append({"step": done, "steps": total, **held})
+
+        with measured() as cost:
+            model = trainer.fit(source, self.seed, watched)
+        given = source.given
+        provenance = {
+            "dataset": self.dataset,
+            "graph_digest": source.graph.digest,
+            "walk": {} if given is None else dict(given.strategy),
+            "corpus_digest": None if given is None else given.digest,
+            "trainer": {"name": type(trainer).__name__, **trainer.config},
+            "seed": self.seed,
+        }
+        for readout in model.readouts:
+            e = source.walk.fold(self.problem(store).graph, model.embeddings(readout))
+            made = Embeddings(e.ids, e.vectors, e.concept_ids, e.concept_vectors, {**provenance, "readout": readout})
+            made.save(self.table(store, readout))
+        row: Row = {
+            "seconds": round(cost.seconds, 3),
+            "peak_rss_mb": round(cost.peak_rss_mb, 1),
+            "tokens": model.tokens,
+            **self._loss(store, model, source),
+            "reproducible": trainer.reproducible,
+            "corpus_digest": provenance["corpus_digest"],
+            "readouts": list(model.readouts),
+            "settings": plain(trainer.config),
+            "curve": curve,
+        }
+        for measurement in self.measurements:
+            row |= measurement.measure(model, source)
+        return row
+
+    @property
+    def weight(self) -> float:
+        trainer = self.trainer.candidates[0].trainer if isinstance(self.trainer, Chosen) else self.trainer
+        return trainer.effort if isinstance(trainer, Trainer) else 1.0
+
+    @property
+    def _settings(self) -> Trainer:
+        if isinstance(self.trainer, Trainer):
+            return self.trainer
+        raise EvaluationError(f"{self.label}: its settings are not chosen yet")
+
+    def source(self, store: Store) -> Source:
+        """What the trainer may look at: graph, walks, exact chain."""
+        walked = self.walked
+        if walked is None:
+            return Source(self.problem(store).graph, seed=self.seed)
+        return store.remember(
+            f"source {walked.key}",
+            lambda: Source(walked.prepared(store, walked.walk), walked.walk, walked.seed, given=walked.corpus(store)),
+        )
+
+    def table(self, store: Store, readout: str) -> Path:
+        """The file of a read-out's vectors."""
+        return store.file(self, f"{readout.replace('/', '-')}.safetensors")
+
+    def embeddings(self, store: Store, readout: str) -> Embeddings:
+        """The vectors of a read-out."""
+        return Embeddings.load(self.table(store, readout))
+
+    def _loss(self, store: Store, model: Model, source: Source) -> Row:
+        """The held-out loss against its floor; per walk in ``loss.npz``."""
+        names = ("objective", "loss", "floor", "excess", "unigram", "verdict")
+        empty: Row = {**dict.fromkeys(names), "excess_se": None, "why_no_floor": None}
+        if model.objective is None or not self.loss_walks:
+            return empty
+        objective, n = model.objective, source.heldout.n_walks
+
+        def paper() -> Paper:
+            asked = objective.probe(source.heldout, 0)
+            return Paper(source, asked if self.loss_walks >= n else first_walks(asked, n, self.loss_walks))
+
+        walked = "none" if self.walked is None else self.walked.key
+        key = f"paper {walked} {self.loss_walks} {_identity(objective)}"
+        held = store.remember(key, paper)
+        losses = model.losses(held.probe)
+        report = held.mark(losses, model.history)
+        with whole(store.file(self, "loss.npz")) as file:
+            over = losses if held.floor is None else losses - held.floor
+            np.savez_compressed(file, excess=mean_by_walk(over, held.probe.walk, n))
+        found: Row = {name: getattr(report, name) for name in names}
+        return {**empty, **found, "excess_se": report.se, "why_no_floor": report.why or None}
+
+    def loss_by_walk(self, store: Store) -> NDArray[np.float64] | None:
+        """Mean loss above its floor (or the loss, where there is none) a held-out walk: float64 (walks,), NaN where a
+        walk has no item; None where no loss was measured."""
+        path = store.file(self, "loss.npz")
+        if not path.is_file():
+            return None
+        with np.load(path) as held:
+            return held["excess"]
+
+    def estimate(self, store: Store, rates: Rates) -> Estimate:
+        trainer = self.trainer.candidates[0]._settings if isinstance(self.trainer, Chosen) else self.trainer
+        graph = self.problem(store).graph
+        tokens = length = 0
+        if self.walked is not None:
+            tokens, length = self.walked.estimate(store, rates).tokens, self.walked.walk.length
+        work = trainer.work(graph, tokens, length)
+        table = 4 * trainer.dim * graph.n_questions
+        return Estimate(
+            work if self.walked is not None else 0, table, 4 * table + 4 * tokens, rates.training(trainer, work)
+        )
+
+
+def _identity(objective: Objective) -> str:
+    """An objective by its settings; the counts behind its noise are those of the walks."""
+    about = [(f.name, getattr(objective, f.name)) for f in fields(objective) if f.name != "counts"]  # type: ignore[arg-type]
+    return f"{objective.name} {about}"
+
+
+def mean_by_walk(values: NDArray[np.float64], walk: NDArray, n: int) -> NDArray[np.float64]:
+    """Mean of ``values`` (items,) a walk: float64 (n,), NaN where a walk has none."""
+    count = np.bincount(walk, minlength=n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.bincount(walk, values, minlength=n) / count)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Scored(OnData):
+    """The scores of one trained model's tables on one task.
+
+    Parameters
+    ----------
+    trained : whose tables.
+    task, settings : what is asked.
+    stages : on which students or edges.
+    readout : of which table: None for all, or the cell that chooses one.
+    others : the same trainer's models of other seeds, for a task that compares seeds.
+    """
+
+    code = ("qcq.evaluation", "qcq.data", "qcq.embeddings", "qcq.engine.kinds")
+
+    trained: Trained
+    task: type[Task]
+    settings: Any = None
+    stages: tuple[Stage, ...]
+    readout: str | Chosen | None = None
+    others: tuple[Trained, ...] = ()
+
+    def settled(self, settle: Callable[[Cell], Cell], store: Store) -> Scored:
+        made = super().settled(settle, store)
+        return replace(made, readout=made.readout.readout(store)) if isinstance(made.readout, Chosen) else made
+
+    def run(self, store: Store, progress: Progress) -> Row:
+        key = f"task {self.data} {plain(self.task)} {plain(self.settings)}"
+        settings = () if self.settings is None else (self.settings,)
+        task = store.remember(key, lambda: self.task(self.problem(store), *settings))
+        assert not isinstance(self.readout, Chosen)
+        names: list[str] = store.row(self.trained)["readouts"] if self.readout is None else [self.readout]
+        scores: Row = {}
+        units: dict[str, NDArray] = {}
+        for name in names:
+            emb = self.trained.embeddings(store, name)
+            others = [other.embeddings(store, name) for other in self.others]
+            scores[name] = {}
+            for stage in self.stages:
+                score = task.score(emb, stage, others)
+                metrics = {metric: float(value) for metric, value in score.metrics.items()}
+                scores[name][stage] = {"metrics": metrics, "choices": dict(score.choices)}
+                units |= {f"{name}/{stage}/{metric}": value for metric, value in score.units.items()}
+            if "test" in self.stages and (traces := task.traces(emb)):
+                with whole(self.traces(store, name)) as file:
+                    np.savez_compressed(file, **traces)  # type: ignore[arg-type]
+        with whole(store.file(self, "units.npz")) as file:
+            np.savez_compressed(file, **units)  # type: ignore[arg-type]
+        return {"scores": scores}
+
+    @property
+    def weight(self) -> float:
+        return 50.0 if self.task.costly else 2.0
+
+    def figure(self, store: Store, readout: str, stage: Stage) -> float:
+        """The headline figure of a read-out."""
+        return float(store.row(self)["scores"][readout][stage]["metrics"][self.task.metric])
+
+    def units(self, store: Store, readout: str, stage: Stage) -> dict[str, NDArray[np.float64]]:
+        """The figures unit by unit: metric → float64 (units,)."""
+        with np.load(store.file(self, "units.npz")) as held:
+            start = f"{readout}/{stage}/"
+            return {key.removeprefix(start): held[key] for key in held.files if key.startswith(start)}
+
+    def traces(self, store: Store, readout: str) -> Path:
+        """The file of what a task keeps for a picture; most tasks have none."""
+        return store.file(self, f"traces-{readout.replace('/', '-')}.npz")
+
+    def estimate(self, store: Store, rates: Rates) -> Estimate:
+        problem = self.problem(store)
+        answers = problem.dataset.interactions
+        size = len(answers) if self.task.of_students and answers is not None else problem.graph.n_questions
+        dim = self.trained.estimate(store, rates)
+        return Estimate(0, 8 * size, dim.memory, rates.scoring(self.task, self.settings, size) * len(self.stages))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Chosen(Cell):
+    """The candidate settings and the read-out with the best mean figure on validation.
+
+    Parameters
+    ----------
+    candidates : the models tried.
+    judged : for each candidate, its scores on the tasks that may choose; all read-outs.
+    """
+
+    code = ("qcq.engine.kinds",)
+    decides: ClassVar[bool] = True
+
+    candidates: tuple[Trained, ...]
+    judged: tuple[tuple[Scored, ...], ...]
+
+    def run(self, store: Store, progress: Progress) -> Row:
+        tried: list[Row] = []
+        for i, (candidate, scored) in enumerate(zip(self.candidates, self.judged, strict=True)):
+            for readout in store.row(candidate)["readouts"]:
+                figures = [each.figure(store, readout, "validation") for each in scored]
+                mean = float(np.mean(figures)) if figures else 0.0
+                tried.append({"candidate": i, "readout": readout, "score": mean, "figures": figures})
+        best = max(range(len(tried)), key=lambda i: tried[i]["score"])
+        return {"tried": tried, "best": best}
+
+    def readout(self, store: Store) -> str:
+        """The read-out chosen."""
+        row = store.row(self)
+        return str(row["tried"][row["best"]]["readout"])
+
+    def candidate(self, store: Store) -> int:
+        """Which candidate was chosen."""
+        row = store.row(self)
+        return int(row["tried"][row["best"]]["candidate"])
+
+    def trainer(self, store: Store) -> Trainer:
+        """The settings chosen."""
+        return self.candidates[self.candidate(store)]._settings
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inspected(OnData):
+    """What a graph can tell under a walk, before anything is trained."""
+
+    code = (*_WALK_CODE, "qcq.floors", "qcq.data")
+
+    walk: WalkStrategy
+
+    def run(self, store: Store, progress: Progress) -> Row:
+        from qcq.floors.identifiability import inspect
+
+        return inspect(self.prepared(store, self.walk), self.walk, self.train(store))

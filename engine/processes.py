@@ -1,0 +1,185 @@
+"""Cells in several processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any
+
+from qcq.engine.cell import Cell
+from qcq.engine.executor import Done, Executor, work
+from qcq.engine.store import Store
+from qcq.errors import EngineError
+from qcq.support.progress import Progress, Watch
+from qcq.support.threads import THREAD_VARIABLES
+
+_OFTEN = 0.2  # seconds between two progress messages of a worker
+_CHECKED = 0.5  # seconds between two looks at whether the parent is alive
+
+
+@dataclass(eq=False)
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    cell: Cell | None = None
+    drawn: ExitStack | None = None
+    progress: Progress | None = None
+
+
+class Processes(Executor):
+    """``jobs`` processes, each doing one cell at a time. The number of processes changes no byte of any result.
+
+    Workers are spawned, not forked, with an equal share of the cores each. A worker that dies (killed, out of memory)
+    is reported as the error of its cell and replaced; the other cells go on.
+
+    Parameters
+    ----------
+    store : where results go; its data are sent to each worker once.
+    jobs : how many processes.
+    watch : who is told about progress.
+    """
+
+    def __init__(self, store: Store, jobs: int, watch: Watch | None = None) -> None:
+        self.store, self.slots, self.watch = store, jobs, watch or Watch()
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
+        self._ready: list[Done] = []
+
+    def submit(self, cell: Cell, redo: bool = False) -> None:
+        worker = next((w for w in self._workers if w.cell is None), None)
+        if worker is None:
+            worker = self._start()
+        worker.cell, worker.drawn = cell, ExitStack()
+        worker.progress = worker.drawn.enter_context(self.watch.progress(cell.label))
+        try:
+            worker.pipe.send((cell, redo))
+        except (OSError, EOFError):
+            self._ready.append(self._buried(worker))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            worker.cell = None
+            worker.drawn.close()
+            self._ready.append(Done(cell, EngineError(f"{cell.label}: can't be sent to a process ({error}); jobs=1")))
+
+    def finished(self) -> Done:
+        while not self._ready:
+            busy = {w.pipe: w for w in self._workers if w.cell is not None}
+            for pipe in wait(list(busy)):
+                assert isinstance(pipe, Connection)
+                worker = busy[pipe]
+                try:
+                    kind, content = pipe.recv()
+                except (EOFError, OSError):
+                    self._ready.append(self._buried(worker))
+                    continue
+                if kind == "progress":
+                    assert worker.progress is not None
+                    worker.progress(*content[:2], **content[2])
+                    continue
+                assert worker.cell is not None
+                assert worker.drawn is not None
+                worker.drawn.close()
+                done = Done(worker.cell, content)
+                worker.cell = None
+                if kind == "crashed":
+                    raise RuntimeError(f"{done.cell.label}: {content}")
+                self._ready.append(done)
+        return self._ready.pop(0)
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        threads = max(1, (os.cpu_count() or 1) // self.slots)
+        process = self._context.Process(target=_serve, args=(theirs, self.store, os.getpid()), daemon=True)
+        with _environment({name: str(threads) for name in THREAD_VARIABLES}):
+            process.start()
+        theirs.close()
+        worker = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _buried(self, worker: _Worker) -> Done:
+        """A worker died: what it was doing is lost, and nothing else is."""
+        worker.process.join()
+        self._workers.remove(worker)
+        worker.pipe.close()
+        assert worker.cell is not None
+        assert worker.drawn is not None
+        worker.drawn.close()
+        code = worker.process.exitcode or 0
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        hint = "; not enough memory for so many jobs?" if code == -signal.SIGKILL else ""
+        return Done(worker.cell, EngineError(f"{worker.cell.label}: its process ended ({how}){hint}"))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for worker in self._workers:
+            if worker.drawn is not None:
+                worker.drawn.close()
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join()
+            worker.pipe.close()
+        self._workers = []
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Variables that a process started in the block inherits."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _serve(pipe: Connection, store: Store, parent: int) -> None:
+    """The life of a worker: one cell after the other, until the pipe is closed or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_watch_over, args=(parent,), daemon=True).start()
+    last = 0.0
+
+    def told(done: int, total: int, **figures: float | str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _OFTEN:
+            last = now
+            pipe.send(("progress", (done, total, figures)))
+
+    while True:
+        try:
+            cell, redo = pipe.recv()
+        except (EOFError, OSError):
+            return
+        answer: tuple[str, Any]
+        try:
+            answer = "done", work(cell, store, told, redo).error
+        except Exception as error:  # a bug: it ends the run, with its own words
+            import traceback
+
+            answer = "crashed", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        last = 0.0
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+
+
+def _watch_over(parent: int) -> None:
+    """End this process when the parent is gone, even in the middle of a cell: nobody waits for it."""
+    while os.getppid() == parent:
+        time.sleep(_CHECKED)
+    os._exit(1)

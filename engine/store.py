@@ -1,0 +1,136 @@
+"""The store: what finished cells have made, each in a folder named by the cell's key."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qcq.engine.cell import Cell, Row
+from qcq.errors import StoreError
+from qcq.support.files import sync_folder, write_text
+from qcq.support.folders import claim
+
+T = TypeVar("T")
+
+ROW = "row.json"
+REMEMBERED = 24  # objects made from finished cells that a process keeps at hand
+
+
+class Store:
+    """A folder of finished cells.
+
+    ``KEY/row.json`` is the row of a cell; its artefacts lie beside it. A cell is written into ``KEY.HOST-PID.partial``
+    and renamed when it is whole, so a folder with a plain key is always finished, and two processes that do the same
+    cell at once don't disturb each other: who is second drops what he made.
+
+    Parameters
+    ----------
+    path : the folder; made if need be.
+    data : digest → data that cells work on; they name it by its digest.
+
+    Raises
+    ------
+    ConfigError : the folder holds files that qcq did not make.
+    """
+
+    def __init__(self, path: str | Path, data: Mapping[str, Any] | None = None) -> None:
+        self.path, self.data = Path(path), dict(data or {})
+        self._remembered: OrderedDict[str, Any] = OrderedDict()
+        self._rows: dict[str, Row] = {}
+
+    def open(self) -> Store:
+        """Make the folder, and clear what processes of this machine left unfinished when they were killed."""
+        claim(self.path, "store")
+        for left in self.path.glob(f"*.{socket.gethostname()}-*.partial"):
+            pid = int(left.name.rpartition("-")[2].removesuffix(".partial"))
+            if not _alive(pid):
+                shutil.rmtree(left, ignore_errors=True)
+        return self
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether the cell's result is here."""
+        return (self.path / cell.key / ROW).is_file()
+
+    def row(self, cell: Cell) -> Row:
+        """The row of a finished cell.
+
+        Raises
+        ------
+        StoreError : the cell isn't finished, or its row can't be read.
+        """
+        if cell.key not in self._rows:
+            try:
+                self._rows[cell.key] = json.loads((self.path / cell.key / ROW).read_text(encoding="utf-8"))["row"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise StoreError(
+                    f"{self.path / cell.key}: no readable row of {type(cell).__name__} {cell.label!r} ({error}); "
+                    "remove that folder and run again"
+                ) from None
+        return self._rows[cell.key]
+
+    def file(self, cell: Cell, name: str) -> Path:
+        """Where an artefact of a cell is: while the cell runs, where it is to be written."""
+        made = self.path / cell.key
+        return (made if made.is_dir() else self._workspace(cell)) / name
+
+    def perform(self, cell: Cell, run: Callable[[], Row], *, redo: bool = False) -> Row:
+        """The row of a cell: read where it is finished, else ``run`` and kept, all or nothing."""
+        if redo and self.finished(cell):
+            self.drop(cell)
+        if self.finished(cell):
+            return self.row(cell)
+        work = self._workspace(cell)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            row = run()
+            about = {"kind": type(cell).__name__, "label": cell.label, "revision": cell.revision, "row": row}
+            write_text(work / ROW, json.dumps(about) + "\n")
+            try:
+                os.rename(work, self.path / cell.key)
+            except OSError:
+                if not self.finished(cell):  # else another process was first with the same bytes
+                    raise
+            sync_folder(self.path)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return self.row(cell)
+
+    def drop(self, cell: Cell) -> None:
+        """Forget a finished cell."""
+        self._rows.pop(cell.key, None)
+        self._remembered.clear()
+        gone = self._workspace(cell).with_name(f"{cell.key}.dropped-{os.getpid()}")
+        os.rename(self.path / cell.key, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def remember(self, key: str, make: Callable[[], T]) -> T:
+        """An object that many cells of one process need (graph, task, exact chain): made once, dropped when old."""
+        if key not in self._remembered:
+            self._remembered[key] = make()
+            while len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
+        self._remembered.move_to_end(key)
+        return self._remembered[key]
+
+    def _workspace(self, cell: Cell) -> Path:
+        return self.path / f"{cell.key}.{socket.gethostname()}-{os.getpid()}.partial"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "data": self.data, "_remembered": OrderedDict(), "_rows": {}}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,38 @@
+"""How many threads a process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# What numba, OpenMP and the usual BLAS libraries read when they are loaded.
+THREAD_VARIABLES = (
+    "NUMBA_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+
+
+def n_threads() -> int:
+    """``NUMBA_NUM_THREADS`` where it is set, else one a core that this process may use."""
+    given = os.environ.get("NUMBA_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_ROOM = 1.5 * 2**30  # bytes that a process takes with torch, numba and a middling data set loaded
+
+
+def affordable_jobs() -> int:
+    """Processes that this machine has cores and free memory for, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # a system that doesn't say
+        return cores
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
+    return max(1, min(cores, int(free / _ROOM))) if free else cores
