@@ -66,9 +66,8 @@ def main() -> None:
         unlike = {f"--jobs {given.jobs}": differing(one, vectors(home / f"jobs-{given.jobs}"))}
         if given.before:
             tree = home / "tree"
-            subprocess.run(
-                ["git", "-C", str(ROOT), "worktree", "add", "-q", "--detach", str(tree), given.before], check=True
-            )
+            git = ["git", "-C", str(ROOT), "worktree"]
+            subprocess.run([*git, "add", "-q", "--detach", str(tree), given.before], check=True)
             try:
                 (home / "path").mkdir()
                 (home / "path" / "qcq").symlink_to(tree)

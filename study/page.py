@@ -72,6 +72,7 @@ def page(results: Results) -> str:
         "vectors lost to skip-gram's. He left four guesses and a question, and here each is an experiment with a "
         "verdict. "
         f"{_ran(results)}",
+        results.get("remarks", ""),  # what a reader has to know of these results beside what the rules say
         "## In one page",
         "\n".join(f"- **{TITLES[name]}: {_short(judged[name][0])}.** {_plainly(results, name)}" for name in names),
         _moral(results),
