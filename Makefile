@@ -24,6 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 lint: env
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@said=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$said"; exit 1; }
 
 types: env
 	@$(BIN)/mypy

@@ -6,7 +6,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import QCQError
 from qcq.evaluation import TASKS
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, TrainingData
 from qcq.run import Run
 from qcq.walks import WALKS
 
@@ -23,7 +23,7 @@ __all__ = [
     "KnowledgeGraph",
     "QCQError",
     "Run",
-    "Source",
+    "TrainingData",
     "__version__",
     "read",
 ]

@@ -50,7 +50,7 @@ class Check:
 def audit(
     run: Run, dataset: Dataset | None = None, *, retrain: bool = False, watch: Watch | None = None
 ) -> list[Check]:
-    """Prove that no test student's response reached graph, walks, difficulty, choices or vectors of a run.
+    """Check that no test student's response reached graph, walks, difficulty, choices or vectors of a run.
 
     Two other worlds are made: in one the test students' answers are turned round and put on other questions, in the
     other these students never answered. The run's settings are applied to them.
@@ -93,7 +93,7 @@ class _Audit:
     @cached_property
     def others(self) -> dict[str, Experiment]:
         """The same experiment where the test students answered otherwise, and where they never did."""
-        split, seen = self.real.problem.split, self.real.data.interactions
+        split, seen = self.real.partition.split, self.real.data.interactions
         assert split is not None
         assert seen is not None
         test = np.isin(seen.student, split.test.students)
@@ -113,7 +113,7 @@ class _Audit:
             yield (data := self.data())
             if data.ok is False:
                 return  # of other data nothing can be proved
-            if self.real.problem.split is None:
+            if self.real.partition.split is None:
                 yield Check("students", True, "the data set has no responses, so none can have leaked")
                 return
             yield self.students()
@@ -132,7 +132,7 @@ class _Audit:
     def data(self) -> Check:
         wanted = self.about.get("data_digest")
         if wanted is None:
-            same = self.about["graph_digest"] == self.real.problem.graph.digest
+            same = self.about["graph_digest"] == self.real.partition.graph.digest
             same &= self.about["responses"] == len(self.real.data.interactions or ())
             return Check(
                 "data", None if same else False, "an older run without a digest of its responses; run it again"
@@ -154,7 +154,7 @@ class _Audit:
         return Check("data", True, f"what the run read: {n:,} responses, digest {wanted[:12]}")
 
     def students(self) -> Check:
-        split, seen = self.real.problem.split, self.real.data.interactions
+        split, seen = self.real.partition.split, self.real.data.interactions
         assert split is not None
         assert seen is not None
         parts = {"train": split.train, "validation": split.validation, "test": split.test}
@@ -176,7 +176,7 @@ class _Audit:
 
     def duplicates(self) -> Check:
         """Nobody is learnt from under one identifier and tested under another."""
-        split, data = self.real.problem.split, self.real.data
+        split, data = self.real.partition.split, self.real.data
         assert split is not None
         assert data.interactions is not None
         part = np.full(len(data.students), -1)
@@ -198,9 +198,9 @@ class _Audit:
     def graph(self) -> Check:
         wanted = self.about["graph_digest"]
         for name, other in self.others.items():
-            if other.problem.graph.digest != wanted:
+            if other.partition.graph.digest != wanted:
                 return Check(
-                    "graph", False, f"digest {other.problem.graph.digest[:12]} {_WORLDS[name]}, not {wanted[:12]}"
+                    "graph", False, f"digest {other.partition.graph.digest[:12]} {_WORLDS[name]}, not {wanted[:12]}"
                 )
         return Check(
             "graph", True, f"digest {wanted[:12]}, as in the run, {_WORLDS['turned']} and {_WORLDS['without']}"
@@ -246,8 +246,8 @@ class _Audit:
         with np.load(self.run.path / "graph.npz") as held:
             kept = {key: held[key] for key in ("responses", "difficulty") if key in held.files}
         for world, other in self.others.items():
-            assert other.problem.split is not None
-            train = other.problem.split.train
+            assert other.partition.split is not None
+            train = other.partition.split.train
             for key, now in (("responses", train.counts), ("difficulty", train.difficulty)):
                 if key not in kept or not np.array_equal(kept[key], now, equal_nan=True):
                     return Check(
@@ -262,7 +262,7 @@ class _Audit:
         """Settings and read-outs: the figures that chose are recomputed where the test students answered otherwise."""
         tuning, other = self.run.rows("tuning"), self.others["turned"]
         judges = {
-            each.name: each.made(other.problem) for each in other.tasks if each.task.tunes and not each.task.costly
+            each.name: each.made(other.partition) for each in other.tasks if each.task.tunes and not each.task.costly
         }
         figures = 0
         for row in self.trained:
@@ -308,7 +308,7 @@ class _Audit:
             label = f"{row['trainer']} on {row['walk']}"
             if row["walk"] == FILE:
                 continue
-            graph = self.real.problem.graph if row["walk"] == NO_WALK else self.real.graphs[row["walk"]]
+            graph = self.real.partition.graph if row["walk"] == NO_WALK else self.real.graphs[row["walk"]]
             for readout in row["readouts"]:
                 made = self._stored(row, readout).provenance
                 if made["graph_digest"] != graph.digest or made["corpus_digest"] != row["corpus_digest"]:
@@ -343,17 +343,17 @@ class _Audit:
     def _train(self, world: Experiment, row: dict[str, Any], trainer: Trainer) -> dict[str, np.ndarray]:
         """The vectors of a model trained in another world, by read-out, in a store of its own."""
         cell = Trained(
-            data=world.problem.digest,
+            data=world.partition.digest,
             walked=world.walked(row["walk"], row["seed"]),
             trainer=trainer,
             seed=row["seed"],
-            graph=world.problem.graph.digest,
+            graph=world.partition.graph.digest,
             dataset=world.data.name,
             loss_walks=0,
             label=f"{row['trainer']} again",
         )
         with tempfile.TemporaryDirectory() as scratch:
-            store = Store(scratch, {world.problem.digest: world.problem}).open()
+            store = Store(scratch, {world.partition.digest: world.partition}).open()
             with executor(store, watch=self.watch) as workers:
                 readouts = Plan([cell]).execute(workers, store).row(cell)["readouts"]
             return {readout: cell.embeddings(store, readout).vectors for readout in readouts}
@@ -384,7 +384,7 @@ class _Audit:
 
 
 def _task(world: Experiment, name: str) -> Task:
-    return next(each.made(world.problem) for each in world.tasks if each.name == name)
+    return next(each.made(world.partition) for each in world.tasks if each.name == name)
 
 
 _WORLDS = {"turned": "with the test students' answers turned round", "without": "without the test students"}

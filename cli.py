@@ -134,8 +134,8 @@ def run(
     many = _jobs(jobs, first.plan)
     folds = Folds(run_folds(settled, folder, experiment.data, jobs=many, redo=redo, watch=_terminal(quiet)))
     _show([column.title for column in folds.columns], folds.cells(), left=3)
-    for duel in folds.duels():
-        out.print(str(duel), markup=False)
+    for pair in folds.paired_comparisons():
+        out.print(str(pair), markup=False)
     out.print(
         f"report: {folder / 'report.md'}, and one in each of {folder}/fold-1 to fold-{len(folds.runs)}", markup=False
     )
@@ -233,7 +233,7 @@ def audit(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Prove that no test student's answer reached graph, walks, difficulty, choices or vectors of a run.
+    """Check that no test student's answer reached graph, walks, difficulty, choices or vectors of a run.
 
     The run is rebuilt where the test students answered otherwise, and where they never answered; all that was learnt
     from has to come out the same. Exit code 1 if a check fails.

@@ -21,7 +21,7 @@ from qcq.engine.folder import write_description, write_tables, write_views
 from qcq.engine.kinds import Inspected, Walked
 from qcq.engine.plan import Outcome
 from qcq.errors import ConfigError, DataError, EmbeddingError, EvaluationError
-from qcq.evaluation import Problem
+from qcq.evaluation import Partition
 from qcq.graph import KnowledgeGraph
 from qcq.models import Given, Trainer
 from qcq.report import Mapped, write_folds, write_page, write_report
@@ -53,7 +53,7 @@ class Experiment:
         return self.dataset if self.dataset is not None else _data.load(self.config.data, self.config.sections)
 
     @cached_property
-    def problem(self) -> Problem:
+    def partition(self) -> Partition:
         """The students divided and the edges held out, before anything else happens."""
         if len(self.data.questions) < 2:
             raise DataError(
@@ -61,13 +61,13 @@ class Experiment:
             )
         hold_out = any(task.holds_out_edges for task in self.config.task_classes().values())
         fold = (self.config.fold, self.config.folds) if self.config.fold else None
-        return Problem.make(self.data, self.config.seed, hold_out_edges=hold_out, fold=fold)
+        return Partition.make(self.data, self.config.seed, hold_out_edges=hold_out, fold=fold)
 
     @cached_property
     def graphs(self) -> dict[str, KnowledgeGraph]:
         """The training graph of each walk, with what the walk needs of the training students."""
-        train = None if self.problem.split is None else self.problem.split.train
-        return {name: walk.prepare(self.problem.graph, train) for name, walk in self.config.build_walks().items()}
+        train = None if self.partition.split is None else self.partition.split.train
+        return {name: walk.prepare(self.partition.graph, train) for name, walk in self.config.build_walks().items()}
 
     @cached_property
     def given(self) -> dict[str, Given]:
@@ -114,7 +114,7 @@ class Experiment:
             try:
                 if each.task.compares_seeds and self.config.seeds < 2:
                     raise EvaluationError(f"{each.name} compares seeds; ask for at least two")
-                each.made(self.problem)
+                each.made(self.partition)
             except EvaluationError as error:
                 out[each.name] = str(error)
         return out
@@ -144,7 +144,7 @@ class Experiment:
             return None
         strategy, digest = self.config.build_walks()[walk], self.graphs[walk].digest
         label = f"walks of {walk}, seed {seed}"
-        return Walked(data=self.problem.digest, walk=strategy, seed=seed, graph=digest, label=label)
+        return Walked(data=self.partition.digest, walk=strategy, seed=seed, graph=digest, label=label)
 
     def _method(self, walk: str, name: str, trainer: Trainer, walks: Mapping[int, Walked | None]) -> Method:
         return Method.plan(
@@ -153,8 +153,8 @@ class Experiment:
             trainer,
             walks,
             self.tasks,
-            data=self.problem.digest,
-            graph=self.problem.graph.digest,
+            data=self.partition.digest,
+            graph=self.partition.graph.digest,
             dataset=self.data.name,
             tune=self.config.tune,
         )
@@ -164,7 +164,7 @@ class Experiment:
         """What the graph can tell under each walk."""
         walks = self.config.build_walks()
         made = {name: f"what {name} can tell" for name in walks}
-        return {n: Inspected(data=self.problem.digest, walk=walks[n], label=label) for n, label in made.items()}
+        return {n: Inspected(data=self.partition.digest, walk=walks[n], label=label) for n, label in made.items()}
 
     @cached_property
     def maps(self) -> dict[Method, Mapped]:
@@ -172,7 +172,7 @@ class Experiment:
         n, seed = len(self.methods), self.config.seed
         return {
             m: Mapped(
-                data=self.problem.digest,
+                data=self.partition.digest,
                 trained=m.trained[seed],
                 readout=m.chosen,
                 maps=n,
@@ -190,7 +190,7 @@ class Experiment:
 
     def store(self, out: str | Path) -> Store:
         """Where the cells of a run in ``out`` are kept; nothing is made yet."""
-        return Store(self.config.store or Path(out) / "cells", {self.problem.digest: self.problem})
+        return Store(self.config.store or Path(out) / "cells", {self.partition.digest: self.partition})
 
     def run(self, out: str | Path, *, jobs: int = 1, redo: bool = False, watch: Watch | None = None) -> Run:
         """Do the main job; what an earlier run in the same folder (or store) has finished is read from there.
@@ -224,7 +224,7 @@ class Experiment:
         claim(out, "run")
         for name, why in self.skipped.items():
             watch.say(f"task {name} is left out: {why}")
-        write_description(run, self.config, self.problem, self.skipped, watch)
+        write_description(run, self.config, self.partition, self.skipped, watch)
         for name, walk in self.config.build_walks().items():
             for line in walk.remarks(self.graphs[name]):
                 watch.say(line)
@@ -240,7 +240,7 @@ class Experiment:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the training graph and all responses: equal exactly where a run would see the same data."""
-        return self.problem.data_digest
+        return self.partition.data_digest
 
 
 def run_folds(
@@ -270,7 +270,7 @@ def run_folds(
     if data.interactions is None:
         raise DataError("no students to divide into folds", value=data.name, fix="leave folds at 1")
     folds = [Experiment(replace(config, fold=k), data) for k in range(1, config.folds + 1)]
-    store = Store(config.store or out / "cells", {each.problem.digest: each.problem for each in folds})
+    store = Store(config.store or out / "cells", {each.partition.digest: each.partition for each in folds})
     refuse_foreign(out, "folds")
     claim(out, "folds")
     runs = _run_all(folds, [out / f"fold-{k}" for k in range(1, len(folds) + 1)], store, jobs, redo, watch or Watch())

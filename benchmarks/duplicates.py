@@ -16,17 +16,17 @@ from dataclasses import replace
 import numpy as np
 
 from qcq import data
-from qcq.evaluation import Problem, paired_bootstrap
+from qcq.evaluation import Partition, paired_bootstrap
 from qcq.evaluation.statistics import auc_units
 from qcq.evaluation.tracing.models import Tracer
-from qcq.evaluation.tracing.tasks import Attempts, Tracing, principal
-from qcq.models import TRAINERS, Source
+from qcq.evaluation.tracing.tasks import Attempts, KTSettings, principal
+from qcq.models import TRAINERS, TrainingData
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="format:path")
-    parser.add_argument("--epochs", type=int, default=Tracing().epochs)
+    parser.add_argument("--epochs", type=int, default=KTSettings().epochs)
     args = parser.parse_args()
     honest = data.load(args.data)
     if honest.parts is None or not len(honest.left_out):
@@ -35,8 +35,8 @@ def main() -> None:
     pairs = data.duplicate_students(honest.interactions, len(honest.students), len(honest.questions))
     worlds = {}
     for name, each in (("as published", published), ("one identifier each", honest)):
-        problem = Problem.make(each, 0, hold_out_edges=False)
-        worlds[name] = (problem, Attempts(problem, "kt"))
+        partition = Partition.make(each, 0, hold_out_edges=False)
+        worlds[name] = (partition, Attempts(partition, "kt"))
     split = worlds["as published"][0].split
     tested = worlds["one identifier each"][1].parts["test"].interactions
     earlier = np.union1d(split.train.students, split.validation.students)
@@ -52,10 +52,10 @@ def main() -> None:
     for features in ((), ("difficulty", "popularity")):
         for way in ("frozen", "fine-tuned"):
             units = {}
-            for name, (problem, attempts) in worlds.items():
-                source = Source(problem.graph)
+            for name, (partition, attempts) in worlds.items():
+                source = TrainingData(partition.graph)
                 vectors = principal(TRAINERS["concept-mean"](dim=64).fit(source, 0).embeddings().vectors)
-                plan = Tracing(epochs=args.epochs)
+                plan = KTSettings(epochs=args.epochs)
                 tracer = Tracer(vectors, attempts.beside(features), way == "fine-tuned", plan, 0)
                 tracer.fit(attempts.sequences("train"), attempts.sequences("validation"))
                 units[name] = tracer.predict(worlds["one identifier each"][1].sequences("test"))

@@ -24,10 +24,10 @@ from sklearn.metrics import roc_auc_score
 
 from qcq import data
 from qcq.data.dataset import Interactions
-from qcq.evaluation import Problem
+from qcq.evaluation import Partition
 from qcq.evaluation.tracing.models import Sequences, Tracer
-from qcq.evaluation.tracing.tasks import FOLDS, Attempts, Tracing, principal
-from qcq.models import TRAINERS, Source
+from qcq.evaluation.tracing.tasks import FOLDS, Attempts, KTSettings, principal
+from qcq.models import TRAINERS, TrainingData
 
 GROUPS = {
     "the question's own error (beyond its difficulty), and its responses": (1, 2, 3),
@@ -38,10 +38,10 @@ GROUPS = {
 }
 
 
-def errors(problem: Problem, attempts: Attempts) -> tuple[np.ndarray, np.ndarray]:
+def errors(partition: Partition, attempts: Attempts) -> tuple[np.ndarray, np.ndarray]:
     """The DKT's probabilities for training students (each without his own fold) and for validation students."""
-    vectors = principal(TRAINERS["concept-mean"](dim=64).fit(Source(problem.graph), 0).embeddings().vectors)
-    beside, plan = attempts.beside(("difficulty", "popularity")), Tracing()
+    vectors = principal(TRAINERS["concept-mean"](dim=64).fit(TrainingData(partition.graph), 0).embeddings().vectors)
+    beside, plan = attempts.beside(("difficulty", "popularity")), KTSettings()
     seen, held = attempts.train.interactions, attempts.sequences("validation")
     fold = attempts.fold[seen.student]
     out = np.empty(len(seen))
@@ -106,9 +106,9 @@ def main() -> None:
     dataset = data.load(args.data)
     if args.published:
         dataset = replace(dataset, left_out=np.empty(0, dtype=np.int32))
-    problem = Problem.make(dataset, 0, hold_out_edges=False)
-    attempts = Attempts(problem, "kt")
-    trained, guess = errors(problem, attempts)
+    partition = Partition.make(dataset, 0, hold_out_edges=False)
+    attempts = Attempts(partition, "kt")
+    trained, guess = errors(partition, attempts)
     held = attempts.parts["validation"].interactions
     known = Statistics(attempts.train.interactions, trained, len(dataset.students), len(dataset.questions))
     rows, before = [], []

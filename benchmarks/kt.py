@@ -26,12 +26,12 @@ from scipy.stats import spearmanr
 
 from qcq import data
 from qcq.embeddings import Embeddings
-from qcq.evaluation import Contest, KTFast, Problem, simultaneous
+from qcq.evaluation import Contest, KTFast, Partition, simultaneous
 from qcq.evaluation.tracing.crossfit import folded
 from qcq.evaluation.tracing.features import Number
 from qcq.evaluation.tracing.models import Tracer, auc
-from qcq.evaluation.tracing.tasks import WAYS, Attempts, Tracing, principal
-from qcq.models import TRAINERS, Source
+from qcq.evaluation.tracing.tasks import TABLE_MODES, Attempts, KTSettings, principal
+from qcq.models import TRAINERS, TrainingData
 from qcq.walks import WALKS, WalkStrategy
 
 MIX = "0.5*q-c-q + 0.5*q-q"
@@ -52,8 +52,8 @@ class Bench:
     """One data set, divided once."""
 
     def __init__(self, where: str, seed: int) -> None:
-        self.problem = Problem.make(data.load(where, {}), 0, hold_out_edges=False)
-        self.attempts = Attempts(self.problem, "kt")
+        self.partition = Partition.make(data.load(where, {}), 0, hold_out_edges=False)
+        self.attempts = Attempts(self.partition, "kt")
         self.train = self.attempts.train
         self.seed = seed
         self.kept: dict[str, np.ndarray] = {}
@@ -65,25 +65,25 @@ class Bench:
         key = f"{trainer}{walk}{settings}"
         if key not in self.kept:
             strategy = walk or WALKS["qcq"](per_question=2)
-            source = Source(strategy.prepare(self.problem.graph, self.train), strategy, self.seed)
+            source = TrainingData(strategy.prepare(self.partition.graph, self.train), strategy, self.seed)
             model = TRAINERS[trainer](**settings).fit(source, self.seed)
-            self.kept[key] = principal(strategy.fold(self.problem.graph, model.embeddings()).vectors)
+            self.kept[key] = principal(strategy.fold(self.partition.graph, model.embeddings()).vectors)
         return self.kept[key]
 
     def fold(self, walk: WalkStrategy, trainer: str, **settings: object) -> np.ndarray:
         key = f"folded {trainer}{walk}{settings}"
         if key not in self.kept:
-            self.kept[key] = folded(self.problem, self.attempts, walk, TRAINERS[trainer](**settings), self.seed)
+            self.kept[key] = folded(self.partition, self.attempts, walk, TRAINERS[trainer](**settings), self.seed)
         return self.kept[key]
 
     def nothing(self) -> np.ndarray:
-        return np.zeros((self.problem.graph.n_questions, 0), dtype=np.float32)
+        return np.zeros((self.partition.graph.n_questions, 0), dtype=np.float32)
 
     def drawn(self, vectors: np.ndarray) -> np.ndarray:
         """c + n / (n + DRAWN) (x - c): n training responses, c the mean over the question's concepts, each of which is
         the mean over training responses to its questions."""
         n = self.train.counts[:, None].astype(float)  # (questions, 1)
-        tested = (self.problem.graph.weights > 0).astype(float)  # (questions, concepts)
+        tested = (self.partition.graph.weights > 0).astype(float)  # (questions, concepts)
         concepts = (tested.T @ (n * vectors)) / np.maximum(tested.T @ n, 1e-9)
         centre = (tested @ concepts) / np.maximum(tested.sum(axis=1), 1)[:, None]
         return centre + n / (n + DRAWN) * (vectors - centre)
@@ -164,7 +164,7 @@ class Bench:
             "concept-onehot": (onehot, None),
         }
 
-    def judge(self, name: str, plan: Tracing) -> dict[str, object]:
+    def judge(self, name: str, plan: KTSettings) -> dict[str, object]:
         vectors, versions = self.rows()[name]
         x = vectors()
         numbers = next((numbers for end, numbers in NUMBERS.items() if name.endswith(end)), ())
@@ -175,7 +175,7 @@ class Bench:
             beside = np.concatenate([beside, versions()], axis=2)
         began, tried = time.perf_counter(), {}
         for way in plan.tables:
-            size, moves = WAYS[way]
+            size, moves = TABLE_MODES[way]
             if moves and x.shape[1] == 0:
                 continue
             tracer = Tracer(np.float32(size) * x, beside, moves, plan, self.seed)
@@ -189,8 +189,8 @@ class Bench:
         score = self.attempts.judge(tried[way].predict(self.attempts.sequences("test")), "test")
         fast = None
         if not numbers and versions is None:
-            questions = self.problem.graph.questions
-            fast = round(KTFast(self.problem).score(Embeddings(questions, x), "validation").metrics["auc"], 4)
+            questions = self.partition.graph.questions
+            fast = round(KTFast(self.partition).score(Embeddings(questions, x), "validation").metrics["auc"], 4)
         return {
             "way": way,
             "fast_validation": fast,
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--models", default="dkt", help="comma-separated: dkt, attention")
     parser.add_argument("--only", help="these rows, separated by '; '")
-    parser.add_argument("--ways", default=",".join(WAYS), help="how a table may be used")
+    parser.add_argument("--ways", default=",".join(TABLE_MODES), help="how a table may be used")
     parser.add_argument("--show", action="store_true", help="print the table of what there is and do nothing else")
     args = parser.parse_args()
     rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
@@ -261,7 +261,7 @@ def main() -> None:
     for seed in range(args.seeds):
         bench = Bench(args.data, seed)
         for model in args.models.split(","):
-            plan = Tracing(model=model, tables=tuple(args.ways.split(",")))
+            plan = KTSettings(model=model, tables=tuple(args.ways.split(",")))
             for name in bench.rows():
                 told = {"data": bench.digest, "name": name, "model": model, "seed": seed}
                 done = any(told.items() <= row.items() for row in rows)

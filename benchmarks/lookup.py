@@ -46,10 +46,10 @@ import numpy as np
 import walks as walk_benchmark  # the script beside this one
 from qcq.data import Simulated, read
 from qcq.embeddings import Embeddings
-from qcq.evaluation import TASKS, Problem
+from qcq.evaluation import TASKS, Partition
 from qcq.floors.objectives import SkipGram
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, TrainingData
 from qcq.models.word2vec import shuffled
 from qcq.walks import QCQ
 
@@ -69,13 +69,13 @@ class Case:
 
     name: str
     graph: KnowledgeGraph
-    problem: Problem | None
-    source: Source
+    partition: Partition | None
+    source: TrainingData
     rows: list[list[int]]
 
     @classmethod
     def make(cls, name: str, tokens: int) -> Case:
-        problem = None
+        partition = None
         if name == "1M":
             graph = walk_benchmark.generated(10**6, 10**4)
         elif name.isdigit():
@@ -86,13 +86,13 @@ class Case:
             if not real:
                 print(f"{name}: no such folder under $QCQ_DATA, so a simulated classroom stands in", flush=True)
             made = read(f"{REAL[name]}:{folder}") if real else Simulated(questions=15_000, concepts=150).read()
-            problem = Problem.make(made)
-            graph, name = problem.graph, name if real else "simulated"
+            partition = Partition.make(made)
+            graph, name = partition.graph, name if real else "simulated"
         corpus = QCQ().sample(graph, 0, limit=tokens // 40)
         mixed = next(shuffled(corpus, corpus.n_walks, np.random.default_rng(0)))
         held = type(corpus)([mixed], corpus.n_questions, corpus.n_concepts, corpus.graph_digest)
         rows = [walk[: int((walk >= 0).sum())].tolist() for walk in mixed]
-        return cls(name, graph, problem, Source(graph, given=held), rows)
+        return cls(name, graph, partition, TrainingData(graph, given=held), rows)
 
     def judge(self, vectors: np.ndarray) -> Learnt:
         """``near`` over 1,000 questions (100 of a large graph), and tasks."""
@@ -104,8 +104,8 @@ class Case:
         w = self.graph.weights
         shared = [(w[[q]] @ w[them].T).nnz / 10 for q, them in zip(some, best, strict=True)]
         learnt = {"near": float(np.mean(shared))}
-        for name in ("edges", "difficulty") if self.problem is not None else ():
-            task = TASKS[name](self.problem)
+        for name in ("edges", "difficulty") if self.partition is not None else ():
+            task = TASKS[name](self.partition)
             learnt[name] = float(task.score(emb).metrics[task.metric])
         return learnt
 
@@ -141,7 +141,7 @@ def paper(case: Case) -> Any:
         tokens = case.source.corpus.tokens
         counts = np.bincount(tokens[tokens >= 0], minlength=case.graph.n_questions).astype(np.float64)
         held = QCQ().sample(case.graph, 1, limit=1_000)
-        _PAPERS[id(case)] = SkipGram(counts=counts).probe(held)
+        _PAPERS[id(case)] = SkipGram(counts=counts).held_out_batch(held)
     return _PAPERS[id(case)]
 
 
@@ -255,7 +255,7 @@ def netmf(case: Case, dim: int, rounds: int, peer: str, theirs: list[tuple[float
     for _ in range(max(3, rounds)):
         fresh = KnowledgeGraph(g.questions, g.concepts, g.weights)  # nothing cached from before
         began = time.perf_counter()
-        vectors = TRAINERS["netmf"](dim=dim).fit(Source(fresh), 0).embeddings().vectors
+        vectors = TRAINERS["netmf"](dim=dim).fit(TrainingData(fresh), 0).embeddings().vectors
         spent.append(time.perf_counter() - began)
     about = f"netmf {case.name} d{dim}", peer, version("gensim")
     learnt = [case.judge(vectors)], [learnt for _, _, learnt in theirs]
@@ -277,9 +277,9 @@ def memory(dim: int, tokens: int) -> Row:
     """Peak of a process that makes the graph, walks it and trains; beside it the bound it has to keep."""
     code = (
         "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
-        "import walks; from qcq.models import TRAINERS, Source; from qcq.walks import QCQ\n"
+        "import walks; from qcq.models import TRAINERS, TrainingData; from qcq.walks import QCQ\n"
         "g = walks.generated(10**6, 10**4); c = QCQ().sample(g, 0, limit=int(sys.argv[3]) // 40)\n"
-        "TRAINERS['sgns'](dim=int(sys.argv[2])).fit(Source(g, given=c), 0)\n"
+        "TRAINERS['sgns'](dim=int(sys.argv[2])).fit(TrainingData(g, given=c), 0)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
     )
     given = [sys.executable, "-c", code, str(Path(__file__).parent), str(dim), str(tokens)]
@@ -339,7 +339,7 @@ def main() -> None:
     names = ["s2kt_assist09"] if chosen.quick else chosen.only.split(",")
     peers = ["gensim lists of str"] if chosen.quick else chosen.peers.split(",")
     dim, rows, about = chosen.dim, [], version("gensim")
-    small = Source(walk_benchmark.generated(50, 5), QCQ(length=4))
+    small = TrainingData(walk_benchmark.generated(50, 5), QCQ(length=4))
     for deterministic in (False, True):  # compiles
         for wide in (dim, 64):
             TRAINERS["sgns"](dim=wide, deterministic=deterministic).fit(small, 0)

@@ -38,7 +38,7 @@ import qcq.data as data
 from qcq.corpus import Corpus
 from qcq.floors.objectives import Masked
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, TrainingData
 from qcq.models.language.trainers import MLM, LanguageTrainer, Monitor
 from qcq.models.language.training import train
 from qcq.support.seeds import generator
@@ -46,17 +46,17 @@ from qcq.support.seeds import generator
 Row = dict[str, Any]
 
 
-def load(quick: bool) -> tuple[str, Source]:
+def load(quick: bool) -> tuple[str, TrainingData]:
     folder = Path(os.environ.get("QCQ_DATA", "")) / "s2kt_assist09"
     real = not quick and "QCQ_DATA" in os.environ and folder.is_dir()
     made = data.read(f"s2kt:{folder}") if real else data.Simulated(questions=600 if quick else 2000).read()
-    source = Source(KnowledgeGraph.from_dataset(made))
+    source = TrainingData(KnowledgeGraph.from_dataset(made))
     _ = source.corpus, source.heldout
     return made.name, source
 
 
-def floor(source: Source, name: str, quick: bool, long: dict[str, int]) -> list[Row]:
-    probe = Masked().probe(source.heldout, seed=0)
+def floor(source: TrainingData, name: str, quick: bool, long: dict[str, int]) -> list[Row]:
+    probe = Masked().held_out_batch(source.heldout, seed=0)
     best = probe.objective.floor(source.chain, probe)
     rows = []
     for trainer in long or ("mlm", "cloze"):
@@ -77,7 +77,7 @@ def floor(source: Source, name: str, quick: bool, long: dict[str, int]) -> list[
     return rows
 
 
-def ours_to(source: Source, goal: float, repeats: int) -> list[float]:
+def ours_to(source: TrainingData, goal: float, repeats: int) -> list[float]:
     """Seconds of the whole fit with its measurements, ended at ``goal``; one a seed."""
     out = []
     for seed in range(repeats):
@@ -87,7 +87,7 @@ def ours_to(source: Source, goal: float, repeats: int) -> list[float]:
     return out
 
 
-def bert_to(source: Source, goal: float, limit: float, dim: int, heads: int, layers: int, seed: int = 0) -> tuple:
+def bert_to(source: TrainingData, goal: float, limit: float, dim: int, heads: int, layers: int, seed: int = 0) -> tuple:
     """Seconds to ``goal``, or None and the excess reached within ``limit`` seconds; and transformers' version."""
     import transformers
 
@@ -128,7 +128,7 @@ def bert_to(source: Source, goal: float, limit: float, dim: int, heads: int, lay
         clock = time.perf_counter()
         model.train()
         for _ in range(25):
-            made = bert.exercise(next(batches), v, rng)
+            made = bert.training_batch(next(batches), v, rng)
             ids = torch.from_numpy(np.where(made.hidden, v, np.where(made.real, made.tokens, v + 1))).long()
             labels = torch.full(ids.shape, -100)
             labels[torch.from_numpy(made.asked)] = torch.from_numpy(made.targets)
@@ -140,7 +140,7 @@ def bert_to(source: Source, goal: float, limit: float, dim: int, heads: int, lay
     return (spent if now <= goal else None), now, transformers.__version__
 
 
-def race(source: Source, name: str, quick: bool) -> list[Row]:
+def race(source: TrainingData, name: str, quick: bool) -> list[Row]:
     ours = statistics.median(ours_to(source, 1.0, 1 if quick else 3))
     settings, limit = MLM(), min(10 * ours, 20.0) if quick else 10 * ours
     try:
@@ -165,7 +165,7 @@ def step_ms(questions: int, trainer: LanguageTrainer) -> float:
         nonlocal last
         times.append(time.perf_counter() - last)
         last = time.perf_counter()
-        return trainer.exercise(walks, questions, rng)
+        return trainer.training_batch(walks, questions, rng)
 
     train(learner, trainer, corpus, ask, 0, lambda *a, **k: None, lambda history: {"loss": 0.0}, {})
     return 1e3 * statistics.median(times[len(times) // 3 :])

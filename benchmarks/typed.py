@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from qcq.data import load
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError, TrainingError, WalkError
-from qcq.evaluation import TASKS, Problem
-from qcq.models import TRAINERS, Source
+from qcq.evaluation import TASKS, Partition
+from qcq.models import TRAINERS, TrainingData
 from qcq.walks import WALKS, WalkStrategy
 
 WALKED: list[tuple[str, dict]] = [
@@ -53,25 +53,25 @@ WALKED: list[tuple[str, dict]] = [
 LEAST = 5
 
 
-class Judge:
+class TableScorer:
     """The columns of one data set."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.difficulty = TASKS["difficulty"](problem)
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.difficulty = TASKS["difficulty"](partition)
         self.judged = self.difficulty.questions("test")
-        self.train = problem.split.train
+        self.train = partition.split.train
         enough = np.flatnonzero(self.train.counts >= LEAST)
         self.fitted = np.setdiff1d(enough, np.r_[self.judged, self.difficulty.questions("validation")])
-        r = problem.split.test.interactions
-        n = len(problem.graph.questions)
+        r = partition.split.test.interactions
+        n = len(partition.graph.questions)
         seen = np.bincount(r.question, minlength=n)
         right = np.bincount(r.question, weights=r.correct, minlength=n)
         self.unseen = self.judged[seen[self.judged] >= LEAST]
         self.share = 1 - right / np.maximum(seen, 1)
-        self.planted = problem.dataset.truth.get("difficulty")
+        self.planted = partition.dataset.truth.get("difficulty")
         try:
-            self.edges = TASKS["edges"](problem)
+            self.edges = TASKS["edges"](partition)
         except EvaluationError:
             self.edges = None
 
@@ -115,14 +115,14 @@ def over_seeds(made: list[dict[str, float | None]]) -> dict[str, float | None]:
 
 
 def rows(
-    problem: Problem, trainer: str, per_question: int, seeds: int, walked: list[tuple[str, dict]]
+    partition: Partition, trainer: str, per_question: int, seeds: int, walked: list[tuple[str, dict]]
 ) -> Iterator[dict]:
-    judge = Judge(problem)
-    ids, train = problem.graph.questions, problem.split.train
+    judge = TableScorer(partition)
+    ids, train = partition.graph.questions, partition.split.train
     number = np.nan_to_num(train.difficulty, nan=float(np.nanmean(train.difficulty)))[:, None]
     yield {"row": "the number itself", **judge.row(Embeddings(ids, number.astype(np.float32)))}
     for name, times in (("random", seeds), ("concept-onehot", 1)):
-        found = [TRAINERS[name]().fit(Source(problem.graph), seed) for seed in range(times)]
+        found = [TRAINERS[name]().fit(TrainingData(partition.graph), seed) for seed in range(times)]
         yield {"row": name, **over_seeds([judge.row(one.embeddings()) for one in found])}
     emb = found[0].embeddings()
     both = np.hstack([emb.vectors, number * np.sqrt(emb.vectors.shape[1])]).astype(np.float32)
@@ -131,11 +131,11 @@ def rows(
         walk: WalkStrategy = WALKS[name](per_question=per_question, **settings)
         began, made = time.perf_counter(), []
         try:
-            graph = walk.prepare(problem.graph, train)
+            graph = walk.prepare(partition.graph, train)
             for seed in range(seeds):
                 corpus = walk.sample(graph, seed)
-                model = TRAINERS[trainer]().fit(Source(graph, walk, seed, corpus), seed)
-                made.append(judge.row(walk.fold(problem.graph, model.embeddings())))
+                model = TRAINERS[trainer]().fit(TrainingData(graph, walk, seed, corpus), seed)
+                made.append(judge.row(walk.fold(partition.graph, model.embeddings())))
         except (WalkError, TrainingError) as error:
             yield {"row": label(name, settings), "refused": str(error)}
             continue
@@ -159,14 +159,14 @@ def main() -> None:
     given = ask.parse_args()
     made = []
     for spec in given.data.split(","):
-        problem = Problem.make(load(spec, {}))
+        partition = Partition.make(load(spec, {}))
         walked = [WALKED[0], WALKED[6], WALKED[8], WALKED[11]] if given.quick else WALKED
         walked = [one for one in walked if any(part in label(*one) for part in given.only.split(","))]
-        print(f"\n{problem.dataset.name}, {given.trainer}\n")
+        print(f"\n{partition.dataset.name}, {given.trainer}\n")
         print("| vectors | task | unseen | planted | edges | tokens |\n|---|---:|---:|---:|---:|---:|", flush=True)
         per_question, seeds = (2, 1) if given.quick else (given.per_question, given.seeds)
-        for row in rows(problem, given.trainer, per_question, seeds, walked):
-            made.append({"benchmark": "typed", "data": problem.dataset.name, "trainer": given.trainer, **row})
+        for row in rows(partition, given.trainer, per_question, seeds, walked):
+            made.append({"benchmark": "typed", "data": partition.dataset.name, "trainer": given.trainer, **row})
             figures = [
                 ""
                 if row.get(key) is None

@@ -8,7 +8,7 @@ from typing import ClassVar
 from qcq.data.assembly import interactions, q_matrix, remarks, several
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
-from qcq.data.table import Table, codes
+from qcq.data.table import RawTable, codes
 from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
@@ -38,7 +38,7 @@ class ASSISTments(Reader):
         file, notes = _choose(path)
         indexed = header(file)[:1] == [""]
         columns = ("skill_name", "original", *([""] if indexed else []))
-        table = Table.read(file, COLUMNS, columns, encodings=("utf-8", "latin-1"))
+        table = RawTable.read(file, COLUMNS, columns, encodings=("utf-8", "latin-1"))
         if table.encoding != "utf-8":
             notes.append(f"read as {table.encoding}: the file is not UTF-8")
         order = table.whole("order_id").cast(pl.Int64, strict=False)

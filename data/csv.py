@@ -10,7 +10,7 @@ import numpy as np
 from qcq.data.assembly import cycle, interactions, q_matrix, remarks, several
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
-from qcq.data.table import Table, codes
+from qcq.data.table import RawTable, codes
 from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
@@ -45,23 +45,25 @@ class CSV(Reader):
         questions = read_questions(path / QUESTIONS if folder else path)
         answers = concepts = None
         if folder and (path / INTERACTIONS).exists():
-            answers = Table.read(path / INTERACTIONS, ("student", "question", "correct"), ("timestamp",))
+            answers = RawTable.read(path / INTERACTIONS, ("student", "question", "correct"), ("timestamp",))
         if folder and (path / CONCEPTS).exists():
-            concepts = Table.read(path / CONCEPTS, ("concept",), ("name", "parent"))
+            concepts = RawTable.read(path / CONCEPTS, ("concept",), ("name", "parent"))
         name = path.resolve().name if folder else path.stem
         return assemble(name, questions, answers, concepts)
 
 
-def read_questions(path: Path) -> Table:
+def read_questions(path: Path) -> RawTable:
     """The table of questions, with whichever of the two columns of concepts it has."""
     names = header(path)
     if "concept" in names and "concepts" in names:
         fix = "keep concepts (';' between them) or concept (one row an edge)"
         raise DataError("both a column concept and a column concepts", file=path, row=1, fix=fix)
-    return Table.read(path, ("question", "concept" if "concept" in names else "concepts"), ("name",))
+    return RawTable.read(path, ("question", "concept" if "concept" in names else "concepts"), ("name",))
 
 
-def assemble(name: str, questions: Table, answers: Table | None = None, concepts: Table | None = None) -> Dataset:
+def assemble(
+    name: str, questions: RawTable, answers: RawTable | None = None, concepts: RawTable | None = None
+) -> Dataset:
     """The data set of three tables.
 
     Raises
@@ -101,7 +103,7 @@ def assemble(name: str, questions: Table, answers: Table | None = None, concepts
     )
 
 
-def _concepts(table: Table) -> tuple[pl.Series, pl.Series]:
+def _concepts(table: RawTable) -> tuple[pl.Series, pl.Series]:
     """The concepts named, one after the other, and the record each stands in; empty cells give none."""
     import polars as pl
 
@@ -118,7 +120,7 @@ def _concepts(table: Table) -> tuple[pl.Series, pl.Series]:
     return table.identifiers(column, long["piece"], long["at"]), long["at"]
 
 
-def _interactions(table: Table, question_ids: pl.Series) -> tuple[Interactions, tuple[str, ...]]:
+def _interactions(table: RawTable, question_ids: pl.Series) -> tuple[Interactions, tuple[str, ...]]:
     who = table.identifiers("student")
     question = codes(table.identifiers("question"), question_ids)
     table.reject(question.is_null(), "unknown question", "question", "add it to the questions, or take the row out")
@@ -129,14 +131,14 @@ def _interactions(table: Table, question_ids: pl.Series) -> tuple[Interactions, 
     return made, tuple(students)
 
 
-def _names(table: Table, column: str) -> dict[str, str]:
+def _names(table: RawTable, column: str) -> dict[str, str]:
     if "name" not in table.frame.columns:
         return {}
     named = table.frame.filter(~table.blank("name"))
     return dict(zip(named[column], named["name"], strict=True))
 
 
-def _parents(table: Table, concept_ids: pl.Series) -> dict[str, str]:
+def _parents(table: RawTable, concept_ids: pl.Series) -> dict[str, str]:
     if "parent" not in table.frame.columns:
         return {}
     filled = ~table.blank("parent")

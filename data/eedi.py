@@ -10,7 +10,7 @@ from typing import ClassVar
 from qcq.data.assembly import interactions, q_matrix, remarks, several
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
-from qcq.data.table import Table, codes
+from qcq.data.table import RawTable, codes
 from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
@@ -38,7 +38,7 @@ class Eedi(Reader):
     def read(self, path: Path | None) -> Dataset:
         assert path is not None
 
-        table = Table.read(path / QUESTIONS, ("question_id", "subject_id"))
+        table = RawTable.read(path / QUESTIONS, ("question_id", "subject_id"))
         questions = table.identifiers("question_id")
         table.reject(~questions.is_first_distinct(), "a question listed twice", "question_id", "keep one of its rows")
         lists = table.integer_lists("subject_id")
@@ -56,7 +56,7 @@ class Eedi(Reader):
         ]
         names: dict[str, str] = {}
         if (path / SUBJECTS).is_file():
-            subjects = Table.read(path / SUBJECTS, ("subject_id", "name"))
+            subjects = RawTable.read(path / SUBJECTS, ("subject_id", "name"))
             names = dict(zip(subjects.identifiers("subject_id"), subjects.identifiers("name"), strict=True))
             if len(names) > named:
                 notes.append(f"{several(len(names) - named, 'subject')} that no question lists, left out")
@@ -121,7 +121,7 @@ def _answers(files: Sequence[Path], questions: object) -> tuple[Interactions, tu
     assert isinstance(questions, pl.Series)
     who, what, right = [], [], []
     for file in files:
-        table = Table.read(file, ("question_id", "user_id", "is_correct"))
+        table = RawTable.read(file, ("question_id", "user_id", "is_correct"))
         question = codes(table.identifiers("question_id"), questions)
         table.reject(question.is_null(), "unknown question", "question_id", f"it isn't in {QUESTIONS}")
         who.append(table.identifiers("user_id"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from qcq.data.bipartite import refuse_bad_weights, two_sides
 from qcq.data.csv import assemble
 from qcq.data.dataset import Dataset
-from qcq.data.table import Table
+from qcq.data.table import RawTable
 from qcq.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,26 +57,21 @@ def from_graph(graph: nx.Graph, interactions: Any = None) -> Dataset:
     """
     import polars as pl
 
-    from qcq.graph import KnowledgeGraph
+    from qcq.data.assembly import remarks
 
-    made = KnowledgeGraph.from_networkx(graph)
-    for side, names in (("questions", made.questions), ("concepts", made.concepts)):
+    questions, concepts, weights = two_sides(graph)
+    refuse_bad_weights(questions, concepts, weights)
+    for side, names in (("questions", questions), ("concepts", concepts)):
         if len(set(names)) < len(names):
-            twice = next(name for name in names if list(names).count(name) > 1)
+            twice = next(name for name in names if names.count(name) > 1)
             raise DataError(
                 f"two {side} with one name", file="networkx graph", value=twice, fix="rename one of the nodes"
             )
-    edges = pl.DataFrame({"question": list(made.questions), "concepts": [[] for _ in made.questions]})
+    edges = pl.DataFrame({"question": list(questions), "concepts": [[] for _ in questions]})
     edges = edges.with_columns(pl.col("concepts").cast(pl.List(pl.String)))
-    listed = pl.DataFrame({"concept": list(made.concepts)}, schema={"concept": pl.String})
+    listed = pl.DataFrame({"concept": list(concepts)}, schema={"concept": pl.String})
     data = from_frames(edges, interactions, listed)
-    return replace(data, name="graph", q_matrix=made.weights, notes=_remarks(made))
-
-
-def _remarks(graph: Any) -> tuple[str, ...]:
-    from qcq.data.assembly import remarks
-
-    return tuple(remarks(graph.weights))
+    return replace(data, name="graph", q_matrix=weights, notes=tuple(remarks(weights)))
 
 
 def is_frame(source: object) -> bool:
@@ -105,7 +101,7 @@ def _polars(frame: Any, what: str) -> pl.DataFrame:
     return pl.DataFrame({name: pl.Series(name, cells, strict=False) for name, cells in columns.items()})
 
 
-def _table(frame: pl.DataFrame, what: str, required: tuple[str, ...], optional: tuple[str, ...]) -> Table:
+def _table(frame: pl.DataFrame, what: str, required: tuple[str, ...], optional: tuple[str, ...]) -> RawTable:
     import polars as pl
 
     source = f"{what} frame"
@@ -128,4 +124,4 @@ def _table(frame: pl.DataFrame, what: str, required: tuple[str, ...], optional: 
         return cells.cast(pl.String)
 
     wanted = [name for name in (*required, *optional) if name in frame.columns]
-    return Table(source, pl.DataFrame([as_text(frame[name]).alias(name) for name in wanted]))
+    return RawTable(source, pl.DataFrame([as_text(frame[name]).alias(name) for name in wanted]))

@@ -8,7 +8,7 @@ from typing import ClassVar
 from qcq.data.assembly import halves, interactions, q_matrix, remarks
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
-from qcq.data.table import Table, codes
+from qcq.data.table import RawTable, codes
 from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
@@ -32,7 +32,7 @@ class ICD(Reader):
 
     def read(self, path: Path | None) -> Dataset:
         assert path is not None
-        table = Table.read(path / ITEMS, ("item_id", "knowledge_code"))
+        table = RawTable.read(path / ITEMS, ("item_id", "knowledge_code"))
         items = table.identifiers("item_id")
         table.reject(~items.is_first_distinct(), "an item listed twice", "item_id", "keep one of its rows")
         concepts: dict[str, int] = {}
@@ -48,7 +48,7 @@ class ICD(Reader):
         names: dict[str, str] = {}
         parents: dict[str, str] = {}
         if (path / SKILLS).is_file():
-            skills = Table.read(path / SKILLS, ("knowledge_code",), ("name", "parent"))
+            skills = RawTable.read(path / SKILLS, ("knowledge_code",), ("name", "parent"))
             code = skills.whole("knowledge_code")
             if "name" in skills.frame.columns:
                 filled = ~skills.blank("name")
@@ -58,7 +58,7 @@ class ICD(Reader):
                 parents = dict(zip(code.filter(filled), skills.whole("parent").filter(filled), strict=True))
         responses, students = None, ()
         if (path / RECORDS).is_file():
-            records = Table.read(path / RECORDS, ("user_id", "item_id", "score"))
+            records = RawTable.read(path / RECORDS, ("user_id", "item_id", "score"))
             item = codes(records.identifiers("item_id"), items)
             records.reject(item.is_null(), "unknown item", "item_id", f"it isn't in {ITEMS}")
             users = records.identifiers("user_id")

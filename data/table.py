@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class RawTable:
     """Cells as text (blank ones null), a source to name in errors, and the rows of the file they stand on.
 
     Whatever is checked is checked for all rows at once; the row of the file is only worked out for the error.
@@ -168,7 +168,7 @@ class Table:
     @classmethod
     def read(
         cls, path: Path, required: Sequence[str], optional: Sequence[str] = (), encodings: tuple[str, ...] = ("utf-8",)
-    ) -> Table:
+    ) -> RawTable:
         """The required columns, and those of the optional ones that are there, of a CSV file.
 
         Raises

@@ -16,7 +16,7 @@ from qcq.engine.cell import Cell
 from qcq.engine.kinds import Chosen, Scored, Trained, Walked
 from qcq.engine.plan import Outcome
 from qcq.errors import QCQError
-from qcq.evaluation import Problem, Task
+from qcq.evaluation import Partition, Task
 from qcq.models import Trainer
 from qcq.run import Run
 from qcq.support.files import whole
@@ -34,9 +34,9 @@ class Asked:
     task: type[Task]
     settings: Any = None
 
-    def made(self, problem: Problem) -> Task:
+    def made(self, partition: Partition) -> Task:
         """The task itself. Raises EvaluationError where the data can't answer it."""
-        return self.task(problem) if self.settings is None else self.task(problem, self.settings)  # type: ignore[call-arg]
+        return self.task(partition) if self.settings is None else self.task(partition, self.settings)  # type: ignore[call-arg]
 
 
 @dataclass(frozen=True, eq=False)

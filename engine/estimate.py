@@ -12,7 +12,7 @@ from qcq.engine.cell import plain
 from qcq.errors import QCQError
 
 if TYPE_CHECKING:
-    from qcq.evaluation import Problem, Task
+    from qcq.evaluation import Partition, Task
     from qcq.models import Trainer
 
 _CLASSROOM = {"questions": 300, "concepts": 20, "students": 60, "responses": 30}  # what is measured on
@@ -43,20 +43,20 @@ class Rates:
     _known: dict[str, float] = field(default_factory=dict)
 
     @cached_property
-    def _problem(self) -> Problem:
-        from qcq.evaluation import Problem
+    def _problem(self) -> Partition:
+        from qcq.evaluation import Partition
 
-        return Problem.make(Simulated(**_CLASSROOM).read())
+        return Partition.make(Simulated(**_CLASSROOM).read())
 
     def training(self, trainer: Trainer, work: int) -> float:
         """Seconds of a training that does so much work (:meth:`~qcq.models.Trainer.work`)."""
         key = f"{type(trainer).__qualname__} {plain(trainer.config)}"
         if key not in self._known:
-            from qcq.models import Source
+            from qcq.models import TrainingData
             from qcq.walks import QCQ
 
             small = trainer.shortened()
-            source = Source(self._problem.graph, QCQ(per_question=2))
+            source = TrainingData(self._problem.graph, QCQ(per_question=2))
             tokens, length = (source.corpus.n_tokens, source.corpus.length) if small.learns else (0, 0)
             self._known[key] = _timed(lambda: small.fit(source)) / max(1, small.work(source.graph, tokens, length))
         return self._known[key] * work
@@ -65,9 +65,9 @@ class Rates:
         """Seconds of scoring one table on a task with so many questions or responses."""
         key = f"{task.__qualname__} {plain(settings)}"
         if key not in self._known:
-            from qcq.models import Random, Source
+            from qcq.models import Random, TrainingData
 
-            emb = Random().fit(Source(self._problem.graph)).embeddings()
+            emb = Random().fit(TrainingData(self._problem.graph)).embeddings()
             given = () if settings is None else (settings,)
             asked = task(self._problem, *given)
             answers = self._problem.dataset.interactions

@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from qcq.config import Config
     from qcq.engine.cell import Cell
     from qcq.engine.plan import Outcome
-    from qcq.evaluation import Problem
+    from qcq.evaluation import Partition
     from qcq.run import Run
 
 VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect")  # folders that hold nothing but views
 
 
-def write_description(run: Run, config: Config, problem: Problem, skipped: Mapping[str, str], watch: Watch) -> None:
+def write_description(run: Run, config: Config, partition: Partition, skipped: Mapping[str, str], watch: Watch) -> None:
     """What a run is about to do, on what: settings, versions, data, graph."""
     import tomli_w
 
-    data = problem.dataset
+    data = partition.dataset
     for note in data.notes:
         watch.say(note)
     about: dict[str, Any] = {
         "dataset": data.name,
         "notes": list(data.notes),
-        "graph": problem.graph.describe(),
-        "graph_digest": problem.graph.digest,
-        "data_digest": problem.data_digest,
-        "held_out_edges": {stage: len(edges) for stage, edges in problem.edges.items()},
-        "students": problem.part_sizes,
+        "graph": partition.graph.describe(),
+        "graph_digest": partition.graph.digest,
+        "data_digest": partition.data_digest,
+        "held_out_edges": {stage: len(edges) for stage, edges in partition.edges.items()},
+        "students": partition.part_sizes,
         "left_out": len(data.left_out),
         "responses": 0 if data.interactions is None else len(data.interactions),
         "skipped_tasks": dict(skipped),
@@ -56,13 +56,13 @@ def write_description(run: Run, config: Config, problem: Problem, skipped: Mappi
     write_text(run.path / "config.toml", tomli_w.dumps(config.to_dict()))
     write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
     write_text(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-    _write_questions(run, problem)
+    _write_questions(run, partition)
 
 
-def _write_questions(run: Run, problem: Problem) -> None:
+def _write_questions(run: Run, partition: Partition) -> None:
     import polars as pl
 
-    data = problem.dataset
+    data = partition.dataset
     w, concepts = data.q_matrix, data.concepts
     names = [data.question_names.get(q, "") for q in data.questions]
     sets = [
@@ -76,9 +76,9 @@ def _write_questions(run: Run, problem: Problem) -> None:
     }.items():
         with whole(run.path / name) as file:
             pl.DataFrame(columns).write_csv(file)
-    arrays = {"indptr": w.indptr, "indices": w.indices, "degree": np.diff(problem.graph.weights.indptr)}
-    if problem.split is not None:
-        train = problem.split.train
+    arrays = {"indptr": w.indptr, "indices": w.indices, "degree": np.diff(partition.graph.weights.indptr)}
+    if partition.split is not None:
+        train = partition.split.train
         arrays |= {"responses": train.counts, "difficulty": train.difficulty}
     with whole(run.path / "graph.npz") as file:
         np.savez_compressed(file, **arrays)

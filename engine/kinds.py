@@ -17,11 +17,11 @@ from qcq.engine.cell import Cell, Row, plain, unkeyed
 from qcq.engine.estimate import Estimate, Rates
 from qcq.engine.store import Store
 from qcq.errors import EvaluationError
-from qcq.evaluation import Problem, Stage, Task
-from qcq.floors.losses import Paper
+from qcq.evaluation import Partition, Stage, Task
+from qcq.floors.losses import HeldOutLoss
 from qcq.floors.objectives import Objective, first_walks
 from qcq.graph import KnowledgeGraph
-from qcq.models import Model, Source, Trainer
+from qcq.models import Model, Trainer, TrainingData
 from qcq.models.trainer import HELD_OUT_WALKS
 from qcq.support.cost import measured
 from qcq.support.files import whole
@@ -35,7 +35,7 @@ _MODEL_CODE = (*_WALK_CODE, "qcq.models", "qcq.floors", "qcq.embeddings", "qcq.e
 class Measurement(Protocol):
     """Something more to be measured of a model while it is in memory: a frozen dataclass, whose fields are keyed."""
 
-    def measure(self, model: Model, source: Source) -> Row:
+    def measure(self, model: Model, source: TrainingData) -> Row:
         """Figures for the row of the cell that trained the model."""
 
 
@@ -50,19 +50,19 @@ class OnData(Cell):
 
     data: str
 
-    def problem(self, store: Store) -> Problem:
+    def partition(self, store: Store) -> Partition:
         """The data, divided and with edges held out."""
         return store.data[self.data]
 
     def train(self, store: Store) -> TrainPart | None:
         """The training students' responses; None where there are no students."""
-        split = self.problem(store).split
+        split = self.partition(store).split
         return None if split is None else split.train
 
     def prepared(self, store: Store, walk: WalkStrategy) -> KnowledgeGraph:
         """The training graph with what the walk needs of the training students."""
         key = f"graph {self.data} {plain(walk)}"
-        return store.remember(key, lambda: walk.prepare(self.problem(store).graph, self.train(store)))
+        return store.remember(key, lambda: walk.prepare(self.partition(store).graph, self.train(store)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -151,7 +151,7 @@ class Trained(OnData):
             "seed": self.seed,
         }
         for readout in model.readouts:
-            e = source.walk.fold(self.problem(store).graph, model.embeddings(readout))
+            e = source.walk.fold(self.partition(store).graph, model.embeddings(readout))
             made = Embeddings(e.ids, e.vectors, e.concept_ids, e.concept_vectors, {**provenance, "readout": readout})
             made.save(self.table(store, readout))
         row: Row = {
@@ -180,14 +180,16 @@ class Trained(OnData):
             return self.trainer
         raise EvaluationError(f"{self.label}: its settings are not chosen yet")
 
-    def source(self, store: Store) -> Source:
+    def source(self, store: Store) -> TrainingData:
         """What the trainer may look at: graph, walks, exact chain."""
         walked = self.walked
         if walked is None:
-            return Source(self.problem(store).graph, seed=self.seed)
+            return TrainingData(self.partition(store).graph, seed=self.seed)
         return store.remember(
             f"source {walked.key}",
-            lambda: Source(walked.prepared(store, walked.walk), walked.walk, walked.seed, given=walked.corpus(store)),
+            lambda: TrainingData(
+                walked.prepared(store, walked.walk), walked.walk, walked.seed, given=walked.corpus(store)
+            ),
         )
 
     def table(self, store: Store, readout: str) -> Path:
@@ -198,7 +200,7 @@ class Trained(OnData):
         """The vectors of a read-out."""
         return Embeddings.load(self.table(store, readout))
 
-    def _loss(self, store: Store, model: Model, source: Source) -> Row:
+    def _loss(self, store: Store, model: Model, source: TrainingData) -> Row:
         """The held-out loss against its floor; per walk in ``loss.npz``."""
         names = ("objective", "loss", "floor", "excess", "unigram", "verdict")
         empty: Row = {**dict.fromkeys(names), "excess_se": None, "why_no_floor": None}
@@ -206,15 +208,15 @@ class Trained(OnData):
             return empty
         objective, n = model.objective, source.heldout.n_walks
 
-        def paper() -> Paper:
-            asked = objective.probe(source.heldout, 0)
-            return Paper(source, asked if self.loss_walks >= n else first_walks(asked, n, self.loss_walks))
+        def paper() -> HeldOutLoss:
+            asked = objective.held_out_batch(source.heldout, 0)
+            return HeldOutLoss(source, asked if self.loss_walks >= n else first_walks(asked, n, self.loss_walks))
 
         walked = "none" if self.walked is None else self.walked.key
         key = f"paper {walked} {self.loss_walks} {_identity(objective)}"
         held = store.remember(key, paper)
         losses = model.losses(held.probe)
-        report = held.mark(losses, model.history)
+        report = held.report(losses, model.history)
         with whole(store.file(self, "loss.npz")) as file:
             over = losses if held.floor is None else losses - held.floor
             np.savez_compressed(file, excess=mean_by_walk(over, held.probe.walk, n))
@@ -232,7 +234,7 @@ class Trained(OnData):
 
     def estimate(self, store: Store, rates: Rates) -> Estimate:
         trainer = self.trainer.candidates[0]._settings if isinstance(self.trainer, Chosen) else self.trainer
-        graph = self.problem(store).graph
+        graph = self.partition(store).graph
         tokens = length = 0
         if self.walked is not None:
             tokens, length = self.walked.estimate(store, rates).tokens, self.walked.walk.length
@@ -285,7 +287,7 @@ class Scored(OnData):
     def run(self, store: Store, progress: Progress) -> Row:
         key = f"task {self.data} {plain(self.task)} {plain(self.settings)}"
         settings = () if self.settings is None else (self.settings,)
-        task = store.remember(key, lambda: self.task(self.problem(store), *settings))
+        task = store.remember(key, lambda: self.task(self.partition(store), *settings))
         assert not isinstance(self.readout, Chosen)
         names: list[str] = store.row(self.trained)["readouts"] if self.readout is None else [self.readout]
         scores: Row = {}
@@ -325,9 +327,9 @@ class Scored(OnData):
         return store.file(self, f"traces-{readout.replace('/', '-')}.npz")
 
     def estimate(self, store: Store, rates: Rates) -> Estimate:
-        problem = self.problem(store)
-        answers = problem.dataset.interactions
-        size = len(answers) if self.task.of_students and answers is not None else problem.graph.n_questions
+        partition = self.partition(store)
+        answers = partition.dataset.interactions
+        size = len(answers) if self.task.of_students and answers is not None else partition.graph.n_questions
         dim = self.trained.estimate(store, rates)
         return Estimate(0, 8 * size, dim.memory, rates.scoring(self.task, self.settings, size) * len(self.stages))
 

@@ -10,7 +10,7 @@ import scipy  # its submodules load when they are first used
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation.ranking import unit
-from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.support.seeds import derive, generator
 
 MOST = 20_000  # questions clustered at most
@@ -35,13 +35,13 @@ class Clusters(Task):
     about = "k-means clusters against concepts on the training graph: circular by design"
     tunes = False
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        graph = problem.graph
+    def __init__(self, partition: Partition) -> None:
+        super().__init__(partition)
+        graph = partition.graph
         tagged = np.flatnonzero(np.diff(graph.weights.indptr) > 0)
         if len(tagged) == 0 or np.diff(graph.by_concept.indptr).max() < 2:
-            raise EvaluationError(f"clusters: no two questions of {problem.dataset.name} share a concept")
-        rng = generator(problem.seed, "clusters", "questions")
+            raise EvaluationError(f"clusters: no two questions of {partition.dataset.name} share a concept")
+        rng = generator(partition.seed, "clusters", "questions")
         self._asked = np.sort(rng.choice(tagged, size=min(MOST, len(tagged)), replace=False))
         rows, first, self._set = np.unique(graph.concept_sets[self._asked], return_index=True, return_inverse=True)
         of_set = (graph.weights[self._asked[first]] > 0).astype(np.float64)  # (sets, concepts)
@@ -55,7 +55,7 @@ class Clusters(Task):
 
         rows = unit(self.vectors(embeddings)[self._asked])
         distinct = len(np.unique(np.round(rows, 5), axis=0))
-        seed = derive(self.problem.seed, "clusters", "k-means") % 2**31
+        seed = derive(self.partition.seed, "clusters", "k-means") % 2**31
         means = KMeans(min(self._n, distinct), n_init=1, max_iter=100, random_state=seed)
         label = means.fit_predict(rows).astype(np.int64)
         shape = (label.max() + 1, self._share.shape[0])

@@ -9,7 +9,7 @@ import numpy as np
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation.ranking import expected_hit, expected_reciprocal_rank, unit
-from qcq.evaluation.task import STAGES, Problem, Score, Stage, Task
+from qcq.evaluation.task import STAGES, Partition, Score, Stage, Task
 
 TOLERANCE = 1e-6  # cosines closer than this are tied: float32 vectors can't tell them apart
 _BLOCK = 1 << 22  # similarities held at once
@@ -28,25 +28,25 @@ class Edges(Task):
     holds_out_edges = True
     about = "held-out question-concept edges ranked among all concepts; only questions with several concepts take part"
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
+    def __init__(self, partition: Partition) -> None:
+        super().__init__(partition)
         for stage in STAGES:
-            if stage not in problem.edges or len(problem.edges[stage]) == 0:
-                several = int((np.diff(problem.dataset.q_matrix.indptr) > 1).sum())
+            if stage not in partition.edges or len(partition.edges[stage]) == 0:
+                several = int((np.diff(partition.dataset.q_matrix.indptr) > 1).sum())
                 raise EvaluationError(
-                    f"edges: no {stage} edges were held out ({problem.dataset.name} has {several} questions with "
+                    f"edges: no {stage} edges were held out ({partition.dataset.name} has {several} questions with "
                     "several concepts); it needs questions with several concepts and hold_out_edges=True"
                 )
-        self._incidence = (problem.graph.weights > 0).astype(np.float64)
+        self._incidence = (partition.graph.weights > 0).astype(np.float64)
         self._degree = self._incidence.sum(axis=0)  # (concepts,)
         # One edge of a question with several is held out, uniformly drawn: how often it is that of each concept.
-        whole = problem.dataset.q_matrix
+        whole = partition.dataset.q_matrix
         several = np.diff(whole.indptr) > 1
         share = several / np.maximum(np.diff(whole.indptr), 1)
         self._frequency = (whole > 0).astype(np.float64).T @ share  # (concepts,)
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
-        held = self.problem.edges[stage]
+        held = self.partition.edges[stage]
         vectors = self.vectors(embeddings)
         concepts = unit(self.concept_vectors(embeddings))  # (concepts, dim)
         step = max(1, _BLOCK // len(concepts))

@@ -54,7 +54,7 @@ class Geometry(Sharing):
 
     def _uniformity(self, rows: NDArray[np.float64]) -> float:
         if len(rows) > PAIRED:
-            rng = generator(self.problem.seed, "geometry", "pairs")
+            rng = generator(self.partition.seed, "geometry", "pairs")
             rows = rows[rng.choice(len(rows), size=PAIRED, replace=False)]
         heat = np.exp(-2 * np.maximum(2 - 2 * rows @ rows.T, 0))  # (sample, sample)
         n = len(rows)

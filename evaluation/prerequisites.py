@@ -11,7 +11,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation.edges import TOLERANCE
 from qcq.evaluation.ranking import expected_hit, expected_reciprocal_rank, unit
-from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.evaluation.task import Partition, Score, Stage, Task
 
 
 class Prerequisites(Task):
@@ -28,21 +28,21 @@ class Prerequisites(Task):
     about = "known prerequisite links ranked among all concepts; circular for walks over concept links (c-c edges)"
     tunes = False
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        graph = problem.graph
+    def __init__(self, partition: Partition) -> None:
+        super().__init__(partition)
+        graph = partition.graph
         alone = np.flatnonzero(np.diff(graph.weights.indptr) == 1)
         held = scipy.sparse.csr_array((graph.weights[alone] > 0).astype(np.float64).T)  # (concepts, questions)
         asked = np.diff(held.indptr) > 0
         at = {c: i for i, c in enumerate(graph.concepts)}
         known = {
             (min(at[a], at[b]), max(at[a], at[b]))
-            for a, b in problem.dataset.prerequisites
+            for a, b in partition.dataset.prerequisites
             if a != b and a in at and b in at and asked[at[a]] and asked[at[b]]
         }
         if not known or asked.sum() < 3:
             raise EvaluationError(
-                f"prerequisites: {problem.dataset.name} knows of {len(known)} links between concepts that have "
+                f"prerequisites: {partition.dataset.name} knows of {len(known)} links between concepts that have "
                 "questions of their own; it needs one, and three such concepts"
             )
         self._alone, self._held = alone, held

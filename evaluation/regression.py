@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qcq.data import TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
-from qcq.evaluation.task import STAGES, Problem, Score, Stage, Task
+from qcq.evaluation.task import STAGES, Partition, Score, Stage, Task
 from qcq.support.seeds import generator
 
 FEWEST = 20  # questions with a known number that a data set needs
@@ -35,19 +35,19 @@ class Regression(Task):
     name: ClassVar[str]
     least: ClassVar[int]
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        data = problem.dataset.name
-        if problem.split is None:
+    def __init__(self, partition: Partition) -> None:
+        super().__init__(partition)
+        data = partition.dataset.name
+        if partition.split is None:
             raise EvaluationError(f"{self.name}: {data} has no interactions; it needs who answered how")
-        train = TrainPart.checked(problem.split.train)
+        train = TrainPart.checked(partition.split.train)
         self._target = self.target(train)
         able = np.flatnonzero(np.isfinite(self._target) & (train.counts >= self.least))
         if len(able) < FEWEST:
             raise EvaluationError(
                 f"{self.name}: {len(able)} questions of {data} have {self.least} training responses; it needs {FEWEST}"
             )
-        order = generator(problem.seed, self.name, "questions").permutation(able)
+        order = generator(partition.seed, self.name, "questions").permutation(able)
         fifth = round(0.2 * len(order))
         self._train = order[2 * fifth :]
         self._judged: dict[Stage, NDArray[np.int64]] = {"test": order[:fifth], "validation": order[fifth : 2 * fifth]}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation.ranking import expected_precision, similarities
-from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.support.seeds import generator
 
 QUERIES = 1_000  # questions asked at most
@@ -27,19 +27,19 @@ class Sharing(Task):
 
     name: ClassVar[str]
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        graph = problem.graph
+    def __init__(self, partition: Partition) -> None:
+        super().__init__(partition)
+        graph = partition.graph
         crowded = np.diff(graph.by_concept.indptr) > 1
         able = np.flatnonzero((graph.weights > 0) @ crowded)
         if len(able) == 0:
-            raise EvaluationError(f"{self.name}: no two questions of {problem.dataset.name} share a concept")
-        rng = generator(problem.seed, self.name, "queries")
+            raise EvaluationError(f"{self.name}: no two questions of {partition.dataset.name} share a concept")
+        rng = generator(partition.seed, self.name, "queries")
         self._queries = np.sort(rng.choice(able, size=min(QUERIES, len(able)), replace=False))
 
     def _relevant(self, query: int) -> NDArray[np.int64]:
         """Other questions that share a concept with ``query``: int64, ascending."""
-        w, by = self.problem.graph.weights, self.problem.graph.by_concept
+        w, by = self.partition.graph.weights, self.partition.graph.by_concept
         its = w.indices[w.indptr[query] : w.indptr[query + 1]]
         sharing = [by.indices[by.indptr[c] : by.indptr[c + 1]] for c in its]
         every = sharing[0] if len(sharing) == 1 else np.unique(np.concatenate(sharing))

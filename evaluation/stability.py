@@ -9,7 +9,7 @@ import numpy as np
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation.ranking import membership, similarities
-from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.support.seeds import generator
 
 QUERIES = 1_000  # questions asked at most
@@ -31,12 +31,12 @@ class Stability(Task):
     tunes = False
     compares_seeds = True
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        n = problem.graph.n_questions
+    def __init__(self, partition: Partition) -> None:
+        super().__init__(partition)
+        n = partition.graph.n_questions
         if n < 3:
             raise EvaluationError(f"stability: {n} questions have no neighbourhoods to compare; it needs 3")
-        rng = generator(problem.seed, "stability", "queries")
+        rng = generator(partition.seed, "stability", "queries")
         self._queries = np.sort(rng.choice(n, size=min(QUERIES, n), replace=False))
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:

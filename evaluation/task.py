@@ -36,7 +36,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Partition:
     """What is to be solved, fixed before anything is walked or trained. :meth:`make` makes one.
 
     Attributes
@@ -50,9 +50,9 @@ class Problem:
     Examples
     --------
     >>> from qcq.data import Simulated
-    >>> problem = Problem.make(Simulated(questions=200, concepts=10, students=50).read())
-    >>> held = len(problem.edges["validation"]) + len(problem.edges["test"])
-    >>> problem.graph.n_edges + held == problem.dataset.q_matrix.nnz
+    >>> partition = Partition.make(Simulated(questions=200, concepts=10, students=50).read())
+    >>> held = len(partition.edges["validation"]) + len(partition.edges["test"])
+    >>> partition.graph.n_edges + held == partition.dataset.q_matrix.nnz
     True
     """
 
@@ -65,7 +65,7 @@ class Problem:
     @classmethod
     def make(
         cls, dataset: Dataset, seed: int = 0, hold_out_edges: bool = True, fold: tuple[int, int] | None = None
-    ) -> Problem:
+    ) -> Partition:
         """Divide the students and hold out edges, once, by ``seed``.
 
         Of the questions with several concepts, a share (``SHARE``) gives up one edge, drawn uniformly, so each
@@ -168,7 +168,7 @@ class Score:
 
 
 class Task(ABC):
-    """One question put to an embedding. Made once for a problem, then asked for every embedding.
+    """One question put to an embedding. Made once for a partition, then asked for every embedding.
 
     Class attributes
     ----------------
@@ -195,9 +195,9 @@ class Task(ABC):
     baselines: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[type[Any] | None] = None
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, partition: Partition) -> None:
         """Raises EvaluationError where the data set can't answer this task; the text says what is missing."""
-        self.problem = problem
+        self.partition = partition
 
     @abstractmethod
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
@@ -208,19 +208,19 @@ class Task(ABC):
         return {}
 
     def vectors(self, embeddings: Embeddings) -> NDArray[np.float32]:
-        """Question vectors in the problem's order, float32 (questions, dim).
+        """Question vectors in the partition's order, float32 (questions, dim).
 
         Raises
         ------
         EvaluationError : the embeddings belong to other questions.
         """
-        wanted = self.problem.graph.questions
+        wanted = self.partition.graph.questions
         if len(embeddings) != len(wanted):
             raise EvaluationError(f"{len(embeddings)} question vectors for {len(wanted)} questions; train on this data")
         if embeddings.ids is not wanted and list(embeddings.ids) != list(wanted):
             at = next(i for i, (a, b) in enumerate(zip(embeddings.ids, wanted, strict=True)) if a != b)
             raise EvaluationError(
-                f"row {at} of the embeddings is question {embeddings.ids[at]!r}, of the problem {wanted[at]!r}; "
+                f"row {at} of the embeddings is question {embeddings.ids[at]!r}, of the partition {wanted[at]!r}; "
                 "keep the data set's order"
             )
         return embeddings.vectors
@@ -228,6 +228,6 @@ class Task(ABC):
     def concept_vectors(self, embeddings: Embeddings) -> NDArray[np.float64]:
         """A concept as the mean of the vectors of its questions in the training graph: float64 (concepts, dim); zeros
         for a concept without any."""
-        incidence = (self.problem.graph.weights > 0).astype(np.float64)
+        incidence = (self.partition.graph.weights > 0).astype(np.float64)
         total = incidence.T @ self.vectors(embeddings).astype(np.float64)
         return total / np.maximum(incidence.sum(axis=0), 1)[:, None]

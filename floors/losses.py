@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from qcq.errors import ChainError, ConfigError
 
 if TYPE_CHECKING:
-    from qcq.floors.objectives import Probe
-    from qcq.models.trainer import Model, Source
+    from qcq.floors.objectives import HeldOutBatch
+    from qcq.models.trainer import Model, TrainingData
 
 Verdict = Literal["at floor", "under-trained", "unigram trap", "overfitting", "diverged"]
 
@@ -117,7 +117,7 @@ class LossReport:
         return {key: value for key, value in named.items() if value is not None}
 
 
-class Paper:
+class HeldOutLoss:
     """A held-out paper with its floor worked out once, so that a training loop can be measured again and again.
 
     Parameters
@@ -132,7 +132,7 @@ class Paper:
     floor : float64 (items,), or None where there is no exact floor; ``why`` says why not.
     """
 
-    def __init__(self, source: Source, probe: Probe) -> None:
+    def __init__(self, source: TrainingData, probe: HeldOutBatch) -> None:
         self.probe = probe
         self.floor: NDArray[np.float64] | None = None
         self.why = ""
@@ -152,7 +152,7 @@ class Paper:
         self.unigram = float(probe.objective.unigram(probe, share).mean())
         self.blank = probe.objective.blank(probe)
 
-    def mark(self, losses: NDArray[np.float64], history: Sequence[float] = ()) -> LossReport:
+    def report(self, losses: NDArray[np.float64], history: Sequence[float] = ()) -> LossReport:
         """Compare a model's losses, float64 (items,) on this paper, with the floor.
 
         ``history``: losses measured during training on some one paper, the last when training ended. That paper may be
@@ -176,7 +176,7 @@ class Paper:
         return LossReport(name, len(losses), loss, floor, excess, se, self.unigram, word)
 
 
-def measure(model: Model, source: Source, seed: int = 0, history: Sequence[float] = ()) -> LossReport:
+def measure(model: Model, source: TrainingData, seed: int = 0, history: Sequence[float] = ()) -> LossReport:
     """A trained model's held-out loss against its floor, on ``source.heldout``.
 
     Parameters
@@ -184,7 +184,7 @@ def measure(model: Model, source: Source, seed: int = 0, history: Sequence[float
     model : anything with an ``objective``.
     source : what it was trained on.
     seed : of the paper.
-    history : held-out losses measured during training, oldest first, the last when it ended (:meth:`Paper.mark`).
+    history : held-out losses measured during training, oldest first, the last when it ended (:meth:`HeldOutLoss.mark`).
 
     Raises
     ------
@@ -192,5 +192,5 @@ def measure(model: Model, source: Source, seed: int = 0, history: Sequence[float
     """
     if model.objective is None:
         raise ConfigError(f"{type(model).__name__} has no held-out loss")
-    paper = Paper(source, model.objective.probe(source.heldout, seed))
-    return paper.mark(model.losses(paper.probe), history)
+    paper = HeldOutLoss(source, model.objective.held_out_batch(source.heldout, seed))
+    return paper.report(model.losses(paper.probe), history)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class HeldOutBatch:
     """A question paper over held-out walks, fixed by its seed.
 
     Attributes
@@ -63,7 +63,7 @@ class Probe:
         return self.tokens[self.asked]
 
 
-def first_walks(probe: Probe, n_walks: int, most: int) -> Probe:
+def first_walks(probe: HeldOutBatch, n_walks: int, most: int) -> HeldOutBatch:
     """The items of a probe over ``n_walks`` walks that are about the first ``most`` of them."""
     if probe.pairs is not None:
         assert probe.apart is not None
@@ -82,10 +82,10 @@ class Objective(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+    def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
         """A paper over all of ``corpus`` (held-out walks)."""
 
-    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
         """The oracle's nats item by item on the same paper: float64 (items,). No model has a lower expected loss.
 
         Raises
@@ -98,7 +98,7 @@ class Objective(ABC):
         """The mean of the floor over all walks, in closed form; None where there is none."""
         return None
 
-    def unigram(self, probe: Probe, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    def unigram(self, probe: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """The nats of the best answer that ignores all context, item by item: float64 (items,).
 
         Parameters
@@ -108,16 +108,16 @@ class Objective(ABC):
         with np.errstate(divide="ignore"):
             return -np.log(share[probe.targets])
 
-    def blank(self, probe: Probe) -> float:
+    def blank(self, probe: HeldOutBatch) -> float:
         """The nats an item of the answer that knows nothing: all tokens of the vocabulary alike."""
         kept = probe.tokens.size and int(probe.tokens.max()) >= probe.n_questions
         return float(np.log(max(probe.n_questions + (probe.n_concepts if kept else 0), 1)))
 
 
-def _paper(objective: Objective, corpus: Corpus, asked: NDArray[np.bool_]) -> Probe:
+def _paper(objective: Objective, corpus: Corpus, asked: NDArray[np.bool_]) -> HeldOutBatch:
     if not asked.any():
         raise CorpusError(f"no position of {corpus.n_walks} walks can be asked for objective {objective.name!r}")
-    return Probe(
+    return HeldOutBatch(
         objective,
         corpus.tokens,
         np.nonzero(asked)[0],
@@ -143,12 +143,12 @@ class Masked(Objective):
     name: ClassVar[str] = "masked"
     rate: float = 0.15
 
-    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+    def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
         tokens = corpus.tokens
         asked = (generator(seed, "probe", self.name).random(tokens.shape) < self.rate) & (tokens >= 0)
         return replace(_paper(self, corpus, asked), seen=np.where(asked, np.int32(HIDDEN), tokens))
 
-    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
         assert probe.asked is not None
         chain.check(probe.tokens, probe.graph_digest)
         seen = np.where(probe.asked, HIDDEN, probe.tokens)
@@ -164,10 +164,10 @@ class Cloze(Objective):
 
     name: ClassVar[str] = "cloze"
 
-    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+    def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
         return _paper(self, corpus, corpus.tokens >= 0)
 
-    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
         assert probe.asked is not None
         chain.check(probe.tokens, probe.graph_digest)
         return -chain.log_posterior(probe.tokens, probe.asked, probe.tokens, probe.tokens)
@@ -194,7 +194,7 @@ class NextQuestion(Objective):
     def name(self) -> str:  # type: ignore[override]
         return "next_question" if self.direction == "forward" else "previous_question"
 
-    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+    def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
         there = corpus.tokens >= 0
         asked = np.zeros_like(there)
         if self.direction == "forward":
@@ -203,7 +203,7 @@ class NextQuestion(Objective):
             asked[:, :-1] = there[:, 1:]
         return _paper(self, corpus, asked)
 
-    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
         assert probe.asked is not None
         chain.check(probe.tokens, probe.graph_digest)
         left, right = (probe.tokens, None) if self.direction == "forward" else (None, probe.tokens)
@@ -221,15 +221,15 @@ class BothDirections(Objective):
     name: ClassVar[str] = "next_and_previous"
     halves: ClassVar[tuple[NextQuestion, NextQuestion]] = (NextQuestion("forward"), NextQuestion("backward"))
 
-    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
-        forward, backward = (half.probe(corpus, seed) for half in self.halves)
+    def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
+        forward, backward = (half.held_out_batch(corpus, seed) for half in self.halves)
         assert forward.asked is not None
         assert backward.asked is not None
         asked = np.stack([forward.asked, backward.asked], axis=1).reshape(-1, corpus.length)  # (2 walks, length)
         where = np.nonzero(asked)[0] // 2  # both times it is the same walk
         return replace(forward, objective=self, tokens=np.repeat(corpus.tokens, 2, axis=0), asked=asked, walk=where)
 
-    def each(self, probe: Probe, answer: Callable[[Probe], NDArray[np.float64]]) -> NDArray[np.float64]:
+    def each(self, probe: HeldOutBatch, answer: Callable[[HeldOutBatch], NDArray[np.float64]]) -> NDArray[np.float64]:
         """``answer`` of the forward and of the backward paper, item by item: float64 (items,)."""
         assert probe.asked is not None
         direction = np.nonzero(probe.asked)[0] % 2  # (items,)
@@ -241,7 +241,7 @@ class BothDirections(Objective):
             )
         return out
 
-    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
         return self.each(probe, lambda half: half.objective.floor(chain, half))
 
     def expected(self, law: Expected) -> float | None:
@@ -259,21 +259,21 @@ class Replaced(Objective):
     name: ClassVar[str] = "replaced"
     rate: float = 0.15
 
-    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+    def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
         tokens = corpus.tokens
         given = (generator(seed, "probe", self.name).random(tokens.shape) < self.rate) & (tokens >= 0)
         return replace(_paper(self, corpus, tokens >= 0), seen=np.where(given, np.int32(HIDDEN), tokens))
 
-    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
         raise ChainError(
             "replaced-token detection has no floor: what can be detected depends on a generator that learns as well"
         )
 
-    def unigram(self, probe: Probe, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    def unigram(self, probe: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """Knowing the rate alone, with a generator that is never right: its entropy."""
         return np.full(len(probe), -self.rate * np.log(self.rate) - (1 - self.rate) * np.log1p(-self.rate))
 
-    def blank(self, probe: Probe) -> float:
+    def blank(self, probe: HeldOutBatch) -> float:
         return float(np.log(2.0))
 
 
@@ -295,7 +295,7 @@ class MaskedBert(Objective):
     mask: float = 0.8
     random: float = 0.1
 
-    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+    def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
         rng = generator(seed, "probe", self.name)
         tokens = corpus.tokens
         asked = (rng.random(tokens.shape) < self.rate) & (tokens >= 0)
@@ -305,7 +305,7 @@ class MaskedBert(Objective):
         seen = np.where(asked & (fate < self.mask), np.int32(HIDDEN), seen)
         return replace(_paper(self, corpus, asked), seen=seen)
 
-    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
         from qcq.floors.chain import Corruption
 
         assert probe.asked is not None
@@ -343,7 +343,7 @@ class SkipGram(Objective):
     counts: NDArray[np.float64] | None = None
     ordered: bool = False
 
-    def probe(self, corpus: Corpus, seed: int = 0) -> Probe:
+    def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
         rng = generator(seed, "probe", self.name)
         tokens = corpus.tokens
         if self.counts is None:
@@ -375,7 +375,7 @@ class SkipGram(Objective):
         drawn = np.searchsorted(np.cumsum(noise)[:-1], rng.random((len(x), self.negative)), side="right")
         drawn = np.where(drawn == y[:, None], -1, drawn)
         pairs = np.concatenate([x[:, None], y[:, None], drawn], axis=1).astype(np.int32)  # (items, 2 + k)
-        return Probe(
+        return HeldOutBatch(
             self,
             tokens,
             where[order],
@@ -392,14 +392,14 @@ class SkipGram(Objective):
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(p) - np.log(self.negative * noise) - np.log1p(-np.minimum(p, 1.0))
 
-    def losses(self, probe: Probe, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    def losses(self, probe: HeldOutBatch, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Nats an item: float64 (items,), from scores float64 (items, 1 + k) of the output and the negatives."""
         assert probe.pairs is not None
         kept = probe.pairs[:, 2:] >= 0
         wrong = np.logaddexp(0.0, np.where(kept, scores[:, 1:], -np.inf)).sum(axis=1)
         return np.logaddexp(0.0, -scores[:, 0]) + wrong
 
-    def floor(self, chain: Chain, probe: Probe) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
         if self.ordered:
             return super().floor(chain, probe)
         assert probe.pairs is not None
@@ -416,12 +416,12 @@ class SkipGram(Objective):
             return None
         return law.skipgram(self.window, self.negative, self.exponent)
 
-    def unigram(self, probe: Probe, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    def unigram(self, probe: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
         assert probe.pairs is not None
         assert probe.noise is not None
         y = np.maximum(probe.pairs[:, 1:], 0)
         return self.losses(probe, self.score(share[y], probe.noise[y]))
 
-    def blank(self, probe: Probe) -> float:
+    def blank(self, probe: HeldOutBatch) -> float:
         assert probe.pairs is not None
         return float(np.log(2.0) * (1 + (probe.pairs[:, 2:] >= 0).sum(axis=1).mean()))

@@ -12,13 +12,14 @@ import numpy as np
 import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
+from qcq.data.bipartite import refuse_bad_weights, two_sides
+from qcq.data.dataset import TrainPart
 from qcq.errors import GraphError, LeakageError
 
 if TYPE_CHECKING:
     import networkx as nx
 
     from qcq.data import Dataset
-    from qcq.data.dataset import TrainPart
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +63,7 @@ class KnowledgeGraph:
             w.sum_duplicates()
         if not w.has_sorted_indices:
             w = w.sorted_indices()
-        bad = np.flatnonzero(~(np.isfinite(w.data) & (w.data > 0)))
-        if len(bad):
-            row = int(np.searchsorted(w.indptr, bad[0], side="right") - 1)
-            q, c = self.questions[row], self.concepts[int(w.indices[bad[0]])]
-            raise GraphError(
-                f"the weight of edge {q!r} – {c!r} is {w.data[bad[0]]}; weights must be positive and finite, "
-                "leave an edge out to give it none"
-            )
+        refuse_bad_weights(self.questions, self.concepts, w)
         object.__setattr__(self, "weights", w)
 
     @property
@@ -147,8 +141,6 @@ class KnowledgeGraph:
         LeakageError : what is offered isn't the training part.
         GraphError : the part belongs to other questions.
         """
-        from qcq.data.dataset import TrainPart
-
         if not isinstance(train, TrainPart):
             raise LeakageError(
                 f"a graph may learn from the training part only, given {type(train).__name__}; pass split.train"
@@ -216,28 +208,7 @@ class KnowledgeGraph:
         ------
         GraphError : a node without the attribute, or an edge between two nodes of one side.
         """
-        side = {}
-        for node, values in graph.nodes(data=True):
-            if attribute not in values:
-                raise GraphError(f"node {node!r} has no attribute {attribute!r}; set it to {question!r} on questions")
-            side[node] = values[attribute] == question
-
-        def label(node: Any) -> str:  # to_networkx() names nodes ("question", id) so that one id may be both
-            return str(node[1]) if isinstance(node, tuple) and len(node) == 2 else str(node)
-
-        questions = {node: i for i, node in enumerate(n for n in side if side[n])}
-        concepts = {node: i for i, node in enumerate(n for n in side if not side[n])}
-        rows, cols, data = [], [], []
-        for a, b, weight in graph.edges(data="weight", default=1.0):
-            if side[a] == side[b]:
-                kind = "questions" if side[a] else "concepts"
-                raise GraphError(f"edge {a!r} – {b!r} joins two {kind}; only question–concept edges are allowed")
-            q, c = (a, b) if side[a] else (b, a)
-            rows.append(questions[q])
-            cols.append(concepts[c])
-            data.append(float(weight))
-        weights = scipy.sparse.csr_array((data, (rows, cols)), shape=(len(questions), len(concepts)))
-        return cls(tuple(map(label, questions)), tuple(map(label, concepts)), weights)
+        return cls(*two_sides(graph, attribute, question))
 
     def to_networkx(self) -> nx.Graph:
         """As networkx: nodes ``("question", id)`` and ``("concept", id)`` with ``bipartite`` 0 and 1; weighted."""

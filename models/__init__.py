@@ -9,7 +9,7 @@ from qcq.models.language.huggingface import HFBert
 from qcq.models.language.trainers import CLM, MLM, BiLM, Cloze
 from qcq.models.oracle import Oracle
 from qcq.models.sgns import SGNS
-from qcq.models.trainer import Model, Source, Table, Trainer
+from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
 from qcq.models.word2vec import CBOW, FastText, SkipGram
 
 TRAINERS: dict[str, type[Trainer]] = {
@@ -51,13 +51,13 @@ __all__ = [
     "Given",
     "GloVe",
     "HFBert",
+    "LookupModel",
     "Model",
     "NetMF",
     "Oracle",
     "Random",
     "SkipGram",
-    "Source",
     "Spectral",
-    "Table",
     "Trainer",
+    "TrainingData",
 ]

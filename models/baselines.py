@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from qcq.errors import TrainingError
-from qcq.models.trainer import Model, Source, Table, Trainer
+from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
@@ -22,11 +22,11 @@ class Random(Trainer):
 
     learns: ClassVar[bool] = False
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         rng = generator(seed, "random")
         graph = source.graph
         questions = rng.standard_normal((graph.n_questions, self.dim), dtype=np.float32)
-        return Table(graph, questions, rng.standard_normal((graph.n_concepts, self.dim), dtype=np.float32))
+        return LookupModel(graph, questions, rng.standard_normal((graph.n_concepts, self.dim), dtype=np.float32))
 
 
 @settings
@@ -35,13 +35,15 @@ class ConceptOneHot(Trainer):
 
     learns: ClassVar[bool] = False
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         graph = source.graph
         if graph.n_questions * graph.n_concepts > _MOST:
             raise TrainingError(
                 f"concept-onehot would need {graph.n_questions:,} × {graph.n_concepts:,} numbers; use svd instead"
             )
-        return Table(graph, graph.weights.toarray().astype(np.float32), np.eye(graph.n_concepts, dtype=np.float32))
+        return LookupModel(
+            graph, graph.weights.toarray().astype(np.float32), np.eye(graph.n_concepts, dtype=np.float32)
+        )
 
 
 @settings
@@ -54,12 +56,12 @@ class ConceptMean(Trainer):
 
     learns: ClassVar[bool] = False
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         graph = source.graph
         concepts = generator(seed, "concept-mean").standard_normal((graph.n_concepts, self.dim))
         degree = graph.weights.sum(axis=1)[:, None]
         questions = (graph.weights @ concepts) / np.where(degree > 0, degree, 1)  # (questions, dim)
-        return Table(graph, questions.astype(np.float32), concepts.astype(np.float32))
+        return LookupModel(graph, questions.astype(np.float32), concepts.astype(np.float32))
 
 
 @settings
@@ -81,7 +83,7 @@ class SVD(Trainer):
     learns: ClassVar[bool] = False
     tuning = ({}, {"power": 0.5}, {"power": 0.0})
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         from scipy import sparse
         from sklearn.utils.extmath import randomized_svd
 
@@ -98,4 +100,4 @@ class SVD(Trainer):
         gain = np.where(s > 1e-9 * max(s[0], 1e-300), s, 0) ** self.power * (s > 1e-9 * max(s[0], 1e-300))
         wide[0, : w.shape[0], :rank] = u * gain
         wide[1, : w.shape[1], :rank] = vt.T * gain
-        return Table(graph, wide[0, : w.shape[0]], wide[1, : w.shape[1]])
+        return LookupModel(graph, wide[0, : w.shape[0]], wide[1, : w.shape[1]])

@@ -14,7 +14,7 @@ from scipy import linalg, sparse
 from qcq.errors import ChainError, TrainingError
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph
-from qcq.models.trainer import Model, Source, Table, Trainer
+from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
@@ -210,7 +210,7 @@ class NetMF(Trainer):
 
     tuning = ({}, {"window": 2}, {"window": 10})
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         graph = source.graph
         if graph.n_edges == 0:
             raise TrainingError("netmf needs edges, and the graph has none")
@@ -230,10 +230,10 @@ class NetMF(Trainer):
         x = _settle(vector) * np.sqrt(np.abs(value)) / ratio.gain[:, None]  # (nodes, rank)
         n = int(label.max()) + 1
         concepts = _widen(x[n:], self.dim) if len(x) > n else None
-        return Table(graph, _widen(x[:n], self.dim)[label], concepts)
+        return LookupModel(graph, _widen(x[:n], self.dim)[label], concepts)
 
 
-def _stationary(source: Source, graph: TypedGraph) -> MarkovChain:
+def _stationary(source: TrainingData, graph: TypedGraph) -> MarkovChain:
     """The exact chain of a walk over typed edges, started from its stationary law."""
     from qcq.floors.markov import MarkovChain
 
@@ -334,7 +334,7 @@ class PPMISVD(Trainer):
 
     tuning = ({}, {"window": 2}, {"window": 10})
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         from sklearn.utils.extmath import randomized_svd
 
         from qcq.models.cooccurrence import cooccurrence, shrinking
@@ -355,7 +355,7 @@ class PPMISVD(Trainer):
         u, s, _ = randomized_svd(ppmi, rank, n_iter=4, random_state=derive(seed, "ppmi-svd") % 2**32)
         x = _widen(u * np.sqrt(s), self.dim)
         n = graph.n_questions
-        return Table(graph, x[:n], x[n:] if kept else None, corpus.n_tokens)
+        return LookupModel(graph, x[:n], x[n:] if kept else None, corpus.n_tokens)
 
 
 @settings
@@ -375,7 +375,7 @@ class Spectral(Trainer):
 
     learns: ClassVar[bool] = False
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         from sklearn.utils.extmath import randomized_svd
 
         w = source.graph.weights
@@ -388,4 +388,4 @@ class Spectral(Trainer):
         rank = min(self.dim, *w.shape)
         u, s, vt = randomized_svd(sparse.csr_matrix(a), rank, n_iter=7, random_state=derive(seed, "spectral") % 2**32)
         real = s > 1e-9 * max(float(s[0]), 1e-300)  # what lies below is rounding
-        return Table(source.graph, _widen(u * real, self.dim), _widen(vt.T * real, self.dim))
+        return LookupModel(source.graph, _widen(u * real, self.dim), _widen(vt.T * real, self.dim))

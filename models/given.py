@@ -6,7 +6,7 @@ import hashlib
 from typing import Any, ClassVar
 
 from qcq.embeddings import Embeddings
-from qcq.models.trainer import Model, Source, Table, Trainer
+from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.settings import settings
 
@@ -26,7 +26,7 @@ class Given(Trainer):
     >>> from qcq.graph import KnowledgeGraph
     >>> graph = KnowledgeGraph.from_edges([("a", "c"), ("b", "c")])
     >>> given = Given(embeddings=Embeddings(["a", "b"], np.eye(2)))
-    >>> given.fit(Source(graph)).embeddings().vectors.tolist()
+    >>> given.fit(TrainingData(graph)).embeddings().vectors.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
 
@@ -35,8 +35,8 @@ class Given(Trainer):
 
     learns: ClassVar[bool] = False
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
-        return Table(source.graph, self.embeddings.aligned(source.graph.questions).vectors)
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
+        return LookupModel(source.graph, self.embeddings.aligned(source.graph.questions).vectors)
 
     @property
     def config(self) -> dict[str, Any]:

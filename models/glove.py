@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from qcq.errors import TrainingError
-from qcq.models.trainer import Model, Source, Table, Trainer
+from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import generator
 from qcq.support.settings import settings
@@ -41,7 +41,7 @@ class GloVe(Trainer):
 
     tuning = ({}, {"window": 2}, {"window": 10})
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         from qcq.models.cooccurrence import cooccurrence
         from qcq.models.kernels.glove import epoch
 
@@ -67,4 +67,4 @@ class GloVe(Trainer):
             progress(done + 1, self.epochs, squared_error=loss / counts.nnz)
         x = np.where(sizes[:, None] > 0, tables.sum(axis=0)[:, : self.dim], np.float32(0))  # (tokens, dim)
         n = graph.n_questions
-        return Table(graph, x[:n], x[n:] if kept else None, corpus.n_tokens)
+        return LookupModel(graph, x[:n], x[n:] if kept else None, corpus.n_tokens)

@@ -13,9 +13,9 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, TrainingError
 from qcq.floors.expected import MOST_CLASSES
 from qcq.floors.markov import MarkovChain
-from qcq.floors.objectives import Masked, Objective, Probe
+from qcq.floors.objectives import HeldOutBatch, Masked, Objective
 from qcq.graph import KnowledgeGraph
-from qcq.models.trainer import Model, Source, Trainer
+from qcq.models.trainer import Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.settings import settings
 
@@ -46,7 +46,7 @@ class Oracle(Trainer):
 
     learns: ClassVar[bool] = True  # it looks at the walk's law, if not at walks
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         try:
             chain = source.chain
         except ChainError as error:
@@ -78,7 +78,7 @@ class _Oracle(Model):
     def readouts(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("row",) if self.vectors is None else ("row", "logratio")
 
-    def losses(self, probe: Probe) -> NDArray[np.float64]:
+    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
         return probe.objective.floor(self.chain, probe)
 
     def _read(self, readout: str) -> Embeddings:

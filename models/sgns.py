@@ -13,7 +13,7 @@ from pydantic import Field
 
 from qcq.errors import TrainingError
 from qcq.floors import objectives
-from qcq.models.trainer import Model, Source, Trainer
+from qcq.models.trainer import Model, Trainer, TrainingData
 from qcq.models.word2vec import PairModel, shuffled, token_counts
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
@@ -65,7 +65,7 @@ class SGNS(Trainer):
 
     tuning = ({}, {"window": 2}, {"window": 10})
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         from qcq.models.kernels.sgns import SEGMENT, alias_table, begin, compiled, rows_a_team
 
         corpus = source.corpus

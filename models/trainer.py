@@ -15,7 +15,7 @@ from pydantic import Field
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, CorpusError
-from qcq.floors.objectives import Objective, Probe
+from qcq.floors.objectives import HeldOutBatch, Objective
 from qcq.graph import KnowledgeGraph
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
@@ -29,7 +29,7 @@ HELD_OUT_WALKS = 2_000  # walks on which losses are measured: about 12,000 maske
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class TrainingData:
     """What a trainer may look at. Walks are sampled only when asked for: a closed form never pays for them.
 
     Parameters
@@ -103,7 +103,7 @@ class Model(ABC):
     @abstractmethod
     def _read(self, readout: str) -> Embeddings: ...
 
-    def losses(self, probe: Probe) -> NDArray[np.float64]:
+    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
         """Nats an item of a held-out paper: float64 (items,). Only where ``objective`` isn't None."""
         raise ConfigError(f"{type(self).__name__} has no held-out loss")
 
@@ -128,7 +128,7 @@ class Trainer(ABC):
     tuning: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
 
     @abstractmethod
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         """Learn from ``source``; same source, settings and seed, same vectors, unless the trainer's text says not."""
 
     @property
@@ -162,7 +162,7 @@ class Trainer(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Table(Model):
+class LookupModel(Model):
     """A look-up table without a likelihood: what baselines and closed forms give back."""
 
     graph: KnowledgeGraph

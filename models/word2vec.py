@@ -21,9 +21,9 @@ from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
 from qcq.errors import TrainingError, UnknownNameError
 from qcq.floors import objectives
-from qcq.floors.objectives import Objective, Probe
+from qcq.floors.objectives import HeldOutBatch, Objective
 from qcq.graph import KnowledgeGraph
-from qcq.models.trainer import Model, Source, Trainer
+from qcq.models.trainer import Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
@@ -103,7 +103,7 @@ class PairModel(Model):
         concepts = vectors[n:] if len(vectors) > n else self.concept_vectors
         return Embeddings(self.graph.questions, vectors[:n], () if concepts is None else self.graph.concepts, concepts)
 
-    def losses(self, probe: Probe) -> NDArray[np.float64]:
+    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
         """−log σ(x·y) − Σ log σ(−x·n) over the item's negatives n (a skipped one costs nothing): float64 (items,)."""
         if self.outputs is None or probe.pairs is None:
             return super().losses(probe)
@@ -180,7 +180,7 @@ class _Gensim(Trainer):
     tuning = ({}, {"window": 2}, {"window": 10})
     skip_gram: ClassVar[bool] = True
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> Model:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         corpus = source.corpus
         counts, paired = token_counts(corpus)
         if not paired.any():

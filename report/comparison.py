@@ -137,13 +137,13 @@ def _units(run: Run, line: Line, task: str, metric: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Duel:
+class PairedComparison:
     """Two lines of the table against each other, on one figure.
 
     Attributes
     ----------
     first : never a baseline; ``second`` is the best baseline, or vectors like the first.
-    difference : first minus second, unit by unit on test; the intervals of all duels of a run hold at once.
+    difference : first minus second, unit by unit on test; the intervals of all pairs of a run hold at once.
     """
 
     column: Column
@@ -162,19 +162,19 @@ class Duel:
         return f"{self.column.title}: {name_a} and {name_b} can't be told apart: {d}"
 
 
-def duels(run: Run, table: Comparison) -> list[Duel]:
+def paired_comparisons(run: Run, table: Comparison) -> list[PairedComparison]:
     """How the best learned vectors stand against the best baseline on every task that measures quality, and the
     learners pairwise where they are three at most. Vectors from a file meet the best baseline each.
 
     Who is "best" is decided on validation; the difference is measured on test, unit by unit (a held-out edge, a
-    question, a student), averaged over seeds. The 95 % intervals are bootstrapped over units and hold for all duels of
+    question, a student), averaged over seeds. The 95 % intervals are bootstrapped over units and hold for all pairs of
     the run at once (:func:`~qcq.evaluation.simultaneous`).
     """
     return pooled([(run, table)], [c for c in table.columns[3:] if c.task in TASKS and quality(TASKS[c.task])])
 
 
-def pooled(folds: Sequence[tuple[Run, Comparison]], columns: Sequence[Column]) -> list[Duel]:
-    """:func:`duels` over the units of several runs of the same settings, whose units are all different ones.
+def pooled(folds: Sequence[tuple[Run, Comparison]], columns: Sequence[Column]) -> list[PairedComparison]:
+    """:func:`paired_comparisons` over the units of several runs of the same settings, no unit in two of them.
 
     Validation figures are averaged over the runs; who failed in one of them takes no part.
     """
@@ -207,7 +207,7 @@ def pooled(folds: Sequence[tuple[Run, Comparison]], columns: Sequence[Column]) -
                 drawn.append((column, *pair))
                 contests.append(Contest(np.stack(both), [(0, 1)]))
     found = simultaneous(contests)
-    return [Duel(*who, difference) for who, (difference,) in zip(drawn, found, strict=True)]
+    return [PairedComparison(*who, difference) for who, (difference,) in zip(drawn, found, strict=True)]
 
 
 def quality(task: type[Task]) -> bool:
@@ -216,9 +216,9 @@ def quality(task: type[Task]) -> bool:
     return task.tunes or task.costly
 
 
-def correction(fought: Sequence[Duel]) -> str:
-    """What the intervals of the duels promise, in words."""
-    n = len(fought)
+def correction(compared: Sequence[PairedComparison]) -> str:
+    """What the intervals of the paired_comparisons promise, in words."""
+    n = len(compared)
     if n < 2:
         return "95 % bootstrap interval over units"
     return f"95 % bootstrap intervals over units that hold for all {n} comparisons at once (max-T)"
@@ -239,8 +239,8 @@ def cautions(run: Run) -> list[str]:
 
 
 def verdicts(run: Run, table: Comparison) -> list[str]:
-    """:func:`duels` in words. Nothing is called better unless its interval excludes zero."""
-    return [str(duel) for duel in duels(run, table)]
+    """:func:`paired_comparisons` in words. Nothing is called better unless its interval excludes zero."""
+    return [str(pair) for pair in paired_comparisons(run, table)]
 
 
 @dataclass(frozen=True)

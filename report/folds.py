@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from qcq.evaluation import TASKS
-from qcq.report.comparison import Column, Comparison, Duel, comparison, correction, pooled
+from qcq.report.comparison import Column, Comparison, PairedComparison, comparison, correction, pooled
 from qcq.run import Run
 from qcq.support.files import write_text
 from qcq.support.terminal import markdown_table
@@ -61,7 +61,7 @@ class Folds:
             rows.append([line.walk, line.trainer, readouts, *cells])
         return rows
 
-    def duels(self) -> list[Duel]:
+    def paired_comparisons(self) -> list[PairedComparison]:
         """Who wins over the students of all folds, on the tasks whose units are students.
 
         Each student is a test student in one fold, so all of them are drawn together. The units of other tasks
@@ -86,7 +86,7 @@ def write_folds(runs: Sequence[Run], folder: Path) -> Path:
     """Write ``report.md`` of all folds; each fold has a report of its own beside it."""
     folds = Folds(runs)
     about, config = runs[0].read_json("about.json"), runs[0].config
-    fought = folds.duels()
+    compared = folds.paired_comparisons()
     students = sum(run.read_json("about.json")["students"]["test"] for run in runs)
     spread = "; the second is the one between seeds of a fold" if config["seeds"] > 1 else ""
     parts = [
@@ -95,9 +95,9 @@ def write_folds(runs: Sequence[Run], folder: Path) -> Path:
         f"validation students of each. Mean over folds; the first ± is the standard deviation between folds{spread}.",
         markdown_table([c.title for c in folds.columns], folds.cells(), 3),
     ]
-    if fought:
-        note = f"Differences student by student over all folds, averaged over seeds, with {correction(fought)}."
-        parts.append("\n".join([*(f"- {duel}" for duel in fought), "", note]))
+    if compared:
+        note = f"Differences student by student over all folds, averaged over seeds, with {correction(compared)}."
+        parts.append("\n".join([*(f"- {pair}" for pair in compared), "", note]))
     else:
         parts.append("No task whose units are students was asked, so there is nothing to pool over folds.")
     parts.append("\n".join(f"- fold {k}: [report](fold-{k}/report.md)" for k in range(1, len(runs) + 1)))

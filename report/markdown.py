@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcq.evaluation import TASKS
-from qcq.report.comparison import Comparison, cautions, comparison, correction, duels
+from qcq.report.comparison import Comparison, cautions, comparison, correction, paired_comparisons
 from qcq.run import Run
 from qcq.support.files import write_text
 from qcq.support.registry import find
@@ -54,14 +54,14 @@ def _data_section(about: dict[str, Any]) -> str:
 
 
 def _verdict_section(run: Run, table: Comparison) -> str:
-    fought = duels(run, table)
-    said = [str(duel) for duel in fought]
+    compared = paired_comparisons(run, table)
+    said = [str(pair) for pair in compared]
     failed = [f"{line.trainer} on {line.walk} failed: {line.error}" for line in table.lines if line.error]
     careful = cautions(run)
     if not said and not failed and not careful:
         return ""
     note = (
-        f"Differences are unit by unit on test, averaged over seeds, with {correction(fought)}; who stands for the "
+        f"Differences are unit by unit on test, averaged over seeds, with {correction(compared)}; who stands for the "
         "learners and for the baselines was decided on validation."
     )
     return "\n".join([*(f"- {line}" for line in [*said, *failed, *careful]), "", note])

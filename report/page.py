@@ -14,12 +14,12 @@ from qcq.evaluation import TASKS
 from qcq.report import figures
 from qcq.report.comparison import (
     Comparison,
-    Duel,
+    PairedComparison,
     Standing,
     cautions,
     comparison,
     correction,
-    duels,
+    paired_comparisons,
     standings,
 )
 from qcq.report.facts import Bank, WalkFacts, inspected, traces
@@ -35,7 +35,7 @@ SHOWN_NEIGHBOURS = 5
 _NONE = 65_535  # "not known" among 16-bit numbers
 
 MEANS = {
-    "at floor": "nobody can do better on this walk",
+    "at floor": "within 0.05 nat, or three standard errors, of the least loss on this walk",
     "under-trained": "there is something left to learn",
     "unigram trap": "it knows how frequent questions are and nothing of their order",
     "overfitting": "it was better earlier on",
@@ -50,17 +50,17 @@ def write_page(run: Run) -> Page:
     about, env, config = run.read_json("about.json"), run.read_json("environment.json"), run.config
     table = comparison(run)
     bank, drawn, found = Bank.of(run), read_maps(run), inspected(run)
-    stands, fought = standings(run, table), duels(run, table)
+    stands, compared = standings(run, table), paired_comparisons(run, table)
     plots = _figures(run, table, stands, bank, drawn)
     context = {
         "about": about,
         "config": config,
         "toml": (run.path / "config.toml").read_text(encoding="utf-8"),
         "environment": env,
-        "sentences": sentences(run, table, fought, found),
+        "sentences": sentences(run, table, compared, found),
         "missing": missing(run, table, bank, found, about),
-        "duels": [str(d) for d in fought],
-        "correction": correction(fought),
+        "paired_comparisons": [str(d) for d in compared],
+        "correction": correction(compared),
         "table": table,
         "standings": stands,
         "losses": [r for r in run.rows("training") if r.get("loss") is not None],
@@ -227,33 +227,35 @@ def _readouts(run: Run) -> dict[str, Any]:
     return {"metrics": [f"{task} {metric}" for task, metric in metrics], "rows": rows}
 
 
-def sentences(run: Run, table: Comparison, fought: Sequence[Duel], found: dict[str, dict[str, Any]]) -> list[str]:
+def sentences(
+    run: Run, table: Comparison, compared: Sequence[PairedComparison], found: dict[str, dict[str, Any]]
+) -> list[str]:
     """The run in three sentences: whose vectors are worth using, where the losses stand, what the graph can tell."""
-    return [_who_wins(table, fought), _losses(run), _graph(found)]
+    return [_who_wins(table, compared), _losses(run), _graph(found)]
 
 
-def _who_wins(table: Comparison, fought: Sequence[Duel]) -> str:
+def _who_wins(table: Comparison, compared: Sequence[PairedComparison]) -> str:
     good = [line for line in table.lines if not line.error]
     if not good:
         return "No trainer finished, so there is nothing to compare."
-    heads = {(task, find("task", task, TASKS).metric) for task in {duel.column.task for duel in fought}}
-    against = [duel for duel in fought if duel.second.baseline and (duel.column.task, duel.column.metric) in heads]
+    heads = {(task, find("task", task, TASKS).metric) for task in {pair.column.task for pair in compared}}
+    against = [pair for pair in compared if pair.second.baseline and (pair.column.task, pair.column.metric) in heads]
     if not against:
         if len(good) == 1:
             return f"Only {good[0].label} was run, so there is nobody to compare it with."
         kind = "baselines" if all(line.baseline for line in good) else "learned vectors"
         return f"Only {kind} were run, so no learned vectors stand against a baseline; the table compares them all."
     said = []
-    for duel in against:
-        d, a, b = duel.difference, duel.first.label, duel.second.label
+    for pair in against:
+        d, a, b = pair.difference, pair.first.label, pair.second.label
         ends = f"95 % interval {d.low:+.3f} to {d.high:+.3f}" if d.clusters > 1 else "of one unit: no interval"
         figure = f"({d.mean:+.3f}, {ends})"
         if d.low > 0:
-            said.append(f"on {duel.column.title}, {a} beats the best baseline, {b} {figure}")
+            said.append(f"on {pair.column.title}, {a} beats the best baseline, {b} {figure}")
         elif d.high < 0:
-            said.append(f"on {duel.column.title}, the baseline {b} beats the best learned vectors, {a} {figure}")
+            said.append(f"on {pair.column.title}, the baseline {b} beats the best learned vectors, {a} {figure}")
         else:
-            said.append(f"on {duel.column.title}, {a} and the best baseline, {b}, can't be told apart {figure}")
+            said.append(f"on {pair.column.title}, {a} and the best baseline, {b}, can't be told apart {figure}")
     text = "; ".join(said)
     return text[0].upper() + text[1:] + "."
 

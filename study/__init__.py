@@ -16,7 +16,7 @@ from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
 from qcq.study.cells import TASKS, Row, StudyData, Trial, headline
 from qcq.study.conjectures import UNJUDGED, rulings
-from qcq.study.inquiries import INQUIRIES, SIZES, Found, Inquiry, Size, Trials
+from qcq.study.experiments import EXPERIMENTS, SIZES, ExperimentResults, Size, StudyExperiment, Trials
 from qcq.support.files import write_text
 from qcq.support.folders import claim, refuse_foreign
 from qcq.support.progress import Watch
@@ -49,8 +49,8 @@ class Study:
         if isinstance(self.size, str) and self.size not in SIZES:
             raise UnknownNameError("size", self.size, SIZES)
         for name in self.only:
-            if name not in INQUIRIES:
-                raise UnknownNameError("experiment", name, INQUIRIES)
+            if name not in EXPERIMENTS:
+                raise UnknownNameError("experiment", name, EXPERIMENTS)
 
     def run(self, out: str | Path, *, jobs: int = 1, watch: Watch | None = None) -> Row:
         """Run what isn't finished yet; write ``study.json``, ``study.md`` and its figures.
@@ -82,7 +82,7 @@ class Study:
         for one in sets:
             _ = one.experiment.tasks  # what can't be asked here fails now too
         claim(out, "study")
-        store = Store(self.store or out / "cells", {one.digest: one.experiment.problem for one in sets}).open()
+        store = Store(self.store or out / "cells", {one.digest: one.experiment.partition for one in sets}).open()
         running = _Running(self, size, sets, store, out, watch)
         with executor(store, jobs, watch) as workers:
             outcome = running.plan.execute(workers, store, told=running.told)
@@ -100,7 +100,7 @@ class _Running:
         self.study, self.size, self.out, self.watch = study, size, out, watch
         self.sets = sets
         self.trials = {
-            (name, data): INQUIRIES[name].cells(size, data) for data in sets for name in study.only or INQUIRIES
+            (name, data): EXPERIMENTS[name].cells(size, data) for data in sets for name in study.only or EXPERIMENTS
         }
         self.cells = {
             (name, data): {cell for each in trials.values() for trial in each for cell in trial.cells(data)}
@@ -140,21 +140,21 @@ class _Running:
         for (name, data), cells in self.cells.items():
             results["data"][data.name] = data.describe()
             if cells <= self._over:
-                found = _experiment(INQUIRIES[name], self.trials[name, data], data, outcome)
+                found = _experiment(EXPERIMENTS[name], self.trials[name, data], data, outcome)
                 results["found"].setdefault(name, {})[data.name] = found
         return results
 
 
-def _experiment(inquiry: Inquiry, trials: Trials, data: StudyData, outcome: Outcome) -> Row:
+def _experiment(experiment: StudyExperiment, trials: Trials, data: StudyData, outcome: Outcome) -> Row:
     """One experiment on one data set: its trials' rows, its figures, or why there are none."""
     held = {name: [trial.result(data, outcome) for trial in each] for name, each in trials.items()}
-    found = Found(
+    found = ExperimentResults(
         {name: [row for row, _ in each] for name, each in held.items()},
         {name: [units for _, units in each] for name, each in held.items()},
     )
     out: Row = {"cells": {name: _summary(rows) for name, rows in found.rows.items()}}
     try:
-        out["measures"] = {name: asdict(measure) for name, measure in inquiry.measures(found).items()}
+        out["measures"] = {name: asdict(measure) for name, measure in experiment.measures(found).items()}
     except EvaluationError as error:
         out["why"] = str(error)
     return out

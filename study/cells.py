@@ -18,9 +18,9 @@ from qcq.errors import ChainError, ConfigError, QCQError
 from qcq.evaluation import Difference, paired_bootstrap
 from qcq.floors.chain import Chain
 from qcq.floors.identifiability import inspect
-from qcq.floors.objectives import Masked, NextQuestion, Probe
+from qcq.floors.objectives import HeldOutBatch, Masked, NextQuestion
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Model, Source
+from qcq.models import TRAINERS, Model, TrainingData
 from qcq.models.language.trainers import LanguageModel
 from qcq.pipeline import Experiment
 from qcq.study.conjectures import Measured
@@ -55,12 +55,12 @@ class StudyData:
 
     @property
     def digest(self) -> str:
-        return self.experiment.problem.digest
+        return self.experiment.partition.digest
 
     @property
     def has_students(self) -> bool:
         """Whether there are answers in order: for sessions, typed edges and knowledge tracing."""
-        split = self.experiment.problem.split
+        split = self.experiment.partition.split
         return split is not None and split.train.interactions.ordered
 
     def tasks(self, names: tuple[str, ...]) -> list[Asked]:
@@ -69,8 +69,8 @@ class StudyData:
 
     def walked(self, walk: WalkStrategy, seed: int) -> Walked:
         """The walks of one seed."""
-        split = self.experiment.problem.split
-        graph = walk.prepare(self.experiment.problem.graph, None if split is None else split.train)
+        split = self.experiment.partition.split
+        graph = walk.prepare(self.experiment.partition.graph, None if split is None else split.train)
         label = f"{self.name}: walks of {walk.name}, seed {seed}"
         return Walked(data=self.digest, walk=walk, seed=seed, graph=graph.digest, label=label)
 
@@ -256,7 +256,7 @@ class ModelTrial(Trial):
             walked=data.walked(self.walk, self.seed),
             trainer=TRAINERS[self.trainer](**self.changes),
             seed=self.seed,
-            graph=data.experiment.problem.graph.digest,
+            graph=data.experiment.partition.graph.digest,
             dataset=data.name,
             loss_walks=LOSS_WALKS if self.measured else 0,
             measurements=(Looks(windows),) if self.trainer in ("mlm", "clm") else (),
@@ -320,7 +320,7 @@ class Looks:
     windows: bool
     walks: int = LOSS_WALKS
 
-    def measure(self, model: Model, source: Source) -> Row:
+    def measure(self, model: Model, source: TrainingData) -> Row:
         if not isinstance(model, LanguageModel):
             return {}
         tokens = source.heldout.tokens[: self.walks]
@@ -331,11 +331,11 @@ class Looks:
                 turned[mine, :n] = tokens[mine, :n][:, ::-1]
             both = []
             for walks in (tokens, turned):
-                probe = model.objective.probe(replace_tokens(source.heldout, walks))
+                probe = model.objective.held_out_batch(replace_tokens(source.heldout, walks))
                 both.append(mean_by_walk(model.losses(probe), probe.walk, len(walks)))
             lost = interval(paired_bootstrap(*(x[np.isfinite(both[0])] for x in both[::-1])))
             return {"backwards": asdict(lost)}
-        row: Row = {"attention": [float(a) for a in model.attention(model.objective.probe(source.heldout, 0))]}
+        row: Row = {"attention": [float(a) for a in model.attention(model.objective.held_out_batch(source.heldout, 0))]}
         if self.windows:
             row["window"] = {str(w): asdict(m) for w, m in in_windows(model, tokens).items()}
         return row
@@ -357,7 +357,7 @@ def in_windows(model: LanguageModel, tokens: NDArray[np.int32]) -> dict[int, Mea
     def losses(walks: NDArray[np.int32], at: int) -> NDArray[np.float64]:
         asked = np.zeros(walks.shape, dtype=bool)
         asked[:, at] = True
-        return model.losses(Probe(Masked(), walks, np.arange(len(walks)), asked=asked))
+        return model.losses(HeldOutBatch(Masked(), walks, np.arange(len(walks)), asked=asked))
 
     whole = losses(tokens, middle)
     out = {}

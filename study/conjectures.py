@@ -1,7 +1,7 @@
 """Five conjectures on why a Transformer lost to skip-gram, and the rules that judge them.
 
 The rules were fixed before anything was measured at size: docs/decisions/0701-verdict-rules.md says what each threshold
-means. They are pure functions of measured figures; ``qcq.study.inquiries`` measures.
+means. They are pure functions of measured figures; ``qcq.study.experiments`` measures.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from qcq.errors import EvaluationError
 from qcq.evaluation import KT, TASKS
 from qcq.evaluation.leak import replay
 from qcq.graph.typed import TypedGraph
-from qcq.models import TRAINERS, Table
+from qcq.models import TRAINERS, LookupModel
 from qcq.pipeline import Experiment
 from qcq.run import Run
 from qcq.support.settings import settings
@@ -66,17 +66,17 @@ class Peeking(TRAINERS["svd"]):
     def fit(self, source, seed=0, progress=None):
         seen = source.graph.train.dataset.interactions
         right = np.bincount(seen.question, weights=seen.correct, minlength=source.graph.n_questions)
-        return Table(source.graph, np.repeat(right[:, None], 4, axis=1).astype(np.float32) + 1)
+        return LookupModel(source.graph, np.repeat(right[:, None], 4, axis=1).astype(np.float32) + 1)
 
 
 class LeakyKT(KT):
     """A knowledge-tracing model that is trained on everybody's answers."""
 
-    def __init__(self, problem, plan=None):
+    def __init__(self, partition, plan=None):
         from qcq.evaluation.tracing.models import Sequences
 
-        super().__init__(problem, plan)
-        r = problem.dataset.interactions
+        super().__init__(partition, plan)
+        r = partition.dataset.interactions
         self.attempts._sequences["train"] = Sequences(r, self.attempts.fold[r.student].astype(np.int64))
 
 
@@ -180,7 +180,7 @@ def test_choosing_by_anything_but_validation_is_caught(run):
 
 def test_a_corpus_or_a_graph_from_elsewhere_is_caught(run, tmp_path):
     other = QCQ(length=8, per_question=3)
-    other.sample(Experiment(Config(sections=SMALL)).problem.graph, 7).save(run.path / "corpus" / "qcq" / "seed-1")
+    other.sample(Experiment(Config(sections=SMALL)).partition.graph, 7).save(run.path / "corpus" / "qcq" / "seed-1")
     assert "isn't the one the models were trained on" in failed(audit(run))["walk qcq"]
     emb = run.embeddings("random", seed=1)
     elsewhere = replace(emb, provenance={**emb.provenance, "graph_digest": "0" * 64})

@@ -21,7 +21,7 @@ from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, SkipGram
 from qcq.floors.pairs import PairLaw
 from qcq.graph import KnowledgeGraph
-from qcq.models import Source
+from qcq.models import TrainingData
 from qcq.walks import QCQ, WALKS
 
 PLAIN = ["qcq", "weighted", "non-backtracking", "concept-hop", "node2vec", "restart"]  # walk any graph
@@ -122,9 +122,9 @@ def test_floors_on_sampled_walks_lie_within_their_error_of_the_expected_floor(gr
         if isinstance(objective, SkipGram):
             vocabulary = np.zeros(graph.n_questions + graph.n_concepts)
             vocabulary[: chain.n_tokens] = chain.unigram
-            probe = SkipGram(3, 2, counts=vocabulary).probe(corpus, seed)
+            probe = SkipGram(3, 2, counts=vocabulary).held_out_batch(corpus, seed)
         else:
-            probe = objective.probe(corpus, seed)
+            probe = objective.held_out_batch(corpus, seed)
         mean, se = clustered(probe.objective.floor(chain, probe), probe.walk)
         # What happens in fewer than one walk in a thousand may be missing from sample and error alike.
         assert abs(mean - expected) < 5 * se + 1e-3, (objective, mean, expected, se)
@@ -138,7 +138,7 @@ def test_no_other_answer_beats_the_oracle(graph, seed):
     chain, corpus = walk.chain(graph), walk.sample(graph, seed)
     rng = np.random.default_rng(seed)
     for objective in (Masked(0.4), MaskedBert(0.4)):
-        probe = objective.probe(corpus, seed)
+        probe = objective.held_out_batch(corpus, seed)
         floor = objective.floor(chain, probe)
         # Another Bayesian with a wrong idea of the walk: other transition weights on the same edges.
         w = graph.weights.copy()
@@ -213,7 +213,7 @@ def test_verdicts_follow_their_rules(loss, history, word):
 
 def test_a_report_pairs_model_and_oracle_on_the_same_items():
     graph = graph_of([[1, 0], [1, 1], [0, 1], [1, 0]])
-    source = Source(graph, QCQ(length=8, per_question=50))
+    source = TrainingData(graph, QCQ(length=8, per_question=50))
 
     class Uniform:
         objective, history = Masked(), ()
@@ -222,7 +222,7 @@ def test_a_report_pairs_model_and_oracle_on_the_same_items():
             return np.full(len(probe), np.log(4.0))
 
     report = measure(Uniform(), source)
-    probe = Masked().probe(source.heldout, 0)
+    probe = Masked().held_out_batch(source.heldout, 0)
     floor = Masked().floor(source.chain, probe)
     assert report.floor == pytest.approx(floor.mean())
     assert report.excess == pytest.approx(np.log(4) - floor.mean())
@@ -244,7 +244,7 @@ def test_a_report_pairs_model_and_oracle_on_the_same_items():
 def test_only_differences_inside_a_history_count(history, word):
     """Losses during training come from another, here a much easier, paper."""
     graph = graph_of([[1, 0], [1, 1], [0, 1], [1, 0]])
-    source = Source(graph, QCQ(length=8, per_question=200))
+    source = TrainingData(graph, QCQ(length=8, per_question=200))
 
     class Uniform:
         objective = Masked()
@@ -257,7 +257,7 @@ def test_only_differences_inside_a_history_count(history, word):
 
 def test_a_walk_without_a_chain_is_reported_without_a_floor():
     graph = graph_of([[1, 1], [1, 1], [0, 1]])
-    source = Source(graph, WALKS["restart"](length=5, probability=0.3))
+    source = TrainingData(graph, WALKS["restart"](length=5, probability=0.3))
 
     class Uniform:
         objective, history = Masked(), ()
@@ -397,7 +397,7 @@ def test_the_masked_floor_of_assistments_as_walked():
     chain = QCQ().chain(graph)
     assert Masked().expected(Expected(chain)) == pytest.approx(5.57, abs=0.01)
     corpus = QCQ().sample(graph, 0, limit=500)
-    probe = Masked().probe(corpus, 0)
+    probe = Masked().held_out_batch(corpus, 0)
     mean, se = clustered(Masked().floor(chain, probe), probe.walk)
     assert abs(mean - Masked().expected(Expected(chain))) < 4 * se
 
@@ -407,7 +407,7 @@ def test_a_corpus_that_is_read_again_has_the_same_floor(tmp_path):
     corpus = QCQ(length=6).sample(graph, 0)
     again = Corpus.load(corpus.save(tmp_path / "walks"))
     chain = QCQ(length=6).chain(graph)
-    floors = [Masked().floor(chain, Masked().probe(c, 5)) for c in (corpus, again)]
+    floors = [Masked().floor(chain, Masked().held_out_batch(c, 5)) for c in (corpus, again)]
     np.testing.assert_array_equal(*floors)
 
 

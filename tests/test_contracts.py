@@ -18,12 +18,12 @@ from qcq.data import DATASETS, Dataset, Simulated, TrainPart
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, ConfigError, DataError, EvaluationError, UnknownNameError
-from qcq.evaluation import TASKS, Problem, paired_bootstrap
-from qcq.floors.losses import Paper
+from qcq.evaluation import TASKS, Partition, paired_bootstrap
+from qcq.floors.losses import HeldOutLoss
 from qcq.floors.objectives import first_walks
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, TrainingData
 from qcq.models.language.trainers import LanguageTrainer
 from qcq.support.settings import fields
 from qcq.walks import QCQ, WALKS, WalkStrategy
@@ -75,8 +75,8 @@ def classroom() -> Dataset:
 
 
 @functools.cache
-def problem() -> Problem:
-    return Problem.make(classroom(), seed=0)
+def partition() -> Partition:
+    return Partition.make(classroom(), seed=0)
 
 
 def moved(graph: KnowledgeGraph, order: np.ndarray) -> KnowledgeGraph:
@@ -205,7 +205,7 @@ def test_a_walk_only_uses_edges(name, keep):
 @pytest.mark.parametrize("name", WALKS)
 def test_a_walk_is_fixed_by_its_seed(name):
     walk = WALKS[name](length=6, per_question=2)
-    graph = walk.prepare(problem().graph, problem().split.train)
+    graph = walk.prepare(partition().graph, partition().split.train)
     assert walk.sample(graph, 5).digest == walk.sample(graph, 5).digest != walk.sample(graph, 6).digest
     assert walk.sample(graph, 5, limit=7).n_walks == 7
 
@@ -213,7 +213,7 @@ def test_a_walk_is_fixed_by_its_seed(name):
 @pytest.mark.parametrize("name", WALKS)
 def test_relabelling_the_questions_leaves_the_law_of_a_walk(name):
     """Where walks of two independent corpora end, question by question: chi-squared over one token a walk."""
-    graph, train = problem().graph, problem().split.train
+    graph, train = partition().graph, partition().split.train
     order = np.random.default_rng(0).permutation(graph.n_questions)
     walk = WALKS[name](length=5, per_question=60)
     both = walk.prepare(graph, train), walk.prepare(moved(graph, order), moved_part(train, order))
@@ -251,18 +251,18 @@ def test_a_walk_has_an_exact_chain_or_says_why_not(name):
 
 
 @functools.cache
-def corpus_on_disk(folder: Path, permuted: bool) -> Source:
+def corpus_on_disk(folder: Path, permuted: bool) -> TrainingData:
     """The classroom's walks, read back memory-mapped, so that nobody can write into them."""
-    graph = problem().graph
+    graph = partition().graph
     if permuted:
         graph = moved(graph, permutation())
     corpus = WALK.sample(graph, 4 if permuted else 3).save(folder / f"corpus-{permuted}")
-    return Source(graph, WALK, 4 if permuted else 3, Corpus.load(corpus))
+    return TrainingData(graph, WALK, 4 if permuted else 3, Corpus.load(corpus))
 
 
 @functools.cache
 def permutation() -> np.ndarray:
-    return np.random.default_rng(1).permutation(problem().graph.n_questions)
+    return np.random.default_rng(1).permutation(partition().graph.n_questions)
 
 
 @pytest.fixture(scope="module")
@@ -283,13 +283,13 @@ def fitted(name, folder, permuted=False):
 
 
 @functools.cache
-def room(name) -> Problem:
-    return Problem.make(ROOMS[name].read(), seed=0) if name in ROOMS else problem()
+def room(name) -> Partition:
+    return Partition.make(ROOMS[name].read(), seed=0) if name in ROOMS else partition()
 
 
 @functools.cache
 def chance(seed=0, of="") -> Embeddings:
-    return TRAINERS["random"](dim=16).fit(Source(room(of).graph), seed=seed).embeddings()
+    return TRAINERS["random"](dim=16).fit(TrainingData(room(of).graph), seed=seed).embeddings()
 
 
 @functools.cache
@@ -300,7 +300,7 @@ def task(name):
 @pytest.mark.parametrize("name", TRAINERS)
 def test_vectors_are_what_was_promised(name, folder):
     model = fitted(name, folder)
-    graph = problem().graph
+    graph = partition().graph
     assert model.readouts
     assert model.tokens >= 0
     for readout in model.readouts:
@@ -365,8 +365,8 @@ def test_embeddings_come_back_from_disk(name, folder, tmp_path):
 def test_a_trainer_changes_nothing_it_is_given(name, folder):
     source = corpus_on_disk(folder, False)
     fitted(name, folder)
-    assert fingerprint(source.graph) == problem().graph.digest
-    assert replace(source.corpus).digest == WALK.sample(problem().graph, 3).digest
+    assert fingerprint(source.graph) == partition().graph.digest
+    assert replace(source.corpus).digest == WALK.sample(partition().graph, 3).digest
 
 
 @pytest.mark.parametrize("name", TRAINERS)
@@ -374,7 +374,7 @@ def test_a_likelihood_is_a_number_for_each_item_and_never_below_its_floor(name, 
     model, source = fitted(name, folder), corpus_on_disk(folder, False)
     if model.objective is None:
         pytest.skip(f"{name} has no likelihood")
-    paper = model.objective.probe(source.heldout, seed=0)
+    paper = model.objective.held_out_batch(source.heldout, seed=0)
     losses = model.losses(paper)
     assert losses.shape == (len(paper.walk),)
     assert np.isfinite(losses).all()
@@ -388,12 +388,12 @@ def test_a_likelihood_is_a_number_for_each_item_and_never_below_its_floor(name, 
 
 
 @functools.cache
-def real_walks() -> Source:
+def real_walks() -> TrainingData:
     root = os.environ.get("QCQ_DATA")
     if not root or not (Path(root) / REAL["s2kt"]).is_dir():
         pytest.skip(f"needs the real data set {REAL['s2kt']} under $QCQ_DATA")
     graph = KnowledgeGraph.from_dataset(DATASETS["s2kt"]().read(Path(root) / REAL["s2kt"]))
-    return Source(graph, QCQ(per_question=2))
+    return TrainingData(graph, QCQ(per_question=2))
 
 
 @pytest.mark.parametrize("name", [name for name in TRAINERS if isinstance(TRAINERS[name](), LanguageTrainer)])
@@ -402,8 +402,10 @@ def test_no_language_model_goes_below_its_floor_on_real_data(name):
     model = TRAINERS[name](steps=40, dim=16).fit(source)
     if model.objective is None:
         pytest.skip(f"{name} has no likelihood")
-    paper = Paper(source, first_walks(model.objective.probe(source.heldout, seed=0), source.heldout.n_walks, 100))
-    report = paper.mark(model.losses(paper.probe))
+    paper = HeldOutLoss(
+        source, first_walks(model.objective.held_out_batch(source.heldout, seed=0), source.heldout.n_walks, 100)
+    )
+    report = paper.report(model.losses(paper.probe))
     if report.excess is None:
         assert report.why
         pytest.skip(f"{name} has no floor: {report.why}")
@@ -438,7 +440,7 @@ def test_a_task_answers_or_says_what_is_missing(name):
     """Two questions, nothing known about anybody."""
     w = sparse.csr_array(np.eye(2))
     with pytest.raises(EvaluationError, match=name):
-        TASKS[name](Problem.make(Dataset("bare", ["a", "b"], ["c", "d"], w)))
+        TASKS[name](Partition.make(Dataset("bare", ["a", "b"], ["c", "d"], w)))
 
 
 # --- readers --------------------------------------------------------------------------------------------------------

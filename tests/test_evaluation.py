@@ -21,7 +21,7 @@ from qcq.evaluation import (
     TASKS,
     Contest,
     HeldOut,
-    Problem,
+    Partition,
     auc_units,
     mean_units,
     paired_bootstrap,
@@ -46,23 +46,23 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def problem(data):
-    return Problem.make(data, seed=0)
+def partition(data):
+    return Partition.make(data, seed=0)
 
 
-def table(problem, vectors):
-    return Embeddings(problem.graph.questions, vectors)
+def table(partition, vectors):
+    return Embeddings(partition.graph.questions, vectors)
 
 
-def noise(problem, seed, dim=16):
-    return table(problem, np.random.default_rng(seed).standard_normal((problem.graph.n_questions, dim)))
+def noise(partition, seed, dim=16):
+    return table(partition, np.random.default_rng(seed).standard_normal((partition.graph.n_questions, dim)))
 
 
-def made(problem, name):
+def made(partition, name):
     """The task, with settings that make it quick where it has any."""
     cls = TASKS[name]
     quick = {"epochs": 2, "hidden": 8, "tables": ("frozen",)}
-    return cls(problem, *([cls.settings(**quick)] if cls.settings else []))
+    return cls(partition, *([cls.settings(**quick)] if cls.settings else []))
 
 
 def tiny(q_matrix, **more):
@@ -71,7 +71,7 @@ def tiny(q_matrix, **more):
     return Dataset("tiny", *ids, w, **more)
 
 
-# --- the problem ----------------------------------------------------------------------------------------------------
+# --- the partition ----------------------------------------------------------------------------------------------------
 
 
 @budget(max_examples=50, deadline=None)
@@ -79,15 +79,15 @@ def tiny(q_matrix, **more):
 def test_held_out_edges_leave_every_question_and_concept_with_one(seed):
     rng = np.random.default_rng(seed)
     w = (rng.random((rng.integers(1, 30), rng.integers(1, 6))) < 0.5).astype(float)
-    problem = Problem.make(tiny(w), seed=seed)
-    left = problem.graph.weights.toarray()
-    held = [(q, c) for e in problem.edges.values() for q, c in zip(e.questions, e.concepts, strict=True)]
+    partition = Partition.make(tiny(w), seed=seed)
+    left = partition.graph.weights.toarray()
+    held = [(q, c) for e in partition.edges.values() for q, c in zip(e.questions, e.concepts, strict=True)]
     assert len(held) == len(set(held)) == w.sum() - left.sum()
     assert all(w[q, c] == 1 and left[q, c] == 0 for q, c in held)
     assert len({q for q, _ in held}) == len(held) <= SHARE * (w.sum(axis=1) > 1).sum() + 0.5
     assert (left.sum(axis=1) >= np.minimum(w.sum(axis=1), 1)).all()
     assert (left.sum(axis=0) >= np.minimum(w.sum(axis=0), 1)).all()
-    assert 0 <= len(problem.edges["test"]) - len(problem.edges["validation"]) <= 1
+    assert 0 <= len(partition.edges["test"]) - len(partition.edges["validation"]) <= 1
 
 
 def test_a_concept_about_to_be_emptied_keeps_a_question():
@@ -95,25 +95,25 @@ def test_a_concept_about_to_be_emptied_keeps_a_question():
     w[:, 0] = 1
     w[np.arange(40), 1 + np.arange(40)] = 1  # every concept but the first has one question
     for seed in range(5):
-        assert (Problem.make(tiny(w), seed=seed).graph.weights.sum(axis=0) > 0).all()
+        assert (Partition.make(tiny(w), seed=seed).graph.weights.sum(axis=0) > 0).all()
 
 
-def test_a_problem_is_fixed_by_its_seed(data, problem):
-    again, other = Problem.make(data, seed=0), Problem.make(data, seed=1)
-    assert again.graph.digest == problem.graph.digest != other.graph.digest
-    assert np.array_equal(again.split.train.students, problem.split.train.students)
-    assert not np.array_equal(other.split.train.students, problem.split.train.students)
+def test_a_problem_is_fixed_by_its_seed(data, partition):
+    again, other = Partition.make(data, seed=0), Partition.make(data, seed=1)
+    assert again.graph.digest == partition.graph.digest != other.graph.digest
+    assert np.array_equal(again.split.train.students, partition.split.train.students)
+    assert not np.array_equal(other.split.train.students, partition.split.train.students)
 
 
 def test_holding_nothing_out_keeps_the_graph_and_closes_the_edges_task(data):
-    whole = Problem.make(data, hold_out_edges=False)
+    whole = Partition.make(data, hold_out_edges=False)
     assert whole.graph.n_edges == data.q_matrix.nnz
     with pytest.raises(EvaluationError, match="no validation edges were held out"):
         TASKS["edges"](whole)
 
 
 def test_what_a_data_set_lacks_is_said():
-    alone = Problem.make(tiny(np.eye(4)))
+    alone = Partition.make(tiny(np.eye(4)))
     with pytest.raises(EvaluationError, match="0 questions with several concepts"):
         TASKS["edges"](alone)
     with pytest.raises(EvaluationError, match="no two questions of tiny share a concept"):
@@ -121,8 +121,8 @@ def test_what_a_data_set_lacks_is_said():
     with pytest.raises(EvaluationError, match="no interactions"):
         TASKS["difficulty"](alone)
     with pytest.raises(EvaluationError, match="2 questions have no neighbourhoods"):
-        TASKS["stability"](Problem.make(tiny(np.eye(2))))
-    few = Problem.make(Simulated(questions=15, concepts=3, students=50, responses=20).read())
+        TASKS["stability"](Partition.make(tiny(np.eye(2))))
+    few = Partition.make(Simulated(questions=15, concepts=3, students=50, responses=20).read())
     with pytest.raises(EvaluationError, match="it needs 20"):
         TASKS["difficulty"](few)
 
@@ -205,12 +205,12 @@ def test_average_precision_is_scikit_learns_where_nothing_ties():
         assert first == pytest.approx(label[np.argsort(-scores)[:10]].mean())
 
 
-def test_edges_figures_equal_a_plain_loop(problem):
-    emb = noise(problem, 3)
-    score = TASKS["edges"](problem).score(emb, "validation")
-    w = problem.graph.weights.toarray() > 0
+def test_edges_figures_equal_a_plain_loop(partition):
+    emb = noise(partition, 3)
+    score = TASKS["edges"](partition).score(emb, "validation")
+    w = partition.graph.weights.toarray() > 0
     means = np.stack([emb.vectors[w[:, c]].mean(axis=0) for c in range(w.shape[1])])
-    held = problem.edges["validation"]
+    held = partition.edges["validation"]
     for i, (q, c) in enumerate(zip(held.questions, held.concepts, strict=True)):
         cosine = means @ emb.vectors[q] / np.linalg.norm(means, axis=1) / np.linalg.norm(emb.vectors[q])
         rank = 1 + sum(cosine[d] > cosine[c] for d in range(w.shape[1]) if not w[q, d])
@@ -220,20 +220,20 @@ def test_edges_figures_equal_a_plain_loop(problem):
     assert score.metrics["mrr"] == pytest.approx(score.units["mrr"].mean())
 
 
-def test_difficulty_figures_equal_scikit_learns(problem):
+def test_difficulty_figures_equal_scikit_learns(partition):
     """The penalty is found again by leaving each training question out, in closed form; the figures by scikit-learn."""
     from sklearn.linear_model import Ridge
     from sklearn.metrics import r2_score
 
     from qcq.evaluation.regression import PENALTIES
 
-    task = TASKS["difficulty"](problem)
+    task = TASKS["difficulty"](partition)
     rng = np.random.default_rng(0)
-    hard = problem.dataset.truth["difficulty"]
-    emb = table(problem, np.column_stack([hard + rng.normal(0, 1, len(hard)), rng.normal(0, 3, (len(hard), 3))]))
-    y = problem.split.train.difficulty
+    hard = partition.dataset.truth["difficulty"]
+    emb = table(partition, np.column_stack([hard + rng.normal(0, 1, len(hard)), rng.normal(0, 3, (len(hard), 3))]))
+    y = partition.split.train.difficulty
     judged = task.questions("test")
-    able = np.flatnonzero(problem.split.train.counts >= 5)
+    able = np.flatnonzero(partition.split.train.counts >= 5)
     learnt = np.setdiff1d(able, np.r_[task.questions("validation"), judged])
     x = emb.vectors[learnt].astype(float)
     centred = x - x.mean(axis=0)
@@ -252,12 +252,12 @@ def test_difficulty_figures_equal_scikit_learns(problem):
     assert score.units["r2"].mean() == pytest.approx(score.metrics["r2"])
 
 
-def test_difficulty_divides_the_questions(problem):
-    task = TASKS["difficulty"](problem)
+def test_difficulty_divides_the_questions(partition):
+    task = TASKS["difficulty"](partition)
     test, validation = set(task.questions("test").tolist()), set(task.questions("validation").tolist())
     assert not test & validation
     assert len(test) == len(validation)
-    assert (problem.split.train.counts[list(test | validation)] >= 5).all()
+    assert (partition.split.train.counts[list(test | validation)] >= 5).all()
 
 
 # --- planted truth and chance ---------------------------------------------------------------------------------------
@@ -267,78 +267,78 @@ def harmonic(n):
     return (1 / np.arange(1, n + 1)).sum()
 
 
-def test_oracles_score_high(data, problem):
-    concepts = table(problem, data.q_matrix.toarray())  # knows the held-out edges
+def test_oracles_score_high(data, partition):
+    concepts = table(partition, data.q_matrix.toarray())  # knows the held-out edges
     hard = data.truth["difficulty"][:, None]
-    assert TASKS["edges"](problem).score(concepts).metrics["mrr"] > 0.9
-    assert TASKS["retrieval"](problem).score(concepts).metrics["map"] > 0.9
-    difficulty = TASKS["difficulty"](problem)
-    from_hard = difficulty.score(table(problem, hard)).metrics
+    assert TASKS["edges"](partition).score(concepts).metrics["mrr"] > 0.9
+    assert TASKS["retrieval"](partition).score(concepts).metrics["map"] > 0.9
+    difficulty = TASKS["difficulty"](partition)
+    from_hard = difficulty.score(table(partition, hard)).metrics
     assert from_hard["r2"] > 0.55
     assert from_hard["spearman"] > 0.75
     assert difficulty.score(concepts).metrics["r2"] < 0.4  # concepts alone can't tell
-    assert TASKS["stability"](problem).score(concepts, others=[concepts]).metrics["overlap@10"] == 1
+    assert TASKS["stability"](partition).score(concepts, others=[concepts]).metrics["overlap@10"] == 1
 
 
-def test_vectors_that_say_nothing_score_exactly_chance(problem):
-    zero = table(problem, np.zeros((problem.graph.n_questions, 4)))
-    held = problem.edges["test"]
-    left = problem.graph.n_concepts - np.diff(problem.graph.weights.indptr)[held.questions]
-    edges = TASKS["edges"](problem).score(zero)
+def test_vectors_that_say_nothing_score_exactly_chance(partition):
+    zero = table(partition, np.zeros((partition.graph.n_questions, 4)))
+    held = partition.edges["test"]
+    left = partition.graph.n_concepts - np.diff(partition.graph.weights.indptr)[held.questions]
+    edges = TASKS["edges"](partition).score(zero)
     assert edges.units["mrr"] == pytest.approx([harmonic(n) / n for n in left])
     assert edges.metrics["hits@10"] == pytest.approx((10 / left).mean())
-    difficulty = TASKS["difficulty"](problem).score(zero).metrics
+    difficulty = TASKS["difficulty"](partition).score(zero).metrics
     assert difficulty["r2"] <= 0
     assert difficulty["spearman"] == 0
-    assert (TASKS["stability"](problem).score(zero, others=[zero]).units["overlap@10"] == 1).all()
+    assert (TASKS["stability"](partition).score(zero, others=[zero]).units["overlap@10"] == 1).all()
 
 
-def test_random_vectors_score_chance_on_average(problem):
-    edges, retrieval, stability = (TASKS[name](problem) for name in ("edges", "retrieval", "stability"))
-    zero = table(problem, np.zeros((problem.graph.n_questions, 4)))
-    tables = [noise(problem, seed) for seed in range(6)]
+def test_random_vectors_score_chance_on_average(partition):
+    edges, retrieval, stability = (TASKS[name](partition) for name in ("edges", "retrieval", "stability"))
+    zero = table(partition, np.zeros((partition.graph.n_questions, 4)))
+    tables = [noise(partition, seed) for seed in range(6)]
     for task, metric, spread in ((edges, "mrr", 1), (retrieval, "map", 1), (retrieval, "precision@10", 1)):
         chance = task.score(zero).metrics[metric]
         units = np.concatenate([task.score(t).units[metric] for t in tables])
         # A concept that meets another in many questions has a mean like its own, so units are not quite independent.
         assert units.mean() == pytest.approx(chance, abs=spread * 5 * units.std() / np.sqrt(len(units)) + 0.005)
     overlap = stability.score(tables[0], others=tables[1:]).units["overlap@10"]
-    chance = 10 / (problem.graph.n_questions - 1)
+    chance = 10 / (partition.graph.n_questions - 1)
     assert overlap.mean() == pytest.approx(chance, abs=5 * overlap.std() / np.sqrt(len(overlap)))
-    r2 = [TASKS["difficulty"](problem).score(t).metrics["r2"] for t in tables]
+    r2 = [TASKS["difficulty"](partition).score(t).metrics["r2"] for t in tables]
     assert max(r2) < 0.1
 
 
-def test_stability_counts_shared_neighbours(problem):
-    a, b, c = (noise(problem, seed) for seed in (1, 2, 3))
-    units = TASKS["stability"](problem).score(a, others=[b, c]).units["overlap@10"]
+def test_stability_counts_shared_neighbours(partition):
+    a, b, c = (noise(partition, seed) for seed in (1, 2, 3))
+    units = TASKS["stability"](partition).score(a, others=[b, c]).units["overlap@10"]
     for q in range(0, len(units), 97):
-        near = [{name for name, _ in e.nearest(problem.graph.questions[q], k=10)} for e in (a, b, c)]
+        near = [{name for name, _ in e.nearest(partition.graph.questions[q], k=10)} for e in (a, b, c)]
         assert units[q] == pytest.approx((len(near[0] & near[1]) + len(near[0] & near[2])) / 20)
 
 
-def test_stability_needs_another_seed(problem):
+def test_stability_needs_another_seed(partition):
     with pytest.raises(EvaluationError, match="at least one other seed"):
-        TASKS["stability"](problem).score(noise(problem, 0))
+        TASKS["stability"](partition).score(noise(partition, 0))
 
 
 # --- what must not matter -------------------------------------------------------------------------------------------
 
 
-def relabelled(problem, order):
-    """The same problem with question order[i] in place i."""
-    old, place = problem.graph, np.argsort(order)
+def relabelled(partition, order):
+    """The same partition with question order[i] in place i."""
+    old, place = partition.graph, np.argsort(order)
     graph = KnowledgeGraph([old.questions[i] for i in order], old.concepts, old.weights[order])
-    edges = {stage: HeldOut(place[held.questions], held.concepts) for stage, held in problem.edges.items()}
-    return replace(problem, graph=graph, edges=edges)
+    edges = {stage: HeldOut(place[held.questions], held.concepts) for stage, held in partition.edges.items()}
+    return replace(partition, graph=graph, edges=edges)
 
 
 @pytest.mark.parametrize("name", ["edges", "retrieval", "stability"])
-def test_relabelling_questions_permutes_the_result(problem, name):
-    order = np.random.default_rng(5).permutation(problem.graph.n_questions)
-    moved = relabelled(problem, order)
-    a, b = noise(problem, 0), noise(problem, 1)
-    before = TASKS[name](problem).score(a, others=[b])
+def test_relabelling_questions_permutes_the_result(partition, name):
+    order = np.random.default_rng(5).permutation(partition.graph.n_questions)
+    moved = relabelled(partition, order)
+    a, b = noise(partition, 0), noise(partition, 1)
+    before = TASKS[name](partition).score(a, others=[b])
     after = TASKS[name](moved).score(table(moved, a.vectors[order]), others=[table(moved, b.vectors[order])])
     for metric, value in before.metrics.items():
         assert after.metrics[metric] == pytest.approx(value, abs=1e-12)
@@ -350,21 +350,21 @@ def test_relabelling_questions_permutes_the_result(problem, name):
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-def test_rotating_and_scaling_a_table_changes_nothing(problem, name):
+def test_rotating_and_scaling_a_table_changes_nothing(partition, name):
     rng = np.random.default_rng(0)
     turn = np.linalg.qr(rng.standard_normal((16, 16)))[0] * 3
-    a, b = noise(problem, 0), noise(problem, 1)
-    task = made(problem, name)
+    a, b = noise(partition, 0), noise(partition, 1)
+    task = made(partition, name)
     before = task.score(a, others=[b]).metrics
-    after = task.score(table(problem, a.vectors @ turn), others=[b]).metrics
+    after = task.score(table(partition, a.vectors @ turn), others=[b]).metrics
     assert after == pytest.approx(before, abs=2e-3)
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-def test_scoring_twice_gives_the_same_and_changes_no_input(problem, name):
-    a, b = noise(problem, 0), noise(problem, 1)
-    kept = [a.vectors.copy(), b.vectors.copy(), problem.graph.digest]
-    task = made(problem, name)
+def test_scoring_twice_gives_the_same_and_changes_no_input(partition, name):
+    a, b = noise(partition, 0), noise(partition, 1)
+    kept = [a.vectors.copy(), b.vectors.copy(), partition.graph.digest]
+    task = made(partition, name)
     first, second = task.score(a, others=[b]), task.score(a, others=[b])
     assert first.metrics == second.metrics
     assert task.metric in first.metrics
@@ -373,13 +373,13 @@ def test_scoring_twice_gives_the_same_and_changes_no_input(problem, name):
         assert first.metrics[metric] == pytest.approx(values.mean())
     assert np.array_equal(a.vectors, kept[0])
     assert np.array_equal(b.vectors, kept[1])
-    assert replace(problem.graph).digest == kept[2]
+    assert replace(partition.graph).digest == kept[2]
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
-def test_embeddings_of_other_questions_are_refused(problem, name):
-    task = TASKS[name](problem)
-    a = noise(problem, 0)
+def test_embeddings_of_other_questions_are_refused(partition, name):
+    task = TASKS[name](partition)
+    a = noise(partition, 0)
     with pytest.raises(EvaluationError, match="599 question vectors for 600"):
         task.score(Embeddings(a.ids[1:], a.vectors[1:]), others=[a])
     with pytest.raises(EvaluationError, match="row 0 of the embeddings is question 'q599'"):
@@ -389,8 +389,8 @@ def test_embeddings_of_other_questions_are_refused(problem, name):
 # --- leaks ----------------------------------------------------------------------------------------------------------
 
 
-def test_only_the_training_part_is_learnt_from(data, problem):
-    split = problem.split
+def test_only_the_training_part_is_learnt_from(data, partition):
+    split = partition.split
     assert TrainPart.checked(split.train) is split.train
     for offered in (split.test, split.validation, data, data.interactions, split):
         with pytest.raises(LeakageError, match=f"given {type(offered).__name__}"):
@@ -399,11 +399,11 @@ def test_only_the_training_part_is_learnt_from(data, problem):
         Split(0, split.test, split.validation, split.test)
     smuggled = SimpleNamespace(train=split.test)
     with pytest.raises(LeakageError, match="given TestPart"):
-        TASKS["difficulty"](replace(problem, split=smuggled))
+        TASKS["difficulty"](replace(partition, split=smuggled))
 
 
-def test_a_student_stands_in_one_part(data, problem):
-    split = problem.split
+def test_a_student_stands_in_one_part(data, partition):
+    split = partition.split
     everybody = np.arange(len(data.students), dtype=np.int32)
     with pytest.raises(LeakageError, match="stand in ValidationPart too"):
         Split(0, TrainPart(data, everybody, data.interactions), split.validation, split.test)
@@ -413,16 +413,16 @@ def test_a_student_stands_in_one_part(data, problem):
         Split(0, split.train, split.validation, TestPart(data, split.train.students, split.train.interactions))
 
 
-def test_responses_of_other_students_change_nothing(data, problem):
+def test_responses_of_other_students_change_nothing(data, partition):
     """Turn every answer of validation and test students around: graph, target and score stay."""
-    outside = ~np.isin(data.interactions.student, problem.split.train.students)
+    outside = ~np.isin(data.interactions.student, partition.split.train.students)
     turned = replace(
         data.interactions, correct=np.where(outside, 1 - data.interactions.correct, data.interactions.correct)
     )
-    other = Problem.make(replace(data, interactions=turned), seed=0)
-    assert other.graph.digest == problem.graph.digest
-    emb = noise(problem, 0)
-    before, after = (TASKS["difficulty"](p).score(emb).units["r2"] for p in (problem, other))
+    other = Partition.make(replace(data, interactions=turned), seed=0)
+    assert other.graph.digest == partition.graph.digest
+    emb = noise(partition, 0)
+    before, after = (TASKS["difficulty"](p).score(emb).units["r2"] for p in (partition, other))
     assert np.array_equal(before, after)
 
 
@@ -430,8 +430,8 @@ def test_a_held_out_edge_has_no_part_in_its_concepts_vector():
     """q0 gave up b. With it, b's mean would be (0.25, 0), right beside q0; without it b ranks behind c."""
     graph = KnowledgeGraph.from_edges([("q0", "a"), ("q1", "b"), ("q2", "c")])
     held = HeldOut(np.array([0]), np.array([1]))
-    problem = Problem(tiny(np.eye(3)), None, graph, {"validation": held, "test": held}, 0)
-    score = TASKS["edges"](problem).score(table(problem, np.array([[1, 0], [-0.5, 0], [0.5, 1]])))
+    partition = Partition(tiny(np.eye(3)), None, graph, {"validation": held, "test": held}, 0)
+    score = TASKS["edges"](partition).score(table(partition, np.array([[1, 0], [-0.5, 0], [0.5, 1]])))
     assert score.units["mrr"].tolist() == [pytest.approx(0.5)]
 
 

@@ -12,7 +12,7 @@ from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, CorpusError
 from qcq.floors.expected import Expected
 from qcq.floors.markov import MarkovChain, edge_steps
-from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, Objective, Probe, SkipGram
+from qcq.floors.objectives import Cloze, HeldOutBatch, Masked, MaskedBert, NextQuestion, Objective, SkipGram
 from qcq.floors.pairs import PairLaw
 from qcq.graph import KnowledgeGraph
 
@@ -77,9 +77,9 @@ CASES = [
 ]
 
 
-def paper(objective: Objective, corpus: Corpus, seed: int) -> Probe | None:
+def paper(objective: Objective, corpus: Corpus, seed: int) -> HeldOutBatch | None:
     try:
-        return objective.probe(corpus, seed)
+        return objective.held_out_batch(corpus, seed)
     except CorpusError:  # nothing to ask in so few tokens
         return None
 
@@ -103,7 +103,7 @@ def test_masked_floor_is_the_posterior_summed_over_all_walks(case, rate):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_cloze_floor_is_the_posterior_given_all_other_tokens(case):
     _, chain, corpus, tokens, prob = setting(*case)
-    probe = Cloze().probe(corpus)
+    probe = Cloze().held_out_batch(corpus)
     floor = Cloze().floor(chain, probe)
     for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
         others = np.arange(tokens.shape[1]) != p
@@ -117,7 +117,7 @@ def test_cloze_floor_is_the_posterior_given_all_other_tokens(case):
 def test_next_question_floor_is_the_conditional_given_all_the_past_or_all_the_future(case, direction):
     _, chain, corpus, tokens, prob = setting(*case)
     objective = NextQuestion(direction)
-    probe = objective.probe(corpus)
+    probe = objective.held_out_batch(corpus)
     floor = objective.floor(chain, probe)
     for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
         known = np.arange(tokens.shape[1]) < p if direction == "forward" else np.arange(tokens.shape[1]) > p
@@ -159,7 +159,7 @@ def test_skipgram_floor_is_the_best_score_of_each_pair(case, window):
     k = 3
     counts = np.arange(1.0, vocabulary + 1)
     objective = SkipGram(window, k, 0.75, counts)
-    probe = objective.probe(corpus, 3)
+    probe = objective.held_out_batch(corpus, 3)
     floor = objective.floor(chain, probe)
 
     joint = np.zeros((vocabulary, vocabulary))  # input, output
@@ -189,7 +189,9 @@ def test_skipgram_floor_is_the_best_score_of_each_pair(case, window):
 @pytest.mark.parametrize("case", [c for c in CASES if c[1] > 1], ids=str)
 def test_large_graphs_take_another_path_to_the_same_floors(case, monkeypatch):
     _, chain, corpus, *_ = setting(*case)
-    papers = [o.probe(corpus, 1) for o in (Masked(0.5), MaskedBert(0.5), Cloze(), NextQuestion(), SkipGram(3, 3))]
+    papers = [
+        o.held_out_batch(corpus, 1) for o in (Masked(0.5), MaskedBert(0.5), Cloze(), NextQuestion(), SkipGram(3, 3))
+    ]
     dense = [p.objective.floor(chain, p) for p in papers]
     monkeypatch.setattr("qcq.floors.markov._DENSE_HUBS", 0)
     for module in ("blocks", "markov", "pairs"):
@@ -224,7 +226,7 @@ def test_expected_masked_and_cloze_floors_are_means_over_all_walks_and_masks(cas
 def test_expected_next_and_skipgram_floors_are_means_over_all_walks(case):
     _, chain, corpus, _, prob = setting(*case)
     for objective in (NextQuestion(), NextQuestion("backward")):
-        probe = objective.probe(corpus)
+        probe = objective.held_out_batch(corpus)
         mean = prob[probe.walk] @ objective.floor(chain, probe) / prob[probe.walk].sum()
         assert objective.expected(Expected(chain)) == pytest.approx(mean, abs=1e-9)
     noise = chain.unigram**0.75 / (chain.unigram**0.75).sum()
@@ -281,23 +283,23 @@ def test_walks_of_another_graph_are_refused():
     _, chain, corpus, *_ = setting("path", 4, False)
     other = Corpus(corpus.shards, 3, 2, graph_of(TINY["twins"]).digest)
     with pytest.raises(ChainError, match="another graph"):
-        Masked().floor(chain, Masked(0.5).probe(other))
+        Masked().floor(chain, Masked(0.5).held_out_batch(other))
     with pytest.raises(ChainError, match="4 tokens wide, the chain's are 5"):
-        Masked().floor(setting("path", 5, False)[1], Masked(0.5).probe(corpus))
+        Masked().floor(setting("path", 5, False)[1], Masked(0.5).held_out_batch(corpus))
 
 
 def test_a_step_that_the_walk_never_takes_is_refused():
     graph, chain, *_ = setting("two components", 3, False)
     corpus = Corpus([np.array([[0, 0, 2]], dtype=np.int32)], 4, 3, graph.digest)
     with pytest.raises(ChainError, match="step of probability 0"):
-        Cloze().floor(chain, Cloze().probe(corpus))
+        Cloze().floor(chain, Cloze().held_out_batch(corpus))
 
 
 def test_an_objective_without_a_floor_says_so():
     class ReplacedToken(Objective):
         name = "replaced_token"
 
-        def probe(self, corpus, seed=0):
+        def held_out_batch(self, corpus, seed=0):
             raise NotImplementedError
 
     with pytest.raises(ChainError, match="no floor is known for the objective 'replaced_token'"):

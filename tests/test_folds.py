@@ -16,7 +16,7 @@ from qcq.audit import audit
 from qcq.config import Config
 from qcq.data import Simulated
 from qcq.errors import ConfigError, DataError
-from qcq.evaluation import TASKS, Problem
+from qcq.evaluation import TASKS, Partition
 from qcq.pipeline import Experiment, run_folds
 from qcq.report import Folds
 from qcq.run import Run
@@ -45,7 +45,7 @@ def test_folds_put_a_split_of_the_data_set_aside_and_hold_out_the_same_edges():
     data = Simulated(**ROOM).read()
     object.__setattr__(data, "parts", np.zeros(41, dtype=np.int8))
     assert len(data.split().test.students) == 0
-    problems = [Problem.make(data, 3, fold=(k, 3)) for k in (1, 2, 3)]
+    problems = [Partition.make(data, 3, fold=(k, 3)) for k in (1, 2, 3)]
     assert {len(p.split.test.students) for p in problems} == {13, 14}
     assert len({p.graph.digest for p in problems}) == 1
     assert len({tuple(p.split.test.students) for p in problems}) == 3
@@ -98,34 +98,34 @@ def test_students_of_all_folds_are_drawn_together(runs):
         folds=2,
         sections={"simulated": ROOM},
     )
-    assert Folds(runs).duels() == []  # nobody has learnt from walks
+    assert Folds(runs).paired_comparisons() == []  # nobody has learnt from walks
     with pytest.MonkeyPatch.context() as patch:
         for name in ("write_report", "write_page"):
             patch.setattr(f"qcq.pipeline.{name}", lambda *_: None)
         made = run_folds(config, runs[0].path.parent.parent / "learnt")
-    (duel,) = Folds(made).duels()
-    assert duel.column.task == "kt-fast"
-    assert duel.difference.units == 41
+    (pair,) = Folds(made).paired_comparisons()
+    assert pair.column.task == "kt-fast"
+    assert pair.difference.units == 41
     figures = [
         np.concatenate([run.units(walk, trainer, readout, 0)["kt-fast/auc"] for run in made])
         for walk, trainer, readout in (("qcq", "ppmi-svd", "table"), ("none", "random", "table"))
     ]
-    assert duel.difference.mean == pytest.approx((figures[0] - figures[1]).mean())
+    assert pair.difference.mean == pytest.approx((figures[0] - figures[1]).mean())
     text = (runs[0].path.parent.parent / "learnt" / "report.md").read_text()
     assert "41 students is a test student in one fold" in text
-    assert str(duel) in text
+    assert str(pair) in text
     assert not [check for check in audit(made[1]) if not check.ok]
 
 
 def test_tasks_say_whether_their_units_are_students():
     data = Simulated(**ROOM).read()
-    problem = Problem.make(data)
+    partition = Partition.make(data)
     emb = qcq.Embeddings(data.questions, np.random.default_rng(0).standard_normal((60, 4)))
-    students = len(np.unique(problem.split.test.interactions.student))
+    students = len(np.unique(partition.split.test.interactions.student))
     of_students = {name for name in TASKS if TASKS[name].of_students}
     assert "kt-fast" in of_students
     assert not of_students & {"edges", "difficulty", "retrieval", "stability", "geometry", "clusters"}
-    assert len(TASKS["kt-fast"](problem).score(emb).units["auc"]) == students
+    assert len(TASKS["kt-fast"](partition).score(emb).units["auc"]) == students
 
 
 @pytest.mark.parametrize(

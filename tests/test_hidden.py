@@ -83,7 +83,7 @@ def test_masked_cloze_and_next_question_floors(case):
     pads = tokens < 0
     for objective in (Masked(0.4), Masked(1.0), Cloze(), NextQuestion(), NextQuestion("backward")):
         try:
-            probe = objective.probe(corpus, 1)
+            probe = objective.held_out_batch(corpus, 1)
         except CorpusError:
             continue
         floor = objective.floor(chain, probe)
@@ -131,7 +131,7 @@ def test_skipgram_floor(case):
     x, y = np.repeat(seen, n), np.tile(np.arange(n), len(seen))
     np.testing.assert_allclose(law.conditional(x, y), (joint / joint.sum(axis=1, keepdims=True).clip(1e-300))[x, y])
     np.testing.assert_allclose(law.probability(seen), joint.sum(axis=1)[seen] / joint.sum())
-    probe = SkipGram(window, 2).probe(corpus)
+    probe = SkipGram(window, 2).held_out_batch(corpus)
     assert np.isfinite(probe.objective.floor(chain, probe)).all()
 
 
@@ -145,7 +145,7 @@ def test_without_biases_it_is_the_plain_chain(cells, keep, seed):
     plain = MarkovChain.of_graph(graph, length=6, keep_concepts=keep)
     chain = ReturnChain(graph, 1.0, 1.0, 6, keep)
     for objective in (Masked(0.5), Cloze()):
-        probe = objective.probe(corpus, seed)
+        probe = objective.held_out_batch(corpus, seed)
         np.testing.assert_allclose(objective.floor(chain, probe), objective.floor(plain, probe), atol=1e-9)
 
 
@@ -158,10 +158,10 @@ def test_the_sampled_walk_follows_this_law(name, keep):
     graph = graph_of(TINY["ways out"])
     walk = WALKS[name](length=4, per_question=20_000, keep_concepts=keep)
     chain, corpus = walk.chain(graph), walk.sample(graph, 3)
-    probe = Cloze().probe(corpus)
+    probe = Cloze().held_out_batch(corpus)
     law, se = {}, {}
     for objective in (Masked(0.3), NextQuestion()):
-        probe = objective.probe(corpus, 0)
+        probe = objective.held_out_batch(corpus, 0)
         floor = objective.floor(chain, probe)
         law[objective.name], se[objective.name] = clustered(floor, probe.walk)
         # A wrong idea of the biases answers worse.
@@ -178,9 +178,9 @@ def test_the_sampled_walk_follows_this_law(name, keep):
 def test_what_has_no_floor_says_so():
     chain, corpus, *_ = setting("path", (0.0, 1.0), 3, True)
     with pytest.raises(ChainError, match="masked_bert on return-biased walks"):
-        MaskedBert(0.9).floor(chain, MaskedBert(0.9).probe(corpus))
+        MaskedBert(0.9).floor(chain, MaskedBert(0.9).held_out_batch(corpus))
     with pytest.raises(ChainError, match="keep their concepts"):
-        SkipGram().floor(chain, SkipGram().probe(corpus))
+        SkipGram().floor(chain, SkipGram().held_out_batch(corpus))
 
 
 def test_too_many_distinct_edges_are_refused(monkeypatch):

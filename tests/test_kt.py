@@ -16,7 +16,7 @@ from qcq.data import Simulated, TrainPart
 from qcq.data.assembly import interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError, TrainingError
-from qcq.evaluation import TASKS, Problem, paired_bootstrap
+from qcq.evaluation import TASKS, Partition, paired_bootstrap
 from qcq.evaluation.tracing import models as tracing
 from qcq.evaluation.tracing import tasks as kt
 from qcq.evaluation.tracing.crossfit import _vectors, folded, turned
@@ -26,17 +26,17 @@ from qcq.evaluation.tracing.models import MODELS, Sequences, Tracer
 from qcq.evaluation.tracing.tasks import (
     FOLDS,
     SHOWN,
-    WAYS,
+    TABLE_MODES,
     Attempts,
-    Tracing,
-    TracingBeside,
+    KTDifficultySettings,
+    KTSettings,
     calibration_error,
     principal,
 )
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS
 from qcq.pipeline import Experiment
-from qcq.report.comparison import comparison, duels
+from qcq.report.comparison import comparison, paired_comparisons
 from qcq.walks import WALKS
 
 CLASSROOM = Simulated(questions=150, concepts=10, students=160, responses=50, sets=12, seed=3)
@@ -49,31 +49,31 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def problem(data):
-    return Problem.make(data, seed=0)
+def partition(data):
+    return Partition.make(data, seed=0)
 
 
 @pytest.fixture(scope="module")
-def attempts(problem):
-    return Attempts(problem, "kt")
+def attempts(partition):
+    return Attempts(partition, "kt")
 
 
-def table(problem, vectors, **provenance):
-    return Embeddings(problem.graph.questions, vectors, provenance=provenance)
+def table(partition, vectors, **provenance):
+    return Embeddings(partition.graph.questions, vectors, provenance=provenance)
 
 
-def noise(problem, seed=0):
-    return table(problem, np.random.default_rng(seed).standard_normal((problem.graph.n_questions, 12)))
+def noise(partition, seed=0):
+    return table(partition, np.random.default_rng(seed).standard_normal((partition.graph.n_questions, 12)))
 
 
-def oracle(problem):
-    data = problem.dataset
-    return table(problem, np.column_stack([data.q_matrix.toarray(), 0.3 * data.truth["difficulty"]]))
+def oracle(partition):
+    data = partition.dataset
+    return table(partition, np.column_stack([data.q_matrix.toarray(), 0.3 * data.truth["difficulty"]]))
 
 
-def uneven(problem, lengths):
+def uneven(partition, lengths):
     """Sequences of the given lengths, made of the first training responses."""
-    r = problem.split.train.interactions
+    r = partition.split.train.interactions
     n = sum(lengths)
     student = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     return Sequences(replace(r, student=student, question=r.question[:n], correct=r.correct[:n]), np.zeros(n, int))
@@ -83,10 +83,10 @@ def uneven(problem, lengths):
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
-def test_every_attempt_is_asked_once_after_the_one_before(problem, monkeypatch, seed):
-    monkeypatch.setattr(tracing, "PIECE", 7)
+def test_every_attempt_is_asked_once_after_the_one_before(partition, monkeypatch, seed):
+    monkeypatch.setattr(tracing, "CHUNK", 7)
     lengths = [1, 30, 2, 7, 8, 14, 15, 3, 1, 22]
-    part = uneven(problem, lengths)
+    part = uneven(partition, lengths)
     seen = []
     for batch in part.batches(None if seed is None else np.random.default_rng(seed)):
         for earlier, later in pairwise(batch):
@@ -108,18 +108,18 @@ def test_every_attempt_is_asked_once_after_the_one_before(problem, monkeypatch, 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_pieces_change_nothing_and_the_future_is_unseen(problem, monkeypatch, model):
+def test_pieces_change_nothing_and_the_future_is_unseen(partition, monkeypatch, model):
     """One student read in one go, in pieces, through `mastery`, and with his later answers turned around."""
     rng = np.random.default_rng(0)
-    beside = rng.standard_normal((1, problem.graph.n_questions, 2)).astype(np.float32)
-    tracer = Tracer(principal(noise(problem).vectors), beside, False, Tracing(model=model, hidden=12), 0)
-    part = uneven(problem, [1, 40, 25])
+    beside = rng.standard_normal((1, partition.graph.n_questions, 2)).astype(np.float32)
+    tracer = Tracer(principal(noise(partition).vectors), beside, False, KTSettings(model=model, hidden=12), 0)
+    part = uneven(partition, [1, 40, 25])
     whole = tracer.predict(part)
-    monkeypatch.setattr(tracing, "PIECE", 6)
+    monkeypatch.setattr(tracing, "CHUNK", 6)
     assert tracer.predict(part) == pytest.approx(whole, abs=1e-5)
     mine = slice(1, 41)
-    every = tracer.mastery(part.question[mine], part.correct[mine], np.arange(problem.graph.n_questions))
-    assert every.shape == (41, problem.graph.n_questions)
+    every = tracer.mastery(part.question[mine], part.correct[mine], np.arange(partition.graph.n_questions))
+    assert every.shape == (41, partition.graph.n_questions)
     assert every[np.arange(40), part.question[mine]] == pytest.approx(whole[mine], abs=1e-5)
     part.correct[20:] = 1 - part.correct[20:]
     turned = tracer.predict(part)
@@ -127,11 +127,11 @@ def test_pieces_change_nothing_and_the_future_is_unseen(problem, monkeypatch, mo
     assert np.abs(turned[21:41] - whole[21:41]).max() > 1e-4
 
 
-def test_dkt_is_its_formula(problem):
+def test_dkt_is_its_formula(partition):
     tracer = Tracer(
-        principal(noise(problem).vectors), np.zeros((1, 150, 0), np.float32), False, Tracing(hidden=5), seed=1
+        principal(noise(partition).vectors), np.zeros((1, 150, 0), np.float32), False, KTSettings(hidden=5), seed=1
     )
-    part = uneven(problem, [6])
+    part = uneven(partition, [6])
     w = {name: value.numpy().astype(float) for name, value in tracer.model.state_dict().items()}
     x = tracer.table.vectors.numpy()[part.question]
     h, c = np.zeros(5), np.zeros(5)
@@ -148,15 +148,15 @@ def test_dkt_is_its_formula(problem):
         assert tracer.predict(part)[t] == pytest.approx(float(1 / (1 + np.exp(-logit[0]))), abs=1e-6)
 
 
-def test_attention_is_its_formula(problem):
+def test_attention_is_its_formula(partition):
     tracer = Tracer(
-        principal(noise(problem).vectors),
+        principal(noise(partition).vectors),
         np.zeros((1, 150, 0), np.float32),
         False,
-        Tracing(model="attention", hidden=8),
+        KTSettings(model="attention", hidden=8),
         seed=1,
     )
-    part = uneven(problem, [5])
+    part = uneven(partition, [5])
     m, x = tracer.model, tracer.table.vectors[torch.from_numpy(part.question)]
     sign = torch.from_numpy(2.0 * part.correct - 1).float()[:, None]
     with torch.no_grad():
@@ -175,21 +175,21 @@ def test_attention_is_its_formula(problem):
             assert tracer.predict(part)[t] == pytest.approx(float(torch.sigmoid(logit)), abs=1e-6)
 
 
-def test_fine_tuning_moves_only_questions_that_were_met(problem, attempts):
-    plan = Tracing(epochs=1, hidden=8)
-    tracer = Tracer(principal(noise(problem).vectors), attempts.beside(()), True, plan, 0)
-    met = problem.split.train.counts > 0
+def test_fine_tuning_moves_only_questions_that_were_met(partition, attempts):
+    plan = KTSettings(epochs=1, hidden=8)
+    tracer = Tracer(principal(noise(partition).vectors), attempts.beside(()), True, plan, 0)
+    met = partition.split.train.counts > 0
     tracer.fit(attempts.sequences("train"), attempts.sequences("validation"))
     moved = np.abs(tracer.table.change.detach().numpy()).max(axis=1)
     assert (moved[met] > 0).all()
     assert (moved[~met] == 0).all()
 
 
-def test_a_diverging_model_stops_with_one_line(problem, attempts):
-    vectors = principal(noise(problem).vectors)
+def test_a_diverging_model_stops_with_one_line(partition, attempts):
+    vectors = principal(noise(partition).vectors)
     vectors[0] = np.nan
     with pytest.raises(TrainingError, match="the loss of epoch 1 isn't finite; lower lr"):
-        Tracer(vectors, attempts.beside(()), False, Tracing(hidden=8), 0).fit(
+        Tracer(vectors, attempts.beside(()), False, KTSettings(hidden=8), 0).fit(
             attempts.sequences("train"), attempts.sequences("validation")
         )
 
@@ -197,10 +197,10 @@ def test_a_diverging_model_stops_with_one_line(problem, attempts):
 # --- numbers beside the vectors -------------------------------------------------------------------------------------
 
 
-def test_numbers_beside_a_vector_leave_ones_own_fold_out(problem, attempts):
+def test_numbers_beside_a_vector_leave_ones_own_fold_out(partition, attempts):
     made = attempts.beside(("difficulty", "popularity"))
-    assert made.shape == (FOLDS + 1, problem.graph.n_questions, 2)
-    r = problem.split.train.interactions
+    assert made.shape == (FOLDS + 1, partition.graph.n_questions, 2)
+    r = partition.split.train.interactions
 
     def plain(kept, q):
         share = 1 - r.correct[kept].mean()
@@ -208,23 +208,23 @@ def test_numbers_beside_a_vector_leave_ones_own_fold_out(problem, attempts):
         return np.log((n - right + PRIOR * share) / (right + PRIOR * (1 - share))), np.log1p(n)
 
     everybody = np.ones(len(r), dtype=bool)
-    whole = np.array([plain(everybody, q) for q in range(problem.graph.n_questions)])
+    whole = np.array([plain(everybody, q) for q in range(partition.graph.n_questions)])
     centre, spread = whole[r.question].mean(axis=0), whole[r.question].std(axis=0)
     for q in (0, 7, 149):
         assert made[FOLDS, q] == pytest.approx((whole[q] - centre) / spread, abs=1e-5)
         for fold in range(FOLDS):
             kept = attempts.fold[r.student] != fold
             assert made[fold, q] == pytest.approx((np.array(plain(kept, q)) - centre) / spread, abs=1e-5)
-    assert sorted(np.unique(attempts.fold[problem.split.train.students])) == list(range(FOLDS))
-    others = np.r_[problem.split.validation.students, problem.split.test.students]
+    assert sorted(np.unique(attempts.fold[partition.split.train.students])) == list(range(FOLDS))
+    others = np.r_[partition.split.validation.students, partition.split.test.students]
     assert (attempts.fold[others] == FOLDS).all()
 
 
-def test_rasch_numbers_are_the_most_probable_ones(problem):
+def test_rasch_numbers_are_the_most_probable_ones(partition):
     """Beside scipy's minimum of the same penalised likelihood, the concepts' mean ease being what rasch ends with."""
     from scipy.optimize import minimize
 
-    r, graph = problem.split.train.interactions, problem.graph
+    r, graph = partition.split.train.interactions, partition.graph
     n, student = graph.n_questions, np.unique(r.student, return_inverse=True)[1]
     m = np.log((r.correct.sum() + 1) / (len(r) - r.correct.sum() + 1))
     tested, answers = (graph.weights > 0).toarray(), np.bincount(r.question, minlength=n)
@@ -270,9 +270,9 @@ def test_a_hard_question_among_easy_ones_is_hard(wrong):
     assert number[20] > 2
 
 
-def test_rasch_allows_for_who_answered(data, problem):
+def test_rasch_allows_for_who_answered(data, partition):
     """Only able students meet the odd questions: their shares of wrong answers drop, not their place."""
-    r, graph = data.interactions, problem.graph
+    r, graph = data.interactions, partition.graph
     able = data.truth["ability"]
     kept = (r.question % 2 == 0) | (able[r.student] > np.median(able))
     seen = replace(r, student=r.student[kept], question=r.question[kept], correct=r.correct[kept])
@@ -282,42 +282,42 @@ def test_rasch_allows_for_who_answered(data, problem):
     assert abs(moved[rasch]) < abs(moved[difficulty]) / 2
 
 
-def test_what_test_students_answered_changes_no_prediction(data, problem):
+def test_what_test_students_answered_changes_no_prediction(data, partition):
     """All their answers turned around: difficulty, training, the choice of the epoch and the first attempts stay."""
-    tested = np.isin(data.interactions.student, problem.split.test.students)
+    tested = np.isin(data.interactions.student, partition.split.test.students)
     turned = replace(
         data.interactions, correct=np.where(tested, 1 - data.interactions.correct, data.interactions.correct)
     )
-    other = Problem.make(replace(data, interactions=turned), seed=0)
-    plan = TracingBeside(**{**SMALL, "epochs": 1})
-    a, b = (TASKS["kt-difficulty"](p, plan) for p in (problem, other))
+    other = Partition.make(replace(data, interactions=turned), seed=0)
+    plan = KTDifficultySettings(**{**SMALL, "epochs": 1})
+    a, b = (TASKS["kt-difficulty"](p, plan) for p in (partition, other))
     for one, two in zip(
-        a.tracer(noise(problem)).model.parameters(), b.tracer(noise(other)).model.parameters(), strict=True
+        a.tracer(noise(partition)).model.parameters(), b.tracer(noise(other)).model.parameters(), strict=True
     ):
         assert torch.equal(one, two)
     assert np.array_equal(a.attempts.beside(plan.features), b.attempts.beside(plan.features))
-    fast, slow = (TASKS["kt-fast"](p).score(noise(p), "validation").metrics for p in (problem, other))
+    fast, slow = (TASKS["kt-fast"](p).score(noise(p), "validation").metrics for p in (partition, other))
     assert fast == slow
 
 
 # --- figures --------------------------------------------------------------------------------------------------------
 
 
-def test_figures_are_scikit_learns(problem, attempts, monkeypatch):
-    monkeypatch.setattr(kt, "COLD", int(np.median(problem.split.train.counts)))
+def test_figures_are_scikit_learns(partition, attempts, monkeypatch):
+    monkeypatch.setattr(kt, "COLD", int(np.median(partition.split.train.counts)))
     rng = np.random.default_rng(0)
-    r = problem.split.test.interactions
+    r = partition.split.test.interactions
     guess = np.round(np.clip(rng.normal(0.4 + 0.2 * r.correct, 0.2), 0.01, 0.99), 2)  # with ties
     score = attempts.judge(guess, "test")
     assert score.metrics["auc"] == pytest.approx(roc_auc_score(r.correct, guess))
     assert score.metrics["accuracy"] == pytest.approx(accuracy_score(r.correct, guess >= 0.5))
     assert score.metrics["log-loss"] == pytest.approx(log_loss(r.correct, guess))
-    cold = problem.split.train.counts[r.question] <= kt.COLD
+    cold = partition.split.train.counts[r.question] <= kt.COLD
     assert 0 < cold.sum() < len(r)
     assert score.metrics["auc-cold"] == pytest.approx(roc_auc_score(r.correct[cold], guess[cold]))
     for name, units in score.units.items():
         assert units.mean() == pytest.approx(score.metrics[name])
-    assert len(score.units["auc"]) == len(problem.split.test.students)
+    assert len(score.units["auc"]) == len(partition.split.test.students)
 
 
 def test_calibration_error_is_the_gap_bin_by_bin():
@@ -331,7 +331,7 @@ def test_calibration_error_is_the_gap_bin_by_bin():
     assert calibration_error(right, guess) == pytest.approx(gap)
 
 
-def test_principal_axes_forget_rotation_and_scale_and_keep_distances(problem):
+def test_principal_axes_forget_rotation_and_scale_and_keep_distances(partition):
     rng = np.random.default_rng(0)
     x = rng.gamma(1.0, size=(80, 6)) * np.arange(1, 7)
     turn = np.linalg.qr(rng.standard_normal((6, 6)))[0]
@@ -355,12 +355,12 @@ def test_the_logistic_fit_is_scikit_learns():
     assert _fit(x, y, np.full(5, PENALTIES[1])) == pytest.approx(theirs.coef_[0], abs=1e-4)
 
 
-def test_kernel_history_is_a_plain_loop(problem):
-    task = TASKS["kt-fast"](problem)
-    vectors = principal(noise(problem).vectors)
+def test_kernel_history_is_a_plain_loop(partition):
+    task = TASKS["kt-fast"](partition)
+    vectors = principal(noise(partition).vectors)
     features, _ = task._features(vectors, "validation")
-    r = problem.split.validation.interactions
-    mean = problem.split.train.interactions.correct.mean()
+    r = partition.split.validation.interactions
+    mean = partition.split.train.interactions.correct.mean()
     for at in (0, 1, 49, 50, 77):
         before = np.flatnonzero((r.student == r.student[at]) & (np.arange(len(r)) < at))
         x, past = vectors[r.question[at]], vectors[r.question[before]]
@@ -376,31 +376,31 @@ def test_kernel_history_is_a_plain_loop(problem):
 
 
 @pytest.mark.parametrize("name", ["kt", "kt-attention", "kt-fast"])
-def test_the_oracle_comes_first_and_random_last(problem, name):
+def test_the_oracle_comes_first_and_random_last(partition, name):
     cls = TASKS[name]
-    task = cls(problem, *([cls.settings(**SMALL)] if cls.settings else []))
-    concepts = table(problem, problem.dataset.q_matrix.toarray())
-    best, middle, worst = (task.score(e) for e in (oracle(problem), concepts, noise(problem)))
+    task = cls(partition, *([cls.settings(**SMALL)] if cls.settings else []))
+    concepts = table(partition, partition.dataset.q_matrix.toarray())
+    best, middle, worst = (task.score(e) for e in (oracle(partition), concepts, noise(partition)))
     assert best.metrics["auc"] > middle.metrics["auc"] > worst.metrics["auc"] > 0.5
     assert paired_bootstrap(best.units["auc"], worst.units["auc"]).low > 0
     assert best.metrics["log-loss"] < worst.metrics["log-loss"]
 
 
-def test_difficulty_beside_the_vectors_helps_and_stands_alone(problem):
-    plain = TASKS["kt"](problem, Tracing(**SMALL)).score(noise(problem)).metrics
-    both = TASKS["kt-difficulty"](problem, TracingBeside(**SMALL)).score(noise(problem)).metrics
+def test_difficulty_beside_the_vectors_helps_and_stands_alone(partition):
+    plain = TASKS["kt"](partition, KTSettings(**SMALL)).score(noise(partition)).metrics
+    both = TASKS["kt-difficulty"](partition, KTDifficultySettings(**SMALL)).score(noise(partition)).metrics
     assert both["auc"] > plain["auc"]
     assert both["auc-alone"] > 0.55
 
 
-def test_the_better_way_to_use_a_table_is_chosen_on_validation(problem):
-    task = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 2, "tables": tuple(WAYS)}))
+def test_the_better_way_to_use_a_table_is_chosen_on_validation(partition):
+    task = TASKS["kt"](partition, KTSettings(**{**SMALL, "epochs": 2, "tables": tuple(TABLE_MODES)}))
     found = {}
-    for way in WAYS:
-        one = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 2, "tables": (way,)}))
-        found[way] = max(one.tracer(noise(problem)).history)
-    assert max(task.tracer(noise(problem)).history) == max(found.values())
-    assert found[task.score(noise(problem)).choices["way"]] == max(found.values())
+    for way in TABLE_MODES:
+        one = TASKS["kt"](partition, KTSettings(**{**SMALL, "epochs": 2, "tables": (way,)}))
+        found[way] = max(one.tracer(noise(partition)).history)
+    assert max(task.tracer(noise(partition)).history) == max(found.values())
+    assert found[task.score(noise(partition)).choices["way"]] == max(found.values())
 
 
 def test_a_run_keeps_what_kt_chose_and_its_sentences_go_by_kts_own_validation(tmp_path):
@@ -422,7 +422,9 @@ def test_a_run_keeps_what_kt_chose_and_its_sentences_go_by_kts_own_validation(tm
     mean = {name: np.mean([found[name, seed]["auc"] for seed in (0, 1)]) for name, _ in found}
     base = max(("random", "concept-mean", "concept-onehot", "svd"), key=mean.__getitem__)
     met = {
-        duel.second.trainer for duel in duels(run, comparison(run)) if duel.column.task == "kt" and duel.second.baseline
+        pair.second.trainer
+        for pair in paired_comparisons(run, comparison(run))
+        if pair.column.task == "kt" and pair.second.baseline
     }
     assert met == {base}
     assert {"kt auc", "kt auc-cold"} <= {column.title for column in comparison(run).columns}
@@ -430,31 +432,31 @@ def test_a_run_keeps_what_kt_chose_and_its_sentences_go_by_kts_own_validation(tm
     assert page.count("| frozen ") == 12
 
 
-def test_another_seed_in_the_provenance_trains_another_model(problem):
-    task = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 1}))
-    vectors = noise(problem).vectors
-    a, b, again = (task.score(table(problem, vectors, seed=s)).metrics["auc"] for s in (1, 2, 1))
+def test_another_seed_in_the_provenance_trains_another_model(partition):
+    task = TASKS["kt"](partition, KTSettings(**{**SMALL, "epochs": 1}))
+    vectors = noise(partition).vectors
+    a, b, again = (task.score(table(partition, vectors, seed=s)).metrics["auc"] for s in (1, 2, 1))
     assert a == again != b
 
 
-def test_mastery_of_a_concept_is_the_mean_over_its_questions(problem):
-    task = TASKS["kt"](problem, Tracing(**{**SMALL, "epochs": 1}))
-    emb = noise(problem)
+def test_mastery_of_a_concept_is_the_mean_over_its_questions(partition):
+    task = TASKS["kt"](partition, KTSettings(**{**SMALL, "epochs": 1}))
+    emb = noise(partition)
     held = task.traces(emb)
     students = {name.split("/")[0] for name in held}
     assert len(students) == 3
-    assert all(int(s) in problem.split.test.students for s in students)
+    assert all(int(s) in partition.split.test.students for s in students)
     student = min(students)
     q, right, concepts, mastery = (held[f"{student}/{k}"] for k in ("question", "correct", "concepts", "mastery"))
     assert mastery.shape == (len(q) + 1, len(concepts))
-    w = problem.graph.weights.toarray() > 0
+    w = partition.graph.weights.toarray() > 0
     assert set(concepts.tolist()) == set(np.flatnonzero(w[q].any(axis=0)).tolist())
     assert w[q[0], concepts[0]]
     its = np.flatnonzero(w[:, concepts[-1]])
     assert len(its) <= SHOWN
     assert task.tracer(emb).mastery(q, right, its).mean(axis=1) == pytest.approx(mastery[:, -1], abs=1e-5)
     with pytest.raises(EvaluationError, match="has no responses to trace"):
-        task.mastery(emb, len(problem.dataset.students))
+        task.mastery(emb, len(partition.dataset.students))
 
 
 # --- what can't be asked --------------------------------------------------------------------------------------------
@@ -462,26 +464,26 @@ def test_mastery_of_a_concept_is_the_mean_over_its_questions(problem):
 
 @pytest.mark.parametrize("name", ["kt", "kt-difficulty", "kt-attention", "kt-fast"])
 def test_data_without_what_it_needs_is_refused_in_one_line(data, name):
-    nobody = Problem.make(replace(data, interactions=None, students=()))
+    nobody = Partition.make(replace(data, interactions=None, students=()))
     with pytest.raises(EvaluationError, match="has no students; it needs who answered which question how, in order"):
         TASKS[name](nobody)
-    unordered = Problem.make(replace(data, interactions=replace(data.interactions, ordered=False)))
+    unordered = Partition.make(replace(data, interactions=replace(data.interactions, ordered=False)))
     with pytest.raises(EvaluationError, match="have no order"):
         TASKS[name](unordered)
     right = np.ones_like(data.interactions.correct)
     with pytest.raises(EvaluationError, match="of them right; it needs right and wrong ones"):
-        TASKS[name](Problem.make(replace(data, interactions=replace(data.interactions, correct=right))))
+        TASKS[name](Partition.make(replace(data, interactions=replace(data.interactions, correct=right))))
 
 
 def test_settings_reach_the_task_and_its_baselines_come_along():
     config = Config.load(None, ["tasks=kt,kt-fast", "trainers=skipgram", "kt.hidden=20", "kt.tables=['frozen']"])
-    assert config.task_settings()["kt"] == Tracing(hidden=20, tables=("frozen",))
+    assert config.task_settings()["kt"] == KTSettings(hidden=20, tables=("frozen",))
     assert set(config.build_trainers()) == {"skipgram", "random", "concept-mean", "concept-onehot", "svd"}
     assert config.to_dict()["kt"]["tables"] == ["frozen"]
     with pytest.raises(ConfigError, match=r"unknown setting 'kt\.hiden'; did you mean kt\.hidden"):
         Config.load(None, ["tasks=kt", "kt.hiden=20"])
     with pytest.raises(ConfigError, match="setting tables: none given"):
-        Tracing(tables=())
+        KTSettings(tables=())
     with pytest.raises(ConfigError, match=r'kt\.tables: should be a list, for example \["frozen"\], given .frozen'):
         Config.load(None, ["tasks=kt", "kt.tables=frozen"])
 
@@ -493,7 +495,7 @@ def test_a_size_replaces_settings_of_the_same_names(tmp_path):
     )
     whole, small = Config.load(path), Config.load(path, size="small")
     assert (whole.seeds, whole.task_settings()["kt"].epochs) == (3, 9)
-    assert (small.seeds, small.task_settings()["kt"]) == (1, Tracing(hidden=50, epochs=2))
+    assert (small.seeds, small.task_settings()["kt"]) == (1, KTSettings(hidden=50, epochs=2))
     assert Config.load(path, ["size=small", "seeds=2"]).seeds == 2
     with pytest.raises(ConfigError, match="no size 'tiny'; it has small"):
         Config.load(path, size="tiny")
@@ -521,13 +523,13 @@ def test_turning_undoes_a_rotation_a_shift_and_a_scale():
         assert np.linalg.norm(found - onto) <= np.linalg.norm(tried - onto)
 
 
-def test_folded_vectors_are_made_without_ones_own_answers(problem, attempts):
+def test_folded_vectors_are_made_without_ones_own_answers(partition, attempts):
     """Turn the answers of one fold's students around: their version stays, the others move."""
     walk = WALKS["metapath"](pattern="0.5*q-c-q + 0.5*q-s+-q", length=8, per_question=2)
     trainer = TRAINERS["netmf"](dim=6)
-    made = folded(problem, attempts, walk, trainer)
-    assert made.shape == (FOLDS + 1, problem.graph.n_questions, 6)
-    train = problem.split.train
+    made = folded(partition, attempts, walk, trainer)
+    assert made.shape == (FOLDS + 1, partition.graph.n_questions, 6)
+    train = partition.split.train
     mine = np.isin(train.interactions.student, train.students[attempts.fold[train.students] == 2])
     r = replace(train.interactions, correct=np.where(mine, 1 - train.interactions.correct, train.interactions.correct))
     parts = [
@@ -535,7 +537,7 @@ def test_folded_vectors_are_made_without_ones_own_answers(problem, attempts):
         for responses in (train.interactions, r)
         for kept in (train.students[attempts.fold[train.students] != 2], train.students)
     ]
-    without, whole, without_turned, whole_turned = (_vectors(problem, part, walk, trainer, 0) for part in parts)
+    without, whole, without_turned, whole_turned = (_vectors(partition, part, walk, trainer, 0) for part in parts)
     assert np.array_equal(without, without_turned)
     assert np.abs(whole - whole_turned).max() > 1e-4
     assert principal(whole) == pytest.approx(made[FOLDS], abs=1e-5)

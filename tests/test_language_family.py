@@ -15,11 +15,11 @@ from qcq.errors import ConfigError, TrainingError
 from qcq.floors.losses import measure
 from qcq.floors.objectives import BothDirections, Masked, NextQuestion
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, TrainingData
 from qcq.models.language.recurrent import LSTM, BiLSTM
 from qcq.models.language.softmax import GBCE, PROPOSALS, Full, NegativeSampling
 from qcq.models.language.trainers import CLM, MLM, BiLM
-from qcq.models.language.training import Table
+from qcq.models.language.training import SparseTable
 from qcq.models.language.transformer import POSITIONS, Causal, Encoder
 from qcq.walks import QCQ
 
@@ -36,16 +36,16 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
+def source() -> TrainingData:
     """Forty questions, four concepts, every tenth question with two of them."""
     edges = [(f"q{i}", f"c{i % 4}") for i in range(40)] + [(f"q{i}", f"c{(i + 1) % 4}") for i in range(0, 40, 10)]
-    return Source(KnowledgeGraph.from_edges(edges), QCQ(length=12, per_question=10))
+    return TrainingData(KnowledgeGraph.from_edges(edges), QCQ(length=12, per_question=10))
 
 
 @functools.cache
-def classroom() -> Source:
+def classroom() -> TrainingData:
     data = Simulated(questions=260, concepts=16, students=20, responses=10, sets=24, seed=2).read()
-    return Source(KnowledgeGraph.from_dataset(data), QCQ(length=15, per_question=8))
+    return TrainingData(KnowledgeGraph.from_dataset(data), QCQ(length=15, per_question=8))
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -149,7 +149,7 @@ def test_a_trained_models_answer_never_depends_on_what_it_must_not_see(source):
     ):
         model = trainer.fit(source)
         for objective in papers:
-            probe = objective.probe(source.heldout)
+            probe = objective.held_out_batch(source.heldout)
             place = 6
             other = probe.tokens.copy()
             unseen = np.s_[:, place + 1 :] if objective == forward else np.s_[:, :place]
@@ -167,8 +167,8 @@ def test_a_trained_models_answer_never_depends_on_what_it_must_not_see(source):
 
 
 def test_the_paper_of_both_directions_is_both_papers(source):
-    paper = BothDirections().probe(source.heldout)
-    forward, backward = (NextQuestion(d).probe(source.heldout) for d in ("forward", "backward"))
+    paper = BothDirections().held_out_batch(source.heldout)
+    forward, backward = (NextQuestion(d).held_out_batch(source.heldout) for d in ("forward", "backward"))
     assert len(paper) == len(forward) + len(backward)
     floors = [p.objective.floor(source.chain, p) for p in (forward, backward)]
     both = paper.objective.floor(source.chain, paper)
@@ -186,14 +186,14 @@ def test_the_floor_of_both_directions_has_its_closed_form(source):
 
     law = Expected(source.chain)
     assert BothDirections().expected(law) == pytest.approx((law.next_question() + law.previous_question()) / 2)
-    paper = BothDirections().probe(source.heldout)
+    paper = BothDirections().held_out_batch(source.heldout)
     assert paper.objective.floor(source.chain, paper).mean() == pytest.approx(BothDirections().expected(law), abs=0.03)
 
 
 def test_a_model_refuses_papers_that_it_was_not_trained_for(source):
     few = {**TINY, "steps": 1}
-    backward = NextQuestion("backward").probe(source.heldout)
-    masked = Masked().probe(source.heldout)
+    backward = NextQuestion("backward").held_out_batch(source.heldout)
+    masked = Masked().held_out_batch(source.heldout)
     for trainer, paper in ((CLM(**few), backward), (CLM(**few), masked), (BiLM(**few), masked), (MLM(**few), backward)):
         with pytest.raises(ConfigError, match="has no answers to the paper"):
             trainer.fit(source).losses(paper)
@@ -204,9 +204,9 @@ def test_walks_of_one_question_are_refused_and_do_no_harm_among_others():
     walk = QCQ(length=1, per_question=3)
     for trainer in (CLM(**TINY), BiLM(**TINY)):
         with pytest.raises(TrainingError, match="no walk has two tokens"):
-            trainer.fit(Source(alone, walk))
+            trainer.fit(TrainingData(alone, walk))
     learner, _ = CLM(**TINY).learner(classroom(), 0)
-    lonely = CLM(**TINY).exercise(np.array([[3, -1], [5, -1]], dtype=np.int32), 260, np.random.default_rng(0))
+    lonely = CLM(**TINY).training_batch(np.array([[3, -1], [5, -1]], dtype=np.int32), 260, np.random.default_rng(0))
     loss = learner.exercise_loss(lonely, 0)
     loss.backward()
     assert float(loss.detach()) == 0
@@ -234,15 +234,15 @@ def test_on_the_classroom_it_comes_near_its_floor(name, encoder):
 # --------------------------------------------------------------------------------------------------------- losses
 
 
-def tables(v: int = 50, dim: int = 8) -> tuple[Table, Table, torch.Tensor, torch.Tensor]:
+def tables(v: int = 50, dim: int = 8) -> tuple[SparseTable, SparseTable, torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(2)
-    output = Table(torch.randn(v, dim, dtype=torch.float64, generator=g))
-    bias = Table(torch.randn(v, 1, dtype=torch.float64, generator=g))
+    output = SparseTable(torch.randn(v, dim, dtype=torch.float64, generator=g))
+    bias = SparseTable(torch.randn(v, 1, dtype=torch.float64, generator=g))
     h = torch.randn(30, dim, dtype=torch.float64, generator=g).requires_grad_()
     return output, bias, h, torch.randint(0, v, (30,), generator=g)
 
 
-def dense(table: Table) -> torch.Tensor:
+def dense(table: SparseTable) -> torch.Tensor:
     ids, grad = table.gradients()
     return grad if ids is None else torch.zeros_like(table.weight).index_add(0, ids, grad)
 
@@ -387,13 +387,13 @@ def test_concatenated_vectors_keep_names_places_and_provenance(tmp_path):
 
 def test_a_concatenation_is_scored_like_any_other_row():
     """Difficulty beside a one-hot of concepts predicts difficulty."""
-    from qcq.evaluation import TASKS, Problem
+    from qcq.evaluation import TASKS, Partition
 
     data = Simulated(questions=120, concepts=8, students=120, responses=40, seed=2).read()
-    problem = Problem.make(data, seed=0)
-    onehot = TRAINERS["concept-onehot"]().fit(Source(problem.graph)).embeddings()
+    partition = Partition.make(data, seed=0)
+    onehot = TRAINERS["concept-onehot"]().fit(TrainingData(partition.graph)).embeddings()
     both = onehot.concatenate({"difficulty": data.truth["difficulty"]})
-    task = TASKS["difficulty"](problem)
+    task = TASKS["difficulty"](partition)
     alone, together = (task.score(e).metrics["r2"] for e in (onehot, both))
     assert together > alone + 0.1
 
@@ -408,11 +408,11 @@ def test_replaced_tokens_are_told_and_have_no_floor_and_say_so(source):
     assert report.floor is report.excess is report.verdict is None
     assert "generator" in report.why
     assert report.loss < report.unigram - 2 * report.se  # what it costs to know the rate alone
-    paper = model.objective.probe(source.heldout)
+    paper = model.objective.held_out_batch(source.heldout)
     assert np.array_equal(model.losses(paper), model.losses(paper))
     assert model.readouts == ("table", "hidden", "context")
     with pytest.raises(ConfigError, match="has no answers to the paper 'masked'"):
-        model.losses(Masked().probe(source.heldout))
+        model.losses(Masked().held_out_batch(source.heldout))
     # Questions of two concepts aside, a token of another concept than its neighbours' is out of place.
     walks = source.heldout.tokens.copy()
     rng = np.random.default_rng(0)
@@ -444,7 +444,7 @@ class Free(Full):
 
 def test_a_judgement_counts_a_lucky_guess_as_the_walks_own():
     """A generator that is always right leaves nothing replaced."""
-    from qcq.models.language.training import Exercise
+    from qcq.models.language.training import TrainingBatch
 
     learner, _ = TRAINERS["rtd"](**TINY).learner(classroom(), 0)
     tokens = np.full((4, 6), 7, dtype=np.int64)
@@ -454,7 +454,7 @@ def test_a_judgement_counts_a_lucky_guess_as_the_walks_own():
     given = np.zeros((4, 6), dtype=bool)
     given[:, 2] = True
     assert learner.judged(tokens.astype(np.int32), given) == pytest.approx(np.full(24, np.log1p(np.exp(-2.0))))
-    asked = Exercise(tokens, given, np.ones_like(given), given, tokens[given])
+    asked = TrainingBatch(tokens, given, np.ones_like(given), given, tokens[given])
     learner.loss = Free(np.ones(260), 1, "unigram")
     assert float(learner.exercise_loss(asked, 0).detach()) == pytest.approx(50 * np.log1p(np.exp(-2.0)), rel=1e-5)
 
@@ -485,7 +485,7 @@ def test_transformers_loads_an_exported_model_with_the_same_logits(settings, kee
     from qcq.models.language.huggingface import load
 
     walk = QCQ(length=12, per_question=10, keep_concepts=keep)
-    source = Source(source.graph, walk)
+    source = TrainingData(source.graph, walk)
     model = MLM(**{**TINY, "steps": 30}, **AS_BERT, **settings).fit(source)
     with torch.no_grad():
         model.learner.encoder.types.normal_()
@@ -516,7 +516,7 @@ def test_transformers_loads_an_exported_model_with_the_same_logits(settings, kee
         )
     assert (folder / "vocab.txt").read_text().splitlines()[5:] == names[: len(learner.input.weight)]
     back = load(folder, source)
-    paper = Masked().probe(source.heldout)
+    paper = Masked().held_out_batch(source.heldout)
     assert back.losses(paper) == pytest.approx(model.losses(paper), abs=1e-4)
     again = back.to_huggingface(tmp_path / "again")
     with torch.no_grad():
@@ -546,10 +546,10 @@ def test_folders_that_cannot_be_read_are_refused(source, tmp_path):
         load(tmp_path, source)
     model = MLM(**{**TINY, "steps": 1}, **AS_BERT).fit(source)
     folder = model.to_huggingface(tmp_path / "bert")
-    longer = Source(source.graph, QCQ(length=13, per_question=2))
+    longer = TrainingData(source.graph, QCQ(length=13, per_question=2))
     with pytest.raises(ConfigError, match="12 positions, the walks have 13"):
         load(folder, longer)
-    other = Source(KnowledgeGraph.from_edges([("q1", "c"), ("q99", "c")]), QCQ(length=5))
+    other = TrainingData(KnowledgeGraph.from_edges([("q1", "c"), ("q99", "c")]), QCQ(length=5))
     with pytest.raises(ConfigError, match="no word for 1 of 2 questions, 'q99'"):
         load(folder, other)
     tiny = transformers.GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)
@@ -564,7 +564,7 @@ def test_bert_of_hugging_face_comes_near_the_floor_and_round_trips(tmp_path):
 
     seen: list[dict] = []
     data = Simulated(questions=60, concepts=5, students=20, responses=10, sets=8, seed=2).read()
-    small = Source(KnowledgeGraph.from_dataset(data), QCQ(length=12, per_question=10))
+    small = TrainingData(KnowledgeGraph.from_dataset(data), QCQ(length=12, per_question=10))
     trainer = TRAINERS["hf-bert"](dim=32, steps=240, lr=2e-2, dropout=0.0, mask_rate=0.3)
     model = trainer.fit(small, 0, lambda done, total, **f: seen.append(f))
     report = measure(model, small)

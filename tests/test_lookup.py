@@ -14,9 +14,9 @@ from scipy import sparse
 
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, TrainingError, UnknownNameError
-from qcq.floors.objectives import Masked, Probe
+from qcq.floors.objectives import HeldOutBatch, Masked
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source, factorization
+from qcq.models import TRAINERS, TrainingData, factorization
 from qcq.models.factorization import PPMISVD, LogRatio, NetMF, Quotient, _top
 from qcq.models.word2vec import CBOW, FastText, SkipGram, token_counts
 from qcq.walks import QCQ
@@ -34,11 +34,11 @@ def blocks() -> KnowledgeGraph:
 
 
 @pytest.fixture(scope="module")
-def source(blocks: KnowledgeGraph) -> Source:
+def source(blocks: KnowledgeGraph) -> TrainingData:
     return walks(blocks, 20, 20)
 
 
-def walks(graph: KnowledgeGraph, length: int, per_question: int, keep: bool = False) -> Source:
+def walks(graph: KnowledgeGraph, length: int, per_question: int, keep: bool = False) -> TrainingData:
     """q-c-q walks by the book, so that a failure here is never the walk engine's."""
     rng = np.random.default_rng(0)
     concepts = np.split(graph.weights.indices, graph.weights.indptr[1:-1])
@@ -51,7 +51,7 @@ def walks(graph: KnowledgeGraph, length: int, per_question: int, keep: bool = Fa
             q = questions[c][rng.integers(len(questions[c]))]
             row += [graph.n_questions + c, q] if keep else [q]
         rows.append(row + [-1] * (length + keep - len(row)))
-    return Source(graph, given=corpus_of(np.array(rows), graph))
+    return TrainingData(graph, given=corpus_of(np.array(rows), graph))
 
 
 def corpus_of(rows: np.ndarray, graph: KnowledgeGraph) -> Corpus:
@@ -95,10 +95,10 @@ def test_same_seed_same_vectors_in_another_process(name):
         "import hashlib, numpy as np\n"
         "from qcq.corpus import Corpus\n"
         "from qcq.graph import KnowledgeGraph\n"
-        "from qcq.models import TRAINERS, Source\n"
+        "from qcq.models import TRAINERS, TrainingData\n"
         "g = KnowledgeGraph.from_edges([(f'q{i}', f'c{i % 3}') for i in range(30)])\n"
         "rows = np.random.default_rng(0).integers(0, 30, (100, 10)).astype(np.int32)\n"
-        f"m = TRAINERS[{name!r}](dim=8).fit(Source(g, given=Corpus([rows], 30, 3, g.digest)), 3)\n"
+        f"m = TRAINERS[{name!r}](dim=8).fit(TrainingData(g, given=Corpus([rows], 30, 3, g.digest)), 3)\n"
         "print(hashlib.sha256(m.embeddings().vectors.tobytes()).hexdigest())\n"
     )
     digests = {
@@ -135,7 +135,7 @@ def test_concept_vectors_come_with_concept_tokens(blocks):
 def test_tokens_beyond_gensims_cut_are_learnt(blocks):
     rng = np.random.default_rng(0)
     walk = np.concatenate([rng.integers(0, 40, 10_000), rng.integers(40, 80, 3_000)])
-    model = SkipGram(dim=8).fit(Source(blocks, given=corpus_of(walk[None], blocks)), 0)
+    model = SkipGram(dim=8).fit(TrainingData(blocks, given=corpus_of(walk[None], blocks)), 0)
     assert model.tokens == 13_000
     assert np.abs(model.outputs[:80]).max(axis=1).min() > 0  # output rows start at zero
 
@@ -152,18 +152,18 @@ def test_ragged_walks_and_empty_ones(blocks):
     assert len(counts) == 81  # no concept tokens, so no concepts in the vocabulary
     lone = (rows >= 0).sum(axis=1) == 1
     assert set(np.flatnonzero(paired)) == set(rows[~lone][rows[~lone] >= 0])
-    assert SkipGram(dim=4).fit(Source(blocks, given=corpus), 0).tokens == corpus.n_tokens
+    assert SkipGram(dim=4).fit(TrainingData(blocks, given=corpus), 0).tokens == corpus.n_tokens
 
 
 def test_nothing_to_learn_from_is_an_error(blocks):
     with pytest.raises(TrainingError, match="no walk has two tokens"):
-        SkipGram().fit(Source(blocks, given=corpus_of(np.array([[3], [4]]), blocks)), 0)
+        SkipGram().fit(TrainingData(blocks, given=corpus_of(np.array([[3], [4]]), blocks)), 0)
 
 
 def test_losses_are_the_formula(source):
     model = SkipGram(dim=8).fit(source, 0)
     pairs = some_pairs(80)
-    probe = Probe(Masked(), source.corpus.tokens, np.arange(len(pairs)), pairs=pairs)
+    probe = HeldOutBatch(Masked(), source.corpus.tokens, np.arange(len(pairs)), pairs=pairs)
     expected = []
     for x, y, *noise in pairs:
         loss = np.log1p(np.exp(-float(model.inputs[x] @ model.outputs[y])))
@@ -175,7 +175,7 @@ def test_losses_are_the_formula(source):
 def test_hierarchical_softmax_has_no_pair_loss(source):
     model = SkipGram(dim=8, hierarchical=True).fit(source, 0)
     with pytest.raises(ConfigError, match="no held-out loss"):
-        model.losses(Probe(Masked(), source.corpus.tokens, np.arange(1), pairs=some_pairs(80, 1)))
+        model.losses(HeldOutBatch(Masked(), source.corpus.tokens, np.arange(1), pairs=some_pairs(80, 1)))
 
 
 def test_progress_reaches_the_end_and_its_errors_reach_the_caller(source):
@@ -202,7 +202,7 @@ def test_silence(source, capfd):
 def test_fasttext_composes_a_question_from_its_concepts(blocks):
     rows = walks(blocks, 10, 5).corpus.tokens
     rows = np.where(rows == 7, 8, rows)  # question 7 is never reached
-    model = FastText(dim=8).fit(Source(blocks, given=corpus_of(rows, blocks)), 0)
+    model = FastText(dim=8).fit(TrainingData(blocks, given=corpus_of(rows, blocks)), 0)
     emb = model.embeddings()
     np.testing.assert_allclose(emb.vectors[7], emb.concept_vectors[0], rtol=1e-6)
     np.testing.assert_allclose(model.unseen(["c0", "c2"]), emb.concept_vectors[[0, 2]].mean(axis=0), rtol=1e-6)
@@ -222,7 +222,7 @@ def test_registered():
 def test_skip_grams_objective_is_scored_on_its_own_paper(source):
     model = SkipGram(dim=16, epochs=3, window=3, negatives=2).fit(source, 0)
     assert (model.objective.window, model.objective.negative) == (3, 2)
-    probe = model.objective.probe(source.corpus, 1)
+    probe = model.objective.held_out_batch(source.corpus, 1)
     knowing_nothing = np.log(2) * (probe.pairs[:, 1:] >= 0).sum(axis=1)
     assert model.losses(probe).mean() < knowing_nothing.mean()
 
@@ -268,7 +268,7 @@ def test_netmf_on_the_quotient_is_netmf_on_the_full_graph(keep, window, negative
         s = np.where(s > 1e-9 * s[0], s, 0)  # (nodes,)
         rank = next(r for r in range(3, len(s)) if s[r - 1] - s[r] > 1e-6 * s[0] or s[r] == 0)  # no tie at the cut
         x = u[:, :rank] * np.sqrt(s[:rank])
-        source = Source(graph, QCQ(keep_concepts=keep))
+        source = TrainingData(graph, QCQ(keep_concepts=keep))
         emb = NetMF(dim=rank, window=window, negatives=negatives).fit(source).embeddings()
         ours = np.vstack([emb.vectors, emb.concept_vectors]) if keep else emb.vectors
         np.testing.assert_allclose(ours @ ours.T, x @ x.T, atol=1e-5 * s[0])  # vectors are float32
@@ -293,12 +293,12 @@ def test_netmf_by_blocks_is_the_dense_one(monkeypatch):
     inside = np.arange(400)[:, None] % 6 == np.arange(30) % 6  # six groups, so six leading directions
     w = (rng.random((400, 30)) < np.where(inside, 0.7, 0.01)) * (rng.random((400, 30)) + 0.5)
     graph = KnowledgeGraph([str(i) for i in range(400)], [str(j) for j in range(30)], sparse.csr_array(w))
-    dense = NetMF(dim=6, window=3).fit(Source(graph)).embeddings().vectors
+    dense = NetMF(dim=6, window=3).fit(TrainingData(graph)).embeddings().vectors
     monkeypatch.setattr(factorization, "_DENSE", 100)
     monkeypatch.setattr(factorization, "_BLOCK", 64)
     monkeypatch.setattr(LogRatio, "rows", watched := Watched(LogRatio.rows))
     seen = []
-    blocked = NetMF(dim=6, window=3).fit(Source(graph), 0, lambda done, total, **_: seen.append((done, total)))
+    blocked = NetMF(dim=6, window=3).fit(TrainingData(graph), 0, lambda done, total, **_: seen.append((done, total)))
     vectors = blocked.embeddings().vectors
     assert max(watched.sizes) == 64
     assert seen[-1][0] == seen[-1][1]
@@ -337,14 +337,14 @@ def test_netmf_does_not_see_the_order_of_questions():
     graph = weighted_graph(np.random.default_rng(3))
     order = np.random.default_rng(4).permutation(graph.n_questions)
     turned = KnowledgeGraph([graph.questions[i] for i in order], graph.concepts, graph.weights[order])
-    one, two = (NetMF(dim=5).fit(Source(g)).embeddings().vectors for g in (graph, turned))
+    one, two = (NetMF(dim=5).fit(TrainingData(g)).embeddings().vectors for g in (graph, turned))
     assert np.array_equal(one[order], two)
 
 
 def test_closed_forms_never_sample_a_walk(blocks, monkeypatch):
     monkeypatch.setattr(QCQ, "sample", lambda *args, **kwargs: pytest.fail("sampled"))
     for name in ("netmf", "spectral", "concept-mean"):
-        TRAINERS[name](dim=8).fit(Source(blocks), 0)
+        TRAINERS[name](dim=8).fit(TrainingData(blocks), 0)
 
 
 @pytest.mark.parametrize("name", ["netmf", "ppmi-svd", "spectral"])
@@ -357,7 +357,7 @@ def test_closed_forms_find_the_planted_blocks(name, source):
 def test_netmf_without_edges_is_an_error():
     graph = KnowledgeGraph(["a", "b"], ["c"], sparse.csr_array((2, 1)))
     with pytest.raises(TrainingError, match="no"):
-        NetMF().fit(Source(graph))
+        NetMF().fit(TrainingData(graph))
 
 
 def brute_cooccurrence(tokens: np.ndarray, decay: np.ndarray, size: int) -> np.ndarray:
@@ -398,7 +398,7 @@ def test_ppmi_svd_is_the_dense_formula(source):
 
 def test_concept_mean_is_the_mean():
     graph = weighted_graph(np.random.default_rng(0))
-    emb = TRAINERS["concept-mean"](dim=6).fit(Source(graph), 1).embeddings()
+    emb = TRAINERS["concept-mean"](dim=6).fit(TrainingData(graph), 1).embeddings()
     w = graph.weights.toarray()
     expected = w @ emb.concept_vectors / np.maximum(w.sum(axis=1, keepdims=True), 1e-9)
     np.testing.assert_allclose(emb.vectors, expected, atol=1e-5)

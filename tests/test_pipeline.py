@@ -133,17 +133,17 @@ def test_same_seed_same_bytes(config: Config, tmp_path: Path) -> None:
 
 
 def test_held_out_edges_reach_no_walk(run: Run, config: Config) -> None:
-    problem = Experiment(config).problem
+    partition = Experiment(config).partition
     gone = {
         (int(q), int(c))
-        for edges in problem.edges.values()
+        for edges in partition.edges.values()
         for q, c in zip(edges.questions, edges.concepts, strict=True)
     }
     assert gone
-    coo = problem.graph.weights.tocoo()
+    coo = partition.graph.weights.tocoo()
     assert not gone & set(zip(coo.row.tolist(), coo.col.tolist(), strict=True))
     corpus = Corpus.load(run.path / "corpus" / "qcq" / "seed-0")
-    assert corpus.graph_digest == problem.graph.digest != qcq.KnowledgeGraph.from_dataset(problem.dataset).digest
+    assert corpus.graph_digest == partition.graph.digest != qcq.KnowledgeGraph.from_dataset(partition.dataset).digest
 
 
 def test_a_graph_without_responses_is_compared_on_what_it_has(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_weights_from_training_responses(tmp_path: Path) -> None:
     experiment = Experiment(config)
     made = experiment.run(tmp_path / "run")
     assert made.rows("results")
-    train = experiment.problem.split.train
-    prepared = config.build_walks()["weighted"].prepare(experiment.problem.graph, train)
+    train = experiment.partition.split.train
+    prepared = config.build_walks()["weighted"].prepare(experiment.partition.graph, train)
     assert np.array_equal(prepared.responses, train.counts)
     assert Corpus.load(made.path / "corpus" / "weighted" / "seed-0").graph_digest == prepared.digest

@@ -30,7 +30,7 @@ from qcq.evaluation import Difference
 from qcq.pipeline import Experiment
 from qcq.report import comparison, maps, write_page
 from qcq.report.comparison import _NAMES as comparison_names
-from qcq.report.comparison import Column, Comparison, Duel, Line, standings
+from qcq.report.comparison import Column, Comparison, Line, PairedComparison, standings
 from qcq.report.facts import Bank, WalkFacts, traces
 from qcq.report.figures import hubs, mastery, write_figures
 from qcq.report.maps import Map, read_maps, sample
@@ -593,9 +593,9 @@ def test_without_a_traced_student_there_is_no_mastery(run: Run) -> None:
 def test_nobody_is_called_better_unless_the_interval_leaves_out_zero(low: float, high: float, baseline: bool) -> None:
     column = Column("edges mrr", "edges", "mrr")
     lines = Line("qcq", "a", "table", ((0.5,),)), Line("none" if baseline else "qcq", "b", "table", ((0.4,),))
-    duel = Duel(column, *lines, Difference((low + high) / 2, low, high, 50, 50))
+    pair = PairedComparison(column, *lines, Difference((low + high) / 2, low, high, 50, 50))
     table = Comparison((*comparison_names, column), lines)
-    for text in (str(duel), _who_wins(table, [duel])):
+    for text in (str(pair), _who_wins(table, [pair])):
         claims = any(word in text for word in ("beats", "wins", "better"))
         if text.startswith("Only"):
             continue  # without a baseline the first sentence claims nothing

@@ -17,7 +17,7 @@ from qcq.corpus import Corpus
 from qcq.errors import ChainError, TrainingError
 from qcq.floors import objectives
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, TrainingData
 from qcq.models.kernels import sgns as sgns_kernel
 from qcq.models.sgns import SGNS
 from qcq.models.word2vec import SkipGram, shuffled
@@ -104,9 +104,9 @@ def slow(corpus: Corpus, trainer: SGNS, seed: int, size: int) -> tuple[np.ndarra
     return x, y.reshape(-1, trainer.dim)
 
 
-def loose(n: int, tokens: np.ndarray) -> Source:
+def loose(n: int, tokens: np.ndarray) -> TrainingData:
     graph = KnowledgeGraph([str(i) for i in range(n)], ["c"], sparse.csr_array(np.ones((n, 1))))
-    return Source(graph, given=Corpus([tokens.astype(np.int32)], n, 1, graph.digest))
+    return TrainingData(graph, given=Corpus([tokens.astype(np.int32)], n, 1, graph.digest))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_order_is_learnt_where_there_is_one():
     source = loose(30, (begins[:, None] + np.arange(20)) % 30)
     trainers = [SGNS(dim=32, window=2, epochs=5, lr=0.1, ordered=ordered) for ordered in (False, True)]
     bare, ordered = (trainer.fit(source, 0) for trainer in trainers)
-    paper, same = bare.objective.probe(source.corpus, 0), ordered.objective.probe(source.corpus, 0)
+    paper, same = bare.objective.held_out_batch(source.corpus, 0), ordered.objective.held_out_batch(source.corpus, 0)
     assert np.array_equal(paper.pairs, same.pairs)
     assert ordered.losses(same).mean() < bare.losses(paper).mean() - 0.3
     with pytest.raises(ChainError, match="no floor"):
@@ -167,7 +167,7 @@ def test_order_is_learnt_where_there_is_one():
 
 def test_a_paper_tells_how_far_apart_tokens_stand():
     walks = np.array([[5, 6, 7, 8], [1, 2, -1, -1]])
-    paper = objectives.SkipGram(window=2, negative=1, ordered=True).probe(loose(9, walks).corpus)
+    paper = objectives.SkipGram(window=2, negative=1, ordered=True).held_out_batch(loose(9, walks).corpus)
     assert np.array_equal(paper.pairs[:, 0] - paper.pairs[:, 1], paper.apart)
 
 
@@ -186,7 +186,7 @@ def test_any_number_of_threads_gives_the_same_bytes():
 def test_how_the_corpus_is_sharded_changes_nothing():
     tokens = np.random.default_rng(0).integers(0, 500, (90, 30)).astype(np.int32)
     whole = loose(500, tokens)
-    parts = Source(whole.graph, given=Corpus([tokens[:50], tokens[50:]], 500, 1, whole.graph.digest))
+    parts = TrainingData(whole.graph, given=Corpus([tokens[:50], tokens[50:]], 500, 1, whole.graph.digest))
     one, two = (SGNS(dim=64).fit(source, 0).inputs for source in (whole, parts))
     assert np.array_equal(one, two)
 
@@ -198,7 +198,7 @@ def test_small_components_need_their_walks_apart():
     tokens = (block[:, None] * 10 + rng.integers(0, 10, (1_000, 30))).repeat(4, axis=0)
     source = loose(1_000, tokens)
     model = SGNS(dim=64, lr=0.1, epochs=2).fit(source, 0)
-    paper = model.objective.probe(source.corpus, 0)
+    paper = model.objective.held_out_batch(source.corpus, 0)
     assert model.losses(paper).mean() < 0.7 * np.log(2) * 6
     unit = model.embeddings().unit
     near = unit @ unit.T
@@ -230,7 +230,7 @@ def test_nothing_to_learn_and_divergence_are_errors():
 
 def test_concept_tokens_get_vectors():
     graph = KnowledgeGraph.from_edges([(f"q{i}", f"c{i % 3}") for i in range(30)])
-    emb = TRAINERS["sgns"](dim=64).fit(Source(graph, QCQ(length=5, keep_concepts=True))).embeddings()
+    emb = TRAINERS["sgns"](dim=64).fit(TrainingData(graph, QCQ(length=5, keep_concepts=True))).embeddings()
     assert emb.concept_vectors.shape == (3, 64)
 
 
@@ -259,20 +259,20 @@ MARGIN = {"loss": 0.02, "near": 0.02, "edges": 0.04}
 @pytest.mark.parametrize(("reader", "folder"), [("s2kt", "s2kt_assist09"), ("pebg", "pebg_ednet")])
 def test_equals_gensim_on_real_data(reader, folder):
     from qcq.data import load
-    from qcq.evaluation import TASKS, Problem
+    from qcq.evaluation import TASKS, Partition
 
     path = Path(os.environ.get("QCQ_DATA", "")) / folder
     if not os.environ.get("QCQ_DATA") or not path.is_dir():
         pytest.skip(f"no {folder} under $QCQ_DATA")
-    problem = Problem.make(load(f"{reader}:{path}"), 0)
-    source = Source(problem.graph, given=QCQ().sample(problem.graph, 0, limit=24_000))
+    partition = Partition.make(load(f"{reader}:{path}"), 0)
+    source = TrainingData(partition.graph, given=QCQ().sample(partition.graph, 0, limit=24_000))
     gensim = SkipGram(dim=32, lr=0.1, workers=2).fit(source, 0)
-    paper, edges = gensim.objective.probe(source.heldout, 0), TASKS["edges"](problem)
+    paper, edges = gensim.objective.held_out_batch(source.heldout, 0), TASKS["edges"](partition)
 
     def figures(model) -> dict[str, float]:
         emb = model.embeddings()
         mrr = edges.score(emb).metrics["mrr"]
-        return {"loss": model.losses(paper).mean(), "near": near(emb.vectors, problem.graph), "edges": mrr}
+        return {"loss": model.losses(paper).mean(), "near": near(emb.vectors, partition.graph), "edges": mrr}
 
     theirs = figures(gensim)
     for deterministic in (True, False):

@@ -20,12 +20,12 @@ from qcq.engine.kinds import Trained
 from qcq.errors import DataError, UnknownNameError
 from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.graph import KnowledgeGraph
-from qcq.models import MLM, Source
+from qcq.models import MLM, TrainingData
 from qcq.pipeline import Experiment
 from qcq.study import Size, Study
 from qcq.study.cells import TASKS, Law, LawTrial, ModelTrial, StudyData, Trial, backwards, in_windows, nearness
 from qcq.study.conjectures import CONJECTURES, UNJUDGED, Measured, rulings, together
-from qcq.study.inquiries import CHANGES, EQUAL_COMPUTE, INQUIRIES, NOTE, Found
+from qcq.study.experiments import CHANGES, EQUAL_COMPUTE, EXPERIMENTS, NOTE, ExperimentResults
 from qcq.study.page import drawings, page
 from qcq.study.shuffled import Shuffled
 from qcq.support.progress import Watch
@@ -148,7 +148,7 @@ def crowd(n: int) -> KnowledgeGraph:
 
 def result(trial: Trial, experiment: Experiment, folder: Path) -> dict[str, Any]:
     data = StudyData(experiment)
-    store = Store(folder / "cells", {data.digest: experiment.problem}).open()
+    store = Store(folder / "cells", {data.digest: experiment.partition}).open()
     return trial.result(data, Plan(trial.cells(data)).execute(Serial(store), store))[0]
 
 
@@ -228,7 +228,7 @@ def test_true_order_is_heard_and_shuffled_order_is_not(mixed: bool, tmp_path: Pa
 
 
 def test_shuffled_walks_hold_the_same_tokens(classroom: Experiment) -> None:
-    graph = classroom.problem.graph
+    graph = classroom.partition.graph
     plain, mixed = QCQ(length=8), Shuffled(walk=QCQ(length=8))
     a, b = plain.sample(graph, 1).tokens, mixed.sample(graph, 1).tokens
     assert (np.sort(a, axis=1) == np.sort(b, axis=1)).all()
@@ -237,11 +237,11 @@ def test_shuffled_walks_hold_the_same_tokens(classroom: Experiment) -> None:
 
 
 def test_attention_by_distance(classroom: Experiment) -> None:
-    source = Source(classroom.problem.graph, QCQ(length=12, per_question=1))
+    source = TrainingData(classroom.partition.graph, QCQ(length=12, per_question=1))
     looks = {}
     for position in ("none", "local"):
         model = MLM(steps=1, dim=16, position=position).fit(source)
-        probe = model.objective.probe(source.heldout)
+        probe = model.objective.held_out_batch(source.heldout)
         looks[position] = model.attention(probe)
         assert looks[position].sum() == pytest.approx(1, abs=1e-5)
         block = model.learner.encoder.blocks[0].attention  # type: ignore[union-attr]
@@ -255,7 +255,7 @@ def test_attention_by_distance(classroom: Experiment) -> None:
 
 
 def test_windows_of_a_model_that_knows_its_neighbours(classroom: Experiment) -> None:
-    source = Source(classroom.problem.graph, QCQ(length=13, per_question=20))
+    source = TrainingData(classroom.partition.graph, QCQ(length=13, per_question=20))
     model = MLM(steps=60, dim=16, position="local").fit(source)
     lost = in_windows(model, source.heldout.tokens)
     assert set(lost) == {1, 2, 5}
@@ -265,7 +265,7 @@ def test_windows_of_a_model_that_knows_its_neighbours(classroom: Experiment) -> 
 # ------------------------------------------------------------------------------------ from rows to verdicts, both ways
 
 
-def planted(**cells: dict[str, Any]) -> Found:
+def planted(**cells: dict[str, Any]) -> ExperimentResults:
     """Found cells: ``loss`` is the mean of per-walk figures, ``score`` of per-edge ones, with noise they share."""
     rng = np.random.default_rng(0)
     walk, edge = rng.normal(size=400), rng.normal(size=400)
@@ -279,7 +279,7 @@ def planted(**cells: dict[str, Any]) -> Found:
                 "edges/mrr": cell.get("score", 0.0) + edge + 0.05 * rng.normal(size=400),
             }
         ]
-    return Found(rows, units)
+    return ExperimentResults(rows, units)
 
 
 @pytest.mark.parametrize(("better", "verdict"), [(0.1, "supported"), (-0.1, "refuted")])
@@ -293,7 +293,7 @@ def test_weak_is_judged_by_the_paired_figures(better: float, verdict: str) -> No
         mlm_C_sampled_softmax={"loss": 1.0},
         sgns={"loss": 0.1},
     )
-    m = INQUIRIES["weak"].measures(found)
+    m = EXPERIMENTS["weak"].measures(found)
     assert CONJECTURES["weak"].rule(m).verdict == verdict
     assert m["vectors"].value == pytest.approx(better, abs=0.03)
     assert m["share of the entropy"].value == 0.25
@@ -310,7 +310,7 @@ def test_weak_is_judged_by_the_paired_figures(better: float, verdict: str) -> No
 def test_objectives_are_judged_by_the_paired_figures(clm: float, cloze: float, verdict: str) -> None:
     cells = {"mlm": 0.5, "cloze": cloze, "clm": clm, "bilm": 0.5, "rtd": 0.1, "sgns": 0.5}
     found = planted(**{name: {"loss": 1.0, "score": score} for name, score in cells.items()})
-    assert CONJECTURES["objective"].rule(INQUIRIES["objective"].measures(found)).verdict == verdict
+    assert CONJECTURES["objective"].rule(EXPERIMENTS["objective"].measures(found)).verdict == verdict
 
 
 @pytest.mark.parametrize(("cured", "added", "verdict"), [(0.1, 1.0, "supported"), (2.9, 1.3, "refuted")])
@@ -318,7 +318,7 @@ def test_traps_are_judged_by_the_paired_figures(cured: float, added: float, verd
     losses = {"the note": 3.0, **dict.fromkeys(CHANGES, 2.0), "one walk a question": 3.0}
     losses |= {"twice the steps": 2.5, "all changes": cured, "added": added, "concatenated": 1.0}
     found = planted(**{name: {"loss": loss} for name, loss in losses.items()})
-    m = INQUIRIES["traps"].measures(found)
+    m = EXPERIMENTS["traps"].measures(found)
     assert CONJECTURES["traps"].rule(m).verdict == verdict
     assert m["explained by faster tables"].value == pytest.approx(1 / 3, abs=0.02)
 
@@ -344,7 +344,7 @@ def finished(classroom: Experiment, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_a_study_gives_five_verdicts_and_a_page(finished: tuple[Path, dict[str, Any], Listener]) -> None:
     out, results, _ = finished
-    assert list(results["found"]) == list(CONJECTURES) == list(INQUIRIES)
+    assert list(results["found"]) == list(CONJECTURES) == list(EXPERIMENTS)
     for name, found in results["found"].items():
         assert "why" not in found["simulated"], found["simulated"]
         assert rulings(found, name)[1]["simulated"].because

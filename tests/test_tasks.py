@@ -15,9 +15,9 @@ from qcq.data import Dataset, Simulated
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
-from qcq.evaluation import TASKS, HeldOut, Problem
+from qcq.evaluation import TASKS, HeldOut, Partition
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, TrainingData
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +26,16 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def problem(data):
-    return Problem.make(data, seed=0)
+def partition(data):
+    return Partition.make(data, seed=0)
 
 
-def table(problem, vectors):
-    return Embeddings(problem.graph.questions, vectors)
+def table(partition, vectors):
+    return Embeddings(partition.graph.questions, vectors)
 
 
-def noise(problem, seed, dim=16):
-    return table(problem, np.random.default_rng(seed).standard_normal((problem.graph.n_questions, dim)))
+def noise(partition, seed, dim=16):
+    return table(partition, np.random.default_rng(seed).standard_normal((partition.graph.n_questions, dim)))
 
 
 def tiny(q_matrix, **more):
@@ -47,22 +47,22 @@ def tiny(q_matrix, **more):
 # --- all of them ----------------------------------------------------------------------------------------------------
 
 
-def test_the_oracle_comes_first_and_noise_last_wherever_an_answer_was_planted(problem, data):
+def test_the_oracle_comes_first_and_noise_last_wherever_an_answer_was_planted(partition, data):
     """Against every baseline; an oracle knows what was planted, and that is another thing for each task."""
-    many = Problem.make(Simulated(questions=400, concepts=24, students=4000, responses=60, sets=40, seed=1).read())
+    many = Partition.make(Simulated(questions=400, concepts=24, students=4000, responses=60, sets=40, seed=1).read())
     truth, tags = data.truth, data.q_matrix.toarray()
     linked = np.eye(24)
     for a, b in data.prerequisites:
         linked[int(a[1:]), int(b[1:])] = linked[int(b[1:]), int(a[1:])] = 0.7
     oracles = {
-        "edges": (problem, tags),  # held-out edges and all
-        "difficulty": (problem, truth["difficulty"][:, None]),
+        "edges": (partition, tags),  # held-out edges and all
+        "difficulty": (partition, truth["difficulty"][:, None]),
         "discrimination": (many, np.column_stack([many.dataset.truth[k] for k in ("discrimination", "difficulty")])),
-        "prerequisites": (problem, tags @ linked),
+        "prerequisites": (partition, tags @ linked),
     }
     for name, (asked, vectors) in oracles.items():
         task = TASKS[name](asked)
-        source = Source(asked.graph)
+        source = TrainingData(asked.graph)
         tables = {b: TRAINERS[b](dim=16).fit(source).embeddings() for b in ("concept-mean", "concept-onehot", "svd")}
         figures = {b: task.score(e).metrics[task.metric] for b, e in tables.items()}
         oracle = task.score(table(asked, vectors)).metrics[task.metric]
@@ -75,13 +75,13 @@ def test_the_oracle_comes_first_and_noise_last_wherever_an_answer_was_planted(pr
 # --- edges: negatives as frequent as answers ------------------------------------------------------------------------
 
 
-def test_matched_negatives_equal_a_plain_loop(problem, data):
-    emb = noise(problem, 3)
-    score = TASKS["edges"](problem).score(emb, "test")
-    w, whole = problem.graph.weights.toarray() > 0, data.q_matrix.toarray() > 0
+def test_matched_negatives_equal_a_plain_loop(partition, data):
+    emb = noise(partition, 3)
+    score = TASKS["edges"](partition).score(emb, "test")
+    w, whole = partition.graph.weights.toarray() > 0, data.q_matrix.toarray() > 0
     means = np.stack([emb.vectors[w[:, c]].mean(axis=0) for c in range(w.shape[1])])
     often = [sum(1 / row.sum() for row in whole if row[c] and row.sum() > 1) for c in range(w.shape[1])]
-    held = problem.edges["test"]
+    held = partition.edges["test"]
     for i, (q, c) in enumerate(zip(held.questions, held.concepts, strict=True)):
         cosine = means @ emb.vectors[q] / np.linalg.norm(means, axis=1)
         rivals = [d for d in range(w.shape[1]) if not w[q, d] and d != c]
@@ -96,16 +96,16 @@ def test_knowing_what_is_frequent_beats_chance_in_mrr_but_not_among_matched_nega
     w = np.zeros((800, 20))
     for row in w:
         row[rng.choice(20, 2, replace=False, p=popular / popular.sum())] = 1
-    problem = Problem.make(tiny(w))
-    left = problem.graph.weights.toarray()
+    partition = Partition.make(tiny(w))
+    left = partition.graph.weights.toarray()
     # In the second dimension lies the popularity of a question's concepts, in the first what all have in common.
     vectors = np.column_stack([np.ones(800), np.zeros(800)])
-    held = problem.edges["test"]
+    held = partition.edges["test"]
     vectors[:, 1] = np.where(left[:, 0] > 0, 0.0, 1.0)
     asked = np.flatnonzero(left.sum(axis=1) == 1)
     vectors[asked, 1] = 0.0  # whoever is asked points to concept 0
-    score = TASKS["edges"](problem).score(table(problem, vectors))
-    chance = TASKS["edges"](problem).score(table(problem, np.zeros((800, 2))))
+    score = TASKS["edges"](partition).score(table(partition, vectors))
+    chance = TASKS["edges"](partition).score(table(partition, np.zeros((800, 2))))
     assert chance.metrics["matched"] == pytest.approx(0.5)
     assert score.metrics["mrr"] > chance.metrics["mrr"] + 0.1
     assert abs(score.metrics["matched"] - 0.5) < 0.1
@@ -125,8 +125,8 @@ def test_item_rest_correlation_equals_a_plain_loop(seed):
     correct = rng.integers(0, 2, 150).astype(np.int8)
     data = tiny(np.eye(n), interactions=Interactions(student, question, correct), students=list(map(str, range(12))))
     train = replace(data.split(fractions=(0.0, 0.0)).train)
-    problem = Problem.make(replace(data, parts=np.zeros(12, dtype=np.int8)))
-    assert len(problem.split.train.interactions) == len(train.interactions) == 150
+    partition = Partition.make(replace(data, parts=np.zeros(12, dtype=np.int8)))
+    assert len(partition.split.train.interactions) == len(train.interactions) == 150
     found = TASKS["discrimination"].target(None, train)
     share = [correct[question == q].mean() for q in range(n)]
     rest = correct - np.array(share)[question]
@@ -142,16 +142,16 @@ def test_item_rest_correlation_equals_a_plain_loop(seed):
 
 def test_planted_discrimination_is_found_where_students_are_many():
     data = Simulated(questions=300, concepts=16, students=4000, responses=60, sets=24, seed=2).read()
-    task = TASKS["discrimination"](Problem.make(data))
+    task = TASKS["discrimination"](Partition.make(data))
     sharp, hard = data.truth["discrimination"], data.truth["difficulty"]
-    knows = task.score(table(task.problem, np.column_stack([sharp, hard]))).metrics
+    knows = task.score(table(task.partition, np.column_stack([sharp, hard]))).metrics
     assert knows["r2"] > 0.2
     assert knows["spearman"] > 0.4
-    assert task.score(noise(task.problem, 0)).metrics["r2"] < 0.05
+    assert task.score(noise(task.partition, 0)).metrics["r2"] < 0.05
 
 
 def test_discrimination_says_what_is_missing():
-    few = Problem.make(Simulated(questions=100, concepts=5, students=40, responses=20).read())
+    few = Partition.make(Simulated(questions=100, concepts=5, students=40, responses=20).read())
     with pytest.raises(EvaluationError, match=r"discrimination: .* questions of simulated have 20 training responses"):
         TASKS["discrimination"](few)
 
@@ -159,10 +159,10 @@ def test_discrimination_says_what_is_missing():
 # --- prerequisites --------------------------------------------------------------------------------------------------
 
 
-def test_prerequisite_ranks_equal_a_plain_loop(problem, data):
-    emb = noise(problem, 5)
-    score = TASKS["prerequisites"](problem).score(emb)
-    w = problem.graph.weights.toarray() > 0
+def test_prerequisite_ranks_equal_a_plain_loop(partition, data):
+    emb = noise(partition, 5)
+    score = TASKS["prerequisites"](partition).score(emb)
+    w = partition.graph.weights.toarray() > 0
     pure = w & (w.sum(axis=1) == 1)[:, None]
     means = np.stack([emb.vectors[pure[:, c]].mean(axis=0) for c in range(w.shape[1])])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
@@ -179,27 +179,27 @@ def test_prerequisite_ranks_equal_a_plain_loop(problem, data):
     assert score.units["mrr"] == pytest.approx(expected)
 
 
-def test_prerequisites_are_found_by_who_knows_the_concepts_and_by_nobody_else(problem, data):
-    task = TASKS["prerequisites"](problem)
+def test_prerequisites_are_found_by_who_knows_the_concepts_and_by_nobody_else(partition, data):
+    task = TASKS["prerequisites"](partition)
     concepts = data.q_matrix.toarray()
     after = np.zeros((24, 24))
     for a, b in data.prerequisites:
         after[int(a[1:]), int(b[1:])] = after[int(b[1:]), int(a[1:])] = 0.7
-    knows = task.score(table(problem, concepts @ (np.eye(24) + after))).metrics
-    tags = task.score(table(problem, concepts)).metrics
-    chance = np.mean([task.score(noise(problem, seed)).metrics["mrr"] for seed in range(4)])
+    knows = task.score(table(partition, concepts @ (np.eye(24) + after))).metrics
+    tags = task.score(table(partition, concepts)).metrics
+    chance = np.mean([task.score(noise(partition, seed)).metrics["mrr"] for seed in range(4)])
     assert knows["mrr"] > 0.65
     assert knows["mrr"] > tags["mrr"] + 0.15 > chance + 0.3
     assert chance < 0.25  # although the questions of two linked concepts are often the same
-    nothing = task.score(table(problem, np.zeros((400, 3)))).units["mrr"]
+    nothing = task.score(table(partition, np.zeros((400, 3)))).units["mrr"]
     assert (nothing < 0.25).all()  # all tied: the mean of 1/rank over every order
 
 
 def test_links_between_concepts_without_questions_are_not_asked():
     with pytest.raises(EvaluationError, match="tiny knows of 0 links"):
-        TASKS["prerequisites"](Problem.make(tiny(np.eye(4))))
+        TASKS["prerequisites"](Partition.make(tiny(np.eye(4))))
     with pytest.raises(EvaluationError, match="tiny knows of 0 links"):
-        TASKS["prerequisites"](Problem.make(tiny([[1, 0], [1, 0]], prerequisites=(("c0", "c1"),))))
+        TASKS["prerequisites"](Partition.make(tiny([[1, 0], [1, 0]], prerequisites=(("c0", "c1"),))))
 
 
 # --- clusters -------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_bcubed_figures_equal_a_plain_loop(seed):
     w = rng.random((14, 4)) < 0.45
     w[:2, 0] = True
     label = rng.integers(0, 3, int((w.sum(axis=1) > 0).sum()))
-    problem = Problem.make(tiny(w), hold_out_edges=False)
+    partition = Partition.make(tiny(w), hold_out_edges=False)
 
     class Fixed:
         def __init__(self, *_, **__):
@@ -224,7 +224,7 @@ def test_bcubed_figures_equal_a_plain_loop(seed):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn.cluster.KMeans", Fixed)
-        score = TASKS["clusters"](problem).score(noise(problem, 0, dim=3))
+        score = TASKS["clusters"](partition).score(noise(partition, 0, dim=3))
     tagged = w[w.any(axis=1)].astype(int)
     share = tagged @ tagged.T > 0
     same = label[:, None] == label
@@ -237,24 +237,24 @@ def test_bcubed_figures_equal_a_plain_loop(seed):
 
 def test_clusters_of_one_concept_each_are_perfect():
     w = np.eye(6)[np.random.default_rng(0).integers(0, 6, 200)]
-    problem = Problem.make(tiny(w))
-    task = TASKS["clusters"](problem)
-    perfect = task.score(table(problem, w + 0.0)).metrics
+    partition = Partition.make(tiny(w))
+    task = TASKS["clusters"](partition)
+    perfect = task.score(table(partition, w + 0.0)).metrics
     assert (perfect["bcubed"], perfect["v-measure"]) == (pytest.approx(1), pytest.approx(1))
-    assert task.score(noise(problem, 0)).metrics["bcubed"] < 0.35
+    assert task.score(noise(partition, 0)).metrics["bcubed"] < 0.35
     with pytest.raises(EvaluationError, match="clusters: no two questions of tiny share a concept"):
-        TASKS["clusters"](Problem.make(tiny(np.eye(4))))
+        TASKS["clusters"](Partition.make(tiny(np.eye(4))))
 
 
 # --- geometry -------------------------------------------------------------------------------------------------------
 
 
-def test_geometry_equals_plain_loops(problem):
-    emb = noise(problem, 7, dim=5)
-    score = TASKS["geometry"](problem).score(emb)
+def test_geometry_equals_plain_loops(partition):
+    emb = noise(partition, 7, dim=5)
+    score = TASKS["geometry"](partition).score(emb)
     x = emb.vectors.astype(float)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    w = problem.graph.weights.toarray() > 0
+    w = partition.graph.weights.toarray() > 0
     share = (w.astype(int) @ w.T.astype(int)) > 0
     np.fill_diagonal(share, False)
     cosine = x @ x.T
@@ -273,17 +273,17 @@ def test_geometry_equals_plain_loops(problem):
     assert score.metrics["isotropy"] == pytest.approx(z.min() / z.max())
 
 
-def test_geometry_of_tables_whose_shape_is_known(problem):
-    task = TASKS["geometry"](problem)
-    n = problem.graph.n_questions
-    wide = task.score(noise(problem, 1, dim=20)).metrics
+def test_geometry_of_tables_whose_shape_is_known(partition):
+    task = TASKS["geometry"](partition)
+    n = partition.graph.n_questions
+    wide = task.score(noise(partition, 1, dim=20)).metrics
     assert wide["effective-rank"] == pytest.approx(20, abs=1)
     assert wide["isotropy"] > 0.8
-    line = task.score(table(problem, np.linspace(1, 2, n)[:, None] * np.ones(8))).metrics
+    line = task.score(table(partition, np.linspace(1, 2, n)[:, None] * np.ones(8))).metrics
     assert line["effective-rank"] == pytest.approx(1)
     assert line["uniformity"] == pytest.approx(0, abs=1e-6)
     assert line["isotropy"] < 0.2
-    same = task.score(table(problem, np.ones((n, 4)))).metrics
+    same = task.score(table(partition, np.ones((n, 4)))).metrics
     assert (same["effective-rank"], same["contrast"]) == (0, pytest.approx(0, abs=1e-9))
 
 
@@ -291,5 +291,5 @@ def test_held_out_edges_stay_unknown():
     """A question that gave up its only tie to another one isn't asked about it."""
     graph = KnowledgeGraph.from_edges([("q0", "a"), ("q1", "b"), ("q2", "b")])
     held = HeldOut(np.array([0]), np.array([1]))
-    problem = Problem(tiny([[1, 1], [0, 1], [0, 1]]), None, graph, {"validation": held, "test": held}, 0)
-    assert len(TASKS["geometry"](problem).score(noise(problem, 0)).units["contrast"]) == 2
+    partition = Partition(tiny([[1, 1], [0, 1], [0, 1]]), None, graph, {"validation": held, "test": held}, 0)
+    assert len(TASKS["geometry"](partition).score(noise(partition, 0)).units["contrast"]) == 2

@@ -18,11 +18,11 @@ from qcq.errors import ConfigError, TrainingError
 from qcq.floors.losses import Verdict
 from qcq.floors.objectives import Masked
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Source
+from qcq.models import TRAINERS, TrainingData
 from qcq.models.language import readout as readouts
 from qcq.models.language.softmax import LOSSES, PROPOSALS, Full, Sampled
 from qcq.models.language.trainers import MLM, Cloze
-from qcq.models.language.training import Table, rate
+from qcq.models.language.training import SparseTable, rate
 from qcq.models.language.transformer import POSITIONS, Bidirectional, Block, Encoder, TwoStream
 from qcq.walks import QCQ
 
@@ -39,22 +39,22 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
+def source() -> TrainingData:
     """Forty questions, four concepts, every tenth question with two of them."""
     edges = [(f"q{i}", f"c{i % 4}") for i in range(40)] + [(f"q{i}", f"c{(i + 1) % 4}") for i in range(0, 40, 10)]
-    return Source(KnowledgeGraph.from_edges(edges), QCQ(length=12, per_question=10))
+    return TrainingData(KnowledgeGraph.from_edges(edges), QCQ(length=12, per_question=10))
 
 
-def excess(model, source: Source) -> tuple[float, float]:
+def excess(model, source: TrainingData) -> tuple[float, float]:
     """Mean held-out excess and its standard error, by walk."""
-    probe = Masked().probe(source.heldout, seed=5)
+    probe = Masked().held_out_batch(source.heldout, seed=5)
     off = model.losses(probe) - probe.objective.floor(source.chain, probe)
     by_walk = np.bincount(probe.walk, weights=off - off.mean())
     return float(off.mean()), float(np.sqrt((by_walk**2).sum()) / len(off))
 
 
-def unigram_excess(source: Source) -> float:
-    probe = Masked().probe(source.heldout, seed=5)
+def unigram_excess(source: TrainingData) -> float:
+    probe = Masked().held_out_batch(source.heldout, seed=5)
     answer = probe.objective.unigram(probe, source.chain.unigram)
     return float((answer - probe.objective.floor(source.chain, probe)).mean())
 
@@ -204,7 +204,7 @@ def test_masking_is_binomial_and_never_draws_a_special_token():
     tokens[::3, 20:] = -1
     tokens[1::3, 1::2] = 57 + 2  # a concept among the walk's tokens
     trainer = MLM(mask_rate=0.15, mask_share=0.8, random_share=0.1)
-    made = trainer.exercise(tokens, 57, rng)
+    made = trainer.training_batch(tokens, 57, rng)
     real = tokens >= 0
     assert not (made.asked & ~real).any()
     assert not (made.hidden & ~made.asked).any()
@@ -227,10 +227,10 @@ def test_pure_masks_hide_all_that_is_asked_and_cloze_asks_for_everything():
     tokens = np.arange(40, dtype=np.int32).reshape(4, 10)
     tokens[1, 6:] = -1
     rng = np.random.default_rng(0)
-    pure = MLM(mask_rate=0.5).exercise(tokens, 40, rng)
+    pure = MLM(mask_rate=0.5).training_batch(tokens, 40, rng)
     assert np.array_equal(pure.hidden, pure.asked)
     assert pure.asked.any()
-    cloze = Cloze(hide_rate=0.3).exercise(tokens, 40, rng)
+    cloze = Cloze(hide_rate=0.3).training_batch(tokens, 40, rng)
     assert np.array_equal(cloze.asked, tokens >= 0)
     assert 0 < cloze.hidden.sum() < (tokens >= 0).sum()
     assert not (cloze.hidden & (tokens < 0)).any()
@@ -239,22 +239,22 @@ def test_pure_masks_hide_all_that_is_asked_and_cloze_asks_for_everything():
 def test_a_batch_always_asks_for_something():
     tokens = np.full((1, 3), -1, dtype=np.int32)
     tokens[0, 0] = 5
-    made = MLM(mask_rate=1e-9).exercise(tokens, 40, np.random.default_rng(0))
+    made = MLM(mask_rate=1e-9).training_batch(tokens, 40, np.random.default_rng(0))
     assert made.asked.tolist() == [[True, False, False]]
 
 
 # -------------------------------------------------------------------------------------------------------- softmaxes
 
 
-def tables(v: int = 50, dim: int = 8) -> tuple[Table, Table, torch.Tensor, torch.Tensor]:
+def tables(v: int = 50, dim: int = 8) -> tuple[SparseTable, SparseTable, torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(2)
-    output = Table(torch.randn(v, dim, dtype=torch.float64, generator=g))
-    bias = Table(torch.randn(v, 1, dtype=torch.float64, generator=g))
+    output = SparseTable(torch.randn(v, dim, dtype=torch.float64, generator=g))
+    bias = SparseTable(torch.randn(v, 1, dtype=torch.float64, generator=g))
     h = torch.randn(30, dim, dtype=torch.float64, generator=g).requires_grad_()
     return output, bias, h, torch.randint(0, v, (30,), generator=g)
 
 
-def dense(table: Table) -> torch.Tensor:
+def dense(table: SparseTable) -> torch.Tensor:
     ids, grad = table.gradients()
     return grad if ids is None else torch.zeros_like(table.weight).index_add(0, ids, grad)
 
@@ -311,8 +311,8 @@ def test_the_sampled_softmax_has_its_optimum_where_the_full_one_has_it():
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.full(60, 0.3), size=4)  # four contexts
     loss = Sampled(rng.integers(1, 50, 60), 20, "unigram")
-    h, bias = torch.eye(4, dtype=torch.float64), Table(torch.zeros(60, 1, dtype=torch.float64))
-    output = Table(torch.from_numpy(np.log(p.T + 1e-9)))
+    h, bias = torch.eye(4, dtype=torch.float64), SparseTable(torch.zeros(60, 1, dtype=torch.float64))
+    output = SparseTable(torch.from_numpy(np.log(p.T + 1e-9)))
     total, size = torch.zeros(60, 4, dtype=torch.float64), 0.0
     loss.log_inclusion = loss.log_inclusion.double()
     for step in range(1500):
@@ -331,7 +331,7 @@ def test_the_sampled_softmax_has_its_optimum_where_the_full_one_has_it():
 
 def test_rows_that_are_always_read_are_updated_as_by_torchs_adam_and_others_stay():
     start = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
-    table, theirs = Table(start.clone()), start.clone().requires_grad_()
+    table, theirs = SparseTable(start.clone()), start.clone().requires_grad_()
     adam = torch.optim.Adam([theirs], lr=0.1)
     ids = torch.tensor([1, 4, 5, 4])
     for step in range(5):
@@ -346,7 +346,7 @@ def test_rows_that_are_always_read_are_updated_as_by_torchs_adam_and_others_stay
 
 
 def test_a_row_read_twice_gets_both_gradients():
-    table = Table(torch.arange(8.0).reshape(4, 2))
+    table = SparseTable(torch.arange(8.0).reshape(4, 2))
     (table.rows(torch.tensor([0, 2])).sum() + 3 * table.look_up(torch.tensor([2, 2])).sum()).backward()
     assert dense(table)[:, 0].tolist() == [1, 0, 7, 0]
     (table.rows().sum() + table.rows(torch.tensor([3])).sum()).backward()
@@ -433,7 +433,7 @@ def test_same_seed_same_bytes_and_other_seed_others(source):
 
 def test_losses_are_minus_log_of_the_full_softmax(source):
     model = MLM(**{**TINY, "steps": 5}).fit(source)
-    probe = Masked().probe(source.heldout)
+    probe = Masked().held_out_batch(source.heldout)
     rows = probe.tokens[:7]
     asked = probe.asked[:7]
     learner = model.learner
@@ -452,7 +452,7 @@ def test_tokens_are_counted_without_padding(source):
     tokens = source.corpus.tokens.copy()
     tokens[:, 6:] = -1
     short = Corpus([tokens], 40, 4, source.graph.digest)
-    model = MLM(**{**TINY, "steps": 4}).fit(Source(source.graph, source.walk, given=short))
+    model = MLM(**{**TINY, "steps": 4}).fit(TrainingData(source.graph, source.walk, given=short))
     assert model.tokens == 4 * 16 * 6
 
 
@@ -498,8 +498,8 @@ def test_divergence_stops_with_step_rate_and_advice_and_keeps_the_last_good_stat
     calls = itertools.count()
 
     class Spoilt(MLM):
-        def exercise(self, tokens, n_questions, rng):
-            made = super().exercise(tokens, n_questions, rng)
+        def training_batch(self, tokens, n_questions, rng):
+            made = super().training_batch(tokens, n_questions, rng)
             if next(calls) == 10:
                 spoil()
             return made
@@ -636,7 +636,7 @@ def test_changes_do_what_they_are_called():
 
 
 def test_concept_tokens_have_a_type_and_vectors_of_their_own(source):
-    kept = Source(source.graph, QCQ(length=8, per_question=3, keep_concepts=True))
+    kept = TrainingData(source.graph, QCQ(length=8, per_question=3, keep_concepts=True))
     model = MLM(**{**TINY, "steps": 3}).fit(kept)
     assert model.learner.encoder.types.shape[0] == 2
     emb = model.embeddings()

@@ -19,12 +19,12 @@ from qcq.data import Dataset, Simulated, TrainPart
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import ChainError, ConfigError, LeakageError, TrainingError, WalkError
-from qcq.evaluation import Problem
+from qcq.evaluation import Partition
 from qcq.floors.identifiability import would_add
 from qcq.floors.objectives import Masked, NextQuestion
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import LEAST, TypedGraph
-from qcq.models import Source
+from qcq.models import TrainingData
 from qcq.models.factorization import ChainRatio, NetMF
 from qcq.walks import WALKS, Just, Metapath, Session
 from qcq.walks.metapath import parse
@@ -248,7 +248,7 @@ def test_the_floor_of_a_mixture_is_exact(pattern: str) -> None:
     n, moving = len(p), p.sum(axis=1) > 0
     corpus = walk.sample(typed, 2)
 
-    paper = NextQuestion().probe(corpus, 0)
+    paper = NextQuestion().held_out_batch(corpus, 0)
     floor = NextQuestion().floor(chain, paper)
     row, at = np.nonzero(paper.asked)
     before, here = corpus.tokens[row, np.maximum(at - 1, 0)], corpus.tokens[row, at]
@@ -262,7 +262,7 @@ def test_the_floor_of_a_mixture_is_exact(pattern: str) -> None:
 
     every = np.einsum("a,ab,bc,cd->abcd", np.ones(n) / n, p, p, p)  # the law of whole walks
     whole = replace(corpus, shards=[corpus.tokens[moving[corpus.tokens[:, 0]]][:80]])
-    paper = Masked(rate=0.4).probe(whole, 1)
+    paper = Masked(rate=0.4).held_out_batch(whole, 1)
     said = []
     for tokens, asked in zip(paper.tokens, paper.asked, strict=True):
         table = every[tuple(slice(None) if hidden else token for token, hidden in zip(tokens, asked, strict=True))]
@@ -606,11 +606,11 @@ def test_netmf_writes_down_the_mixtures_own_walk(pattern: str) -> None:
     ratio = ChainRatio(chain, window, 1.0)
     some = ratio.rows(slice(0, len(ratio.gain))) / np.outer(ratio.gain, ratio.gain)
     np.testing.assert_allclose(some[np.ix_(chain.classes, chain.classes)], full, atol=1e-6)
-    emb = NetMF(dim=12, window=window).fit(Source(typed, walk)).embeddings().vectors
+    emb = NetMF(dim=12, window=window).fit(TrainingData(typed, walk)).embeddings().vectors
     value, vector = np.linalg.eigh(full)
     np.testing.assert_allclose(emb @ emb.T, vector * np.abs(value) @ vector.T, atol=1e-4)
     with pytest.raises(TrainingError, match="netmf needs the walk's exact chain: no exact chain for session"):
-        NetMF().fit(Source(typed, Session()))
+        NetMF().fit(TrainingData(typed, Session()))
 
 
 def test_inspect_says_what_each_kind_of_edge_would_tell_apart() -> None:
@@ -633,9 +633,9 @@ def test_inspect_says_what_each_kind_of_edge_would_tell_apart() -> None:
 def test_planted_difficulty_is_carried_by_mixed_walks_only() -> None:
     """Against what concepts can know, on questions that the ridge never saw (their answers did shape the walk)."""
     room = Simulated(questions=300, concepts=12, students=300, responses=60, sets=20, seed=4).read()
-    problem = Problem.make(room, hold_out_edges=False)
+    partition = Partition.make(room, hold_out_edges=False)
     walk = Metapath(pattern="0.5*q-c-q + 0.25*q-s+-q + 0.25*q-s--q", per_question=1)
-    typed = walk.prepare(problem.graph, problem.split.train)
+    typed = walk.prepare(partition.graph, partition.split.train)
     p = walk.mixture(typed)
     step = (p.out @ p.into).toarray()
     hard = room.truth["difficulty"]
@@ -648,7 +648,7 @@ def test_planted_difficulty_is_carried_by_mixed_walks_only() -> None:
         fit = RidgeCV(alphas=np.logspace(-3, 3, 13)).fit(x[known], hard[known])
         return fit.score(x[~known], hard[~known])
 
-    assert r2(np.sqrt(step)) > r2(problem.graph.weights.toarray()) + 0.2
+    assert r2(np.sqrt(step)) > r2(partition.graph.weights.toarray()) + 0.2
 
 
 @pytest.mark.parametrize("data_set", ["simulated", "s2kt_assist09", "pebg_ednet"])

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.data import TrainPart
-from qcq.evaluation.task import Problem
+from qcq.evaluation.task import Partition
 from qcq.evaluation.tracing.tasks import FOLDS, Attempts, principal
-from qcq.models.trainer import Source, Trainer
+from qcq.models.trainer import Trainer, TrainingData
 from qcq.walks.strategy import WalkStrategy
 
 
 def folded(
-    problem: Problem, attempts: Attempts, walk: WalkStrategy, trainer: Trainer, seed: int = 0
+    partition: Partition, attempts: Attempts, walk: WalkStrategy, trainer: Trainer, seed: int = 0
 ) -> NDArray[np.float32]:
     """The vectors of ``trainer`` on ``walk``, once without each fold of training students and once with all of them.
 
@@ -32,12 +32,12 @@ def folded(
     ----------
     Schönemann 1966, A generalized solution of the orthogonal Procrustes problem (Psychometrika 31).
     """
-    whole = principal(_vectors(problem, attempts.train, walk, trainer, seed))
+    whole = principal(_vectors(partition, attempts.train, walk, trainer, seed))
     made = []
     for fold in range(FOLDS):
         students = attempts.train.students[attempts.fold[attempts.train.students] != fold]
         part = TrainPart(attempts.train.dataset, students, attempts.train.interactions.of(students))
-        made.append(turned(_vectors(problem, part, walk, trainer, seed), whole, np.sqrt(part.counts)))
+        made.append(turned(_vectors(partition, part, walk, trainer, seed), whole, np.sqrt(part.counts)))
     return np.stack([*made, whole]).astype(np.float32)
 
 
@@ -49,6 +49,8 @@ def turned(vectors: NDArray, onto: NDArray, weight: NDArray) -> NDArray[np.float
     return (x @ (u @ vt)) * (s.sum() / np.maximum((mine**2).sum(), 1e-30))
 
 
-def _vectors(problem: Problem, part: TrainPart, walk: WalkStrategy, trainer: Trainer, seed: int) -> NDArray[np.float32]:
-    graph = walk.prepare(problem.graph, part)
-    return walk.fold(problem.graph, trainer.fit(Source(graph, walk, seed), seed).embeddings()).vectors
+def _vectors(
+    partition: Partition, part: TrainPart, walk: WalkStrategy, trainer: Trainer, seed: int
+) -> NDArray[np.float32]:
+    graph = walk.prepare(partition.graph, part)
+    return walk.fold(partition.graph, trainer.fit(TrainingData(graph, walk, seed), seed).embeddings()).vectors

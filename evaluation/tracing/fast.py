@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
-from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.evaluation.tracing.tasks import Attempts, principal
 
 WIDTHS = (2, 8, 32)  # how fast a past answer counts for less as its question is less like the one asked: by fours
@@ -34,9 +34,9 @@ class KTFast(Task):
     of_students = True
     about = "the next answer of unseen students, by a logistic model on embedding-kernel history; seconds a table"
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        self.attempts = Attempts(problem, "kt-fast")
+    def __init__(self, partition: Partition) -> None:
+        super().__init__(partition)
+        self.attempts = Attempts(partition, "kt-fast")
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         from scipy.special import expit

@@ -1,7 +1,7 @@
 """Knowledge-tracing models: a student's past answers and the vector of the next question in, the next answer out.
 
 Models are told vectors, never question numbers, so whatever is known about a question is known from its vector. Each is
-a step function with a state: a long sequence is read in pieces, and the state is handed from one to the next, so no
+a step function with a state: a long sequence is read in chunks, and the state is handed from one to the next, so no
 answer is forgotten at a border and padding stays small.
 """
 
@@ -23,9 +23,9 @@ from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 
 if TYPE_CHECKING:
-    from qcq.evaluation.tracing.tasks import Tracing
+    from qcq.evaluation.tracing.tasks import KTSettings
 
-PIECE = 100  # attempts of a student that are read at once
+CHUNK = 100  # attempts of a student that are read at once
 TOKENS = 2_048  # attempts in a batch at most, padding included
 BATCHES = 64  # in an epoch at least, as far as four students make a batch
 BACK = 200  # attempts that attention looks back at
@@ -33,7 +33,7 @@ BACK = 200  # attempts that attention looks back at
 State = Any
 
 
-class Piece:
+class Chunk:
     """Some students' attempts of one stretch of time: int64 (students, steps) each, tensors.
 
     Attributes
@@ -76,10 +76,10 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.question)
 
-    def batches(self, rng: np.random.Generator | None = None) -> Iterator[list[Piece]]:
-        """Batches of students of about equal length, each cut in time into pieces.
+    def batches(self, rng: np.random.Generator | None = None) -> Iterator[list[Chunk]]:
+        """Batches of students of about equal length, each cut in time into chunks.
 
-        A batch holds about TOKENS attempts a piece, fewer where there are few in all. Given ``rng``, who shares a batch
+        A batch holds about TOKENS attempts a chunk, fewer where there are few in all. Given ``rng``, who shares a batch
         and the order of batches are drawn anew.
         """
         key = np.log(self.length) + (0.0 if rng is None else rng.uniform(0, 0.3, len(self.length)))
@@ -87,21 +87,21 @@ class Sequences:
         cuts, at = [], 0
         tokens = min(TOKENS, len(self) // BATCHES)
         while at < len(order):
-            n = max(4, tokens // min(PIECE, int(self.length[order[at]])))
+            n = max(4, tokens // min(CHUNK, int(self.length[order[at]])))
             cuts.append(order[at : at + n])
             at += n
         for i in range(len(cuts)) if rng is None else rng.permutation(len(cuts)):
             who = cuts[i][np.argsort(-self.length[cuts[i]], kind="stable")]  # the longest first
-            pieces = []
-            for start in range(0, int(self.length[who[0]]), PIECE):
+            chunks = []
+            for start in range(0, int(self.length[who[0]]), CHUNK):
                 who = who[self.length[who] > start]  # those who have gone on; the others' states are dropped
-                step = np.arange(start, min(start + PIECE, int(self.length[who[0]])))
+                step = np.arange(start, min(start + CHUNK, int(self.length[who[0]])))
                 place = np.where(step < self.length[who][:, None], self.begin[who][:, None] + step, -1)  # (B, T)
-                pieces.append(Piece(place, self.question, self.correct, self.first))
-            yield pieces
+                chunks.append(Chunk(place, self.question, self.correct, self.first))
+            yield chunks
 
 
-class Table(nn.Module):
+class QuestionInput(nn.Module):
     """What a model is told about each question: its vector, and numbers beside it that never change.
 
     Parameters
@@ -134,7 +134,7 @@ class Table(nn.Module):
         return x * there[..., None]
 
 
-class Judge(nn.Module):
+class OutputHead(nn.Module):
     """From what is known of a student and the vector of a question to the logit of a right answer.
 
     v · relu(A known + B asked) + w · asked + b
@@ -166,11 +166,11 @@ class DKT(nn.Module):
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.reader = nn.LSTM(2 * dim + 1, hidden, batch_first=True)
-        self.judge = Judge(hidden, dim, hidden, dropout)
+        self.head = OutputHead(hidden, dim, hidden, dropout)
 
     def forward(self, before: Tensor, answer: Tensor, asked: Tensor, state: State) -> tuple[Tensor, State]:
         known, state = self.reader(torch.cat([before, before * answer, answer], -1), state)  # (B, T, hidden)
-        return self.judge(known[:, :, None], asked), state
+        return self.head(known[:, :, None], asked), state
 
     @staticmethod
     def cut(state: State, students: int) -> State:
@@ -182,7 +182,7 @@ class Attention(nn.Module):
 
     The query is the vector of the question asked, keys are the vectors of the questions answered before, values are
     question and answer together. A head's score of an attempt ``a`` steps back is q · k / √d - θ a with a learned
-    θ ≥ 0, so near attempts can weigh more. It looks at most BACK attempts back from where a piece begins.
+    θ ≥ 0, so near attempts can weigh more. It looks at most BACK attempts back from where a chunk begins.
 
     References
     ----------
@@ -200,7 +200,7 @@ class Attention(nn.Module):
         self.key, self.query = nn.Linear(dim, wide), nn.Linear(dim, wide)
         self.value = nn.Linear(2 * dim + 1, wide)
         self.decay = nn.Parameter(torch.linspace(-6.0, -1.0, self.HEADS))
-        self.judge = Judge(wide, dim, hidden, dropout)
+        self.head = OutputHead(wide, dim, hidden, dropout)
 
     def forward(self, before: Tensor, answer: Tensor, asked: Tensor, state: State) -> tuple[Tensor, State]:
         b, t, k, _ = asked.shape
@@ -221,7 +221,7 @@ class Attention(nn.Module):
             attn_mask=bias.expand(b, -1, -1, -1),
         )
         known = found.transpose(1, 2).reshape(b, t, k, -1)
-        return self.judge(known, asked), (before[:, -BACK:], answer[:, -BACK:])
+        return self.head(known, asked), (before[:, -BACK:], answer[:, -BACK:])
 
     @staticmethod
     def cut(state: State, students: int) -> State:
@@ -255,7 +255,7 @@ class Tracer:
 
     Parameters
     ----------
-    vectors, beside, moves : of the :class:`Table`.
+    vectors, beside, moves : of the :class:`QuestionInput`.
     plan : the settings.
     seed : of the first weights, the order of batches and dropout.
 
@@ -265,11 +265,11 @@ class Tracer:
     """
 
     def __init__(
-        self, vectors: NDArray[np.float32], beside: NDArray[np.float32], moves: bool, plan: Tracing, seed: int
+        self, vectors: NDArray[np.float32], beside: NDArray[np.float32], moves: bool, plan: KTSettings, seed: int
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "kt", "weights"))
-            self.table = Table(vectors, beside, moves)
+            self.table = QuestionInput(vectors, beside, moves)
             self.model = MODELS[plan.model](self.table.dim, plan.hidden, plan.dropout)
         self.model.eval()
         self.plan, self.seed, self.last = plan, seed, len(beside) - 1
@@ -305,9 +305,9 @@ class Tracer:
                     share = (epoch + i / len(batches)) / plan.epochs
                     for group, lr in zip(adam.param_groups, full, strict=True):
                         group["lr"] = lr * (1 - 0.95 * share)
-                    for piece, logits in self._read(train, batch):
+                    for chunk, logits in self._read(train, batch):
                         loss = F.binary_cross_entropy_with_logits(
-                            logits[piece.real], piece.correct[piece.real].to(logits.dtype)
+                            logits[chunk.real], chunk.correct[chunk.real].to(logits.dtype)
                         )
                         adam.zero_grad()
                         torch.autograd.backward(loss)
@@ -330,18 +330,18 @@ class Tracer:
     def _modules(self) -> nn.Module:
         return nn.ModuleList([self.table, self.model])
 
-    def _read(self, part: Sequences, batch: list[Piece]) -> Iterator[tuple[Piece, Tensor]]:
-        """The pieces of a batch in order with their logits, (B, T)."""
+    def _read(self, part: Sequences, batch: list[Chunk]) -> Iterator[tuple[Chunk, Tensor]]:
+        """The chunks of a batch in order with their logits, (B, T)."""
         state: State = None
-        for piece in batch:
+        for chunk in batch:
             if state is not None:
-                state = self.model.cut(state, len(piece.at))
-            version = torch.from_numpy(part.version[piece.at[:, 0]])[:, None]  # (B, 1)
-            before = self.table(piece.before, version)
-            asked = self.table(piece.question, version)
-            sign = (2.0 * piece.answer - 1) * (piece.before >= 0)
+                state = self.model.cut(state, len(chunk.at))
+            version = torch.from_numpy(part.version[chunk.at[:, 0]])[:, None]  # (B, 1)
+            before = self.table(chunk.before, version)
+            asked = self.table(chunk.question, version)
+            sign = (2.0 * chunk.answer - 1) * (chunk.before >= 0)
             logits, state = self.model(before, sign[..., None], asked[:, :, None], state)
-            yield piece, logits[..., 0]
+            yield chunk, logits[..., 0]
 
     @one_thread()
     def predict(self, part: Sequences) -> NDArray[np.float64]:
@@ -351,8 +351,8 @@ class Tracer:
         self.model.eval()
         with torch.no_grad():
             for batch in part.batches():
-                for piece, logits in self._read(part, batch):
-                    out[piece.at[piece.at >= 0]] = torch.sigmoid(logits[piece.real].double()).numpy()
+                for chunk, logits in self._read(part, batch):
+                    out[chunk.at[chunk.at >= 0]] = torch.sigmoid(logits[chunk.real].double()).numpy()
         self.model.train(training)
         return out
 
@@ -374,12 +374,12 @@ class Tracer:
         rows, state = [], None
         with torch.no_grad():
             every = self.table(torch.from_numpy(np.asarray(asked, dtype=np.int64))[None], version)  # (1, asked, dim)
-            for at in range(0, len(known), PIECE):
-                before = torch.from_numpy(known[None, at : at + PIECE])
+            for at in range(0, len(known), CHUNK):
+                before = torch.from_numpy(known[None, at : at + CHUNK])
                 t = before.shape[1]
                 logits, state = self.model(
                     self.table(before, version),
-                    torch.from_numpy(sign[None, at : at + PIECE, None]),
+                    torch.from_numpy(sign[None, at : at + CHUNK, None]),
                     every[:, None].expand(1, t, -1, -1),
                     state,
                 )

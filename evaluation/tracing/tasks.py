@@ -14,7 +14,7 @@ from qcq.data import TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError
 from qcq.evaluation.statistics import auc_units, mean_units
-from qcq.evaluation.task import Problem, Score, Stage, Task
+from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.evaluation.tracing.features import NUMBERS, Number
 from qcq.support.seeds import generator
 from qcq.support.settings import settings
@@ -27,8 +27,8 @@ COLD = 5  # training responses of a cold question, at most
 BINS = 15  # of the calibration error
 FOLDS = 5  # of training students, so that nobody is shown numbers made of his own answers
 KEPT = 8  # trained models that a task remembers
-Way = Literal["frozen", "fine-tuned", "small-start"]
-WAYS: Mapping[Way, tuple[float, bool]] = {  # how large a table is at the start, and whether it learns
+TableMode = Literal["frozen", "fine-tuned", "small-start"]
+TABLE_MODES: Mapping[TableMode, tuple[float, bool]] = {  # how large a table is at the start, and whether it learns
     "frozen": (1.0, False),
     "fine-tuned": (1.0, True),
     "small-start": (0.1, True),
@@ -38,7 +38,7 @@ TRACED, LONG = 3, 60  # test students whose mastery is kept for a report: those 
 
 
 @settings
-class Tracing:
+class KTSettings:
     """How the knowledge-tracing model of ``kt`` is built and trained; the same for every table that is judged.
 
     Parameters
@@ -58,7 +58,7 @@ class Tracing:
     """
 
     model: Literal["dkt", "attention"] = "dkt"
-    tables: tuple[Way, ...] = tuple(WAYS)
+    tables: tuple[TableMode, ...] = tuple(TABLE_MODES)
     features: tuple[Number, ...] = ()
     hidden: Annotated[int, Field(ge=1)] = 100
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -70,19 +70,19 @@ class Tracing:
 
     def __post_init__(self) -> None:
         if not self.tables:
-            raise ConfigError(f"setting tables: none given; name some of {', '.join(WAYS)}")
+            raise ConfigError(f"setting tables: none given; name some of {', '.join(TABLE_MODES)}")
 
 
 @settings
-class TracingBeside(Tracing):
-    """:class:`Tracing` of ``kt-difficulty``."""
+class KTDifficultySettings(KTSettings):
+    """:class:`KTSettings` of ``kt-difficulty``."""
 
     features: tuple[Number, ...] = ("difficulty", "popularity")
 
 
 @settings
-class TracingAttention(Tracing):
-    """:class:`Tracing` of ``kt-attention``."""
+class KTAttentionSettings(KTSettings):
+    """:class:`KTSettings` of ``kt-attention``."""
 
     model: Literal["dkt", "attention"] = "attention"
 
@@ -91,7 +91,7 @@ class KT(Task):
     """The next answer of a student, foreseen from the vectors of the questions and the answers before.
 
     A question-level DKT (or attention) is trained on the training students: what it is told about a question is the
-    question's vector and nothing else. Each way to use a table (``WAYS``) is tried, and validation students
+    question's vector and nothing else. Each way to use a table (``TABLE_MODES``) is tried, and validation students
     choose it and the epoch; test students are read once. Every attempt is foreseen exactly once, the first
     one too. Vectors are centred, turned to their principal axes and scaled as a whole, so rotating or scaling a table
     changes nothing. Reported: AUC, accuracy, log-loss and calibration error over all attempts, and the AUC over
@@ -106,13 +106,13 @@ class KT(Task):
     costly = True
     of_students = True
     baselines = ("random", "concept-mean", "concept-onehot", "svd")
-    settings = Tracing
+    settings = KTSettings
     title: ClassVar[str] = "kt"
 
-    def __init__(self, problem: Problem, plan: Tracing | None = None) -> None:
-        super().__init__(problem)
-        self.plan: Tracing = plan or type(self).settings()
-        self.attempts = Attempts(problem, self.title)
+    def __init__(self, partition: Partition, plan: KTSettings | None = None) -> None:
+        super().__init__(partition)
+        self.plan: KTSettings = plan or type(self).settings()
+        self.attempts = Attempts(partition, self.title)
         self._kept: dict[str, tuple[str, Tracer]] = {}
 
     def tracer(self, embeddings: Embeddings) -> Tracer:
@@ -133,10 +133,10 @@ class KT(Task):
         mastery : float32 (attempts + 1, concepts), the mean probability of a right answer over the concept's questions,
             at most SHOWN of them, the most answered first.
         """
-        r = self.problem.dataset.interactions
+        r = self.partition.dataset.interactions
         if r is None or not (mine := r.student == student).any():
-            raise EvaluationError(f"student {student} of {self.problem.dataset.name} has no responses to trace")
-        by_question, by_concept = self.problem.graph.weights, self.problem.graph.by_concept
+            raise EvaluationError(f"student {student} of {self.partition.dataset.name} has no responses to trace")
+        by_question, by_concept = self.partition.graph.weights, self.partition.graph.by_concept
         question, counts = r.question[mine], self.attempts.train.counts
         met = by_question[question].indices
         concepts = met[np.sort(np.unique(met, return_index=True)[1])].astype(np.int64)
@@ -167,7 +167,7 @@ class KT(Task):
         return found
 
     def _seed(self, embeddings: Embeddings) -> int:
-        return int(embeddings.provenance.get("seed", self.problem.seed))
+        return int(embeddings.provenance.get("seed", self.partition.seed))
 
     def _trained(self, vectors: NDArray[np.float32], seed: int) -> tuple[str, Tracer]:
         from qcq.evaluation.tracing.models import Tracer
@@ -177,7 +177,7 @@ class KT(Task):
             found = []
             beside = self.attempts.beside(self.plan.features)
             for way in self.plan.tables if vectors.shape[1] else self.plan.tables[:1]:  # no vectors: all ways are one
-                size, moves = WAYS[way]
+                size, moves = TABLE_MODES[way]
                 made = Tracer(np.float32(size) * vectors, beside, moves and vectors.shape[1] > 0, self.plan, seed)
                 made.fit(self.attempts.sequences("train"), self.attempts.sequences("validation"))
                 found.append((max(made.history), way, made))
@@ -203,12 +203,12 @@ class KTDifficulty(KT):
     """
 
     about = "kt with train-only difficulty and popularity beside each vector; auc-alone is these two without a vector"
-    settings = TracingBeside
+    settings = KTDifficultySettings
     title = "kt-difficulty"
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         score = super().score(embeddings, stage, others)
-        nothing = np.zeros((self.problem.graph.n_questions, 0), dtype=np.float32)
+        nothing = np.zeros((self.partition.graph.n_questions, 0), dtype=np.float32)
         _, tracer = self._trained(nothing, self._seed(embeddings))
         alone = self.attempts.judge(tracer.predict(self.attempts.sequences(stage)), stage)
         return Score(
@@ -222,27 +222,27 @@ class KTAttention(KT):
     """``kt`` with attention in the place of the LSTM, so that a gain isn't one model's quirk."""
 
     about = "kt with a model of another kind: attention of the next question over the attempts before it"
-    settings = TracingAttention
+    settings = KTAttentionSettings
     title = "kt-attention"
 
 
 class Attempts:
-    """The attempts of a problem's students, what is known of each question, and how predictions are judged.
+    """The attempts of a partition's students, what is known of each question, and how predictions are judged.
 
     Raises
     ------
     EvaluationError : no students, no order, or a part in which all answers are alike; the text names ``task``.
     """
 
-    def __init__(self, problem: Problem, task: str) -> None:
-        name = problem.dataset.name
-        if problem.split is None:
+    def __init__(self, partition: Partition, task: str) -> None:
+        name = partition.dataset.name
+        if partition.split is None:
             raise EvaluationError(f"{task}: {name} has no students; it needs who answered which question how, in order")
-        self.train, self.graph = TrainPart.checked(problem.split.train), problem.graph
+        self.train, self.graph = TrainPart.checked(partition.split.train), partition.graph
         self.parts: dict[str, Part] = {
             "train": self.train,
-            "validation": problem.split.validation,
-            "test": problem.split.test,
+            "validation": partition.split.validation,
+            "test": partition.split.test,
         }
         if not self.train.interactions.ordered:
             raise EvaluationError(f"{task}: the responses of {name} have no order; it needs one, to foresee the next")
@@ -253,8 +253,8 @@ class Attempts:
                 raise EvaluationError(
                     f"{task}: {name} has {n} {part} responses, {right} of them right; it needs right and wrong ones"
                 )
-        students = generator(problem.seed, "kt", "folds").permutation(self.train.students)
-        self.fold = np.full(len(problem.dataset.students), FOLDS)
+        students = generator(partition.seed, "kt", "folds").permutation(self.train.students)
+        self.fold = np.full(len(partition.dataset.students), FOLDS)
         self.fold[students] = np.arange(len(students)) % FOLDS
         self._sequences: dict[str, Sequences] = {}
 

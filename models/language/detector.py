@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qcq.models.language.training import Exercise, Learner
+from qcq.models.language.training import Learner, TrainingBatch
 from qcq.models.language.transformer import Bidirectional
 from qcq.support.seeds import derive
 
@@ -48,7 +48,7 @@ class DetectiveLearner(Learner):
         super().__init__(**parts)  # type: ignore[arg-type]
         self.weight = weight
 
-    def exercise_loss(self, exercise: Exercise, step: int) -> Tensor:
+    def exercise_loss(self, exercise: TrainingBatch, step: int) -> Tensor:
         guesses = self.encoder.guesses(*self.seen(exercise.tokens, exercise.asked, exercise.real))  # (N, D)
         targets = torch.from_numpy(exercise.targets).to(self.device)
         made = self.loss(guesses, targets, self.output, self.bias, step)

@@ -10,13 +10,13 @@ from pydantic import Field
 
 from qcq.corpus import HIDDEN
 from qcq.errors import ConfigError
-from qcq.floors.objectives import Probe, Replaced
+from qcq.floors.objectives import HeldOutBatch, Replaced
 from qcq.models.language.trainers import MLM, LanguageModel, LanguageTrainer
-from qcq.models.trainer import Source
+from qcq.models.trainer import TrainingData
 from qcq.support.settings import settings
 
 if TYPE_CHECKING:
-    from qcq.models.language.training import Exercise, Learner
+    from qcq.models.language.training import Learner, TrainingBatch
     from qcq.models.language.transformer import Encoder
 
 
@@ -48,23 +48,23 @@ class RTD(LanguageTrainer):
 
         return Detector
 
-    def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
-        return MLM(mask_rate=self.mask_rate).exercise(tokens, n_questions, rng)
+    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
+        return MLM(mask_rate=self.mask_rate).training_batch(tokens, n_questions, rng)
 
-    def learner(self, source: Source, seed: int) -> tuple[Learner, NDArray[np.int64]]:
+    def learner(self, source: TrainingData, seed: int) -> tuple[Learner, NDArray[np.int64]]:
         from qcq.models.language.detector import DetectiveLearner
 
         made, counts = super().learner(source, seed)
         return DetectiveLearner(**vars(made), weight=self.weight), counts
 
-    def model(self, source: Source, learner: Learner) -> LanguageModel:
+    def model(self, source: TrainingData, learner: Learner) -> LanguageModel:
         return Detecting(source, learner, Replaced(rate=self.mask_rate), self.readouts, self.shown)
 
 
 class Detecting(LanguageModel):
     """A trained detector with its generator."""
 
-    def losses(self, probe: Probe) -> NDArray[np.float64]:
+    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
         """Nats a judgement; the generator draws with a fixed seed, so the same paper has the same losses."""
         from qcq.models.language.detector import DetectiveLearner
 

@@ -24,7 +24,7 @@ from qcq.errors import ConfigError, TrainingError
 from qcq.floors.objectives import Masked
 from qcq.graph import KnowledgeGraph
 from qcq.models.language.trainers import LanguageModel, LanguageTrainer, Monitor
-from qcq.models.trainer import Source, Trainer
+from qcq.models.trainer import Trainer, TrainingData
 from qcq.models.word2vec import token_counts
 from qcq.support.folders import claim
 from qcq.support.progress import Progress, silent
@@ -127,7 +127,7 @@ class HFBert(Trainer):
     def shortened(self) -> HFBert:
         return replace(self, steps=min(self.steps, 20))
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> LanguageModel:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> LanguageModel:
         """Train on the source's walks.
 
         Raises
@@ -146,7 +146,7 @@ class HFBert(Trainer):
         finally:
             torch.set_num_threads(before)
 
-    def _train(self, transformers: Any, source: Source, seed: int, progress: Progress) -> LanguageModel:
+    def _train(self, transformers: Any, source: TrainingData, seed: int, progress: Progress) -> LanguageModel:
         import torch
 
         corpus = source.corpus
@@ -332,7 +332,7 @@ def _differences(learner: Learner) -> list[str]:
     return [reason for reason, fine in checks.items() if not fine]
 
 
-def load(folder: str | Path, source: Source) -> LanguageModel:
+def load(folder: str | Path, source: TrainingData) -> LanguageModel:
     """Read a BertForMaskedLM whose vocabulary holds the source's questions by name, as :func:`export` writes it.
 
     Vectors, read-outs and held-out losses then work as for any trained model; losses are shares among the questions.
@@ -381,7 +381,7 @@ def _learner(bert: Any, corpus: Corpus, tokens: int, rows: Any = None, mask: int
     import torch
 
     from qcq.models.language.softmax import Full
-    from qcq.models.language.training import Learner, Table
+    from qcq.models.language.training import Learner, SparseTable
     from qcq.models.language.transformer import Bidirectional
 
     config = bert.config
@@ -405,10 +405,10 @@ def _learner(bert: Any, corpus: Corpus, tokens: int, rows: Any = None, mask: int
     for part in encoder.modules():
         if isinstance(part, torch.nn.LayerNorm):
             part.eps = config.layer_norm_eps
-    bias = Table(held["cls.predictions.decoder.bias"][rows][:, None])
+    bias = SparseTable(held["cls.predictions.decoder.bias"][rows][:, None])
     loss = Full(np.ones(tokens, dtype=np.int64), 1, "unigram")
-    output = Table(held["cls.predictions.decoder.weight"][rows])
-    return Learner(encoder.eval(), Table(words[rows]), output, bias, loss, corpus.n_questions)
+    output = SparseTable(held["cls.predictions.decoder.weight"][rows])
+    return Learner(encoder.eval(), SparseTable(words[rows]), output, bias, loss, corpus.n_questions)
 
 
 __all__ = ["HFBert", "export", "load"]

@@ -18,7 +18,7 @@ from qcq.support.seeds import generator
 
 if TYPE_CHECKING:
     from qcq.models.language.trainers import LanguageTrainer
-    from qcq.models.language.training import Table
+    from qcq.models.language.training import SparseTable
 
 
 class Loss(ABC):
@@ -30,7 +30,7 @@ class Loss(ABC):
         return cls(counts, plan.negatives, plan.proposal, seed)  # type: ignore[call-arg]
 
     @abstractmethod
-    def __call__(self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int) -> Tensor:
+    def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
         """Mean nats a prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
 
     def start(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,7 +48,7 @@ class Full(Loss):
     def __init__(self, counts: NDArray[np.int64], negatives: int, proposal: str, seed: int = 0) -> None:
         pass
 
-    def __call__(self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int) -> Tensor:
+    def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
         """Mean nats a prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
         return F.cross_entropy(h @ output.rows().T + bias.rows()[:, 0], targets)  # (N, V)
 
@@ -90,7 +90,7 @@ class Sampled(Loss):
         points = (np.arange(self.negatives) + (turn + self.shift) / self.round_steps) / self.negatives
         return np.unique(self.order[np.searchsorted(self.upto, points, side="right")])
 
-    def __call__(self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int) -> Tensor:
+    def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
         """Mean nats a prediction, on the scale of a choice among S and the target."""
         ids, drawn, *parts = self.gathered(targets, output, bias, step)
         rows, scores, places = parts[:2], parts[2:4], parts[4:]
@@ -98,7 +98,7 @@ class Sampled(Loss):
         offsets = scores[0] - correction[ids], scores[1] - correction[drawn]  # (T,), (S,)
         return cast(Tensor, _SharedSoftmax.apply(h, *rows, *offsets, *places))  # type: ignore[no-untyped-call]
 
-    def gathered(self, targets: Tensor, output: Table, bias: Table, step: int) -> tuple[Tensor, ...]:
+    def gathered(self, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> tuple[Tensor, ...]:
         """Distinct targets (T,), negatives (S,), their output rows (T, D) and (S, D) and biases (T,) and (S,); where
         each target stands among the distinct ones (N,) and among the negatives (N,), and whether it does (N,)."""
         drawn = torch.from_numpy(self.draw(step)).to(targets.device)  # (S,)
@@ -142,7 +142,7 @@ class Binary(Sampled):
         self.weight, self.positive = torch.from_numpy(w).float(), positive(inclusion)
         self.offset = torch.from_numpy(np.log(w * inclusion / self.positive)).float()
 
-    def __call__(self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int) -> Tensor:
+    def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
         """Mean nats a prediction, on the scale of all the binary choices together."""
         _, drawn, *parts = self.gathered(targets, output, bias, step)
         self.weight = self.weight.to(h)  # moved once

@@ -19,18 +19,18 @@ from pydantic import Field, model_validator
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, TrainingError
-from qcq.floors.losses import Paper
-from qcq.floors.objectives import BothDirections, Masked, NextQuestion, Objective, Probe, first_walks
+from qcq.floors.losses import HeldOutLoss
+from qcq.floors.objectives import BothDirections, HeldOutBatch, Masked, NextQuestion, Objective, first_walks
 from qcq.graph import KnowledgeGraph
 from qcq.models.language import readout
-from qcq.models.trainer import Model, Source, Trainer
+from qcq.models.trainer import Model, Trainer, TrainingData
 from qcq.models.word2vec import token_counts
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
 
 if TYPE_CHECKING:
-    from qcq.models.language.training import Exercise, Learner
+    from qcq.models.language.training import Learner, TrainingBatch
     from qcq.models.language.transformer import Encoder
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -107,7 +107,7 @@ class LanguageTrainer(Trainer):
         return self
 
     @abstractmethod
-    def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
+    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
         """Turn a batch of walks, int32 (walks, length) with -1 pads, into questions."""
 
     @abstractmethod
@@ -124,11 +124,11 @@ class LanguageTrainer(Trainer):
     def shortened(self) -> LanguageTrainer:
         return replace(self, steps=min(self.steps, 20))
 
-    def model(self, source: Source, learner: Learner) -> LanguageModel:
+    def model(self, source: TrainingData, learner: Learner) -> LanguageModel:
         """A learner with the read-outs that this trainer offers."""
         return LanguageModel(source, learner, self.objective, self.readouts, self.shown)
 
-    def fit(self, source: Source, seed: int = 0, progress: Progress = silent) -> LanguageModel:
+    def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> LanguageModel:
         """Train on the source's walks.
 
         Raises
@@ -154,7 +154,7 @@ class LanguageTrainer(Trainer):
                 learner,
                 self,
                 corpus,
-                lambda walks, rng: self.exercise(walks, corpus.n_questions, rng),
+                lambda walks, rng: self.training_batch(walks, corpus.n_questions, rng),
                 seed,
                 progress,
                 Monitor(model, source, len(counts)),
@@ -164,12 +164,12 @@ class LanguageTrainer(Trainer):
             torch.set_num_threads(before)
         return model
 
-    def learner(self, source: Source, seed: int) -> tuple[Learner, NDArray[np.int64]]:
+    def learner(self, source: TrainingData, seed: int) -> tuple[Learner, NDArray[np.int64]]:
         """An untrained learner for the source's vocabulary, and how often each token occurs: int64 (V,)."""
         import torch
 
         from qcq.models.language.softmax import LOSSES
-        from qcq.models.language.training import Learner, Table
+        from qcq.models.language.training import Learner, SparseTable
 
         corpus = source.corpus
         counts, paired = token_counts(corpus)
@@ -195,9 +195,9 @@ class LanguageTrainer(Trainer):
         loss = LOSSES[self.softmax].planned(self, counts, seed)
         start = loss.start(np.maximum(counts, 0.5) / counts.sum())  # predictions start at the unigram distribution
         bias = torch.from_numpy(start).float()[:, None]
-        table = Table(first.to(self.device))
-        output = table if self.tying == "tied" else Table(second.to(self.device))
-        return Learner(encoder, table, output, Table(bias.to(self.device)), loss, corpus.n_questions), counts
+        table = SparseTable(first.to(self.device))
+        output = table if self.tying == "tied" else SparseTable(second.to(self.device))
+        return Learner(encoder, table, output, SparseTable(bias.to(self.device)), loss, corpus.n_questions), counts
 
 
 @settings
@@ -232,8 +232,8 @@ class MLM(LanguageTrainer):
 
         return Bidirectional
 
-    def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
-        from qcq.models.language.training import Exercise
+    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
+        from qcq.models.language.training import TrainingBatch
 
         real = tokens >= 0
         asked = (rng.random(tokens.shape) < self.mask_rate) & real
@@ -243,7 +243,7 @@ class MLM(LanguageTrainer):
         hidden = asked & (fate < self.mask_share)
         swapped = asked & ~hidden & (fate < self.mask_share + self.random_share)
         given = np.where(swapped, rng.integers(0, n_questions, tokens.shape), tokens)
-        return Exercise(given.astype(np.int64), hidden, real, asked, tokens[asked].astype(np.int64))
+        return TrainingBatch(given.astype(np.int64), hidden, real, asked, tokens[asked].astype(np.int64))
 
 
 @settings
@@ -270,12 +270,12 @@ class Cloze(LanguageTrainer):
 
         return TwoStream
 
-    def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
-        from qcq.models.language.training import Exercise
+    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
+        from qcq.models.language.training import TrainingBatch
 
         real = tokens >= 0
         hidden = (rng.random(tokens.shape) < self.hide_rate) & real
-        return Exercise(tokens.astype(np.int64), hidden, real, real, tokens[real].astype(np.int64))
+        return TrainingBatch(tokens.astype(np.int64), hidden, real, real, tokens[real].astype(np.int64))
 
 
 @settings
@@ -302,12 +302,12 @@ class CLM(LanguageTrainer):
         encoders: dict[str, type[Encoder]] = {"transformer": Causal, "lstm": LSTM}
         return encoders[self.encoder]
 
-    def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
-        from qcq.models.language.training import Exercise
+    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
+        from qcq.models.language.training import TrainingBatch
 
         real = tokens >= 0
         asked = real & (np.arange(tokens.shape[1]) > 0)
-        return Exercise(tokens.astype(np.int64), np.zeros_like(real), real, asked, tokens[asked].astype(np.int64))
+        return TrainingBatch(tokens.astype(np.int64), np.zeros_like(real), real, asked, tokens[asked].astype(np.int64))
 
 
 @settings
@@ -331,28 +331,28 @@ class BiLM(LanguageTrainer):
 
         return BiLSTM
 
-    def exercise(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> Exercise:
-        from qcq.models.language.training import Exercise
+    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
+        from qcq.models.language.training import TrainingBatch
 
         real = tokens >= 0
         asked, back = real.copy(), np.zeros_like(real)
         asked[:, 0] = False
         back[:, :-1] = real[:, 1:]
         targets = np.concatenate([tokens[asked], tokens[back]]).astype(np.int64)
-        return Exercise(tokens.astype(np.int64), np.zeros_like(real), real, asked, targets, back)
+        return TrainingBatch(tokens.astype(np.int64), np.zeros_like(real), real, asked, targets, back)
 
 
 class Monitor:
     """Held-out loss, floor, excess and verdict, on a paper small enough to be marked many times."""
 
-    def __init__(self, model: LanguageModel, source: Source, vocabulary: int) -> None:
-        probe = model.objective.probe(source.heldout, seed=1)
+    def __init__(self, model: LanguageModel, source: TrainingData, vocabulary: int) -> None:
+        probe = model.objective.held_out_batch(source.heldout, seed=1)
         n = int(np.clip(2**25 / (vocabulary * len(probe) / len(probe.tokens)), 16, 256))  # about 128 MiB of scores
-        self.model, self.paper = model, Paper(source, first_walks(probe, len(probe.tokens), n))
+        self.model, self.paper = model, HeldOutLoss(source, first_walks(probe, len(probe.tokens), n))
 
     def __call__(self, history: Sequence[float]) -> dict[str, float | str]:
         losses = self.model.losses(self.paper.probe)
-        return self.paper.mark(losses, [*history, float(losses.mean())]).figures
+        return self.paper.report(losses, [*history, float(losses.mean())]).figures
 
 
 class LanguageModel(Model):
@@ -367,7 +367,12 @@ class LanguageModel(Model):
     objective: Objective
 
     def __init__(
-        self, source: Source, learner: Learner, objective: Objective, readouts: tuple[str, ...], shown: tuple[str, ...]
+        self,
+        source: TrainingData,
+        learner: Learner,
+        objective: Objective,
+        readouts: tuple[str, ...],
+        shown: tuple[str, ...],
     ) -> None:
         self.graph: KnowledgeGraph = source.graph
         self.source, self.learner, self.objective = source, learner, objective
@@ -387,7 +392,7 @@ class LanguageModel(Model):
         """
         return self._read(readout or self.readouts[0])
 
-    def losses(self, probe: Probe) -> NDArray[np.float64]:
+    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
         if probe.asked is None:
             raise ConfigError("a language model predicts positions, not pairs; give it a masked paper")
         given, mine = probe.objective, self.objective
@@ -400,7 +405,7 @@ class LanguageModel(Model):
             raise ConfigError(f"a model of {mine.name!r} has no answers to the paper {given.name!r}")
         return self.learner.nats(probe.tokens, probe.asked)
 
-    def attention(self, probe: Probe, walks: int = 256) -> NDArray[np.float64]:
+    def attention(self, probe: HeldOutBatch, walks: int = 256) -> NDArray[np.float64]:
         """Where predictions look: mean attention of asked places to tokens d = 0, 1 … steps away, over all heads.
 
         float64 (length,), sums to 1. Only of a masked model, whose asked place is the one that looks.

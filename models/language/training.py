@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015)
 
 
-class Table:
+class SparseTable:
     """Vectors of which a step reads, and updates, only a few rows: its cost doesn't grow with the vocabulary.
 
     Rows are updated by Adam with a step count of their own (a row met for the first time is bias-corrected as such), so
@@ -99,7 +99,7 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Exercise:
+class TrainingBatch:
     """A batch of walks turned into questions.
 
     Attributes
@@ -133,7 +133,7 @@ class Learner:
     """
 
     def __init__(
-        self, encoder: Encoder, input: Table, output: Table, bias: Table, loss: Loss, n_questions: int
+        self, encoder: Encoder, input: SparseTable, output: SparseTable, bias: SparseTable, loss: Loss, n_questions: int
     ) -> None:
         self.encoder, self.input, self.output, self.bias, self.loss = encoder, input, output, bias, loss
         self.n_questions = n_questions
@@ -143,7 +143,7 @@ class Learner:
         return self.input.weight.device
 
     @property
-    def tables(self) -> dict[str, Table]:
+    def tables(self) -> dict[str, SparseTable]:
         """The distinct tables by name."""
         tied = {} if self.output is self.input else {"output": self.output}
         return {"input": self.input, **tied, "bias": self.bias}
@@ -174,7 +174,7 @@ class Learner:
         behind, there = (torch.from_numpy(m).to(self.device) for m in (hidden, real))
         return self.input.look_up(ids), behind, there, types
 
-    def exercise_loss(self, exercise: Exercise, step: int) -> Tensor:
+    def exercise_loss(self, exercise: TrainingBatch, step: int) -> Tensor:
         """Mean training loss of a batch, the ``step``-th."""
         last = self.answers(exercise.tokens, exercise.hidden, exercise.real, exercise.asked, exercise.back)  # (N, D)
         if not len(last):  # walks of one token have no neighbour to predict: nothing is learnt from them
@@ -230,7 +230,7 @@ def train(
     learner: Learner,
     plan: LanguageTrainer,
     corpus: Corpus,
-    ask: Callable[[NDArray[np.int32], np.random.Generator], Exercise],
+    ask: Callable[[NDArray[np.int32], np.random.Generator], TrainingBatch],
     seed: int,
     progress: Progress,
     measure: Callable[[Sequence[float]], Mapping[str, Any]],

@@ -85,7 +85,7 @@ Trials = Mapping[str, Sequence[Trial]]  # a name's trials differ in their seed a
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class ExperimentResults:
     """The finished cells of one experiment on one data set.
 
     Attributes
@@ -153,11 +153,11 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class StudyExperiment:
     """How a conjecture is measured: its cells, and the figures that its rule takes from them."""
 
     cells: Callable[[Size, StudyData], Trials]
-    measures: Callable[[Found], dict[str, Measured]]
+    measures: Callable[[ExperimentResults], dict[str, Measured]]
 
 
 def _qcq(size: Size, **changes: Any) -> QCQ:
@@ -197,7 +197,7 @@ def _far_cells(size: Size, data: StudyData) -> Trials:
     }
 
 
-def _exact(found: Found) -> Row:
+def _exact(found: ExperimentResults) -> Row:
     """The law of qcq, where its chain is small enough to be worked out."""
     law = found.row("law of qcq")
     if "near" not in law or "fading" not in law:
@@ -205,7 +205,7 @@ def _exact(found: Found) -> Row:
     return law
 
 
-def _far_measures(found: Found) -> dict[str, Measured]:
+def _far_measures(found: ExperimentResults) -> dict[str, Measured]:
     law = _exact(found)
     out = {"near": Measured(**law["near"]["1"]), "fading": Measured(law["fading"])}
     widths = [name for name in found.rows if name.startswith("sgns, window")]
@@ -248,7 +248,7 @@ def _order_cells(size: Size, data: StudyData) -> Trials:
     return cells
 
 
-def _order_measures(found: Found) -> dict[str, Measured]:
+def _order_measures(found: ExperimentResults) -> dict[str, Measured]:
     law = _exact(found)
     out = {"direction": Measured(law["direction"]), "exchangeable": Measured(law["exchangeable"])}
     richer = [name for name in found.rows if name.startswith("sgns on ")]
@@ -287,7 +287,7 @@ def _weak_cells(size: Size, data: StudyData) -> Trials:
     }
 
 
-def _weak_measures(found: Found) -> dict[str, Measured]:
+def _weak_measures(found: ExperimentResults) -> dict[str, Measured]:
     law = found.row("law of qcq")
     step = law["information"][0]
     out = {"information a step": Measured(step), "share of the entropy": Measured(step / max(law["entropy"], 1e-9))}
@@ -318,7 +318,7 @@ def _objective_cells(size: Size, data: StudyData) -> Trials:
     return {name: _lm(size, name) for name in EQUAL_COMPUTE} | {"sgns": _sgns(size, _qcq(size), _traced(size))}
 
 
-def _objective_measures(found: Found) -> dict[str, Measured]:
+def _objective_measures(found: ExperimentResults) -> dict[str, Measured]:
     pairs = {f"clm-{other} {key}": ("clm", other, key) for other in ("mlm", "cloze") for key in HEADLINE}
     out = found.differences(pairs)
     if not out:
@@ -345,7 +345,7 @@ def _traps_cells(size: Size, data: StudyData) -> Trials:
     }
 
 
-def _traps_measures(found: Found) -> dict[str, Measured]:
+def _traps_measures(found: ExperimentResults) -> dict[str, Measured]:
     note = _excess(found.row("the note"))
     changed = [name for name in found.rows if name not in ("the note", "added", "concatenated")]
     same = [name for name in changed if name != "one walk a question"]  # other walks, other held-out walks
@@ -357,10 +357,10 @@ def _traps_measures(found: Found) -> dict[str, Measured]:
     return out | found.differences({"added": ("added", "concatenated", "loss")})
 
 
-INQUIRIES: dict[str, Inquiry] = {
-    "far": Inquiry(_far_cells, _far_measures),
-    "order": Inquiry(_order_cells, _order_measures),
-    "weak": Inquiry(_weak_cells, _weak_measures),
-    "objective": Inquiry(_objective_cells, _objective_measures),
-    "traps": Inquiry(_traps_cells, _traps_measures),
+EXPERIMENTS: dict[str, StudyExperiment] = {
+    "far": StudyExperiment(_far_cells, _far_measures),
+    "order": StudyExperiment(_order_cells, _order_measures),
+    "weak": StudyExperiment(_weak_cells, _weak_measures),
+    "objective": StudyExperiment(_objective_cells, _objective_measures),
+    "traps": StudyExperiment(_traps_cells, _traps_measures),
 }

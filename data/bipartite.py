@@ -1,0 +1,71 @@
+"""A networkx graph whose nodes say which side they stand on, as identifiers and weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy  # its submodules load when they are first used
+
+from qcq.errors import GraphError
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+def two_sides(
+    graph: nx.Graph, attribute: str = "bipartite", question: Any = 0
+) -> tuple[tuple[str, ...], tuple[str, ...], scipy.sparse.csr_array]:
+    """Questions, concepts and the weights between them.
+
+    Parameters
+    ----------
+    graph : edges may carry ``weight`` (default 1).
+    attribute : the node attribute that tells the sides apart (networkx's own convention is ``bipartite``).
+    question : its value on question nodes; every other value is a concept.
+
+    Returns
+    -------
+    questions, concepts : identifiers, in the order of the nodes.
+    weights : csr_array float64 (questions × concepts), not checked.
+
+    Raises
+    ------
+    GraphError : a node without the attribute, or an edge between two nodes of one side.
+    """
+    side = {}
+    for node, values in graph.nodes(data=True):
+        if attribute not in values:
+            raise GraphError(f"node {node!r} has no attribute {attribute!r}; set it to {question!r} on questions")
+        side[node] = values[attribute] == question
+
+    def label(node: Any) -> str:  # KnowledgeGraph names nodes ("question", id) so that one id may be both
+        return str(node[1]) if isinstance(node, tuple) and len(node) == 2 else str(node)
+
+    questions = {node: i for i, node in enumerate(n for n in side if side[n])}
+    concepts = {node: i for i, node in enumerate(n for n in side if not side[n])}
+    rows, cols, data = [], [], []
+    for a, b, weight in graph.edges(data="weight", default=1.0):
+        if side[a] == side[b]:
+            kind = "questions" if side[a] else "concepts"
+            raise GraphError(f"edge {a!r} – {b!r} joins two {kind}; only question–concept edges are allowed")
+        q, c = (a, b) if side[a] else (b, a)
+        rows.append(questions[q])
+        cols.append(concepts[c])
+        data.append(float(weight))
+    weights = scipy.sparse.csr_array((data, (rows, cols)), shape=(len(questions), len(concepts)))
+    return tuple(map(label, questions)), tuple(map(label, concepts)), weights
+
+
+def refuse_bad_weights(
+    questions: tuple[str, ...] | Any, concepts: tuple[str, ...] | Any, weights: scipy.sparse.csr_array
+) -> None:
+    """GraphError where a weight is not positive and finite; the text names the edge."""
+    bad = np.flatnonzero(~(np.isfinite(weights.data) & (weights.data > 0)))
+    if len(bad):
+        row = int(np.searchsorted(weights.indptr, bad[0], side="right") - 1)
+        q, c = questions[row], concepts[int(weights.indices[bad[0]])]
+        raise GraphError(
+            f"the weight of edge {q!r} – {c!r} is {weights.data[bad[0]]}; weights must be positive and finite, "
+            "leave an edge out to give it none"
+        )
