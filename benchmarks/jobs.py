@@ -86,14 +86,14 @@ def main() -> None:
         print(f"{name}: {'the same vectors' if not tables else f'other vectors: {tables}'}")
     if given.json:
         found = {
-            "case": f"{given.data}, {given.seeds} seeds",
+            "case": f"{Path(given.data).name}, {given.seeds} seeds",
             "peer": "--jobs 1",
             "ratio": ratio,
             "seconds": {str(n): s for n, s in seconds.items()},
             "settings": given.set,
             "tables": len(one),
             "unlike": unlike,
-            "environment": environment(),
+            "environment": {key: value for key, value in environment().items() if key != "command"},
         }
         given.json.write_text(json.dumps(found, indent=1) + "\n")
     if any(unlike.values()):

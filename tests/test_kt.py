@@ -143,8 +143,8 @@ def test_dkt_is_its_formula(partition):
         i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
         c = f * c + i * np.tanh(g)
         h = o * np.tanh(c)
-        inner = np.maximum(w["judge.known.weight"] @ h + w["judge.known.bias"] + w["judge.asked.weight"] @ x[t], 0)
-        logit = w["judge.out.weight"] @ inner + w["judge.out.bias"] + w["judge.straight.weight"] @ x[t]
+        inner = np.maximum(w["head.known.weight"] @ h + w["head.known.bias"] + w["head.asked.weight"] @ x[t], 0)
+        logit = w["head.out.weight"] @ inner + w["head.out.bias"] + w["head.straight.weight"] @ x[t]
         assert tracer.predict(part)[t] == pytest.approx(float(1 / (1 + np.exp(-logit[0]))), abs=1e-6)
 
 
@@ -171,7 +171,7 @@ def test_attention_is_its_formula(partition):
                 back = torch.arange(t, -1, -1.0)
                 score = k[: t + 1, own] @ q[t, own] / m.each**0.5 - torch.log1p(m.decay[head].exp()) * back
                 found.append(score.softmax(0) @ v[: t + 1, own])
-            logit = m.judge(torch.cat(found)[None, None, None], x[t][None, None, None])
+            logit = m.head(torch.cat(found)[None, None, None], x[t][None, None, None])
             assert tracer.predict(part)[t] == pytest.approx(float(torch.sigmoid(logit)), abs=1e-6)
 
 
