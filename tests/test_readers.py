@@ -165,7 +165,7 @@ def test_akt_merges_attempts_written_once_a_skill() -> None:
     data = known("akt_assist2009_pid")
     assert any(note.startswith("merged 51,033 repeated attempts") for note in data.notes)
     assert data.concept_names["1"] == "Box and Whisker"
-    assert data.question_names["1"] == "partition 51424"
+    assert data.question_names["1"] == "problem 51424"
 
 
 def test_akt_reads_without_the_name_files(tmp_path: Path) -> None:
