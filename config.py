@@ -12,7 +12,7 @@ from pydantic import Field
 
 from qcq.data import DATASETS, Reader
 from qcq.errors import ConfigError, UnknownNameError
-from qcq.evaluation import TASKS, Task
+from qcq.evaluation import TASKS, Task, TaskSpec
 from qcq.models import TRAINERS, Trainer
 from qcq.support.registry import find
 from qcq.support.settings import fields, settings
@@ -112,6 +112,11 @@ class Config:
     def task_classes(self) -> dict[str, type[Task]]:
         """The tasks' classes, by name."""
         return {name: find("task", name, TASKS) for name in self.tasks}
+
+    def task_specs(self) -> list[TaskSpec]:
+        """The tasks with their settings, in order."""
+        settings = self.task_settings()
+        return [TaskSpec(name, cls, settings.get(name)) for name, cls in self.task_classes().items()]
 
     def task_settings(self) -> dict[str, Any]:
         """The settings of those tasks that have any, by name."""

@@ -10,18 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from qcq import data as _data
 from qcq.config import Config
 from qcq.data import Dataset
 from qcq.embeddings import Embeddings
 from qcq.engine import Cell, Plan, Store, executor
-from qcq.engine.comparison import FILE, NO_WALK, Asked, Method
-from qcq.engine.folder import write_description, write_tables, write_views
+from qcq.engine.comparison import FILE, NO_WALK, Method
+from qcq.engine.folder import Tables, write_description, write_views
 from qcq.engine.kinds import Inspected, Walked
 from qcq.engine.plan import Outcome
-from qcq.errors import ConfigError, DataError, EmbeddingError, EvaluationError
-from qcq.evaluation import Partition
+from qcq.errors import ConfigError, DataError, EmbeddingError
+from qcq.evaluation import Partition, TaskSpec, unanswerable
 from qcq.graph import KnowledgeGraph
 from qcq.models import Given, Trainer
 from qcq.report import Mapped, write_folds, write_page, write_report
@@ -93,36 +94,14 @@ class Experiment:
         return range(self.config.seed, self.config.seed + self.config.seeds)
 
     @cached_property
-    def tasks(self) -> list[Asked]:
-        """The tasks that can be asked here.
-
-        Raises
-        ------
-        EvaluationError : none of them can.
-        """
-        asked = [each for each in self._asked if each.name not in self.skipped]
-        if not asked:
-            why = "; ".join(self.skipped.values())
-            raise EvaluationError(f"{self.data.name}: none of the tasks can be scored: {why}")
-        return asked
+    def tasks(self) -> list[TaskSpec]:
+        """The tasks that can be asked here."""
+        return [each for each in self.config.task_specs() if each.name not in self.skipped]
 
     @cached_property
     def skipped(self) -> dict[str, str]:
-        """Why the other tasks can't be asked, by name."""
-        out = {}
-        for each in self._asked:
-            try:
-                if each.task.compares_seeds and self.config.seeds < 2:
-                    raise EvaluationError(f"{each.name} compares seeds; ask for at least two")
-                each.made(self.partition)
-            except EvaluationError as error:
-                out[each.name] = str(error)
-        return out
-
-    @cached_property
-    def _asked(self) -> list[Asked]:
-        settings = self.config.task_settings()
-        return [Asked(name, cls, settings.get(name)) for name, cls in self.config.task_classes().items()]
+        """Why the other tasks can't be asked, by name. Raises EvaluationError where none can."""
+        return unanswerable(self.config.task_specs(), self.partition, self.config.seeds)
 
     @cached_property
     def methods(self) -> list[Method]:
@@ -162,25 +141,14 @@ class Experiment:
     @cached_property
     def inspected(self) -> dict[str, Inspected]:
         """What the graph can tell under each walk."""
-        walks = self.config.build_walks()
-        made = {name: f"what {name} can tell" for name in walks}
-        return {n: Inspected(data=self.partition.digest, walk=walks[n], label=label) for n, label in made.items()}
+        data, walks = self.partition.digest, self.config.build_walks()
+        return {name: Inspected(data=data, walk=walk, label=f"what {name} can tell") for name, walk in walks.items()}
 
     @cached_property
     def maps(self) -> dict[Method, Mapped]:
         """A map of the first seed's vectors of every method."""
-        n, seed = len(self.methods), self.config.seed
-        return {
-            m: Mapped(
-                data=self.partition.digest,
-                trained=m.trained[seed],
-                readout=m.chosen,
-                maps=n,
-                seed=seed,
-                label=f"{m.label}: map",
-            )
-            for m in self.methods
-        }
+        same: dict[str, Any] = {"data": self.partition.digest, "maps": len(self.methods), "seed": self.config.seed}
+        return {m: Mapped(trained=m.first, readout=m.chosen, label=f"{m.label}: map", **same) for m in self.methods}
 
     @property
     def plan(self) -> Plan:
@@ -284,25 +252,9 @@ def _run_all(
     """Several experiments as one plan, so that what they share is done once and no process waits for the last."""
     runs = [each.begin(folder, redo, watch) for each, folder in zip(experiments, folders, strict=True)]
     plan = Plan(cell for each in experiments for cell in each.plan.cells)
-    store.open()
-    waiting = {
-        method: (each, run, set(method.cells))
-        for each, run in zip(experiments, runs, strict=True)
-        for method in each.methods
-    }
-    finished: dict[Run, list[Method]] = {run: [] for run in runs}
-
-    def told(cell: Cell, outcome: Outcome) -> None:
-        for method, (each, run, left) in waiting.items():
-            if cell in left:
-                left.remove(cell)
-                if not left:
-                    watch.say(method.said(outcome))
-                    finished[run].append(method)
-                    write_tables(run, [m for m in each.methods if m in finished[run]], outcome)
-
-    with executor(store, jobs, watch) as workers:
-        outcome = plan.execute(workers, store, redo=redo, told=told)
+    tables = Tables({run: each.methods for each, run in zip(experiments, runs, strict=True)}, watch)
+    with executor(store.open(), jobs, watch) as workers:
+        outcome = plan.execute(workers, store, redo=redo, told=tables.told)
     for each, run in zip(experiments, runs, strict=True):
         each.finish(run, outcome, watch)
     return runs

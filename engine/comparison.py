@@ -16,7 +16,7 @@ from qcq.engine.cell import Cell
 from qcq.engine.kinds import Chosen, Scored, Trained, Walked
 from qcq.engine.plan import Outcome
 from qcq.errors import QCQError
-from qcq.evaluation import Partition, Task
+from qcq.evaluation import TaskSpec
 from qcq.models import Trainer
 from qcq.run import Run
 from qcq.support.files import whole
@@ -24,19 +24,6 @@ from qcq.support.files import whole
 NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
 FILE = "file"  # the walk of vectors that somebody else made
 TABLES = ("tuning", "training", "curves", "results")  # what a method adds rows to
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A task of a comparison: its name, class and settings."""
-
-    name: str
-    task: type[Task]
-    settings: Any = None
-
-    def made(self, partition: Partition) -> Task:
-        """The task itself. Raises EvaluationError where the data can't answer it."""
-        return self.task(partition) if self.settings is None else self.task(partition, self.settings)  # type: ignore[call-arg]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +41,7 @@ class Method:
     dataset: str
     walk: str
     name: str
-    tasks: Sequence[Asked]
+    tasks: Sequence[TaskSpec]
     chosen: Chosen
     trained: Mapping[int, Trained]
     scored: Mapping[tuple[int, str], Scored]
@@ -66,7 +53,7 @@ class Method:
         name: str,
         trainer: Trainer,
         walks: Mapping[int, Walked | None],
-        tasks: Sequence[Asked],
+        tasks: Sequence[TaskSpec],
         *,
         data: str,
         graph: str,
@@ -103,7 +90,7 @@ class Method:
                 **more,
             )
 
-        def score(trained: Trained, each: Asked, **stages: Any) -> Scored:
+        def score(trained: Trained, each: TaskSpec, **stages: Any) -> Scored:
             text = f"{trained.label}: {each.name}"
             return Scored(data=data, trained=trained, task=each.task, settings=each.settings, label=text, **stages)
 
@@ -155,6 +142,11 @@ class Method:
     def error(self, outcome: Outcome) -> QCQError | None:
         """Why the method has no results; None where it has."""
         return next((outcome.errors[cell] for cell in self.cells if cell in outcome.errors), None)
+
+    @property
+    def first(self) -> Trained:
+        """The model of the first seed."""
+        return next(iter(self.trained.values()))
 
     def rows(self, outcome: Outcome) -> dict[str, list[dict[str, Any]]]:
         """Its rows of every table of a run, by the table's name."""

@@ -92,6 +92,30 @@ def write_tables(run: Run, methods: Sequence[Method], outcome: Outcome) -> None:
         write_text(run.path / f"{name}.jsonl", text)
 
 
+class Tables:
+    """The tables of runs that are under way, written anew whenever a method is finished.
+
+    Parameters
+    ----------
+    methods : run → what is compared in it.
+    watch : who is told what became of each.
+    """
+
+    def __init__(self, methods: Mapping[Run, Sequence[Method]], watch: Watch) -> None:
+        self._methods, self._watch = methods, watch
+        self._left = {method: set(method.cells) for each in methods.values() for method in each}
+
+    def told(self, cell: Cell, outcome: Outcome) -> None:
+        """A cell is over."""
+        for run, methods in self._methods.items():
+            for method in methods:
+                if cell in self._left[method]:
+                    self._left[method].remove(cell)
+                    if not self._left[method]:
+                        self._watch.say(method.said(outcome))
+                        write_tables(run, [m for m in methods if not self._left[m]], outcome)
+
+
 def write_views(
     run: Run,
     methods: Sequence[Method],

@@ -11,7 +11,7 @@ from qcq.evaluation.prerequisites import Prerequisites
 from qcq.evaluation.retrieval import Retrieval
 from qcq.evaluation.stability import Stability
 from qcq.evaluation.statistics import Contest, Difference, auc_units, mean_units, paired_bootstrap, simultaneous
-from qcq.evaluation.task import HeldOut, Partition, Score, Stage, Task
+from qcq.evaluation.task import HeldOut, Partition, Score, Stage, Task, TaskSpec, unanswerable
 from qcq.evaluation.tracing.fast import KTFast
 from qcq.evaluation.tracing.tasks import KT, KTAttention, KTDifficulty
 
@@ -51,8 +51,10 @@ __all__ = [
     "Stability",
     "Stage",
     "Task",
+    "TaskSpec",
     "auc_units",
     "mean_units",
     "paired_bootstrap",
     "simultaneous",
+    "unanswerable",
 ]

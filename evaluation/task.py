@@ -231,3 +231,36 @@ class Task(ABC):
         incidence = (self.partition.graph.weights > 0).astype(np.float64)
         total = incidence.T @ self.vectors(embeddings).astype(np.float64)
         return total / np.maximum(incidence.sum(axis=0), 1)[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class TaskSpec:
+    """A task of a comparison: its name, class and settings (None where the class has none)."""
+
+    name: str
+    task: type[Task]
+    settings: Any = None
+
+    def made(self, partition: Partition) -> Task:
+        """The task itself. Raises EvaluationError where the data can't answer it."""
+        return self.task(partition) if self.settings is None else self.task(partition, self.settings)  # type: ignore[call-arg]
+
+
+def unanswerable(tasks: Sequence[TaskSpec], partition: Partition, seeds: int) -> dict[str, str]:
+    """Why some of the tasks can't be asked of these data with so many seeds, by name.
+
+    Raises
+    ------
+    EvaluationError : none of them can.
+    """
+    out = {}
+    for each in tasks:
+        try:
+            if each.task.compares_seeds and seeds < 2:
+                raise EvaluationError(f"{each.name} compares seeds; ask for at least two")
+            each.made(partition)
+        except EvaluationError as error:
+            out[each.name] = str(error)
+    if len(out) == len(tasks):
+        raise EvaluationError(f"{partition.dataset.name}: none of the tasks can be scored: {'; '.join(out.values())}")
+    return out

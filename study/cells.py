@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from qcq.corpus import HIDDEN, Corpus
 from qcq.engine import Cell, Outcome, Store
-from qcq.engine.comparison import Asked
 from qcq.engine.kinds import Chosen, OnData, Scored, Trained, Walked, mean_by_walk
 from qcq.errors import ChainError, ConfigError, QCQError
-from qcq.evaluation import Difference, paired_bootstrap
+from qcq.evaluation import Difference, TaskSpec, paired_bootstrap
 from qcq.floors.chain import Chain
 from qcq.floors.identifiability import inspect
 from qcq.floors.objectives import HeldOutBatch, Masked, NextQuestion
@@ -63,7 +62,7 @@ class StudyData:
         split = self.experiment.partition.split
         return split is not None and split.train.interactions.ordered
 
-    def tasks(self, names: tuple[str, ...]) -> list[Asked]:
+    def tasks(self, names: tuple[str, ...]) -> list[TaskSpec]:
         """Those of the tasks that this data set can answer."""
         return [each for each in self.experiment.tasks if each.name in names]
 
@@ -275,7 +274,7 @@ class ModelTrial(Trial):
         tasks = data.tasks(self.tasks)
         return {each.name: self._scored(data, each, stages=("test",), readout=chosen) for each in tasks}
 
-    def _scored(self, data: StudyData, each: Asked, **stages: Any) -> Scored:
+    def _scored(self, data: StudyData, each: TaskSpec, **stages: Any) -> Scored:
         trained = self.trained(data)
         label = f"{trained.label}: {each.name}"
         return Scored(data=data.digest, trained=trained, task=each.task, settings=each.settings, label=label, **stages)
