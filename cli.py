@@ -322,18 +322,18 @@ def study(
     The rules of the verdicts were fixed beforehand. Finished cells of an earlier study in the same folder are skipped.
     """
     from qcq.study import Study
-    from qcq.study.conjectures import CONJECTURES, rulings
+    from qcq.study.conjectures import CONJECTURES, verdicts
 
     folder = out_dir or Path("runs") / f"study-{size}"
     made = Study(size, data or (), [name.strip() for name in only.split(",")] if only else (), store=store or "")
     found = made.run(folder, jobs=affordable_jobs() if jobs is None else jobs, watch=_terminal(quiet))["found"]
     for name, each in found.items():
-        ruling, by_data = rulings(each, name)
+        verdict, by_data = verdicts(each, name)
         out.print(f"{name}: {CONJECTURES[name].claim}", markup=False, style="bold" if out.is_terminal else None)
-        out.print(f"  {ruling.verdict}", markup=False)
+        out.print(f"  {verdict.text}", markup=False)
         for dataset, judged in by_data.items():
             for half, one in judged.parts or (("", judged),):
-                out.print(f"  {dataset}{half and f', {half}'}: {one.verdict}: {one.because}", markup=False)
+                out.print(f"  {dataset}{half and f', {half}'}: {one.text}: {one.because}", markup=False)
         for dataset, got in each.items():
             if "why" in got:
                 out.print(f"  {dataset}: not judged: {got['why']}", markup=False)

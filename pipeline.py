@@ -24,7 +24,7 @@ from qcq.engine.plan import Outcome
 from qcq.errors import ConfigError, DataError, EmbeddingError
 from qcq.evaluation import Partition, TaskSpec, unanswerable
 from qcq.graph import KnowledgeGraph
-from qcq.models import Given, Trainer
+from qcq.models import PrecomputedVectors, Trainer
 from qcq.report import Mapped, write_folds, write_page, write_report
 from qcq.run import Run
 from qcq.support.folders import claim, refuse_foreign
@@ -71,7 +71,7 @@ class Experiment:
         return {name: walk.prepare(self.partition.graph, train) for name, walk in self.config.build_walks().items()}
 
     @cached_property
-    def given(self) -> dict[str, Given]:
+    def vectors(self) -> dict[str, PrecomputedVectors]:
         """The vectors that somebody else made, by name, in the order of the questions.
 
         Raises
@@ -85,7 +85,7 @@ class Experiment:
             except EmbeddingError as error:
                 said = str(error)
                 raise EmbeddingError(said if said.startswith(str(Path(file))) else f"{file}: {said}") from None
-            out[name] = Given(embeddings=emb, file=str(file), dim=emb.dim)
+            out[name] = PrecomputedVectors(embeddings=emb, file=str(file), dim=emb.dim)
         return out
 
     @cached_property
@@ -114,7 +114,7 @@ class Experiment:
                 out.append(self._method(walk, name, trainer, walks))
         # A table from a file has no seeds, but a task that trains a model of its own on it has.
         seeds = self.seeds if any(each.task.costly for each in self.tasks) else self.seeds[:1]
-        out += [self._method(FILE, name, table, dict.fromkeys(seeds)) for name, table in self.given.items()]
+        out += [self._method(FILE, name, table, dict.fromkeys(seeds)) for name, table in self.vectors.items()]
         return out
 
     def walked(self, walk: str, seed: int) -> Walked | None:

@@ -56,7 +56,7 @@ def main() -> None:
                 source = TrainingData(partition.graph)
                 vectors = principal(TRAINERS["concept-mean"](dim=64).fit(source, 0).embeddings().vectors)
                 plan = KTSettings(epochs=args.epochs)
-                tracer = Tracer(vectors, attempts.beside(features), way == "fine-tuned", plan, 0)
+                tracer = Tracer(vectors, attempts.question_features(features), way == "fine-tuned", plan, 0)
                 tracer.fit(attempts.sequences("train"), attempts.sequences("validation"))
                 units[name] = tracer.predict(worlds["one identifier each"][1].sequences("test"))
             for who, kept in (

@@ -3,8 +3,8 @@
     python benchmarks/faults.py --times 100 --jobs 2 --json FILE
 
 Each time the run begins in an empty folder, is killed once (SIGKILL, SIGTERM and SIGINT in turn) at a moment drawn
-uniformly over the time that a whole run takes, and is then run to its end. All files of the run folder are compared, but
-for those that hold times or the command (environment.json, the reports) and the two measured fields of training.jsonl.
+uniformly over the time that a whole run takes, and is then run to its end. All files of the run folder are compared,
+but for those that hold times or the command (environment.json, the reports) and two fields of training.jsonl.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from qcq import data
 from qcq.data.dataset import Interactions
 from qcq.evaluation import Partition
 from qcq.evaluation.tracing.models import Sequences, Tracer
-from qcq.evaluation.tracing.tasks import FOLDS, Attempts, KTSettings, principal
+from qcq.evaluation.tracing.tasks import CROSSFIT_FOLDS, Attempts, KTSettings, principal
 from qcq.models import TRAINERS, TrainingData
 
 GROUPS = {
@@ -41,14 +41,14 @@ GROUPS = {
 def errors(partition: Partition, attempts: Attempts) -> tuple[np.ndarray, np.ndarray]:
     """The DKT's probabilities for training students (each without his own fold) and for validation students."""
     vectors = principal(TRAINERS["concept-mean"](dim=64).fit(TrainingData(partition.graph), 0).embeddings().vectors)
-    beside, plan = attempts.beside(("difficulty", "popularity")), KTSettings()
+    features, plan = attempts.question_features(("difficulty", "popularity")), KTSettings()
     seen, held = attempts.train.interactions, attempts.sequences("validation")
     fold = attempts.fold[seen.student]
     out = np.empty(len(seen))
-    for f in range(FOLDS):
+    for f in range(CROSSFIT_FOLDS):
         inside, outside = (_part(seen, fold, kept) for kept in (fold != f, fold == f))
-        out[fold == f] = Tracer(vectors, beside, False, plan, 0).fit(inside, held).predict(outside)
-    return out, Tracer(vectors, beside, False, plan, 0).fit(attempts.sequences("train"), held).predict(held)
+        out[fold == f] = Tracer(vectors, features, False, plan, 0).fit(inside, held).predict(outside)
+    return out, Tracer(vectors, features, False, plan, 0).fit(attempts.sequences("train"), held).predict(held)
 
 
 def _part(seen: Interactions, fold: np.ndarray, kept: np.ndarray) -> Sequences:
@@ -118,12 +118,12 @@ def main() -> None:
         rows.append([float(np.log(guess[i] / (1 - guess[i]))), *known.row(q, before)])
         before.append((q, int(answer), float(answer - guess[i])))
     features = np.array(rows)
-    fold = np.random.default_rng(0).permutation(len(dataset.students))[held.student] % FOLDS
+    fold = np.random.default_rng(0).permutation(len(dataset.students))[held.student] % CROSSFIT_FOLDS
 
     def judged(columns: tuple[int, ...]) -> float:
         out = np.zeros(len(held))
         for seed in (0, 1):
-            for f in range(FOLDS):
+            for f in range(CROSSFIT_FOLDS):
                 model = HistGradientBoostingClassifier(
                     max_iter=80,
                     learning_rate=0.05,

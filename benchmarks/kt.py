@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from qcq import data
 from qcq.embeddings import Embeddings
 from qcq.evaluation import Contest, KTFast, Partition, simultaneous
-from qcq.evaluation.tracing.crossfit import folded
+from qcq.evaluation.tracing.crossfit import cross_fitted
 from qcq.evaluation.tracing.features import Number
 from qcq.evaluation.tracing.models import Tracer, auc
 from qcq.evaluation.tracing.tasks import TABLE_MODES, Attempts, KTSettings, principal
@@ -73,7 +73,7 @@ class Bench:
     def fold(self, walk: WalkStrategy, trainer: str, **settings: object) -> np.ndarray:
         key = f"folded {trainer}{walk}{settings}"
         if key not in self.kept:
-            self.kept[key] = folded(self.partition, self.attempts, walk, TRAINERS[trainer](**settings), self.seed)
+            self.kept[key] = cross_fitted(self.partition, self.attempts, walk, TRAINERS[trainer](**settings), self.seed)
         return self.kept[key]
 
     def nothing(self) -> np.ndarray:
@@ -168,17 +168,17 @@ class Bench:
         vectors, versions = self.rows()[name]
         x = vectors()
         numbers = next((numbers for end, numbers in NUMBERS.items() if name.endswith(end)), ())
-        beside = self.attempts.beside(numbers)
+        features = self.attempts.question_features(numbers)
         if name.endswith("of everybody"):
-            beside = np.repeat(beside[-1:], len(beside), axis=0)
+            features = np.repeat(features[-1:], len(features), axis=0)
         if versions is not None:
-            beside = np.concatenate([beside, versions()], axis=2)
+            features = np.concatenate([features, versions()], axis=2)
         began, tried = time.perf_counter(), {}
         for way in plan.tables:
             size, moves = TABLE_MODES[way]
             if moves and x.shape[1] == 0:
                 continue
-            tracer = Tracer(np.float32(size) * x, beside, moves, plan, self.seed)
+            tracer = Tracer(np.float32(size) * x, features, moves, plan, self.seed)
             tracer.fit(self.attempts.sequences("train"), self.attempts.sequences("validation"))
             tried[way] = tracer
         way = max(tried, key=lambda each: max(tried[each].history))

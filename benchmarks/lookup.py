@@ -92,7 +92,7 @@ class Case:
         mixed = next(shuffled(corpus, corpus.n_walks, np.random.default_rng(0)))
         held = type(corpus)([mixed], corpus.n_questions, corpus.n_concepts, corpus.graph_digest)
         rows = [walk[: int((walk >= 0).sum())].tolist() for walk in mixed]
-        return cls(name, graph, partition, TrainingData(graph, given=held), rows)
+        return cls(name, graph, partition, TrainingData(graph, sampled=held), rows)
 
     def judge(self, vectors: np.ndarray) -> Learnt:
         """``near`` over 1,000 questions (100 of a large graph), and tasks."""
@@ -279,7 +279,7 @@ def memory(dim: int, tokens: int) -> Row:
         "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
         "import walks; from qcq.models import TRAINERS, TrainingData; from qcq.walks import QCQ\n"
         "g = walks.generated(10**6, 10**4); c = QCQ().sample(g, 0, limit=int(sys.argv[3]) // 40)\n"
-        "TRAINERS['sgns'](dim=int(sys.argv[2])).fit(TrainingData(g, given=c), 0)\n"
+        "TRAINERS['sgns'](dim=int(sys.argv[2])).fit(TrainingData(g, sampled=c), 0)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
     )
     given = [sys.executable, "-c", code, str(Path(__file__).parent), str(dim), str(tokens)]

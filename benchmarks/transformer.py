@@ -56,8 +56,8 @@ def load(quick: bool) -> tuple[str, TrainingData]:
 
 
 def floor(source: TrainingData, name: str, quick: bool, long: dict[str, int]) -> list[Row]:
-    probe = Masked().held_out_batch(source.heldout, seed=0)
-    best = probe.objective.floor(source.chain, probe)
+    batch = Masked().held_out_batch(source.heldout, seed=0)
+    best = batch.objective.floor(source.chain, batch)
     rows = []
     for trainer in long or ("mlm", "cloze"):
         settings = {"steps": 300} if quick else {"steps": long[trainer]} if long else {}
@@ -65,7 +65,7 @@ def floor(source: TrainingData, name: str, quick: bool, long: dict[str, int]) ->
         clock = time.perf_counter()
         model = made.fit(source)
         seconds = time.perf_counter() - clock
-        excess = float((model.losses(probe) - best).mean())
+        excess = float((model.losses(batch) - best).mean())
         target = 0.05 if long else 0.10
         case = f"{name}, {trainer}, {made.steps:,} steps"
         print(f"{case}: {excess:.4f} in {seconds:.0f} s", flush=True)
@@ -105,7 +105,7 @@ def bert_to(source: TrainingData, goal: float, limit: float, dim: int, heads: in
     learner, counts = MLM(dim=dim, heads=heads, layers=layers).learner(source, 0)
     monitor = Monitor(SimpleNamespace(learner=learner, objective=Masked(), losses=None), source, len(counts))  # type: ignore[arg-type]
     assert monitor.paper.floor is not None
-    paper, best = monitor.paper.probe, float(monitor.paper.floor.mean())
+    paper, best = monitor.paper.batch, float(monitor.paper.floor.mean())
 
     def excess() -> float:
         model.eval()

@@ -135,7 +135,7 @@ def rows(
             for seed in range(seeds):
                 corpus = walk.sample(graph, seed)
                 model = TRAINERS[trainer]().fit(TrainingData(graph, walk, seed, corpus), seed)
-                made.append(judge.row(walk.fold(partition.graph, model.embeddings())))
+                made.append(judge.row(walk.to_questions(partition.graph, model.embeddings())))
         except (WalkError, TrainingError) as error:
             yield {"row": label(name, settings), "refused": str(error)}
             continue

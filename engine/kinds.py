@@ -141,17 +141,17 @@ class Trained(OnData):
 
         with measured() as cost:
             model = trainer.fit(source, self.seed, watched)
-        given = source.given
+        corpus = source.sampled
         provenance = {
             "dataset": self.dataset,
             "graph_digest": source.graph.digest,
-            "walk": {} if given is None else dict(given.strategy),
-            "corpus_digest": None if given is None else given.digest,
+            "walk": {} if corpus is None else dict(corpus.strategy),
+            "corpus_digest": None if corpus is None else corpus.digest,
             "trainer": {"name": type(trainer).__name__, **trainer.config},
             "seed": self.seed,
         }
         for readout in model.readouts:
-            e = source.walk.fold(self.partition(store).graph, model.embeddings(readout))
+            e = source.walk.to_questions(self.partition(store).graph, model.embeddings(readout))
             made = Embeddings(e.ids, e.vectors, e.concept_ids, e.concept_vectors, {**provenance, "readout": readout})
             made.save(self.table(store, readout))
         row: Row = {
@@ -188,7 +188,7 @@ class Trained(OnData):
         return store.remember(
             f"source {walked.key}",
             lambda: TrainingData(
-                walked.prepared(store, walked.walk), walked.walk, walked.seed, given=walked.corpus(store)
+                walked.prepared(store, walked.walk), walked.walk, walked.seed, sampled=walked.corpus(store)
             ),
         )
 
@@ -215,11 +215,11 @@ class Trained(OnData):
         walked = "none" if self.walked is None else self.walked.key
         key = f"paper {walked} {self.loss_walks} {_identity(objective)}"
         held = store.remember(key, paper)
-        losses = model.losses(held.probe)
+        losses = model.losses(held.batch)
         report = held.report(losses, model.history)
         with whole(store.file(self, "loss.npz")) as file:
             over = losses if held.floor is None else losses - held.floor
-            np.savez_compressed(file, excess=mean_by_walk(over, held.probe.walk, n))
+            np.savez_compressed(file, excess=mean_by_walk(over, held.batch.walk, n))
         found: Row = {name: getattr(report, name) for name in names}
         return {**empty, **found, "excess_se": report.se, "why_no_floor": report.why or None}
 

@@ -32,7 +32,7 @@ class Clusters(Task):
     """
 
     metric = "bcubed"
-    about = "k-means clusters against concepts on the training graph: circular by design"
+    description = "k-means clusters against concepts on the training graph: circular by design"
     tunes = False
 
     def __init__(self, partition: Partition) -> None:

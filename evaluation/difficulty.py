@@ -19,7 +19,7 @@ class Difficulty(Regression):
     """
 
     metric = "r2"
-    about = "difficulty among training students, regressed from the vectors of other questions"
+    description = "difficulty among training students, regressed from the vectors of other questions"
     name = "difficulty"
     least = 5
 

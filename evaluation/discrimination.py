@@ -24,7 +24,7 @@ class Discrimination(Regression):
     """
 
     metric = "r2"
-    about = (
+    description = (
         "item-rest correlation among training students, regressed from the vectors of other questions; a noisy target"
     )
     tunes = False

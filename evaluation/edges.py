@@ -26,7 +26,9 @@ class Edges(Task):
 
     metric = "mrr"
     holds_out_edges = True
-    about = "held-out question-concept edges ranked among all concepts; only questions with several concepts take part"
+    description = (
+        "held-out question-concept edges ranked among all concepts; only questions with several concepts take part"
+    )
 
     def __init__(self, partition: Partition) -> None:
         super().__init__(partition)

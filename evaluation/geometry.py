@@ -36,7 +36,7 @@ class Geometry(Sharing):
 
     name = "geometry"
     metric = "contrast"
-    about = "how wide, even and tight the vectors lie; contrast (same concept against any) is circular by design"
+    description = "how wide, even and tight the vectors lie; contrast (same concept against any) is circular by design"
     tunes = False
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:

@@ -25,7 +25,9 @@ class Prerequisites(Task):
     """
 
     metric = "mrr"
-    about = "known prerequisite links ranked among all concepts; circular for walks over concept links (c-c edges)"
+    description = (
+        "known prerequisite links ranked among all concepts; circular for walks over concept links (c-c edges)"
+    )
     tunes = False
 
     def __init__(self, partition: Partition) -> None:

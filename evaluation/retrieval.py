@@ -56,7 +56,7 @@ class Retrieval(Sharing):
 
     name = "retrieval"
     metric = "map"
-    about = "same-concept retrieval on the training graph: reconstruction, circular by design"
+    description = "same-concept retrieval on the training graph: reconstruction, circular by design"
     tunes = False
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:

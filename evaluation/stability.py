@@ -27,7 +27,7 @@ class Stability(Task):
     """
 
     metric = "overlap@10"
-    about = "overlap of the ten nearest neighbours between seeds; a bad table can be stable"
+    description = "overlap of the ten nearest neighbours between seeds; a bad table can be stable"
     tunes = False
     compares_seeds = True
 

@@ -174,7 +174,7 @@ class Task(ABC):
     ----------------
     metric : the headline figure; higher is better.
     slices : further figures that stand beside it in every comparison.
-    about : one line: what is asked, and its caveat.
+    description : one line: what is asked, and its caveat.
     tunes : True where the validation figure may choose settings and read-outs.
     compares_seeds : True where the figure lies between the seeds of one trainer, so that one seed has none.
     holds_out_edges : True where the task needs edges that left the graph before anything was walked or trained.
@@ -186,7 +186,7 @@ class Task(ABC):
 
     metric: ClassVar[str]
     slices: ClassVar[tuple[str, ...]] = ()
-    about: ClassVar[str]
+    description: ClassVar[str]
     tunes: ClassVar[bool] = True
     compares_seeds: ClassVar[bool] = False
     holds_out_edges: ClassVar[bool] = False

@@ -222,8 +222,8 @@ def _walk_floors(
             value = objective.expected(expected) if expected is not None else None
             if value is None:
                 n = _walks_worth(chain, objective)
-                probe = objective.held_out_batch(walk.sample(graph, derive(seed, "inspect", "walks"), limit=n), seed)
-                value, error = clustered(objective.floor(chain, probe), probe.walk)
+                batch = objective.held_out_batch(walk.sample(graph, derive(seed, "inspect", "walks"), limit=n), seed)
+                value, error = clustered(objective.floor(chain, batch), batch.walk)
                 if np.isfinite(error):  # a single walk has none
                     errors[f"floors.walk.{objective.name}"] = error
             out[objective.name] = value

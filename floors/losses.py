@@ -128,29 +128,29 @@ class HeldOutLoss:
 
     Attributes
     ----------
-    probe : the paper.
+    batch : the paper.
     floor : float64 (items,), or None where there is no exact floor; ``why`` says why not.
     """
 
-    def __init__(self, source: TrainingData, probe: HeldOutBatch) -> None:
-        self.probe = probe
+    def __init__(self, source: TrainingData, batch: HeldOutBatch) -> None:
+        self.batch = batch
         self.floor: NDArray[np.float64] | None = None
         self.why = ""
         try:
             chain = source.chain
-            self.floor = probe.objective.floor(chain, probe)
-            share = np.zeros(max(chain.n_tokens, int(probe.n_questions + probe.n_concepts)))
+            self.floor = batch.objective.floor(chain, batch)
+            share = np.zeros(max(chain.n_tokens, int(batch.n_questions + batch.n_concepts)))
             share[: chain.n_tokens] = chain.unigram
         except ChainError as error:
             self.why = str(error)
-            share = np.zeros(probe.n_questions + probe.n_concepts)
-            kept = probe.tokens.max() >= probe.n_questions
-            share[: None if kept else probe.n_questions] = 1.0  # one more each, so that none is impossible
+            share = np.zeros(batch.n_questions + batch.n_concepts)
+            kept = batch.tokens.max() >= batch.n_questions
+            share[: None if kept else batch.n_questions] = 1.0  # one more each, so that none is impossible
             for shard in source.corpus.shards:
                 share += np.bincount(shard[shard >= 0], minlength=len(share))
             share /= share.sum()
-        self.unigram = float(probe.objective.unigram(probe, share).mean())
-        self.blank = probe.objective.blank(probe)
+        self.unigram = float(batch.objective.unigram(batch, share).mean())
+        self.blank = batch.objective.blank(batch)
 
     def report(self, losses: NDArray[np.float64], history: Sequence[float] = ()) -> LossReport:
         """Compare a model's losses, float64 (items,) on this paper, with the floor.
@@ -162,15 +162,15 @@ class HeldOutLoss:
         ------
         ConfigError : not one loss an item.
         """
-        name = self.probe.objective.name
+        name = self.batch.objective.name
         losses = np.asarray(losses, dtype=np.float64)
-        if losses.shape != (len(self.probe),):
-            raise ConfigError(f"{losses.shape} losses for {len(self.probe)} items of the paper {name!r}")
+        if losses.shape != (len(self.batch),):
+            raise ConfigError(f"{losses.shape} losses for {len(self.batch)} items of the paper {name!r}")
         if self.floor is None:
-            loss, se = clustered(losses, self.probe.walk)
+            loss, se = clustered(losses, self.batch.walk)
             return LossReport(name, len(losses), loss, None, None, se, self.unigram, None, self.why)
         loss, floor = float(losses.mean()), float(self.floor.mean())
-        excess, se = clustered(losses - self.floor, self.probe.walk)
+        excess, se = clustered(losses - self.floor, self.batch.walk)
         shifted = [earlier + loss - history[-1] for earlier in history]
         word = verdict(loss, floor, self.unigram, self.blank, se, shifted)
         return LossReport(name, len(losses), loss, floor, excess, se, self.unigram, word)
@@ -193,4 +193,4 @@ def measure(model: Model, source: TrainingData, seed: int = 0, history: Sequence
     if model.objective is None:
         raise ConfigError(f"{type(model).__name__} has no held-out loss")
     paper = HeldOutLoss(source, model.objective.held_out_batch(source.heldout, seed))
-    return paper.report(model.losses(paper.probe), history)
+    return paper.report(model.losses(paper.batch), history)

@@ -63,17 +63,17 @@ class HeldOutBatch:
         return self.tokens[self.asked]
 
 
-def first_walks(probe: HeldOutBatch, n_walks: int, most: int) -> HeldOutBatch:
-    """The items of a probe over ``n_walks`` walks that are about the first ``most`` of them."""
-    if probe.pairs is not None:
-        assert probe.apart is not None
-        kept = probe.walk < most
-        return replace(probe, pairs=probe.pairs[kept], walk=probe.walk[kept], apart=probe.apart[kept])
-    assert probe.asked is not None
-    n = len(probe.asked) // n_walks * most  # a probe of both directions holds each walk twice
-    seen = None if probe.seen is None else probe.seen[:n]
-    walk = probe.walk[: int(probe.asked[:n].sum())]  # items stand in row-major order
-    return replace(probe, tokens=probe.tokens[:n], asked=probe.asked[:n], walk=walk, seen=seen)
+def first_walks(batch: HeldOutBatch, n_walks: int, most: int) -> HeldOutBatch:
+    """The items of a batch over ``n_walks`` walks that are about the first ``most`` of them."""
+    if batch.pairs is not None:
+        assert batch.apart is not None
+        kept = batch.walk < most
+        return replace(batch, pairs=batch.pairs[kept], walk=batch.walk[kept], apart=batch.apart[kept])
+    assert batch.asked is not None
+    n = len(batch.asked) // n_walks * most  # a batch of both directions holds each walk twice
+    seen = None if batch.seen is None else batch.seen[:n]
+    walk = batch.walk[: int(batch.asked[:n].sum())]  # items stand in row-major order
+    return replace(batch, tokens=batch.tokens[:n], asked=batch.asked[:n], walk=walk, seen=seen)
 
 
 class Objective(ABC):
@@ -85,7 +85,7 @@ class Objective(ABC):
     def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
         """A paper over all of ``corpus`` (held-out walks)."""
 
-    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
         """The oracle's nats item by item on the same paper: float64 (items,). No model has a lower expected loss.
 
         Raises
@@ -98,7 +98,7 @@ class Objective(ABC):
         """The mean of the floor over all walks, in closed form; None where there is none."""
         return None
 
-    def unigram(self, probe: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    def unigram(self, batch: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """The nats of the best answer that ignores all context, item by item: float64 (items,).
 
         Parameters
@@ -106,12 +106,12 @@ class Objective(ABC):
         share : float64 (vocabulary,), the share of each token among all tokens of the walks.
         """
         with np.errstate(divide="ignore"):
-            return -np.log(share[probe.targets])
+            return -np.log(share[batch.targets])
 
-    def blank(self, probe: HeldOutBatch) -> float:
+    def blank(self, batch: HeldOutBatch) -> float:
         """The nats an item of the answer that knows nothing: all tokens of the vocabulary alike."""
-        kept = probe.tokens.size and int(probe.tokens.max()) >= probe.n_questions
-        return float(np.log(max(probe.n_questions + (probe.n_concepts if kept else 0), 1)))
+        kept = batch.tokens.size and int(batch.tokens.max()) >= batch.n_questions
+        return float(np.log(max(batch.n_questions + (batch.n_concepts if kept else 0), 1)))
 
 
 def _paper(objective: Objective, corpus: Corpus, asked: NDArray[np.bool_]) -> HeldOutBatch:
@@ -148,11 +148,11 @@ class Masked(Objective):
         asked = (generator(seed, "probe", self.name).random(tokens.shape) < self.rate) & (tokens >= 0)
         return replace(_paper(self, corpus, asked), seen=np.where(asked, np.int32(HIDDEN), tokens))
 
-    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
-        assert probe.asked is not None
-        chain.check(probe.tokens, probe.graph_digest)
-        seen = np.where(probe.asked, HIDDEN, probe.tokens)
-        return -chain.log_posterior(probe.tokens, probe.asked, seen, seen)
+    def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
+        assert batch.asked is not None
+        chain.check(batch.tokens, batch.graph_digest)
+        seen = np.where(batch.asked, HIDDEN, batch.tokens)
+        return -chain.log_posterior(batch.tokens, batch.asked, seen, seen)
 
     def expected(self, law: Expected) -> float | None:
         return law.masked(self.rate)
@@ -167,10 +167,10 @@ class Cloze(Objective):
     def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
         return _paper(self, corpus, corpus.tokens >= 0)
 
-    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
-        assert probe.asked is not None
-        chain.check(probe.tokens, probe.graph_digest)
-        return -chain.log_posterior(probe.tokens, probe.asked, probe.tokens, probe.tokens)
+    def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
+        assert batch.asked is not None
+        chain.check(batch.tokens, batch.graph_digest)
+        return -chain.log_posterior(batch.tokens, batch.asked, batch.tokens, batch.tokens)
 
     def expected(self, law: Expected) -> float | None:
         return law.cloze()
@@ -203,11 +203,11 @@ class NextQuestion(Objective):
             asked[:, :-1] = there[:, 1:]
         return _paper(self, corpus, asked)
 
-    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
-        assert probe.asked is not None
-        chain.check(probe.tokens, probe.graph_digest)
-        left, right = (probe.tokens, None) if self.direction == "forward" else (None, probe.tokens)
-        return -chain.log_posterior(probe.tokens, probe.asked, left, right)
+    def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
+        assert batch.asked is not None
+        chain.check(batch.tokens, batch.graph_digest)
+        left, right = (batch.tokens, None) if self.direction == "forward" else (None, batch.tokens)
+        return -chain.log_posterior(batch.tokens, batch.asked, left, right)
 
     def expected(self, law: Expected) -> float | None:
         return law.next_question() if self.direction == "forward" else law.previous_question()
@@ -229,20 +229,20 @@ class BothDirections(Objective):
         where = np.nonzero(asked)[0] // 2  # both times it is the same walk
         return replace(forward, objective=self, tokens=np.repeat(corpus.tokens, 2, axis=0), asked=asked, walk=where)
 
-    def each(self, probe: HeldOutBatch, answer: Callable[[HeldOutBatch], NDArray[np.float64]]) -> NDArray[np.float64]:
+    def each(self, batch: HeldOutBatch, answer: Callable[[HeldOutBatch], NDArray[np.float64]]) -> NDArray[np.float64]:
         """``answer`` of the forward and of the backward paper, item by item: float64 (items,)."""
-        assert probe.asked is not None
-        direction = np.nonzero(probe.asked)[0] % 2  # (items,)
-        out = np.empty(len(probe))
+        assert batch.asked is not None
+        direction = np.nonzero(batch.asked)[0] % 2  # (items,)
+        out = np.empty(len(batch))
         for i, half in enumerate(self.halves):
-            asked, mine = probe.asked[i::2], direction == i
+            asked, mine = batch.asked[i::2], direction == i
             out[mine] = answer(
-                replace(probe, objective=half, tokens=probe.tokens[i::2], asked=asked, walk=probe.walk[mine])
+                replace(batch, objective=half, tokens=batch.tokens[i::2], asked=asked, walk=batch.walk[mine])
             )
         return out
 
-    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
-        return self.each(probe, lambda half: half.objective.floor(chain, half))
+    def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
+        return self.each(batch, lambda half: half.objective.floor(chain, half))
 
     def expected(self, law: Expected) -> float | None:
         return (law.next_question() + law.previous_question()) / 2
@@ -264,16 +264,16 @@ class Replaced(Objective):
         given = (generator(seed, "probe", self.name).random(tokens.shape) < self.rate) & (tokens >= 0)
         return replace(_paper(self, corpus, tokens >= 0), seen=np.where(given, np.int32(HIDDEN), tokens))
 
-    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
         raise ChainError(
             "replaced-token detection has no floor: what can be detected depends on a generator that learns as well"
         )
 
-    def unigram(self, probe: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
+    def unigram(self, batch: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """Knowing the rate alone, with a generator that is never right: its entropy."""
-        return np.full(len(probe), -self.rate * np.log(self.rate) - (1 - self.rate) * np.log1p(-self.rate))
+        return np.full(len(batch), -self.rate * np.log(self.rate) - (1 - self.rate) * np.log1p(-self.rate))
 
-    def blank(self, probe: HeldOutBatch) -> float:
+    def blank(self, batch: HeldOutBatch) -> float:
         return float(np.log(2.0))
 
 
@@ -305,14 +305,14 @@ class MaskedBert(Objective):
         seen = np.where(asked & (fate < self.mask), np.int32(HIDDEN), seen)
         return replace(_paper(self, corpus, asked), seen=seen)
 
-    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
         from qcq.floors.chain import Corruption
 
-        assert probe.asked is not None
-        assert probe.seen is not None
-        chain.check(probe.tokens, probe.graph_digest)
+        assert batch.asked is not None
+        assert batch.seen is not None
+        chain.check(batch.tokens, batch.graph_digest)
         noise = Corruption(self.rate, self.mask, self.random)
-        return -chain.log_posterior_corrupted(probe.tokens, probe.asked, probe.seen, noise)
+        return -chain.log_posterior_corrupted(batch.tokens, batch.asked, batch.seen, noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,23 +392,23 @@ class SkipGram(Objective):
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(p) - np.log(self.negative * noise) - np.log1p(-np.minimum(p, 1.0))
 
-    def losses(self, probe: HeldOutBatch, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    def losses(self, batch: HeldOutBatch, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Nats an item: float64 (items,), from scores float64 (items, 1 + k) of the output and the negatives."""
-        assert probe.pairs is not None
-        kept = probe.pairs[:, 2:] >= 0
+        assert batch.pairs is not None
+        kept = batch.pairs[:, 2:] >= 0
         wrong = np.logaddexp(0.0, np.where(kept, scores[:, 1:], -np.inf)).sum(axis=1)
         return np.logaddexp(0.0, -scores[:, 0]) + wrong
 
-    def floor(self, chain: Chain, probe: HeldOutBatch) -> NDArray[np.float64]:
+    def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
         if self.ordered:
-            return super().floor(chain, probe)
-        assert probe.pairs is not None
-        assert probe.noise is not None
-        chain.check(probe.tokens, probe.graph_digest)
-        x, y = probe.pairs[:, :1], np.maximum(probe.pairs[:, 1:], 0)  # (items, 1), (items, 1 + k)
+            return super().floor(chain, batch)
+        assert batch.pairs is not None
+        assert batch.noise is not None
+        chain.check(batch.tokens, batch.graph_digest)
+        x, y = batch.pairs[:, :1], np.maximum(batch.pairs[:, 1:], 0)  # (items, 1), (items, 1 + k)
         p = chain.pair_law(self.window).conditional(np.broadcast_to(x, y.shape), y)
-        chain.possible(np.log(np.maximum(p[:, 0], 0.0), where=p[:, 0] > 0, out=np.full(len(p), -np.inf)), probe.walk)
-        return self.losses(probe, self.score(p, probe.noise[y]))
+        chain.possible(np.log(np.maximum(p[:, 0], 0.0), where=p[:, 0] > 0, out=np.full(len(p), -np.inf)), batch.walk)
+        return self.losses(batch, self.score(p, batch.noise[y]))
 
     def expected(self, law: Expected) -> float | None:
         # Counts of a real corpus differ inside a class of equal questions; then the closed form doesn't hold.
@@ -416,12 +416,12 @@ class SkipGram(Objective):
             return None
         return law.skipgram(self.window, self.negative, self.exponent)
 
-    def unigram(self, probe: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
-        assert probe.pairs is not None
-        assert probe.noise is not None
-        y = np.maximum(probe.pairs[:, 1:], 0)
-        return self.losses(probe, self.score(share[y], probe.noise[y]))
+    def unigram(self, batch: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
+        assert batch.pairs is not None
+        assert batch.noise is not None
+        y = np.maximum(batch.pairs[:, 1:], 0)
+        return self.losses(batch, self.score(share[y], batch.noise[y]))
 
-    def blank(self, probe: HeldOutBatch) -> float:
-        assert probe.pairs is not None
-        return float(np.log(2.0) * (1 + (probe.pairs[:, 2:] >= 0).sum(axis=1).mean()))
+    def blank(self, batch: HeldOutBatch) -> float:
+        assert batch.pairs is not None
+        return float(np.log(2.0) * (1 + (batch.pairs[:, 2:] >= 0).sum(axis=1).mean()))

@@ -2,12 +2,12 @@
 
 from qcq.models.baselines import SVD, ConceptMean, ConceptOneHot, Random
 from qcq.models.factorization import PPMISVD, NetMF, Spectral
-from qcq.models.given import Given
 from qcq.models.glove import GloVe
 from qcq.models.language.electra import RTD
 from qcq.models.language.huggingface import HFBert
 from qcq.models.language.trainers import CLM, MLM, BiLM, Cloze
 from qcq.models.oracle import Oracle
+from qcq.models.precomputed import PrecomputedVectors
 from qcq.models.sgns import SGNS
 from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
 from qcq.models.word2vec import CBOW, FastText, SkipGram
@@ -48,13 +48,13 @@ __all__ = [
     "ConceptMean",
     "ConceptOneHot",
     "FastText",
-    "Given",
     "GloVe",
     "HFBert",
     "LookupModel",
     "Model",
     "NetMF",
     "Oracle",
+    "PrecomputedVectors",
     "Random",
     "SkipGram",
     "Spectral",

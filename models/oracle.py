@@ -78,8 +78,8 @@ class _Oracle(Model):
     def readouts(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("row",) if self.vectors is None else ("row", "logratio")
 
-    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
-        return probe.objective.floor(self.chain, probe)
+    def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
+        return batch.objective.floor(self.chain, batch)
 
     def _read(self, readout: str) -> Embeddings:
         if readout == "row" or self.vectors is None:

@@ -37,29 +37,29 @@ class TrainingData:
     graph : the training graph.
     walk : the strategy of the corpus.
     seed : the seed of its walks.
-    given : a corpus already sampled (read from disk, say); else it is sampled on first use.
+    sampled : a corpus already sampled (read from disk, say); else it is sampled on first use.
 
     Raises
     ------
-    CorpusError : the given corpus belongs to another graph.
+    CorpusError : the sampled corpus belongs to another graph.
     """
 
     graph: KnowledgeGraph
     walk: WalkStrategy = QCQ()  # noqa: RUF009  (frozen: sharing it is safe)
     seed: int = 0
-    given: Corpus | None = None
+    sampled: Corpus | None = None
 
     def __post_init__(self) -> None:
-        if self.given is not None and self.given.graph_digest != self.graph.digest:
+        if self.sampled is not None and self.sampled.graph_digest != self.graph.digest:
             raise CorpusError(
-                f"the corpus was sampled on another graph (digest {self.given.graph_digest[:12]}, "
+                f"the corpus was sampled on another graph (digest {self.sampled.graph_digest[:12]}, "
                 f"this graph has {self.graph.digest[:12]}); sample it again"
             )
 
     @cached_property
     def corpus(self) -> Corpus:
         """The training walks: the same bytes for every trainer."""
-        return self.given if self.given is not None else self.walk.sample(self.graph, self.seed)
+        return self.sampled if self.sampled is not None else self.walk.sample(self.graph, self.seed)
 
     @cached_property
     def heldout(self) -> Corpus:
@@ -103,7 +103,7 @@ class Model(ABC):
     @abstractmethod
     def _read(self, readout: str) -> Embeddings: ...
 
-    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
+    def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
         """Nats an item of a held-out paper: float64 (items,). Only where ``objective`` isn't None."""
         raise ConfigError(f"{type(self).__name__} has no held-out loss")
 

@@ -103,18 +103,18 @@ class PairModel(Model):
         concepts = vectors[n:] if len(vectors) > n else self.concept_vectors
         return Embeddings(self.graph.questions, vectors[:n], () if concepts is None else self.graph.concepts, concepts)
 
-    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
+    def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
         """−log σ(x·y) − Σ log σ(−x·n) over the item's negatives n (a skipped one costs nothing): float64 (items,)."""
-        if self.outputs is None or probe.pairs is None:
-            return super().losses(probe)
-        out = np.empty(len(probe.pairs))
+        if self.outputs is None or batch.pairs is None:
+            return super().losses(batch)
+        out = np.empty(len(batch.pairs))
         table = np.zeros((len(out), 1), dtype=np.int64)  # where each item's table of outputs begins
         if isinstance(self.objective, objectives.SkipGram) and self.objective.ordered:
-            assert probe.apart is not None
-            place = probe.apart + self.objective.window - (probe.apart > 0)
+            assert batch.apart is not None
+            place = batch.apart + self.objective.window - (batch.apart > 0)
             table[:, 0] = place * len(self.inputs)
         for at in range(0, len(out), 8_192):
-            pairs = probe.pairs[at : at + 8_192]  # (items, 2 + k)
+            pairs = batch.pairs[at : at + 8_192]  # (items, 2 + k)
             x = self.inputs[pairs[:, 0]].astype(np.float64)
             y = table[at : at + 8_192] + np.maximum(pairs[:, 1:], 0)
             logits = np.einsum("id,ikd->ik", x, self.outputs[y])  # (items, 1 + k)

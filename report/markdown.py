@@ -68,7 +68,7 @@ def _verdict_section(run: Run, table: Comparison) -> str:
 
 
 def _task_section(config: dict[str, Any], about: dict[str, Any]) -> str:
-    lines = [f"- **{name}**: {find('task', name, TASKS).about}" for name in config["tasks"]]
+    lines = [f"- **{name}**: {find('task', name, TASKS).description}" for name in config["tasks"]]
     lines += [f"- **{name}** was left out: {why}" for name, why in about["skipped_tasks"].items()]
     return "\n".join(["## What was asked", "", *lines])
 

@@ -65,7 +65,7 @@ def write_page(run: Run) -> Page:
         "standings": stands,
         "losses": [r for r in run.rows("training") if r.get("loss") is not None],
         "means": MEANS,
-        "tasks": {name: find("task", name, TASKS).about for name in config["tasks"]},
+        "tasks": {name: find("task", name, TASKS).description for name in config["tasks"]},
         "inspected": found,
         "walks": [facts for walk in config["walks"] if (facts := WalkFacts.of(run, walk))],
         "bank": bank,

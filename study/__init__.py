@@ -15,7 +15,7 @@ from qcq.engine import Cell, Outcome, Plan, Store, executor
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
 from qcq.study.cells import TASKS, Row, StudyData, Trial, headline
-from qcq.study.conjectures import UNJUDGED, rulings
+from qcq.study.conjectures import UNJUDGED, verdicts
 from qcq.study.experiments import EXPERIMENTS, SIZES, ExperimentResults, Size, StudyExperiment, Trials
 from qcq.support.files import write_text
 from qcq.support.folders import claim, refuse_foreign
@@ -63,7 +63,7 @@ class Study:
 
         Returns
         -------
-        dict : what ``study.json`` holds; :func:`qcq.study.conjectures.rulings` reads the verdicts off it.
+        dict : what ``study.json`` holds; :func:`qcq.study.conjectures.verdicts` reads the verdicts off it.
         """
         from qcq.study.page import write_study
 
@@ -128,8 +128,8 @@ class _Running:
         for (name, data), cells in self.cells.items():
             if cell in cells and cells <= self._over:
                 results = self.results(outcome)
-                ruled = rulings(results["found"][name], name)[1].get(data.name, UNJUDGED)
-                self.watch.say(f"{data.name} · {name}: {ruled.verdict}")
+                ruled = verdicts(results["found"][name], name)[1].get(data.name, UNJUDGED)
+                self.watch.say(f"{data.name} · {name}: {ruled.text}")
                 write_text(self.out / "study.json", json.dumps(results, indent=1) + "\n")
 
     def results(self, outcome: Outcome) -> Row:

@@ -330,8 +330,8 @@ class Looks:
                 turned[mine, :n] = tokens[mine, :n][:, ::-1]
             both = []
             for walks in (tokens, turned):
-                probe = model.objective.held_out_batch(replace_tokens(source.heldout, walks))
-                both.append(mean_by_walk(model.losses(probe), probe.walk, len(walks)))
+                batch = model.objective.held_out_batch(replace_tokens(source.heldout, walks))
+                both.append(mean_by_walk(model.losses(batch), batch.walk, len(walks)))
             lost = interval(paired_bootstrap(*(x[np.isfinite(both[0])] for x in both[::-1])))
             return {"backwards": asdict(lost)}
         row: Row = {"attention": [float(a) for a in model.attention(model.objective.held_out_batch(source.heldout, 0))]}

@@ -60,7 +60,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Ruling:
+class Verdict:
     """A verdict and what made it.
 
     Attributes
@@ -68,23 +68,23 @@ class Ruling:
     word : supported, refuted, or depends.
     on : on what it depends; "" otherwise.
     because : the rule's sentence with the figures that decided.
-    parts : the rulings that this one sums up: halves of a conjecture, or data sets.
+    parts : the verdicts that this one sums up: halves of a conjecture, or data sets.
     """
 
     word: Word
     because: str
     on: str = ""
-    parts: tuple[tuple[str, Ruling], ...] = ()
+    parts: tuple[tuple[str, Verdict], ...] = ()
 
     @property
-    def verdict(self) -> str:
+    def text(self) -> str:
         return f"depends on {self.on}" if self.word == "depends" else self.word
 
 
 Measures = Mapping[str, Measured]
 
 
-def far(m: Measures) -> Ruling:
+def far(m: Measures) -> Verdict:
     """Far-apart questions in a walk are barely related.
 
     Parameters
@@ -94,9 +94,9 @@ def far(m: Measures) -> Ruling:
 
     Examples
     --------
-    >>> far({"near": Measured(1.0), "fading": Measured(0.03)}).verdict
+    >>> far({"near": Measured(1.0), "fading": Measured(0.03)}).text
     'supported'
-    >>> far({"near": Measured(1.0), "fading": Measured(0.6)}).verdict
+    >>> far({"near": Measured(1.0), "fading": Measured(0.6)}).text
     'depends on what else is seen'
     """
     near, fading = m["near"], m["fading"]
@@ -106,15 +106,15 @@ def far(m: Measures) -> Ruling:
         f"apart {fading} of what neighbours share is left (at most {FADED}: {_yes(faded)})"
     )
     if enough and faded:
-        return Ruling("supported", said)
+        return Verdict("supported", said)
     if enough:
-        return Ruling("depends", said, "what else is seen")
+        return Verdict("depends", said, "what else is seen")
     if faded:
-        return Ruling("depends", said, "how many of them are seen")
-    return Ruling("refuted", said)
+        return Verdict("depends", said, "how many of them are seen")
+    return Verdict("refuted", said)
 
 
-def order(m: Measures) -> Ruling:
+def order(m: Measures) -> Verdict:
     """There is no positional order, and question–concept–question is a limited path.
 
     Parameters
@@ -125,33 +125,33 @@ def order(m: Measures) -> Ruling:
     return _halves(no_order=_no_order(m), limited_path=_limited_path(m))
 
 
-def _no_order(m: Measures) -> Ruling:
+def _no_order(m: Measures) -> Verdict:
     direction, place = m["direction"], m["place"]
     turned = direction.value > REVERSIBLE
     said = f"reading backwards costs {direction} nat a token (more than {REVERSIBLE}: {_yes(turned)})"
     if turned:
-        return Ruling("refuted", said)
+        return Verdict("refuted", said)
     said += f"; a model without positions loses {place} nat (the interval above {EQUAL}: {_yes(place.above(EQUAL))})"
     if place.above(EQUAL):
-        return Ruling("depends", said, "what position means: before or behind says nothing, near or far does")
-    return Ruling("supported", said) if place.below(EQUAL) else Ruling("depends", said, "more data")
+        return Verdict("depends", said, "what position means: before or behind says nothing, near or far does")
+    return Verdict("supported", said) if place.below(EQUAL) else Verdict("depends", said, "more data")
 
 
-def _limited_path(m: Measures) -> Ruling:
+def _limited_path(m: Measures) -> Verdict:
     gains = {name.removeprefix("gain "): figure for name, figure in m.items() if name.startswith("gain ")}
     if not gains:
-        return Ruling("depends", "no students' answers in order, so no knowledge tracing to gain from", "more data")
+        return Verdict("depends", "no students' answers in order, so no knowledge tracing to gain from", "more data")
     best = max(gains, key=lambda name: gains[name].value)
     won = [name for name, gain in gains.items() if gain.above(0)]
     said = f"of {len(gains)} richer walks {len(won)} lie above qcq; the best, {best}, gains {gains[best]} AUC"
     if won:
-        return Ruling("supported", said)
+        return Verdict("supported", said)
     nothing = all(gain.below(COUNTS_AUC) for gain in gains.values())
     said += f" (all below {COUNTS_AUC}: {_yes(nothing)})"
-    return Ruling("refuted", said) if nothing else Ruling("depends", said, "more data")
+    return Verdict("refuted", said) if nothing else Verdict("depends", said, "more data")
 
 
-def weak(m: Measures) -> Ruling:
+def weak(m: Measures) -> Verdict:
     """Skip-gram gains by judging pairs against negatives instead of a softmax.
 
     Parameters
@@ -162,13 +162,13 @@ def weak(m: Measures) -> Ruling:
     vectors, loss = m["vectors"], m["loss"]
     said = f"negatives instead of a softmax change the vectors' score by {vectors} and the excess by {loss} nat"
     if vectors.above(0):
-        return Ruling("depends", said, "what is judged") if loss.above(EQUAL) else Ruling("supported", said)
+        return Verdict("depends", said, "what is judged") if loss.above(EQUAL) else Verdict("supported", said)
     if vectors.below(COUNTS):
-        return Ruling("depends", said, "what is judged") if loss.below(-EQUAL) else Ruling("refuted", said)
-    return Ruling("depends", said, "more data")
+        return Verdict("depends", said, "what is judged") if loss.below(-EQUAL) else Verdict("refuted", said)
+    return Verdict("depends", said, "more data")
 
 
-def objective(m: Measures) -> Ruling:
+def objective(m: Measures) -> Verdict:
     """Masked or next-token: it matters.
 
     Parameters
@@ -181,15 +181,15 @@ def objective(m: Measures) -> Ruling:
     said = f"clm against mlm: {words[sides[0]]}; against cloze, which asks for every token: {words[sides[1]]}"
     found = set(sides)
     if found in ({"+"}, {"-"}):
-        return Ruling("supported", said)
+        return Verdict("supported", said)
     if found != {"0"}:
-        return Ruling(
+        return Verdict(
             "depends", said, "the score" if found == {"±"} else "how many tokens the masked model is asked for"
         )
     every = [(COUNTS_AUC if k.endswith("auc") else COUNTS, f) for figures in pairs.values() for k, f in figures.items()]
     equal = all(figure.above(-least) and figure.below(least) for least, figure in every)
     said += f" (every interval close enough to 0 to say that none counts: {_yes(equal)})"
-    return Ruling("refuted", said) if equal else Ruling("depends", said, "more data")
+    return Verdict("refuted", said) if equal else Verdict("depends", said, "more data")
 
 
 def _side(differences: Sequence[Measured]) -> str:
@@ -197,7 +197,7 @@ def _side(differences: Sequence[Measured]) -> str:
     return "±" if won and lost else "+" if won else "-" if lost else "0"
 
 
-def traps(m: Measures) -> Ruling:
+def traps(m: Measures) -> Verdict:
     """Traps of training explain the note; token, type and position vectors may be added.
 
     Parameters
@@ -208,56 +208,56 @@ def traps(m: Measures) -> Ruling:
     return _halves(traps=_traps(m), adding=_adding(m["added"]))
 
 
-def _traps(m: Measures) -> Ruling:
+def _traps(m: Measures) -> Verdict:
     note, explained = m["note"], m["explained"]
     said = f"the note's configuration ends {note} nat above its floor (more than {STUCK}: {_yes(note.value > STUCK)})"
     if note.value <= STUCK:
-        return Ruling("refuted", said)
+        return Verdict("refuted", said)
     said += f"; the defaults remove {explained} of it"
     if explained.above(EXPLAINS):
-        return Ruling("supported", f"{said} (the interval above {EXPLAINS}: yes)")
+        return Verdict("supported", f"{said} (the interval above {EXPLAINS}: yes)")
     if explained.below(EXPLAINS_NOTHING):
-        return Ruling("refuted", f"{said} (the interval below {EXPLAINS_NOTHING}: yes)")
-    return Ruling("depends", f"{said} (the interval above {EXPLAINS}: no)", "what else is changed")
+        return Verdict("refuted", f"{said} (the interval below {EXPLAINS_NOTHING}: yes)")
+    return Verdict("depends", f"{said} (the interval above {EXPLAINS}: no)", "what else is changed")
 
 
-def _adding(added: Measured) -> Ruling:
+def _adding(added: Measured) -> Verdict:
     said = f"adding instead of concatenating costs {added} nat (the interval below {EQUAL}: {_yes(added.below(EQUAL))})"
     if added.below(EQUAL):
-        return Ruling("supported", said)
-    return Ruling("refuted", said) if added.above(EQUAL) else Ruling("depends", said, "more data")
+        return Verdict("supported", said)
+    return Verdict("refuted", said) if added.above(EQUAL) else Verdict("depends", said, "more data")
 
 
 def _yes(true: bool) -> str:
     return "yes" if true else "no"
 
 
-def _halves(**parts: Ruling) -> Ruling:
+def _halves(**parts: Verdict) -> Verdict:
     return together({name.replace("_", " "): part for name, part in parts.items()}, _WHICH)
 
 
 _WHICH = "which half is meant"
 
 
-def together(parts: Mapping[str, Ruling], what: str = "the data") -> Ruling:
-    """One ruling over several: theirs where they agree, else it depends on ``what``.
+def together(parts: Mapping[str, Verdict], what: str = "the data") -> Verdict:
+    """One verdict over several: theirs where they agree, else it depends on ``what``.
 
     Examples
     --------
-    >>> yes, no = Ruling("supported", "a"), Ruling("refuted", "b")
-    >>> together({"one": yes, "other": yes}).verdict, together({"one": yes, "other": no}).verdict
+    >>> yes, no = Verdict("supported", "a"), Verdict("refuted", "b")
+    >>> together({"one": yes, "other": yes}).text, together({"one": yes, "other": no}).text
     ('supported', 'depends on the data: one supported, other refuted')
     """
     if len(parts) == 1:
         return next(iter(parts.values()))
-    verdicts = {part.verdict for part in parts.values()}
+    verdicts = {part.text for part in parts.values()}
     said = "; ".join(f"{name}: {part.because}" for name, part in parts.items())
     kept = tuple(parts.items())
     if len(verdicts) == 1:
         one = next(iter(parts.values()))
-        return Ruling(one.word, said, one.on, kept)
-    return Ruling(
-        "depends", said, f"{what}: " + ", ".join(f"{name} {part.verdict}" for name, part in parts.items()), kept
+        return Verdict(one.word, said, one.on, kept)
+    return Verdict(
+        "depends", said, f"{what}: " + ", ".join(f"{name} {part.text}" for name, part in parts.items()), kept
     )
 
 
@@ -266,7 +266,7 @@ class Conjecture:
     """What is claimed, and the rule that judges it."""
 
     claim: str
-    rule: Callable[[Measures], Ruling]
+    rule: Callable[[Measures], Verdict]
 
 
 CONJECTURES: dict[str, Conjecture] = {
@@ -278,11 +278,11 @@ CONJECTURES: dict[str, Conjecture] = {
 }
 
 
-UNJUDGED = Ruling("depends", "no data set has all that it takes", "data that can answer it")
+UNJUDGED = Verdict("depends", "no data set has all that it takes", "data that can answer it")
 
 
-def rulings(found: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Ruling, dict[str, Ruling]]:
-    """The ruling on one conjecture over all data sets, and the one of each that could be judged.
+def verdicts(found: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Verdict, dict[str, Verdict]]:
+    """The verdict on one conjecture over all data sets, and the one of each that could be judged.
 
     Parameters
     ----------
@@ -299,5 +299,5 @@ def rulings(found: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Ruling, 
     halves = [half for half, _ in next(iter(each.values())).parts]
     if not halves:
         return together(each), each
-    over = {half: together({data: dict(ruling.parts)[half] for data, ruling in each.items()}) for half in halves}
+    over = {half: together({data: dict(verdict.parts)[half] for data, verdict in each.items()}) for half in halves}
     return together(over, _WHICH), each

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qcq.study.conjectures import ALL, CONJECTURES, FADED, REVERSIBLE, STUCK, Measured, Ruling, rulings
+from qcq.study.conjectures import ALL, CONJECTURES, FADED, REVERSIBLE, STUCK, Measured, Verdict, verdicts
 from qcq.support.files import write_text
 from qcq.support.terminal import markdown_table
 
@@ -64,7 +64,7 @@ def page(results: Results) -> str:
     """The whole page as Markdown."""
     names = [name for name in CONJECTURES if name in results["found"]]
     drawn = drawings(results)
-    judged = {name: rulings(results["found"][name], name) for name in names}
+    judged = {name: verdicts(results["found"][name], name) for name in names}
     parts = [
         "# Why did the Transformer lose to skip-gram?",
         "<!-- Made by qcq.study.page from the results of qcq study; a test holds the two together. -->",
@@ -93,11 +93,11 @@ def _ran(results: Results) -> str:
     return said
 
 
-def _short(ruling: Ruling) -> str:
+def _short(verdict: Verdict) -> str:
     """The verdict; of each half where they differ."""
-    if ruling.word == "depends" and ruling.on.startswith("which half"):
-        return "; ".join(f"{half}: {part.verdict}" for half, part in ruling.parts)
-    return ruling.verdict
+    if verdict.word == "depends" and verdict.on.startswith("which half"):
+        return "; ".join(f"{half}: {part.text}" for half, part in verdict.parts)
+    return verdict.text
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -271,15 +271,15 @@ def _moral(results: Results) -> str:
 # ------------------------------------------------------------------------------------------------------------ sections
 
 
-def _section(results: Results, name: str, judged: tuple[Ruling, Mapping[str, Ruling]], drawn: bool) -> str:
+def _section(results: Results, name: str, judged: tuple[Verdict, Mapping[str, Verdict]], drawn: bool) -> str:
     over, each = judged
     found = results["found"][name]
     verdict = _short(over)
     parts = [f"## {TITLES[name]}", f"*{CONJECTURES[name].claim}*", f"**{verdict[0].upper()}{verdict[1:]}.**"]
     lines = [
-        f"- `{data}`{half and f', {half}'}: *{one.verdict}*: {one.because}."
-        for data, ruling in each.items()
-        for half, one in ruling.parts or (("", ruling),)
+        f"- `{data}`{half and f', {half}'}: *{one.text}*: {one.because}."
+        for data, verdict in each.items()
+        for half, one in verdict.parts or (("", verdict),)
     ]
     lines += [f"- `{data}`: not judged: {got['why']}" for data, got in found.items() if "why" in got]
     parts.append("\n".join(lines))

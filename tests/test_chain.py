@@ -122,10 +122,10 @@ def test_floors_on_sampled_walks_lie_within_their_error_of_the_expected_floor(gr
         if isinstance(objective, SkipGram):
             vocabulary = np.zeros(graph.n_questions + graph.n_concepts)
             vocabulary[: chain.n_tokens] = chain.unigram
-            probe = SkipGram(3, 2, counts=vocabulary).held_out_batch(corpus, seed)
+            batch = SkipGram(3, 2, counts=vocabulary).held_out_batch(corpus, seed)
         else:
-            probe = objective.held_out_batch(corpus, seed)
-        mean, se = clustered(probe.objective.floor(chain, probe), probe.walk)
+            batch = objective.held_out_batch(corpus, seed)
+        mean, se = clustered(batch.objective.floor(chain, batch), batch.walk)
         # What happens in fewer than one walk in a thousand may be missing from sample and error alike.
         assert abs(mean - expected) < 5 * se + 1e-3, (objective, mean, expected, se)
 
@@ -138,13 +138,13 @@ def test_no_other_answer_beats_the_oracle(graph, seed):
     chain, corpus = walk.chain(graph), walk.sample(graph, seed)
     rng = np.random.default_rng(seed)
     for objective in (Masked(0.4), MaskedBert(0.4)):
-        probe = objective.held_out_batch(corpus, seed)
-        floor = objective.floor(chain, probe)
+        batch = objective.held_out_batch(corpus, seed)
+        floor = objective.floor(chain, batch)
         # Another Bayesian with a wrong idea of the walk: other transition weights on the same edges.
         w = graph.weights.copy()
         w.data = rng.uniform(0.5, 2.0, len(w.data))
         wrong = MarkovChain.of_graph(graph, length=5, weights=w)
-        excess, se = clustered(objective.floor(wrong, probe) - floor, probe.walk)
+        excess, se = clustered(objective.floor(wrong, batch) - floor, batch.walk)
         assert excess > -4 * se - 1e-9
 
 
@@ -218,17 +218,17 @@ def test_a_report_pairs_model_and_oracle_on_the_same_items():
     class Uniform:
         objective, history = Masked(), ()
 
-        def losses(self, probe):
-            return np.full(len(probe), np.log(4.0))
+        def losses(self, batch):
+            return np.full(len(batch), np.log(4.0))
 
     report = measure(Uniform(), source)
-    probe = Masked().held_out_batch(source.heldout, 0)
-    floor = Masked().floor(source.chain, probe)
+    batch = Masked().held_out_batch(source.heldout, 0)
+    floor = Masked().floor(source.chain, batch)
     assert report.floor == pytest.approx(floor.mean())
     assert report.excess == pytest.approx(np.log(4) - floor.mean())
-    assert report.se == pytest.approx(clustered(np.log(4) - floor, probe.walk)[1])
+    assert report.se == pytest.approx(clustered(np.log(4) - floor, batch.walk)[1])
     assert report.loss == pytest.approx(np.log(4))
-    assert report.items == len(probe)
+    assert report.items == len(batch)
     assert report.unigram <= report.loss + 3 * report.se
     assert report.verdict == "unigram trap"
     assert report.figures["excess"] == report.excess
@@ -249,8 +249,8 @@ def test_only_differences_inside_a_history_count(history, word):
     class Uniform:
         objective = Masked()
 
-        def losses(self, probe):
-            return np.full(len(probe), np.log(4.0))
+        def losses(self, batch):
+            return np.full(len(batch), np.log(4.0))
 
     assert measure(Uniform(), source, history=history).verdict == word
 
@@ -262,8 +262,8 @@ def test_a_walk_without_a_chain_is_reported_without_a_floor():
     class Uniform:
         objective, history = Masked(), ()
 
-        def losses(self, probe):
-            return np.full(len(probe), np.log(3.0))
+        def losses(self, batch):
+            return np.full(len(batch), np.log(3.0))
 
     report = measure(Uniform(), source)
     assert (report.floor, report.excess, report.verdict) == (None, None, None)
@@ -397,8 +397,8 @@ def test_the_masked_floor_of_assistments_as_walked():
     chain = QCQ().chain(graph)
     assert Masked().expected(Expected(chain)) == pytest.approx(5.57, abs=0.01)
     corpus = QCQ().sample(graph, 0, limit=500)
-    probe = Masked().held_out_batch(corpus, 0)
-    mean, se = clustered(Masked().floor(chain, probe), probe.walk)
+    batch = Masked().held_out_batch(corpus, 0)
+    mean, se = clustered(Masked().floor(chain, batch), batch.walk)
     assert abs(mean - Masked().expected(Expected(chain))) < 4 * se
 
 

@@ -116,7 +116,7 @@ def test_it_says_what_it_is(registry, name):
     assert not cls.__doc__.startswith(f"{cls.__name__}("), "a docstring that dataclass made up"
     assert name == name.lower().replace("_", "-").replace(" ", "-")
     if registry is TASKS:
-        assert cls.about
+        assert cls.description
         assert cls.metric
 
 
@@ -330,7 +330,7 @@ def test_same_seed_same_vectors(name, folder):
     """Whether the corpus lies on disk or in memory."""
     source = corpus_on_disk(folder, False)
     held = replace(source.corpus, shards=[np.array(shard) for shard in source.corpus.shards])
-    again = trainer(name).fit(replace(source, given=held), seed=0)
+    again = trainer(name).fit(replace(source, sampled=held), seed=0)
     assert np.array_equal(again.embeddings().vectors, fitted(name, folder).embeddings().vectors)
 
 
@@ -405,7 +405,7 @@ def test_no_language_model_goes_below_its_floor_on_real_data(name):
     paper = HeldOutLoss(
         source, first_walks(model.objective.held_out_batch(source.heldout, seed=0), source.heldout.n_walks, 100)
     )
-    report = paper.report(model.losses(paper.probe))
+    report = paper.report(model.losses(paper.batch))
     if report.excess is None:
         assert report.why
         pytest.skip(f"{name} has no floor: {report.why}")

@@ -88,13 +88,13 @@ def paper(objective: Objective, corpus: Corpus, seed: int) -> HeldOutBatch | Non
 @pytest.mark.parametrize("rate", [0.15, 0.6, 1.0])
 def test_masked_floor_is_the_posterior_summed_over_all_walks(case, rate):
     _, chain, corpus, tokens, prob = setting(*case)
-    probe = paper(Masked(rate), corpus, 1)
-    if probe is None:
+    batch = paper(Masked(rate), corpus, 1)
+    if batch is None:
         return
-    floor = probe.objective.floor(chain, probe)
+    floor = batch.objective.floor(chain, batch)
     pads = tokens < 0
-    for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
-        shown = ~probe.asked[w]
+    for item, (w, p) in enumerate(zip(*np.nonzero(batch.asked), strict=True)):
+        shown = ~batch.asked[w]
         same = (tokens[:, shown] == tokens[w, shown]).all(axis=1) & (pads == pads[w]).all(axis=1)
         right = same & (tokens[:, p] == tokens[w, p])
         assert floor[item] == pytest.approx(-np.log(prob[right].sum() / prob[same].sum()), abs=1e-9)
@@ -103,9 +103,9 @@ def test_masked_floor_is_the_posterior_summed_over_all_walks(case, rate):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_cloze_floor_is_the_posterior_given_all_other_tokens(case):
     _, chain, corpus, tokens, prob = setting(*case)
-    probe = Cloze().held_out_batch(corpus)
-    floor = Cloze().floor(chain, probe)
-    for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
+    batch = Cloze().held_out_batch(corpus)
+    floor = Cloze().floor(chain, batch)
+    for item, (w, p) in enumerate(zip(*np.nonzero(batch.asked), strict=True)):
         others = np.arange(tokens.shape[1]) != p
         same = (tokens[:, others] == tokens[w, others]).all(axis=1) & (tokens[:, p] >= 0)
         right = same & (tokens[:, p] == tokens[w, p])
@@ -117,9 +117,9 @@ def test_cloze_floor_is_the_posterior_given_all_other_tokens(case):
 def test_next_question_floor_is_the_conditional_given_all_the_past_or_all_the_future(case, direction):
     _, chain, corpus, tokens, prob = setting(*case)
     objective = NextQuestion(direction)
-    probe = objective.held_out_batch(corpus)
-    floor = objective.floor(chain, probe)
-    for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
+    batch = objective.held_out_batch(corpus)
+    floor = objective.floor(chain, batch)
+    for item, (w, p) in enumerate(zip(*np.nonzero(batch.asked), strict=True)):
         known = np.arange(tokens.shape[1]) < p if direction == "forward" else np.arange(tokens.shape[1]) > p
         same = (tokens[:, known] == tokens[w, known]).all(axis=1) & (tokens[:, p] >= 0)
         right = same & (tokens[:, p] == tokens[w, p])
@@ -132,10 +132,10 @@ def test_bert_floor_is_the_posterior_under_the_corruption(case, rule):
     graph, chain, corpus, tokens, prob = setting(*case)
     objective = MaskedBert(*rule)
     rate, mask, random = rule
-    probe = paper(objective, corpus, 2)
-    if probe is None:
+    batch = paper(objective, corpus, 2)
+    if batch is None:
         return
-    floor = objective.floor(chain, probe)
+    floor = objective.floor(chain, batch)
 
     def likelihood(seen: int, truth: np.ndarray, scored: bool) -> np.ndarray:
         """p(what is shown | the true tokens), written down from the rule."""
@@ -143,10 +143,10 @@ def test_bert_floor_is_the_posterior_under_the_corruption(case, rule):
         changed = mask if seen == HIDDEN else stranger + (1 - mask - random) * (truth == seen)
         return rate * changed + (0.0 if scored else (1 - rate) * (truth == seen))
 
-    for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
+    for item, (w, p) in enumerate(zip(*np.nonzero(batch.asked), strict=True)):
         weight = prob * ((tokens < 0) == (tokens[w] < 0)).all(axis=1)
         for place in np.flatnonzero(tokens[w] >= 0):
-            weight = weight * likelihood(int(probe.seen[w, place]), tokens[:, place], scored=place == p)
+            weight = weight * likelihood(int(batch.seen[w, place]), tokens[:, place], scored=place == p)
         right = tokens[:, p] == tokens[w, p]
         assert floor[item] == pytest.approx(-np.log(weight[right].sum() / weight.sum()), abs=1e-9)
 
@@ -159,8 +159,8 @@ def test_skipgram_floor_is_the_best_score_of_each_pair(case, window):
     k = 3
     counts = np.arange(1.0, vocabulary + 1)
     objective = SkipGram(window, k, 0.75, counts)
-    probe = objective.held_out_batch(corpus, 3)
-    floor = objective.floor(chain, probe)
+    batch = objective.held_out_batch(corpus, 3)
+    floor = objective.floor(chain, batch)
 
     joint = np.zeros((vocabulary, vocabulary))  # input, output
     for (walk, p), centre in itertools.product(zip(tokens.tolist(), prob, strict=True), range(tokens.shape[1])):
@@ -174,7 +174,7 @@ def test_skipgram_floor_is_the_best_score_of_each_pair(case, window):
     # Expected positives and negatives of each pair, negatives equal to the output skipped: what the best score weighs.
     positive = conditional
     negative = k * noise * (1 - conditional)
-    for item, row in enumerate(probe.pairs):
+    for item, row in enumerate(batch.pairs):
         x = row[0]
         chance = positive[x] / (positive[x] + negative[x])  # p(real | pair): the Bayes answer
         with np.errstate(divide="ignore"):
@@ -226,8 +226,8 @@ def test_expected_masked_and_cloze_floors_are_means_over_all_walks_and_masks(cas
 def test_expected_next_and_skipgram_floors_are_means_over_all_walks(case):
     _, chain, corpus, _, prob = setting(*case)
     for objective in (NextQuestion(), NextQuestion("backward")):
-        probe = objective.held_out_batch(corpus)
-        mean = prob[probe.walk] @ objective.floor(chain, probe) / prob[probe.walk].sum()
+        batch = objective.held_out_batch(corpus)
+        mean = prob[batch.walk] @ objective.floor(chain, batch) / prob[batch.walk].sum()
         assert objective.expected(Expected(chain)) == pytest.approx(mean, abs=1e-9)
     noise = chain.unigram**0.75 / (chain.unigram**0.75).sum()
     law = chain.pair_law(3)

@@ -83,13 +83,13 @@ def test_masked_cloze_and_next_question_floors(case):
     pads = tokens < 0
     for objective in (Masked(0.4), Masked(1.0), Cloze(), NextQuestion(), NextQuestion("backward")):
         try:
-            probe = objective.held_out_batch(corpus, 1)
+            batch = objective.held_out_batch(corpus, 1)
         except CorpusError:
             continue
-        floor = objective.floor(chain, probe)
-        for item, (w, p) in enumerate(zip(*np.nonzero(probe.asked), strict=True)):
+        floor = objective.floor(chain, batch)
+        for item, (w, p) in enumerate(zip(*np.nonzero(batch.asked), strict=True)):
             known = {
-                "masked": ~probe.asked[w],
+                "masked": ~batch.asked[w],
                 "cloze": place != p,
                 "next_question": place < p,
                 "previous_question": place > p,
@@ -131,8 +131,8 @@ def test_skipgram_floor(case):
     x, y = np.repeat(seen, n), np.tile(np.arange(n), len(seen))
     np.testing.assert_allclose(law.conditional(x, y), (joint / joint.sum(axis=1, keepdims=True).clip(1e-300))[x, y])
     np.testing.assert_allclose(law.probability(seen), joint.sum(axis=1)[seen] / joint.sum())
-    probe = SkipGram(window, 2).held_out_batch(corpus)
-    assert np.isfinite(probe.objective.floor(chain, probe)).all()
+    batch = SkipGram(window, 2).held_out_batch(corpus)
+    assert np.isfinite(batch.objective.floor(chain, batch)).all()
 
 
 @settings(max_examples=20, deadline=None)
@@ -145,8 +145,8 @@ def test_without_biases_it_is_the_plain_chain(cells, keep, seed):
     plain = MarkovChain.of_graph(graph, length=6, keep_concepts=keep)
     chain = ReturnChain(graph, 1.0, 1.0, 6, keep)
     for objective in (Masked(0.5), Cloze()):
-        probe = objective.held_out_batch(corpus, seed)
-        np.testing.assert_allclose(objective.floor(chain, probe), objective.floor(plain, probe), atol=1e-9)
+        batch = objective.held_out_batch(corpus, seed)
+        np.testing.assert_allclose(objective.floor(chain, batch), objective.floor(plain, batch), atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["non-backtracking", "concept-hop", "node2vec"])
@@ -158,15 +158,15 @@ def test_the_sampled_walk_follows_this_law(name, keep):
     graph = graph_of(TINY["ways out"])
     walk = WALKS[name](length=4, per_question=20_000, keep_concepts=keep)
     chain, corpus = walk.chain(graph), walk.sample(graph, 3)
-    probe = Cloze().held_out_batch(corpus)
+    batch = Cloze().held_out_batch(corpus)
     law, se = {}, {}
     for objective in (Masked(0.3), NextQuestion()):
-        probe = objective.held_out_batch(corpus, 0)
-        floor = objective.floor(chain, probe)
-        law[objective.name], se[objective.name] = clustered(floor, probe.walk)
+        batch = objective.held_out_batch(corpus, 0)
+        floor = objective.floor(chain, batch)
+        law[objective.name], se[objective.name] = clustered(floor, batch.walk)
         # A wrong idea of the biases answers worse.
         wrong = MarkovChain.of_graph(graph, length=4, keep_concepts=keep)
-        excess, error = clustered(objective.floor(wrong, probe) - floor, probe.walk)
+        excess, error = clustered(objective.floor(wrong, batch) - floor, batch.walk)
         assert excess > 3 * error
     tokens, prob = all_walks(TINY["ways out"], *walk.biases, 4, keep, np.ones(4))
     found, counts = np.unique(corpus.tokens, axis=0, return_counts=True)

@@ -19,12 +19,12 @@ from qcq.errors import ConfigError, EvaluationError, TrainingError
 from qcq.evaluation import TASKS, Partition, paired_bootstrap
 from qcq.evaluation.tracing import models as tracing
 from qcq.evaluation.tracing import tasks as kt
-from qcq.evaluation.tracing.crossfit import _vectors, folded, turned
+from qcq.evaluation.tracing.crossfit import _vectors, cross_fitted, turned
 from qcq.evaluation.tracing.fast import PENALTIES, _fit
 from qcq.evaluation.tracing.features import AROUND, PRIOR, SPREAD, difficulty, rasch
 from qcq.evaluation.tracing.models import MODELS, Sequences, Tracer
 from qcq.evaluation.tracing.tasks import (
-    FOLDS,
+    CROSSFIT_FOLDS,
     SHOWN,
     TABLE_MODES,
     Attempts,
@@ -111,8 +111,8 @@ def test_every_attempt_is_asked_once_after_the_one_before(partition, monkeypatch
 def test_pieces_change_nothing_and_the_future_is_unseen(partition, monkeypatch, model):
     """One student read in one go, in pieces, through `mastery`, and with his later answers turned around."""
     rng = np.random.default_rng(0)
-    beside = rng.standard_normal((1, partition.graph.n_questions, 2)).astype(np.float32)
-    tracer = Tracer(principal(noise(partition).vectors), beside, False, KTSettings(model=model, hidden=12), 0)
+    features = rng.standard_normal((1, partition.graph.n_questions, 2)).astype(np.float32)
+    tracer = Tracer(principal(noise(partition).vectors), features, False, KTSettings(model=model, hidden=12), 0)
     part = uneven(partition, [1, 40, 25])
     whole = tracer.predict(part)
     monkeypatch.setattr(tracing, "CHUNK", 6)
@@ -177,7 +177,7 @@ def test_attention_is_its_formula(partition):
 
 def test_fine_tuning_moves_only_questions_that_were_met(partition, attempts):
     plan = KTSettings(epochs=1, hidden=8)
-    tracer = Tracer(principal(noise(partition).vectors), attempts.beside(()), True, plan, 0)
+    tracer = Tracer(principal(noise(partition).vectors), attempts.question_features(()), True, plan, 0)
     met = partition.split.train.counts > 0
     tracer.fit(attempts.sequences("train"), attempts.sequences("validation"))
     moved = np.abs(tracer.table.change.detach().numpy()).max(axis=1)
@@ -189,7 +189,7 @@ def test_a_diverging_model_stops_with_one_line(partition, attempts):
     vectors = principal(noise(partition).vectors)
     vectors[0] = np.nan
     with pytest.raises(TrainingError, match="the loss of epoch 1 isn't finite; lower lr"):
-        Tracer(vectors, attempts.beside(()), False, KTSettings(hidden=8), 0).fit(
+        Tracer(vectors, attempts.question_features(()), False, KTSettings(hidden=8), 0).fit(
             attempts.sequences("train"), attempts.sequences("validation")
         )
 
@@ -198,8 +198,8 @@ def test_a_diverging_model_stops_with_one_line(partition, attempts):
 
 
 def test_numbers_beside_a_vector_leave_ones_own_fold_out(partition, attempts):
-    made = attempts.beside(("difficulty", "popularity"))
-    assert made.shape == (FOLDS + 1, partition.graph.n_questions, 2)
+    made = attempts.question_features(("difficulty", "popularity"))
+    assert made.shape == (CROSSFIT_FOLDS + 1, partition.graph.n_questions, 2)
     r = partition.split.train.interactions
 
     def plain(kept, q):
@@ -211,13 +211,13 @@ def test_numbers_beside_a_vector_leave_ones_own_fold_out(partition, attempts):
     whole = np.array([plain(everybody, q) for q in range(partition.graph.n_questions)])
     centre, spread = whole[r.question].mean(axis=0), whole[r.question].std(axis=0)
     for q in (0, 7, 149):
-        assert made[FOLDS, q] == pytest.approx((whole[q] - centre) / spread, abs=1e-5)
-        for fold in range(FOLDS):
+        assert made[CROSSFIT_FOLDS, q] == pytest.approx((whole[q] - centre) / spread, abs=1e-5)
+        for fold in range(CROSSFIT_FOLDS):
             kept = attempts.fold[r.student] != fold
             assert made[fold, q] == pytest.approx((np.array(plain(kept, q)) - centre) / spread, abs=1e-5)
-    assert sorted(np.unique(attempts.fold[partition.split.train.students])) == list(range(FOLDS))
+    assert sorted(np.unique(attempts.fold[partition.split.train.students])) == list(range(CROSSFIT_FOLDS))
     others = np.r_[partition.split.validation.students, partition.split.test.students]
-    assert (attempts.fold[others] == FOLDS).all()
+    assert (attempts.fold[others] == CROSSFIT_FOLDS).all()
 
 
 def test_rasch_numbers_are_the_most_probable_ones(partition):
@@ -295,7 +295,7 @@ def test_what_test_students_answered_changes_no_prediction(data, partition):
         a.tracer(noise(partition)).model.parameters(), b.tracer(noise(other)).model.parameters(), strict=True
     ):
         assert torch.equal(one, two)
-    assert np.array_equal(a.attempts.beside(plan.features), b.attempts.beside(plan.features))
+    assert np.array_equal(a.attempts.question_features(plan.features), b.attempts.question_features(plan.features))
     fast, slow = (TASKS["kt-fast"](p).score(noise(p), "validation").metrics for p in (partition, other))
     assert fast == slow
 
@@ -527,8 +527,8 @@ def test_folded_vectors_are_made_without_ones_own_answers(partition, attempts):
     """Turn the answers of one fold's students around: their version stays, the others move."""
     walk = WALKS["metapath"](pattern="0.5*q-c-q + 0.5*q-s+-q", length=8, per_question=2)
     trainer = TRAINERS["netmf"](dim=6)
-    made = folded(partition, attempts, walk, trainer)
-    assert made.shape == (FOLDS + 1, partition.graph.n_questions, 6)
+    made = cross_fitted(partition, attempts, walk, trainer)
+    assert made.shape == (CROSSFIT_FOLDS + 1, partition.graph.n_questions, 6)
     train = partition.split.train
     mine = np.isin(train.interactions.student, train.students[attempts.fold[train.students] == 2])
     r = replace(train.interactions, correct=np.where(mine, 1 - train.interactions.correct, train.interactions.correct))
@@ -540,4 +540,4 @@ def test_folded_vectors_are_made_without_ones_own_answers(partition, attempts):
     without, whole, without_turned, whole_turned = (_vectors(partition, part, walk, trainer, 0) for part in parts)
     assert np.array_equal(without, without_turned)
     assert np.abs(whole - whole_turned).max() > 1e-4
-    assert principal(whole) == pytest.approx(made[FOLDS], abs=1e-5)
+    assert principal(whole) == pytest.approx(made[CROSSFIT_FOLDS], abs=1e-5)

@@ -51,7 +51,7 @@ def walks(graph: KnowledgeGraph, length: int, per_question: int, keep: bool = Fa
             q = questions[c][rng.integers(len(questions[c]))]
             row += [graph.n_questions + c, q] if keep else [q]
         rows.append(row + [-1] * (length + keep - len(row)))
-    return TrainingData(graph, given=corpus_of(np.array(rows), graph))
+    return TrainingData(graph, sampled=corpus_of(np.array(rows), graph))
 
 
 def corpus_of(rows: np.ndarray, graph: KnowledgeGraph) -> Corpus:
@@ -98,7 +98,7 @@ def test_same_seed_same_vectors_in_another_process(name):
         "from qcq.models import TRAINERS, TrainingData\n"
         "g = KnowledgeGraph.from_edges([(f'q{i}', f'c{i % 3}') for i in range(30)])\n"
         "rows = np.random.default_rng(0).integers(0, 30, (100, 10)).astype(np.int32)\n"
-        f"m = TRAINERS[{name!r}](dim=8).fit(TrainingData(g, given=Corpus([rows], 30, 3, g.digest)), 3)\n"
+        f"m = TRAINERS[{name!r}](dim=8).fit(TrainingData(g, sampled=Corpus([rows], 30, 3, g.digest)), 3)\n"
         "print(hashlib.sha256(m.embeddings().vectors.tobytes()).hexdigest())\n"
     )
     digests = {
@@ -135,7 +135,7 @@ def test_concept_vectors_come_with_concept_tokens(blocks):
 def test_tokens_beyond_gensims_cut_are_learnt(blocks):
     rng = np.random.default_rng(0)
     walk = np.concatenate([rng.integers(0, 40, 10_000), rng.integers(40, 80, 3_000)])
-    model = SkipGram(dim=8).fit(TrainingData(blocks, given=corpus_of(walk[None], blocks)), 0)
+    model = SkipGram(dim=8).fit(TrainingData(blocks, sampled=corpus_of(walk[None], blocks)), 0)
     assert model.tokens == 13_000
     assert np.abs(model.outputs[:80]).max(axis=1).min() > 0  # output rows start at zero
 
@@ -152,24 +152,24 @@ def test_ragged_walks_and_empty_ones(blocks):
     assert len(counts) == 81  # no concept tokens, so no concepts in the vocabulary
     lone = (rows >= 0).sum(axis=1) == 1
     assert set(np.flatnonzero(paired)) == set(rows[~lone][rows[~lone] >= 0])
-    assert SkipGram(dim=4).fit(TrainingData(blocks, given=corpus), 0).tokens == corpus.n_tokens
+    assert SkipGram(dim=4).fit(TrainingData(blocks, sampled=corpus), 0).tokens == corpus.n_tokens
 
 
 def test_nothing_to_learn_from_is_an_error(blocks):
     with pytest.raises(TrainingError, match="no walk has two tokens"):
-        SkipGram().fit(TrainingData(blocks, given=corpus_of(np.array([[3], [4]]), blocks)), 0)
+        SkipGram().fit(TrainingData(blocks, sampled=corpus_of(np.array([[3], [4]]), blocks)), 0)
 
 
 def test_losses_are_the_formula(source):
     model = SkipGram(dim=8).fit(source, 0)
     pairs = some_pairs(80)
-    probe = HeldOutBatch(Masked(), source.corpus.tokens, np.arange(len(pairs)), pairs=pairs)
+    batch = HeldOutBatch(Masked(), source.corpus.tokens, np.arange(len(pairs)), pairs=pairs)
     expected = []
     for x, y, *noise in pairs:
         loss = np.log1p(np.exp(-float(model.inputs[x] @ model.outputs[y])))
         loss += sum(np.log1p(np.exp(float(model.inputs[x] @ model.outputs[n]))) for n in noise if n >= 0)
         expected.append(loss)
-    np.testing.assert_allclose(model.losses(probe), expected, rtol=1e-6)
+    np.testing.assert_allclose(model.losses(batch), expected, rtol=1e-6)
 
 
 def test_hierarchical_softmax_has_no_pair_loss(source):
@@ -202,7 +202,7 @@ def test_silence(source, capfd):
 def test_fasttext_composes_a_question_from_its_concepts(blocks):
     rows = walks(blocks, 10, 5).corpus.tokens
     rows = np.where(rows == 7, 8, rows)  # question 7 is never reached
-    model = FastText(dim=8).fit(TrainingData(blocks, given=corpus_of(rows, blocks)), 0)
+    model = FastText(dim=8).fit(TrainingData(blocks, sampled=corpus_of(rows, blocks)), 0)
     emb = model.embeddings()
     np.testing.assert_allclose(emb.vectors[7], emb.concept_vectors[0], rtol=1e-6)
     np.testing.assert_allclose(model.unseen(["c0", "c2"]), emb.concept_vectors[[0, 2]].mean(axis=0), rtol=1e-6)
@@ -222,9 +222,9 @@ def test_registered():
 def test_skip_grams_objective_is_scored_on_its_own_paper(source):
     model = SkipGram(dim=16, epochs=3, window=3, negatives=2).fit(source, 0)
     assert (model.objective.window, model.objective.negative) == (3, 2)
-    probe = model.objective.held_out_batch(source.corpus, 1)
-    knowing_nothing = np.log(2) * (probe.pairs[:, 1:] >= 0).sum(axis=1)
-    assert model.losses(probe).mean() < knowing_nothing.mean()
+    batch = model.objective.held_out_batch(source.corpus, 1)
+    knowing_nothing = np.log(2) * (batch.pairs[:, 1:] >= 0).sum(axis=1)
+    assert model.losses(batch).mean() < knowing_nothing.mean()
 
 
 # --- closed forms ---------------------------------------------------------------------------------------------------

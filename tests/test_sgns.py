@@ -106,7 +106,7 @@ def slow(corpus: Corpus, trainer: SGNS, seed: int, size: int) -> tuple[np.ndarra
 
 def loose(n: int, tokens: np.ndarray) -> TrainingData:
     graph = KnowledgeGraph([str(i) for i in range(n)], ["c"], sparse.csr_array(np.ones((n, 1))))
-    return TrainingData(graph, given=Corpus([tokens.astype(np.int32)], n, 1, graph.digest))
+    return TrainingData(graph, sampled=Corpus([tokens.astype(np.int32)], n, 1, graph.digest))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_any_number_of_threads_gives_the_same_bytes():
 def test_how_the_corpus_is_sharded_changes_nothing():
     tokens = np.random.default_rng(0).integers(0, 500, (90, 30)).astype(np.int32)
     whole = loose(500, tokens)
-    parts = TrainingData(whole.graph, given=Corpus([tokens[:50], tokens[50:]], 500, 1, whole.graph.digest))
+    parts = TrainingData(whole.graph, sampled=Corpus([tokens[:50], tokens[50:]], 500, 1, whole.graph.digest))
     one, two = (SGNS(dim=64).fit(source, 0).inputs for source in (whole, parts))
     assert np.array_equal(one, two)
 
@@ -265,7 +265,7 @@ def test_equals_gensim_on_real_data(reader, folder):
     if not os.environ.get("QCQ_DATA") or not path.is_dir():
         pytest.skip(f"no {folder} under $QCQ_DATA")
     partition = Partition.make(load(f"{reader}:{path}"), 0)
-    source = TrainingData(partition.graph, given=QCQ().sample(partition.graph, 0, limit=24_000))
+    source = TrainingData(partition.graph, sampled=QCQ().sample(partition.graph, 0, limit=24_000))
     gensim = SkipGram(dim=32, lr=0.1, workers=2).fit(source, 0)
     paper, edges = gensim.objective.held_out_batch(source.heldout, 0), TASKS["edges"](partition)
 

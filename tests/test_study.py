@@ -24,7 +24,7 @@ from qcq.models import MLM, TrainingData
 from qcq.pipeline import Experiment
 from qcq.study import Size, Study
 from qcq.study.cells import TASKS, Law, LawTrial, ModelTrial, StudyData, Trial, backwards, in_windows, nearness
-from qcq.study.conjectures import CONJECTURES, UNJUDGED, Measured, rulings, together
+from qcq.study.conjectures import CONJECTURES, UNJUDGED, Measured, together, verdicts
 from qcq.study.experiments import CHANGES, EQUAL_COMPUTE, EXPERIMENTS, NOTE, ExperimentResults
 from qcq.study.page import drawings, page
 from qcq.study.shuffled import Shuffled
@@ -110,26 +110,26 @@ M = Measured
     ],
 )
 def test_rules(name: str, measures: dict[str, Measured], verdict: str) -> None:
-    ruling = CONJECTURES[name].rule(measures)
-    assert ruling.verdict == verdict
-    assert ruling.because
+    judged = CONJECTURES[name].rule(measures)
+    assert judged.text == verdict
+    assert judged.because
 
 
 def test_data_sets_that_disagree() -> None:
     yes = {"measures": {"near": {"value": 1.0}, "fading": {"value": 0.0}}}
     other = {"measures": {"near": {"value": 1.0}, "fading": {"value": 0.5}}}
-    assert rulings({"a": yes, "b": yes, "c": {"why": "no"}}, "far")[0].verdict == "supported"
-    over, each = rulings({"a": yes, "b": other}, "far")
-    assert over.verdict == "depends on the data: a supported, b depends on what else is seen"
+    assert verdicts({"a": yes, "b": yes, "c": {"why": "no"}}, "far")[0].text == "supported"
+    over, each = verdicts({"a": yes, "b": other}, "far")
+    assert over.text == "depends on the data: a supported, b depends on what else is seen"
     assert list(each) == ["a", "b"]
-    assert rulings({"c": {"why": "no"}}, "far") == (UNJUDGED, {})
+    assert verdicts({"c": {"why": "no"}}, "far") == (UNJUDGED, {})
     assert together({"a": each["a"]}) is each["a"]
     m = {"note": M(3.0), "explained": M(0.9, 0.85, 0.95), "added": M(0.0, -0.1, 0.04)}
     traps = [{key: {"value": f.value, "low": f.low, "high": f.high} for key, f in m.items()} for _ in range(2)]
     traps[1]["explained"] = {"value": 0.1, "low": 0.0, "high": 0.15}
-    halves = dict(rulings({"a": {"measures": traps[0]}, "b": {"measures": traps[1]}}, "traps")[0].parts)
-    assert halves["traps"].verdict == "depends on the data: a supported, b refuted"
-    assert halves["adding"].verdict == "supported"
+    halves = dict(verdicts({"a": {"measures": traps[0]}, "b": {"measures": traps[1]}}, "traps")[0].parts)
+    assert halves["traps"].text == "depends on the data: a supported, b refuted"
+    assert halves["adding"].text == "supported"
 
 
 # ---------------------------------------------------------------------------------------------------- planted worlds
@@ -161,7 +161,7 @@ def test_far_apart_questions_are_related_in_a_ring_not_in_a_crowd_and_more_where
     tmp_path: Path,
 ) -> None:
     def verdict(row: dict[str, Any]) -> str:
-        return CONJECTURES["far"].rule({"near": M(**row["near"]["1"]), "fading": M(row["fading"])}).verdict
+        return CONJECTURES["far"].rule({"near": M(**row["near"]["1"]), "fading": M(row["fading"])}).text
 
     slow, fast = law(ring(16, 3), QCQ(length=12), tmp_path), law(crowd(9), QCQ(length=12), tmp_path)
     assert verdict(slow) == "depends on what else is seen"
@@ -241,8 +241,8 @@ def test_attention_by_distance(classroom: Experiment) -> None:
     looks = {}
     for position in ("none", "local"):
         model = MLM(steps=1, dim=16, position=position).fit(source)
-        probe = model.objective.held_out_batch(source.heldout)
-        looks[position] = model.attention(probe)
+        batch = model.objective.held_out_batch(source.heldout)
+        looks[position] = model.attention(batch)
         assert looks[position].sum() == pytest.approx(1, abs=1e-5)
         block = model.learner.encoder.blocks[0].attention  # type: ignore[union-attr]
         import torch
@@ -294,7 +294,7 @@ def test_weak_is_judged_by_the_paired_figures(better: float, verdict: str) -> No
         sgns={"loss": 0.1},
     )
     m = EXPERIMENTS["weak"].measures(found)
-    assert CONJECTURES["weak"].rule(m).verdict == verdict
+    assert CONJECTURES["weak"].rule(m).text == verdict
     assert m["vectors"].value == pytest.approx(better, abs=0.03)
     assert m["share of the entropy"].value == 0.25
 
@@ -310,7 +310,7 @@ def test_weak_is_judged_by_the_paired_figures(better: float, verdict: str) -> No
 def test_objectives_are_judged_by_the_paired_figures(clm: float, cloze: float, verdict: str) -> None:
     cells = {"mlm": 0.5, "cloze": cloze, "clm": clm, "bilm": 0.5, "rtd": 0.1, "sgns": 0.5}
     found = planted(**{name: {"loss": 1.0, "score": score} for name, score in cells.items()})
-    assert CONJECTURES["objective"].rule(EXPERIMENTS["objective"].measures(found)).verdict == verdict
+    assert CONJECTURES["objective"].rule(EXPERIMENTS["objective"].measures(found)).text == verdict
 
 
 @pytest.mark.parametrize(("cured", "added", "verdict"), [(0.1, 1.0, "supported"), (2.9, 1.3, "refuted")])
@@ -319,7 +319,7 @@ def test_traps_are_judged_by_the_paired_figures(cured: float, added: float, verd
     losses |= {"twice the steps": 2.5, "all changes": cured, "added": added, "concatenated": 1.0}
     found = planted(**{name: {"loss": loss} for name, loss in losses.items()})
     m = EXPERIMENTS["traps"].measures(found)
-    assert CONJECTURES["traps"].rule(m).verdict == verdict
+    assert CONJECTURES["traps"].rule(m).text == verdict
     assert m["explained by faster tables"].value == pytest.approx(1 / 3, abs=0.02)
 
 
@@ -347,7 +347,7 @@ def test_a_study_gives_five_verdicts_and_a_page(finished: tuple[Path, dict[str, 
     assert list(results["found"]) == list(CONJECTURES) == list(EXPERIMENTS)
     for name, found in results["found"].items():
         assert "why" not in found["simulated"], found["simulated"]
-        assert rulings(found, name)[1]["simulated"].because
+        assert verdicts(found, name)[1]["simulated"].because
     assert json.loads((out / "study.json").read_text()) == results
     text = (out / "study.md").read_text()
     assert text == page(results)
@@ -418,10 +418,10 @@ def test_the_command_prints_verdict_and_rule(
     assert stop.value.code == 0
     said = capsys.readouterr().out
     for name, found in results["found"].items():
-        over, each = rulings(found, name)
-        assert f"{name}: {CONJECTURES[name].claim}\n  {over.verdict}\n" in said
+        over, each = verdicts(found, name)
+        assert f"{name}: {CONJECTURES[name].claim}\n  {over.text}\n" in said
         for half, one in each["simulated"].parts or (("", each["simulated"]),):
-            assert f"  simulated{half and f', {half}'}: {one.verdict}: {one.because}\n" in said
+            assert f"  simulated{half and f', {half}'}: {one.text}: {one.because}\n" in said
 
 
 # ------------------------------------------------------------------------------------------------- what is written down
@@ -440,7 +440,7 @@ def test_kept_results_have_verdicts(kept: Path) -> None:
     results = json.loads(kept.read_text())
     assert results["size"] == kept.stem.removeprefix("study_")
     for name, found in results["found"].items():
-        assert rulings(found, name)[0] is not UNJUDGED
+        assert verdicts(found, name)[0] is not UNJUDGED
 
 
 def test_the_page_is_what_the_kept_results_make() -> None:

@@ -452,7 +452,7 @@ def test_tokens_are_counted_without_padding(source):
     tokens = source.corpus.tokens.copy()
     tokens[:, 6:] = -1
     short = Corpus([tokens], 40, 4, source.graph.digest)
-    model = MLM(**{**TINY, "steps": 4}).fit(TrainingData(source.graph, source.walk, given=short))
+    model = MLM(**{**TINY, "steps": 4}).fit(TrainingData(source.graph, source.walk, sampled=short))
     assert model.tokens == 4 * 16 * 6
 
 

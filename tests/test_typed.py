@@ -567,11 +567,11 @@ def test_tokens_with_answers_become_questions_again() -> None:
     right = Counter(zip(train().interactions.question.tolist(), train().interactions.correct.tolist(), strict=True))
     assert set(tokens[tokens >= 0]) <= {q + 12 * (1 - ok) for q, ok in right}
     vectors = np.arange(72, dtype=np.float32).reshape(24, 3)
-    folded = walk.fold(graph(), Embeddings(doubled.questions, vectors))
+    folded = walk.to_questions(graph(), Embeddings(doubled.questions, vectors))
     assert list(folded.ids) == list(graph().questions)
     assert folded["q2"].tolist() == [*vectors[2], *vectors[14]]
     emb = Embeddings(graph().questions, vectors[:12])
-    assert plain.fold(graph(), emb) is emb
+    assert plain.to_questions(graph(), emb) is emb
 
 
 def test_sessions_say_what_they_lack() -> None:

@@ -68,7 +68,7 @@ class Session(WalkStrategy):
         typed = TypedGraph.of(graph, train)  # who isn't the training part is found out here
         return _answered(typed, train) if self.responses else typed
 
-    def fold(self, graph: KnowledgeGraph, embeddings: Embeddings) -> Embeddings:
+    def to_questions(self, graph: KnowledgeGraph, embeddings: Embeddings) -> Embeddings:
         if not self.responses:
             return embeddings
         n = len(graph.questions)

@@ -88,7 +88,7 @@ class WalkStrategy(ABC):
         """At most ``limit`` walks of the same law for measuring losses, from a stream that no trainer learns from."""
         return self.sample(graph, seed, limit=limit)
 
-    def fold(self, graph: KnowledgeGraph, embeddings: Embeddings) -> Embeddings:
+    def to_questions(self, graph: KnowledgeGraph, embeddings: Embeddings) -> Embeddings:
         """Vectors of the questions of ``graph`` from those of :meth:`prepare`'s graph: the same, for most.
 
         Parameters

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from qcq.data import TrainPart
 from qcq.evaluation.task import Partition
-from qcq.evaluation.tracing.tasks import FOLDS, Attempts, principal
+from qcq.evaluation.tracing.tasks import CROSSFIT_FOLDS, Attempts, principal
 from qcq.models.trainer import Trainer, TrainingData
 from qcq.walks.strategy import WalkStrategy
 
 
-def folded(
+def cross_fitted(
     partition: Partition, attempts: Attempts, walk: WalkStrategy, trainer: Trainer, seed: int = 0
 ) -> NDArray[np.float32]:
     """The vectors of ``trainer`` on ``walk``, once without each fold of training students and once with all of them.
@@ -26,7 +26,7 @@ def folded(
 
     Returns
     -------
-    float32 (FOLDS + 1, questions, dim), to stand beside the numbers of :meth:`Attempts.beside`.
+    float32 (CROSSFIT_FOLDS + 1, questions, dim), to stand beside the numbers of :meth:`Attempts.question_features`.
 
     References
     ----------
@@ -34,7 +34,7 @@ def folded(
     """
     whole = principal(_vectors(partition, attempts.train, walk, trainer, seed))
     made = []
-    for fold in range(FOLDS):
+    for fold in range(CROSSFIT_FOLDS):
         students = attempts.train.students[attempts.fold[attempts.train.students] != fold]
         part = TrainPart(attempts.train.dataset, students, attempts.train.interactions.of(students))
         made.append(turned(_vectors(partition, part, walk, trainer, seed), whole, np.sqrt(part.counts)))
@@ -53,4 +53,4 @@ def _vectors(
     partition: Partition, part: TrainPart, walk: WalkStrategy, trainer: Trainer, seed: int
 ) -> NDArray[np.float32]:
     graph = walk.prepare(partition.graph, part)
-    return walk.fold(partition.graph, trainer.fit(TrainingData(graph, walk, seed), seed).embeddings()).vectors
+    return walk.to_questions(partition.graph, trainer.fit(TrainingData(graph, walk, seed), seed).embeddings()).vectors

@@ -32,7 +32,7 @@ class KTFast(Task):
 
     metric = "auc"
     of_students = True
-    about = "the next answer of unseen students, by a logistic model on embedding-kernel history; seconds a table"
+    description = "the next answer of unseen students, by a logistic model on embedding-kernel history; seconds a table"
 
     def __init__(self, partition: Partition) -> None:
         super().__init__(partition)

@@ -107,20 +107,20 @@ class QuestionInput(nn.Module):
     Parameters
     ----------
     vectors : float32 (questions, dim).
-    beside : float32 (versions, questions, features): one set of numbers for each fold of students and, last, one for
+    features : float32 (versions, questions, features): one set of numbers for each fold of students and, last, one for
         everybody else; ``features`` may be 0.
     moves : learn a change of each vector; it starts at 0 and decays to it, so what is hardly met hardly moves.
     """
 
     vectors: Tensor
-    beside: Tensor
+    features: Tensor
 
-    def __init__(self, vectors: NDArray[np.float32], beside: NDArray[np.float32], moves: bool) -> None:
+    def __init__(self, vectors: NDArray[np.float32], features: NDArray[np.float32], moves: bool) -> None:
         super().__init__()
         self.register_buffer("vectors", torch.from_numpy(vectors), persistent=False)
-        self.register_buffer("beside", torch.from_numpy(beside), persistent=False)
+        self.register_buffer("features", torch.from_numpy(features), persistent=False)
         self.change = nn.Parameter(torch.zeros(vectors.shape)) if moves else None
-        self.dim = vectors.shape[1] + beside.shape[2]
+        self.dim = vectors.shape[1] + features.shape[2]
 
     def forward(self, question: Tensor, version: Tensor) -> Tensor:
         """Rows of questions, (…, dim), zeros where the question is -1; ``version`` broadcasts with ``question``."""
@@ -129,8 +129,8 @@ class QuestionInput(nn.Module):
         x = F.embedding(at, self.vectors)
         if self.change is not None:
             x = x + F.embedding(at, self.change)
-        if self.beside.shape[2]:
-            x = torch.cat([x, self.beside[version.expand_as(at), at]], -1)
+        if self.features.shape[2]:
+            x = torch.cat([x, self.features[version.expand_as(at), at]], -1)
         return x * there[..., None]
 
 
@@ -255,7 +255,7 @@ class Tracer:
 
     Parameters
     ----------
-    vectors, beside, moves : of the :class:`QuestionInput`.
+    vectors, features, moves : of the :class:`QuestionInput`.
     plan : the settings.
     seed : of the first weights, the order of batches and dropout.
 
@@ -265,14 +265,14 @@ class Tracer:
     """
 
     def __init__(
-        self, vectors: NDArray[np.float32], beside: NDArray[np.float32], moves: bool, plan: KTSettings, seed: int
+        self, vectors: NDArray[np.float32], features: NDArray[np.float32], moves: bool, plan: KTSettings, seed: int
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "kt", "weights"))
-            self.table = QuestionInput(vectors, beside, moves)
+            self.table = QuestionInput(vectors, features, moves)
             self.model = MODELS[plan.model](self.table.dim, plan.hidden, plan.dropout)
         self.model.eval()
-        self.plan, self.seed, self.last = plan, seed, len(beside) - 1
+        self.plan, self.seed, self.last = plan, seed, len(features) - 1
         self.history: list[float] = []
 
     @one_thread()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COLD = 5  # training responses of a cold question, at most
 BINS = 15  # of the calibration error
-FOLDS = 5  # of training students, so that nobody is shown numbers made of his own answers
+CROSSFIT_FOLDS = 5  # of training students, so that nobody is shown numbers made of his own answers
 KEPT = 8  # trained models that a task remembers
 TableMode = Literal["frozen", "fine-tuned", "small-start"]
 TABLE_MODES: Mapping[TableMode, tuple[float, bool]] = {  # how large a table is at the start, and whether it learns
@@ -101,7 +101,7 @@ class KT(Task):
 
     metric = "auc"
     slices = ("auc-cold",)
-    about = "the next answer of unseen students, by a DKT on the vectors; minutes a table on real data"
+    description = "the next answer of unseen students, by a DKT on the vectors; minutes a table on real data"
     tunes = False
     costly = True
     of_students = True
@@ -175,10 +175,10 @@ class KT(Task):
         key = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest() + f"/{vectors.shape}/{seed}"
         if key not in self._kept:
             found = []
-            beside = self.attempts.beside(self.plan.features)
+            features = self.attempts.question_features(self.plan.features)
             for way in self.plan.tables if vectors.shape[1] else self.plan.tables[:1]:  # no vectors: all ways are one
                 size, moves = TABLE_MODES[way]
-                made = Tracer(np.float32(size) * vectors, beside, moves and vectors.shape[1] > 0, self.plan, seed)
+                made = Tracer(np.float32(size) * vectors, features, moves and vectors.shape[1] > 0, self.plan, seed)
                 made.fit(self.attempts.sequences("train"), self.attempts.sequences("validation"))
                 found.append((max(made.history), way, made))
             _, way, made = max(found, key=lambda each: each[0])
@@ -202,7 +202,9 @@ class KTDifficulty(KT):
     question's number would give their answer away, in training only.
     """
 
-    about = "kt with train-only difficulty and popularity beside each vector; auc-alone is these two without a vector"
+    description = (
+        "kt with train-only difficulty and popularity beside each vector; auc-alone is these two without a vector"
+    )
     settings = KTDifficultySettings
     title = "kt-difficulty"
 
@@ -221,7 +223,7 @@ class KTDifficulty(KT):
 class KTAttention(KT):
     """``kt`` with attention in the place of the LSTM, so that a gain isn't one model's quirk."""
 
-    about = "kt with a model of another kind: attention of the next question over the attempts before it"
+    description = "kt with a model of another kind: attention of the next question over the attempts before it"
     settings = KTAttentionSettings
     title = "kt-attention"
 
@@ -254,8 +256,8 @@ class Attempts:
                     f"{task}: {name} has {n} {part} responses, {right} of them right; it needs right and wrong ones"
                 )
         students = generator(partition.seed, "kt", "folds").permutation(self.train.students)
-        self.fold = np.full(len(partition.dataset.students), FOLDS)
-        self.fold[students] = np.arange(len(students)) % FOLDS
+        self.fold = np.full(len(partition.dataset.students), CROSSFIT_FOLDS)
+        self.fold[students] = np.arange(len(students)) % CROSSFIT_FOLDS
         self._sequences: dict[str, Sequences] = {}
 
     def sequences(self, part: str) -> Sequences:
@@ -266,19 +268,19 @@ class Attempts:
             self._sequences[part] = Sequences(r, self.fold[r.student].astype(np.int64))
         return self._sequences[part]
 
-    def beside(self, features: Sequence[Number]) -> NDArray[np.float32]:
-        """Numbers of training students beside the vectors: float32 (FOLDS + 1, questions, features).
+    def question_features(self, features: Sequence[Number]) -> NDArray[np.float32]:
+        """Numbers of training students beside the vectors: float32 (CROSSFIT_FOLDS + 1, questions, features).
 
         Version f leaves out the training students of fold f; the last leaves out nobody. Each number is centred and
         scaled by its mean and spread over training responses.
         """
         r, graph = self.train.interactions, self.graph
-        out = np.empty((FOLDS + 1, graph.n_questions, len(features)))
-        for version in range(FOLDS + 1):
+        out = np.empty((CROSSFIT_FOLDS + 1, graph.n_questions, len(features)))
+        for version in range(CROSSFIT_FOLDS + 1):
             seen = r.of(self.train.students[self.fold[self.train.students] != version])
             for i, feature in enumerate(features):
                 out[version, :, i] = NUMBERS[feature](seen, graph)
-        met = out[FOLDS][r.question]  # (responses, features)
+        met = out[CROSSFIT_FOLDS][r.question]  # (responses, features)
         return ((out - met.mean(axis=0)) / np.maximum(met.std(axis=0), 1e-9)).astype(np.float32)
 
     def judge(self, probability: NDArray[np.float64], stage: Stage) -> Score:

@@ -64,14 +64,14 @@ class RTD(LanguageTrainer):
 class Detecting(LanguageModel):
     """A trained detector with its generator."""
 
-    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
+    def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
         """Nats a judgement; the generator draws with a fixed seed, so the same paper has the same losses."""
         from qcq.models.language.detector import DetectiveLearner
 
-        if probe.seen is None or not isinstance(probe.objective, Replaced):
-            raise ConfigError(f"a model of 'replaced' has no answers to the paper {probe.objective.name!r}")
+        if batch.seen is None or not isinstance(batch.objective, Replaced):
+            raise ConfigError(f"a model of 'replaced' has no answers to the paper {batch.objective.name!r}")
         assert isinstance(self.learner, DetectiveLearner)
-        return self.learner.judged(probe.tokens, probe.seen == HIDDEN)
+        return self.learner.judged(batch.tokens, batch.seen == HIDDEN)
 
 
 __all__ = ["RTD"]

@@ -346,12 +346,12 @@ class Monitor:
     """Held-out loss, floor, excess and verdict, on a paper small enough to be marked many times."""
 
     def __init__(self, model: LanguageModel, source: TrainingData, vocabulary: int) -> None:
-        probe = model.objective.held_out_batch(source.heldout, seed=1)
-        n = int(np.clip(2**25 / (vocabulary * len(probe) / len(probe.tokens)), 16, 256))  # about 128 MiB of scores
-        self.model, self.paper = model, HeldOutLoss(source, first_walks(probe, len(probe.tokens), n))
+        batch = model.objective.held_out_batch(source.heldout, seed=1)
+        n = int(np.clip(2**25 / (vocabulary * len(batch) / len(batch.tokens)), 16, 256))  # about 128 MiB of scores
+        self.model, self.paper = model, HeldOutLoss(source, first_walks(batch, len(batch.tokens), n))
 
     def __call__(self, history: Sequence[float]) -> dict[str, float | str]:
-        losses = self.model.losses(self.paper.probe)
+        losses = self.model.losses(self.paper.batch)
         return self.paper.report(losses, [*history, float(losses.mean())]).figures
 
 
@@ -392,20 +392,20 @@ class LanguageModel(Model):
         """
         return self._read(readout or self.readouts[0])
 
-    def losses(self, probe: HeldOutBatch) -> NDArray[np.float64]:
-        if probe.asked is None:
+    def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
+        if batch.asked is None:
             raise ConfigError("a language model predicts positions, not pairs; give it a masked paper")
-        given, mine = probe.objective, self.objective
+        given, mine = batch.objective, self.objective
         if isinstance(given, BothDirections) and isinstance(mine, BothDirections):
-            return given.each(probe, self.losses)
+            return given.each(batch, self.losses)
         directions = {NextQuestion: (mine,), BothDirections: BothDirections.halves}.get(type(mine), ())
         if given in directions:
-            return self.learner.nats(probe.tokens, probe.asked, back=given == NextQuestion("backward"))
+            return self.learner.nats(batch.tokens, batch.asked, back=given == NextQuestion("backward"))
         if directions or isinstance(given, (NextQuestion, BothDirections)):
             raise ConfigError(f"a model of {mine.name!r} has no answers to the paper {given.name!r}")
-        return self.learner.nats(probe.tokens, probe.asked)
+        return self.learner.nats(batch.tokens, batch.asked)
 
-    def attention(self, probe: HeldOutBatch, walks: int = 256) -> NDArray[np.float64]:
+    def attention(self, batch: HeldOutBatch, walks: int = 256) -> NDArray[np.float64]:
         """Where predictions look: mean attention of asked places to tokens d = 0, 1 … steps away, over all heads.
 
         float64 (length,), sums to 1. Only of a masked model, whose asked place is the one that looks.
@@ -419,7 +419,7 @@ class LanguageModel(Model):
         from qcq.models.language.transformer import Attention, Bidirectional
 
         encoder = self.learner.encoder.eval()
-        if not isinstance(encoder, Bidirectional) or probe.asked is None:
+        if not isinstance(encoder, Bidirectional) or batch.asked is None:
             raise ConfigError(f"where a model of {self.objective.name!r} looks isn't known; ask a masked one")
         found: list[torch.Tensor] = []
         hooks = [
@@ -427,7 +427,7 @@ class LanguageModel(Model):
             for layer in encoder.modules()
             if isinstance(layer, Attention)
         ]
-        tokens, asked = probe.tokens[:walks], probe.asked[:walks]
+        tokens, asked = batch.tokens[:walks], batch.asked[:walks]
         try:
             with torch.no_grad():
                 self.learner.answers(tokens, asked, tokens >= 0, asked)

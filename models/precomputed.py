@@ -12,7 +12,7 @@ from qcq.support.settings import settings
 
 
 @settings
-class Given(Trainer):
+class PrecomputedVectors(Trainer):
     """A table as it was given: nothing is walked and nothing is trained.
 
     Parameters
@@ -25,7 +25,7 @@ class Given(Trainer):
     >>> import numpy as np
     >>> from qcq.graph import KnowledgeGraph
     >>> graph = KnowledgeGraph.from_edges([("a", "c"), ("b", "c")])
-    >>> given = Given(embeddings=Embeddings(["a", "b"], np.eye(2)))
+    >>> given = PrecomputedVectors(embeddings=Embeddings(["a", "b"], np.eye(2)))
     >>> given.fit(TrainingData(graph)).embeddings().vectors.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
