@@ -19,7 +19,7 @@ from qcq.corpus import Corpus
 from qcq.data import Dataset, duplicate_students
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
-from qcq.engine import Plan, Store, executor
+from qcq.engine import Plan, Store, make_executor
 from qcq.engine.comparison import FILE, NO_WALK
 from qcq.engine.kinds import Trained
 from qcq.errors import CorpusError, EmbeddingError, WalkError
@@ -354,7 +354,7 @@ class _Audit:
         )
         with tempfile.TemporaryDirectory() as scratch:
             store = Store(scratch, {world.partition.digest: world.partition}).open()
-            with executor(store, watch=self.watch) as workers:
+            with make_executor(store, watch=self.watch) as workers:
                 readouts = Plan([cell]).execute(workers, store).row(cell)["readouts"]
             return {readout: cell.embeddings(store, readout).vectors for readout in readouts}
 

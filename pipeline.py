@@ -16,7 +16,7 @@ from qcq import data as _data
 from qcq.config import Config
 from qcq.data import Dataset
 from qcq.embeddings import Embeddings
-from qcq.engine import Cell, Plan, Store, executor
+from qcq.engine import Cell, Plan, Store, make_executor
 from qcq.engine.comparison import FILE, NO_WALK, Method
 from qcq.engine.folder import Tables, write_description, write_views
 from qcq.engine.kinds import Inspected, Walked
@@ -253,8 +253,8 @@ def _run_all(
     runs = [each.begin(folder, redo, watch) for each, folder in zip(experiments, folders, strict=True)]
     plan = Plan(cell for each in experiments for cell in each.plan.cells)
     tables = Tables({run: each.methods for each, run in zip(experiments, runs, strict=True)}, watch)
-    with executor(store.open(), jobs, watch) as workers:
-        outcome = plan.execute(workers, store, redo=redo, told=tables.told)
+    with make_executor(store.open(), jobs, watch) as workers:
+        outcome = plan.execute(workers, store, redo=redo, on_done=tables.on_done)
     for each, run in zip(experiments, runs, strict=True):
         each.finish(run, outcome, watch)
     return runs

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from qcq.engine.cell import Cell, Row
-from qcq.engine.executor import Done, Executor, Serial
+from qcq.engine.executor import CellResult, Executor, Serial
 from qcq.engine.plan import Outcome, Plan, Step
 from qcq.engine.processes import Processes
 from qcq.engine.store import Store
 from qcq.support.progress import Watch
 
 
-def executor(store: Store, jobs: int = 1, watch: Watch | None = None) -> Executor:
+def make_executor(store: Store, jobs: int = 1, watch: Watch | None = None) -> Executor:
     """This process for one job, else so many processes."""
     return Serial(store, watch) if jobs == 1 else Processes(store, jobs, watch)
 
 
-__all__ = ["Cell", "Done", "Executor", "Outcome", "Plan", "Processes", "Row", "Serial", "Step", "Store", "executor"]
+__all__ = [
+    "Cell",
+    "CellResult",
+    "Executor",
+    "Outcome",
+    "Plan",
+    "Processes",
+    "Row",
+    "Serial",
+    "Step",
+    "Store",
+    "make_executor",
+]

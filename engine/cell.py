@@ -70,13 +70,13 @@ class Cell(ABC):
         QCQError : the work can't be done; whoever reads this cell is not done either, everything else goes on.
         """
 
-    def settled(self: AnyCell, settle: Callable[[Cell], Cell], store: Store) -> AnyCell:
+    def resolved(self: AnyCell, resolve: Callable[[Cell], Cell], store: Store) -> AnyCell:
         """This cell with every cell it reads settled, once those are finished.
 
         A cell may be planned before its settings are known, because another cell chooses them. Settled, it holds the
         settings themselves.
         """
-        return replace(self, **{name: _map(value, settle) for name, value in self._values() if _cells(value)})
+        return replace(self, **{name: _map(value, resolve) for name, value in self._values() if _cells(value)})
 
     def estimate(self, store: Store, rates: Rates) -> Estimate | None:
         """What it will cost, or None where that can't be said before other cells are finished."""
@@ -123,7 +123,11 @@ def plain(value: Any) -> Any:
     if hasattr(value, "config"):  # a walk, a trainer
         return [_name(type(value)), getattr(value, "revision", 1), plain(value.config)]
     if is_dataclass(value):
-        return [_name(type(value)), {f.name: plain(getattr(value, f.name)) for f in fields(value)}]
+        return [
+            _name(type(value)),
+            getattr(value, "revision", 1),
+            {f.name: plain(getattr(value, f.name)) for f in fields(value)},
+        ]
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -145,9 +149,9 @@ def _cells(value: Any) -> Iterator[Cell]:
             yield from _cells(each)
 
 
-def _map(value: Any, settle: Callable[[Cell], Cell]) -> Any:
+def _map(value: Any, resolve: Callable[[Cell], Cell]) -> Any:
     if isinstance(value, Cell):
-        return settle(value)
+        return resolve(value)
     if isinstance(value, list | tuple):
-        return tuple(_map(each, settle) for each in value)
+        return tuple(_map(each, resolve) for each in value)
     return value

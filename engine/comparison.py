@@ -59,7 +59,6 @@ class Method:
         graph: str,
         dataset: str,
         tune: bool = True,
-        **more: Any,
     ) -> Method:
         """The cells of one trainer on one walk.
 
@@ -71,7 +70,6 @@ class Method:
         tasks : those that are asked.
         data, graph, dataset : digests of the data and of the training graph, and the name of the data set.
         tune : False leaves the settings as they are; a read-out is chosen all the same.
-        more : further settings of the :class:`~qcq.engine.kinds.Trained` cells.
         """
         label = name if walk in (NO_WALK, FILE) else f"{walk} · {name}"
         judges = [each for each in tasks if each.task.tunes]
@@ -87,7 +85,6 @@ class Method:
                 graph=graph,
                 dataset=dataset,
                 label=f"{label}{which}, seed {seed}",
-                **more,
             )
 
         def score(trained: Trained, each: TaskSpec, **stages: Any) -> Scored:
@@ -129,7 +126,7 @@ class Method:
         """What became of it, in one line: the headline figures, or why there are none."""
         if (error := self.error(outcome)) is not None:
             return f"{self.label}: failed: {error}"
-        if not outcome.worked & {*self.cells, *self.chosen.candidates}:
+        if not outcome.executed & {*self.cells, *self.chosen.candidates}:
             return f"{self.label}: finished earlier, skipped"
         readout, shown = self.readout(outcome), []
         for each in self.tasks:
@@ -185,11 +182,6 @@ class Method:
     def _costly(self) -> list[tuple[int, str]]:
         return [key for key, cell in self.scored.items() if cell.task.costly]
 
-    def _chosen(self, outcome: Outcome) -> Chosen:
-        made = outcome.settled[self.chosen]
-        assert isinstance(made, Chosen)
-        return made
-
     def _change(self, i: int) -> dict[str, Any]:
         """The settings of a candidate where they differ from the first one's, as its trainer lists them."""
         trainer = self.chosen.candidates[0].trainer
@@ -207,7 +199,7 @@ class Method:
 
     def readout(self, outcome: Outcome) -> str:
         """The read-out chosen on validation."""
-        return self._chosen(outcome).readout(outcome.store)
+        return outcome.resolved(self.chosen).readout(outcome.store)
 
     def link(self, run: Run, outcome: Outcome) -> Iterator[Path]:
         """Its vectors, scores and traces under the names that a run gives them, one after the other."""
@@ -215,8 +207,7 @@ class Method:
             return
         store = outcome.store
         for seed, cell in self.trained.items():
-            trained = outcome.settled[cell]
-            assert isinstance(trained, Trained)
+            trained = outcome.resolved(cell)
             for readout in store.row(trained)["readouts"]:
                 view = run.file("embeddings", self.walk, self.name, readout, seed, ".safetensors")
                 link(trained.table(store, readout), view)
@@ -226,8 +217,7 @@ class Method:
                     asked = self.scored.get((seed, task.name))
                     if asked is None:
                         continue
-                    scored = outcome.settled[asked]
-                    assert isinstance(scored, Scored)
+                    scored = outcome.resolved(asked)
                     units |= {f"{task.name}/{k}": v for k, v in scored.units(store, readout, "test").items()}
                     if (traces := scored.traces(store, readout)).is_file():
                         view = run.file("traces", self.walk, self.name, f"{task.name}--{readout}", seed, ".npz")

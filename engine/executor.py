@@ -14,7 +14,7 @@ from qcq.support.progress import Progress, Watch
 
 
 @dataclass(frozen=True)
-class Done:
+class CellResult:
     """A cell that is over.
 
     Attributes
@@ -39,13 +39,13 @@ class Executor(ABC):
 
     @abstractmethod
     def submit(self, cell: Cell, redo: bool = False) -> None:
-        """Take a cell whose inputs are in the store; at most ``slots`` of them before :meth:`finished` gave one back.
+        """Take a cell whose inputs are in the store; at most ``slots`` of them before :meth:`wait` gave one back.
 
         ``redo`` : do it again where it is finished.
         """
 
     @abstractmethod
-    def finished(self) -> Done:
+    def wait(self) -> CellResult:
         """Wait for the next cell that is over."""
 
     def __enter__(self) -> Executor:
@@ -53,10 +53,10 @@ class Executor(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Stop what is still running."""
-        return None
+        return None  # most have nothing to stop
 
 
-def work(cell: Cell, store: Store, progress: Progress, redo: bool = False) -> Done:
+def work(cell: Cell, store: Store, progress: Progress, redo: bool = False) -> CellResult:
     """Do one cell, on one BLAS thread: with more, sums would be rounded otherwise from machine to machine."""
     from threadpoolctl import threadpool_limits
 
@@ -64,10 +64,10 @@ def work(cell: Cell, store: Store, progress: Progress, redo: bool = False) -> Do
         with threadpool_limits(1, "blas"):
             store.perform(cell, lambda: cell.run(store, progress), redo=redo)
     except QCQError as error:
-        return Done(cell, error)
+        return CellResult(cell, error)
     except MemoryError:
-        return Done(cell, TrainingError(f"{cell.label}: not enough memory on this machine"))
-    return Done(cell)
+        return CellResult(cell, TrainingError(f"{cell.label}: not enough memory on this machine"))
+    return CellResult(cell)
 
 
 class Serial(Executor):
@@ -86,7 +86,7 @@ class Serial(Executor):
     def submit(self, cell: Cell, redo: bool = False) -> None:
         self._waiting.append((cell, redo))
 
-    def finished(self) -> Done:
+    def wait(self) -> CellResult:
         cell, redo = self._waiting.popleft()
         with self.watch.progress(cell.label) as progress:
             return work(cell, self.store, progress, redo)

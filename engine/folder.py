@@ -11,6 +11,7 @@ import numpy as np
 
 from qcq.engine.comparison import TABLES, Method, link
 from qcq.engine.kinds import Walked
+from qcq.engine.plan import Groups
 from qcq.support.environment import environment
 from qcq.support.files import whole, write_text
 from qcq.support.progress import Watch
@@ -103,17 +104,13 @@ class Tables:
 
     def __init__(self, methods: Mapping[Run, Sequence[Method]], watch: Watch) -> None:
         self._methods, self._watch = methods, watch
-        self._left = {method: set(method.cells) for each in methods.values() for method in each}
+        self._groups = Groups({(run, method): method.cells for run, each in methods.items() for method in each})
 
-    def told(self, cell: Cell, outcome: Outcome) -> None:
+    def on_done(self, cell: Cell, outcome: Outcome) -> None:
         """A cell is over."""
-        for run, methods in self._methods.items():
-            for method in methods:
-                if cell in self._left[method]:
-                    self._left[method].remove(cell)
-                    if not self._left[method]:
-                        self._watch.say(method.said(outcome))
-                        write_tables(run, [m for m in methods if not self._left[m]], outcome)
+        for run, method in self._groups.done(cell):
+            self._watch.say(method.said(outcome))
+            write_tables(run, [m for m in self._methods[run] if self._groups.complete((run, m))], outcome)
 
 
 def write_views(
@@ -132,7 +129,7 @@ def write_views(
         if maps[method] not in outcome.errors and method.error(outcome) is None:
             seed = next(iter(method.trained))
             view = run.file("maps", method.walk, method.name, method.readout(outcome), seed, ".npz")
-            link(outcome.store.file(outcome.settled[maps[method]], "map.npz"), view)
+            link(outcome.store.file(outcome.resolved(maps[method]), "map.npz"), view)
             there.add(view)
     for walk, cell in inspected.items():
         if cell not in outcome.errors:

@@ -16,7 +16,6 @@ from qcq.embeddings import Embeddings
 from qcq.engine.cell import Cell, Row, plain, unkeyed
 from qcq.engine.estimate import Estimate, Rates
 from qcq.engine.store import Store
-from qcq.errors import EvaluationError
 from qcq.evaluation import Partition, Stage, Task
 from qcq.floors.losses import HeldOutLoss
 from qcq.floors.objectives import Objective, first_walks
@@ -28,7 +27,7 @@ from qcq.support.files import whole
 from qcq.support.progress import Progress
 from qcq.walks import WalkStrategy
 
-_WALK_CODE = ("qcq.walks", "qcq.graph", "qcq.corpus", "qcq.support.seeds")
+_WALK_CODE = ("qcq.walks", "qcq.graph", "qcq.corpus", "qcq.data", "qcq.support.seeds")
 _MODEL_CODE = (*_WALK_CODE, "qcq.models", "qcq.floors", "qcq.embeddings", "qcq.engine.kinds")
 
 
@@ -62,7 +61,7 @@ class OnData(Cell):
     def prepared(self, store: Store, walk: WalkStrategy) -> KnowledgeGraph:
         """The training graph with what the walk needs of the training students."""
         key = f"graph {self.data} {plain(walk)}"
-        return store.remember(key, lambda: walk.prepare(self.partition(store).graph, self.train(store)))
+        return store.cached(key, lambda: walk.prepare(self.partition(store).graph, self.train(store)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,12 +121,12 @@ class Trained(OnData):
     loss_walks: int = HELD_OUT_WALKS
     measurements: tuple[Measurement, ...] = ()
 
-    def settled(self, settle: Callable[[Cell], Cell], store: Store) -> Trained:
-        made = super().settled(settle, store)
+    def resolved(self, resolve: Callable[[Cell], Cell], store: Store) -> Trained:
+        made = super().resolved(resolve, store)
         return replace(made, trainer=made.trainer.trainer(store)) if isinstance(made.trainer, Chosen) else made
 
     def run(self, store: Store, progress: Progress) -> Row:
-        trainer = self._settings
+        trainer = self.settings
         source = self.source(store)
         if trainer.learns and self.walked is not None:
             _ = source.corpus  # sampling is not the trainer's cost
@@ -171,21 +170,19 @@ class Trained(OnData):
 
     @property
     def weight(self) -> float:
-        trainer = self.trainer.candidates[0].trainer if isinstance(self.trainer, Chosen) else self.trainer
-        return trainer.effort if isinstance(trainer, Trainer) else 1.0
+        return self.settings.effort
 
     @property
-    def _settings(self) -> Trainer:
-        if isinstance(self.trainer, Trainer):
-            return self.trainer
-        raise EvaluationError(f"{self.label}: its settings are not chosen yet")
+    def settings(self) -> Trainer:
+        """The trainer's settings; the first candidate's where they are not chosen yet."""
+        return self.trainer if isinstance(self.trainer, Trainer) else self.trainer.candidates[0].settings
 
     def source(self, store: Store) -> TrainingData:
         """What the trainer may look at: graph, walks, exact chain."""
         walked = self.walked
         if walked is None:
             return TrainingData(self.partition(store).graph, seed=self.seed)
-        return store.remember(
+        return store.cached(
             f"source {walked.key}",
             lambda: TrainingData(
                 walked.prepared(store, walked.walk), walked.walk, walked.seed, sampled=walked.corpus(store)
@@ -208,13 +205,13 @@ class Trained(OnData):
             return empty
         objective, n = model.objective, source.heldout.n_walks
 
-        def paper() -> HeldOutLoss:
+        def measured_loss() -> HeldOutLoss:
             asked = objective.held_out_batch(source.heldout, 0)
             return HeldOutLoss(source, asked if self.loss_walks >= n else first_walks(asked, n, self.loss_walks))
 
         walked = "none" if self.walked is None else self.walked.key
-        key = f"paper {walked} {self.loss_walks} {_identity(objective)}"
-        held = store.remember(key, paper)
+        key = f"loss {walked} {self.loss_walks} {_identity(objective)}"
+        held = store.cached(key, measured_loss)
         losses = model.losses(held.batch)
         report = held.report(losses, model.history)
         with whole(store.file(self, "loss.npz")) as file:
@@ -233,7 +230,7 @@ class Trained(OnData):
             return held["excess"]
 
     def estimate(self, store: Store, rates: Rates) -> Estimate:
-        trainer = self.trainer.candidates[0]._settings if isinstance(self.trainer, Chosen) else self.trainer
+        trainer = self.settings
         graph = self.partition(store).graph
         tokens = length = 0
         if self.walked is not None:
@@ -271,7 +268,7 @@ class Scored(OnData):
     others : the same trainer's models of other seeds, for a task that compares seeds.
     """
 
-    code = ("qcq.evaluation", "qcq.data", "qcq.embeddings", "qcq.engine.kinds")
+    code = ("qcq.evaluation", "qcq.data", "qcq.graph", "qcq.embeddings", "qcq.engine.kinds", "qcq.support.seeds")
 
     trained: Trained
     task: type[Task]
@@ -280,14 +277,14 @@ class Scored(OnData):
     readout: str | Chosen | None = None
     others: tuple[Trained, ...] = ()
 
-    def settled(self, settle: Callable[[Cell], Cell], store: Store) -> Scored:
-        made = super().settled(settle, store)
+    def resolved(self, resolve: Callable[[Cell], Cell], store: Store) -> Scored:
+        made = super().resolved(resolve, store)
         return replace(made, readout=made.readout.readout(store)) if isinstance(made.readout, Chosen) else made
 
     def run(self, store: Store, progress: Progress) -> Row:
         key = f"task {self.data} {plain(self.task)} {plain(self.settings)}"
         settings = () if self.settings is None else (self.settings,)
-        task = store.remember(key, lambda: self.task(self.partition(store), *settings))
+        task = store.cached(key, lambda: self.task(self.partition(store), *settings))
         assert not isinstance(self.readout, Chosen)
         names: list[str] = store.row(self.trained)["readouts"] if self.readout is None else [self.readout]
         scores: Row = {}
@@ -330,8 +327,8 @@ class Scored(OnData):
         partition = self.partition(store)
         answers = partition.dataset.interactions
         size = len(answers) if self.task.of_students and answers is not None else partition.graph.n_questions
-        dim = self.trained.estimate(store, rates)
-        return Estimate(0, 8 * size, dim.memory, rates.scoring(self.task, self.settings, size) * len(self.stages))
+        table = 4 * partition.graph.n_questions * self.trained.settings.dim
+        return Estimate(0, 8 * size, 2 * table, rates.scoring(self.task, self.settings, size) * len(self.stages))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -372,7 +369,7 @@ class Chosen(Cell):
 
     def trainer(self, store: Store) -> Trainer:
         """The settings chosen."""
-        return self.candidates[self.candidate(store)]._settings
+        return self.candidates[self.candidate(store)].settings
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

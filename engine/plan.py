@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Generic, TypeVar
 
-from qcq.engine.cell import Cell, Row
+from qcq.engine.cell import AnyCell, Cell, Row
 from qcq.engine.estimate import Estimate, Rates
 from qcq.engine.executor import Executor
 from qcq.engine.store import Store
 from qcq.errors import QCQError
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Groups(Generic[Key]):
+    """Tells when all cells of a group are over.
+
+    Parameters
+    ----------
+    groups : what a group is called → its cells.
+    """
+
+    def __init__(self, groups: Mapping[Key, Iterable[Cell]]) -> None:
+        self._left = {key: set(cells) for key, cells in groups.items()}
+
+    def done(self, cell: Cell) -> list[Key]:
+        """The groups that are complete now that this cell is over."""
+        out = []
+        for key, left in self._left.items():
+            if cell in left:
+                left.remove(cell)
+                if not left:
+                    out.append(key)
+        return out
+
+    def complete(self, key: Key) -> bool:
+        """Whether all its cells are over."""
+        return not self._left[key]
 
 
 @dataclass(frozen=True)
@@ -36,15 +66,14 @@ class Outcome:
     Attributes
     ----------
     store : where the results are.
-    settled : cell → the same with its choices made, which the store knows.
     errors : cell → why it has no result: its own error, or that of a cell that it reads.
-    worked : cells that were not finished before.
+    executed : cells that were run, whether or not they ended well.
     """
 
     store: Store
-    settled: dict[Cell, Cell] = field(default_factory=dict)
     errors: dict[Cell, QCQError] = field(default_factory=dict)
-    worked: set[Cell] = field(default_factory=set)
+    executed: set[Cell] = field(default_factory=set)
+    _resolved: dict[Cell, Cell] = field(default_factory=dict)
 
     def row(self, cell: Cell) -> Row:
         """The row of a cell of the plan.
@@ -55,7 +84,16 @@ class Outcome:
         """
         if cell in self.errors:
             raise self.errors[cell]
-        return self.store.row(self.settled[cell])
+        return self.store.row(self.resolved(cell))
+
+    def resolved(self, cell: AnyCell) -> AnyCell:
+        """The cell with its choices made, as the store knows it."""
+        return self._resolved[cell]  # type: ignore[return-value]
+
+    def resolve(self, cell: Cell) -> Cell:
+        """Make the choices of a cell all of whose inputs are finished."""
+        self._resolved[cell] = cell.resolved(self.resolved, self.store)
+        return self._resolved[cell]
 
 
 class Plan:
@@ -67,21 +105,19 @@ class Plan:
 
     Attributes
     ----------
+    reads : cell → the cells that it reads.
     cells : all of them, each after what it reads.
     """
 
     def __init__(self, cells: Iterable[Cell]) -> None:
-        self.cells: list[Cell] = []
-        seen: set[Cell] = set()
-        stack: list[tuple[Cell, bool]] = [(cell, False) for cell in reversed(list(cells))]
+        self.reads: dict[Cell, tuple[Cell, ...]] = {}
+        stack = list(cells)[::-1]
         while stack:
-            cell, opened = stack.pop()
-            if opened:
-                self.cells.append(cell)
-            elif cell not in seen:
-                seen.add(cell)
-                stack.append((cell, True))
-                stack += [(each, False) for each in reversed(cell.inputs) if each not in seen]
+            cell = stack.pop()
+            if cell not in self.reads:
+                self.reads[cell] = cell.inputs
+                stack += cell.inputs[::-1]
+        self.cells: list[Cell] = list(TopologicalSorter(self.reads).static_order())
 
     def execute(
         self,
@@ -89,7 +125,7 @@ class Plan:
         store: Store,
         *,
         redo: bool = False,
-        told: Callable[[Cell, Outcome], None] = lambda cell, outcome: None,
+        on_done: Callable[[Cell, Outcome], None] = lambda cell, outcome: None,
     ) -> Outcome:
         """Do what isn't finished. A cell that fails takes with it those that read it; everything else goes on.
 
@@ -97,38 +133,29 @@ class Plan:
         ----------
         executor, store : who does the cells, and where results go.
         redo : do finished cells again.
-        told : called after each cell that is over.
+        on_done : called after each cell that is over.
         """
-        outcome = Outcome(store)
-        readers: dict[Cell, list[Cell]] = {cell: [] for cell in self.cells}
-        missing = {cell: set(cell.inputs) for cell in self.cells}
-        for cell in self.cells:
-            for read in missing[cell]:
-                readers[read].append(cell)
-        urgency = _urgency(self.cells, readers)
-        place = {cell: i for i, cell in enumerate(self.cells)}
-        ready = [(-urgency[cell], place[cell], cell) for cell in self.cells if not missing[cell]]
-        heapq.heapify(ready)
-        running: dict[Cell, list[Cell]] = {}
+        outcome, waiting, priority = Outcome(store), TopologicalSorter(self.reads), self._priority()
+        waiting.prepare()
+        ready: list[tuple[float, int, Cell]] = []  # a heap: the longest way to the end of the plan first
+        running: dict[Cell, list[Cell]] = {}  # a resolved cell → the cells of the plan that it is
         redone: set[Cell] = set()
 
         def over(cell: Cell) -> None:
-            told(cell, outcome)
-            for reader in readers[cell]:
-                missing[reader].discard(cell)
-                if cell in outcome.errors:
-                    outcome.errors.setdefault(reader, outcome.errors[cell])
-                if not missing[reader]:
-                    heapq.heappush(ready, (-urgency[reader], place[reader], reader))
+            on_done(cell, outcome)
+            waiting.done(cell)
 
-        while ready or running:
+        while waiting.is_active():
+            for cell in waiting.get_ready():
+                heapq.heappush(ready, (*priority[cell], cell))
             while ready and len(running) < executor.slots:
                 cell = heapq.heappop(ready)[-1]
-                if cell in outcome.errors:
+                failed = next((outcome.errors[read] for read in cell.inputs if read in outcome.errors), None)
+                if failed is not None:
+                    outcome.errors[cell] = failed
                     over(cell)
                     continue
-                made = cell.settled(outcome.settled.__getitem__, store)
-                outcome.settled[cell] = made
+                made = outcome.resolve(cell)
                 if made in running:
                     running[made].append(cell)
                 elif store.finished(made) and (not redo or made in redone):
@@ -138,37 +165,31 @@ class Plan:
                     redone.add(made)
                     executor.submit(made, redo)
             if running:
-                done = executor.finished()
-                for cell in running.pop(done.cell):
-                    if done.error is not None:
-                        outcome.errors[cell] = done.error
-                    outcome.worked.add(cell)
+                result = executor.wait()
+                for cell in running.pop(result.cell):
+                    outcome.executed.add(cell)
+                    if result.error is not None:
+                        outcome.errors[cell] = result.error
                     over(cell)
         return outcome
 
+    def _priority(self) -> dict[Cell, tuple[float, int]]:
+        """Cell → (minus the weight of the longest way from it to the end of the plan, its place)."""
+        way = dict.fromkeys(self.cells, 0.0)
+        for cell in reversed(self.cells):
+            way[cell] += cell.weight
+            for read in cell.inputs:
+                way[read] = max(way[read], way[cell])
+        return {cell: (-way[cell], place) for place, cell in enumerate(self.cells)}
+
     def steps(self, store: Store, rates: Rates) -> list[Step]:
         """What a dry run shows: every cell, whether it is finished, and what it will cost."""
-        settled: dict[Cell, Cell] = {}
+        outcome = Outcome(store)
+        undecided: set[Cell] = set()  # what depends on a choice that isn't made yet
         out = []
         for cell in self.cells:
-            known = all(read in settled and store.finished(settled[read]) for read in cell.inputs)
-            finished: bool | None = None
-            if known or not any(read.decides for read in _behind(cell)):
-                settled[cell] = cell.settled(lambda read: settled.get(read, read), store) if known else cell
-                finished = store.finished(settled[cell])
+            if any(read in undecided or (read.decides and not store.finished(read)) for read in cell.inputs):
+                undecided.add(cell)
+            finished = None if cell in undecided else store.finished(outcome.resolve(cell))
             out.append(Step(cell, finished, None if finished else cell.estimate(store, rates)))
         return out
-
-
-def _behind(cell: Cell) -> Iterable[Cell]:
-    for read in cell.inputs:
-        yield read
-        yield from _behind(read)
-
-
-def _urgency(cells: list[Cell], readers: Mapping[Cell, list[Cell]]) -> dict[Cell, float]:
-    """The longest way from a cell to the end of the plan: whoever has the longest goes first."""
-    out: dict[Cell, float] = {}
-    for cell in reversed(cells):
-        out[cell] = cell.weight + max((out[reader] for reader in readers[cell]), default=0.0)
-    return out

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from qcq.engine.cell import Cell
-from qcq.engine.executor import Done, Executor, work
+from qcq.engine.executor import CellResult, Executor, work
 from qcq.engine.store import Store
 from qcq.errors import EngineError
 from qcq.support.progress import Progress, Watch
@@ -53,7 +53,7 @@ class Processes(Executor):
         self.store, self.slots, self.watch = store, jobs, watch or Watch()
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
-        self._ready: list[Done] = []
+        self._ready: list[CellResult] = []
 
     def submit(self, cell: Cell, redo: bool = False) -> None:
         worker = next((w for w in self._workers if w.cell is None), None)
@@ -68,9 +68,11 @@ class Processes(Executor):
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             worker.cell = None
             worker.drawn.close()
-            self._ready.append(Done(cell, EngineError(f"{cell.label}: can't be sent to a process ({error}); jobs=1")))
+            self._ready.append(
+                CellResult(cell, EngineError(f"{cell.label}: can't be sent to a process ({error}); jobs=1"))
+            )
 
-    def finished(self) -> Done:
+    def wait(self) -> CellResult:
         while not self._ready:
             busy = {w.pipe: w for w in self._workers if w.cell is not None}
             for pipe in wait(list(busy)):
@@ -88,7 +90,7 @@ class Processes(Executor):
                 assert worker.cell is not None
                 assert worker.drawn is not None
                 worker.drawn.close()
-                done = Done(worker.cell, content)
+                done = CellResult(worker.cell, content)
                 worker.cell = None
                 if kind == "crashed":
                     raise RuntimeError(f"{done.cell.label}: {content}")
@@ -106,7 +108,7 @@ class Processes(Executor):
         self._workers.append(worker)
         return worker
 
-    def _buried(self, worker: _Worker) -> Done:
+    def _buried(self, worker: _Worker) -> CellResult:
         """A worker died: what it was doing is lost, and nothing else is."""
         worker.process.join()
         self._workers.remove(worker)
@@ -117,7 +119,7 @@ class Processes(Executor):
         code = worker.process.exitcode or 0
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         hint = "; not enough memory for so many jobs?" if code == -signal.SIGKILL else ""
-        return Done(worker.cell, EngineError(f"{worker.cell.label}: its process ended ({how}){hint}"))
+        return CellResult(worker.cell, EngineError(f"{worker.cell.label}: its process ended ({how}){hint}"))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for worker in self._workers:

@@ -19,7 +19,7 @@ from qcq.support.folders import claim
 T = TypeVar("T")
 
 ROW = "row.json"
-REMEMBERED = 24  # objects made from finished cells that a process keeps at hand
+MOST_CACHED = 24  # objects made from finished cells that a process keeps at hand
 
 
 class Store:
@@ -41,7 +41,7 @@ class Store:
 
     def __init__(self, path: str | Path, data: Mapping[str, Any] | None = None) -> None:
         self.path, self.data = Path(path), dict(data or {})
-        self._remembered: OrderedDict[str, Any] = OrderedDict()
+        self._cached: OrderedDict[str, Any] = OrderedDict()
         self._rows: dict[str, Row] = {}
 
     def open(self) -> Store:
@@ -105,25 +105,25 @@ class Store:
     def drop(self, cell: Cell) -> None:
         """Forget a finished cell."""
         self._rows.pop(cell.key, None)
-        self._remembered.clear()
+        self._cached.clear()
         gone = self._workspace(cell).with_name(f"{cell.key}.dropped-{os.getpid()}")
         os.rename(self.path / cell.key, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def remember(self, key: str, make: Callable[[], T]) -> T:
+    def cached(self, key: str, make: Callable[[], T]) -> T:
         """An object that many cells of one process need (graph, task, exact chain): made once, dropped when old."""
-        if key not in self._remembered:
-            self._remembered[key] = make()
-            while len(self._remembered) > REMEMBERED:
-                self._remembered.popitem(last=False)
-        self._remembered.move_to_end(key)
-        return self._remembered[key]
+        if key not in self._cached:
+            self._cached[key] = make()
+            while len(self._cached) > MOST_CACHED:
+                self._cached.popitem(last=False)
+        self._cached.move_to_end(key)
+        return self._cached[key]
 
     def _workspace(self, cell: Cell) -> Path:
         return self.path / f"{cell.key}.{socket.gethostname()}-{os.getpid()}.partial"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "data": self.data, "_remembered": OrderedDict(), "_rows": {}}
+        return {"path": self.path, "data": self.data, "_cached": OrderedDict(), "_rows": {}}
 
 
 def _alive(pid: int) -> bool:

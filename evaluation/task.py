@@ -182,6 +182,7 @@ class Task(ABC):
     of_students : True where a unit is a test student.
     baselines : trainers that a comparison with this task never goes without.
     settings : the class of the task's settings, its second argument, where it has any.
+    revision : raised by its author when the same vectors get other figures; finished runs then score again.
     """
 
     metric: ClassVar[str]
@@ -194,6 +195,7 @@ class Task(ABC):
     of_students: ClassVar[bool] = False
     baselines: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[type[Any] | None] = None
+    revision: ClassVar[int] = 1
 
     def __init__(self, partition: Partition) -> None:
         """Raises EvaluationError where the data set can't answer this task; the text says what is missing."""

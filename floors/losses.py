@@ -61,7 +61,7 @@ def verdict(
     loss, floor, unigram, blank : nats an item on the same items; ``unigram`` of the best answer without context,
         ``blank`` of the answer that knows nothing.
     se : standard error of loss - floor.
-    history : earlier held-out losses on the same paper, oldest first.
+    history : earlier held-out losses on the same batch, oldest first.
 
     Examples
     --------
@@ -89,7 +89,7 @@ class LossReport:
 
     Attributes
     ----------
-    objective : name of the paper.
+    objective : name of what was predicted.
     items : predictions made.
     loss : nats an item.
     floor : the oracle's nats an item on the same items, or None where there is no exact floor.
@@ -118,17 +118,16 @@ class LossReport:
 
 
 class HeldOutLoss:
-    """A held-out paper with its floor worked out once, so that a training loop can be measured again and again.
+    """A held-out batch with its floor worked out once, so that a training loop can be measured again and again.
 
     Parameters
     ----------
-    source : gives the held-out walks and the chain.
-    objective : sets the paper; default: the paper of a model is its own objective's (see :func:`measure`).
-    seed : of the paper.
+    source : gives the exact chain of the walk; its corpus gives token shares where there is no chain.
+    batch : what is predicted.
 
     Attributes
     ----------
-    batch : the paper.
+    batch : the same.
     floor : float64 (items,), or None where there is no exact floor; ``why`` says why not.
     """
 
@@ -153,10 +152,10 @@ class HeldOutLoss:
         self.blank = batch.objective.blank(batch)
 
     def report(self, losses: NDArray[np.float64], history: Sequence[float] = ()) -> LossReport:
-        """Compare a model's losses, float64 (items,) on this paper, with the floor.
+        """Compare a model's losses, float64 (items,) on this batch, with the floor.
 
-        ``history``: losses measured during training on some one paper, the last when training ended. That paper may be
-        another, easier or harder, so only the differences inside ``history`` count.
+        ``history``: losses measured during training on one held-out batch, the last when training ended. That batch may
+        be another, easier or harder, so only the differences inside ``history`` count.
 
         Raises
         ------
@@ -165,7 +164,7 @@ class HeldOutLoss:
         name = self.batch.objective.name
         losses = np.asarray(losses, dtype=np.float64)
         if losses.shape != (len(self.batch),):
-            raise ConfigError(f"{losses.shape} losses for {len(self.batch)} items of the paper {name!r}")
+            raise ConfigError(f"{losses.shape} losses for {len(self.batch)} items of the batch {name!r}")
         if self.floor is None:
             loss, se = clustered(losses, self.batch.walk)
             return LossReport(name, len(losses), loss, None, None, se, self.unigram, None, self.why)
@@ -183,8 +182,8 @@ def measure(model: Model, source: TrainingData, seed: int = 0, history: Sequence
     ----------
     model : anything with an ``objective``.
     source : what it was trained on.
-    seed : of the paper.
-    history : held-out losses measured during training, oldest first, the last when it ended (:meth:`HeldOutLoss.mark`).
+    seed : of the batch.
+    history : held-out losses measured during training, oldest first (:meth:`HeldOutLoss.report`).
 
     Raises
     ------
@@ -192,5 +191,5 @@ def measure(model: Model, source: TrainingData, seed: int = 0, history: Sequence
     """
     if model.objective is None:
         raise ConfigError(f"{type(model).__name__} has no held-out loss")
-    paper = HeldOutLoss(source, model.objective.held_out_batch(source.heldout, seed))
-    return paper.report(model.losses(paper.batch), history)
+    held = HeldOutLoss(source, model.objective.held_out_batch(source.heldout, seed))
+    return held.report(model.losses(held.batch), history)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class HeldOutBatch:
-    """A question paper over held-out walks, fixed by its seed.
+    """What is predicted of held-out walks, fixed by its seed.
 
     Attributes
     ----------
@@ -77,16 +77,16 @@ def first_walks(batch: HeldOutBatch, n_walks: int, most: int) -> HeldOutBatch:
 
 
 class Objective(ABC):
-    """Sets papers, and knows the best answer to them. ``name`` is what results call it."""
+    """Says what is predicted of walks, and knows the least loss. ``name`` is what results call it."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def held_out_batch(self, corpus: Corpus, seed: int = 0) -> HeldOutBatch:
-        """A paper over all of ``corpus`` (held-out walks)."""
+        """A batch over all of ``corpus`` (held-out walks)."""
 
     def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
-        """The oracle's nats item by item on the same paper: float64 (items,). No model has a lower expected loss.
+        """The oracle's nats item by item on the same batch: float64 (items,). No model has a lower expected loss.
 
         Raises
         ------
@@ -180,7 +180,7 @@ class Cloze(Objective):
 class NextQuestion(Objective):
     """Predict each token from those before it (or, backward, from those after it), the first (last) one left out.
 
-    A bidirectional language model answers both papers. The floor forward is -log P[l,x]. Backward it is
+    A bidirectional language model answers both. The floor forward is -log P[l,x]. Backward it is
     -log(mu_t(x) P[x,r] / mu_(t+1)(r)): the position is known, for a walk has a fixed length.
 
     Parameters
@@ -215,7 +215,7 @@ class NextQuestion(Objective):
 
 @dataclass(frozen=True)
 class BothDirections(Objective):
-    """The two papers of a bidirectional language model in one: each walk stands there twice, first to be predicted
+    """The two batches of a bidirectional language model in one: each walk stands there twice, first to be predicted
     forwards and then backwards. Its floor is that of both."""
 
     name: ClassVar[str] = "next_and_previous"
@@ -230,7 +230,7 @@ class BothDirections(Objective):
         return replace(forward, objective=self, tokens=np.repeat(corpus.tokens, 2, axis=0), asked=asked, walk=where)
 
     def each(self, batch: HeldOutBatch, answer: Callable[[HeldOutBatch], NDArray[np.float64]]) -> NDArray[np.float64]:
-        """``answer`` of the forward and of the backward paper, item by item: float64 (items,)."""
+        """``answer`` of the forward and of the backward batch, item by item: float64 (items,)."""
         assert batch.asked is not None
         direction = np.nonzero(batch.asked)[0] % 2  # (items,)
         out = np.empty(len(batch))
@@ -279,7 +279,7 @@ class Replaced(Objective):
 
 @dataclass(frozen=True)
 class MaskedBert(Objective):
-    """BERT's own paper: of the selected tokens most are masked, some replaced by a random question, some kept.
+    """BERT's own rule: of the selected tokens most are masked, some replaced by a random question, some kept.
 
     Only selected tokens are asked. The model sees ``seen``; it knows that an asked position was selected, and can't
     know which others were. The floor runs forward–backward with these emissions.
@@ -331,7 +331,7 @@ class SkipGram(Objective):
     negative : k.
     exponent : of the noise.
     counts : float64 (vocabulary,), token counts of the *training* corpus that the noise is made from; None takes the
-        paper's own walks, with one count more for every token that this corpus could hold.
+        batch's own walks, with one count more for every token that this corpus could hold.
     ordered : the model also hears how far apart the two tokens stand, and in which order. The pairs are the same; the
         floor, which doesn't hear it, is none here.
     """

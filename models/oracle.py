@@ -24,7 +24,7 @@ _MOST = 2**31  # entries of a dense table
 
 @settings
 class Oracle(Trainer):
-    """Answers every paper with the walk's exact law, so its excess over the floor is 0.
+    """Predicts with the walk's exact law, so its excess over the floor is 0.
 
     Its vectors are all that the walk knows of a question, and nothing else:
 

@@ -104,7 +104,7 @@ class Model(ABC):
     def _read(self, readout: str) -> Embeddings: ...
 
     def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
-        """Nats an item of a held-out paper: float64 (items,). Only where ``objective`` isn't None."""
+        """Nats an item of a held-out batch: float64 (items,). Only where ``objective`` isn't None."""
         raise ConfigError(f"{type(self).__name__} has no held-out loss")
 
 
@@ -120,12 +120,14 @@ class Trainer(ABC):
     ----------------
     learns : False for baselines, which don't look at walks.
     tuning : candidate settings tried on validation, at most three, the default among them as ``{}``.
+    revision : raised by its author when the same settings and seed give other vectors; finished runs then train again.
     """
 
     dim: Annotated[int, Field(ge=1)] = 64
 
     learns: ClassVar[bool] = True
     tuning: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+    revision: ClassVar[int] = 1
 
     @abstractmethod
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:

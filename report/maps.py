@@ -137,22 +137,22 @@ class Mapped(OnData):
     seed : of the sample and of t-SNE.
     """
 
-    code = ("qcq.report.maps", "qcq.embeddings")
+    code = ("qcq.report.maps", "qcq.embeddings", "qcq.data", "qcq.support.seeds")
 
     trained: Trained
     readout: str | Chosen
     maps: int
     seed: int
 
-    def settled(self, settle: Callable[[Cell], Cell], store: Store) -> Mapped:
-        made = super().settled(settle, store)
+    def resolved(self, resolve: Callable[[Cell], Cell], store: Store) -> Mapped:
+        made = super().resolved(resolve, store)
         return replace(made, readout=made.readout.readout(store)) if isinstance(made.readout, Chosen) else made
 
     def run(self, store: Store, progress: Progress) -> Row:
         assert isinstance(self.readout, str)
         emb, train = self.trained.embeddings(store, self.readout), self.train(store)
         shown = sample(len(emb), self.maps, self.seed)
-        answered = None if train is None else store.remember(f"answered {self.data}", lambda: _answered(train))
+        answered = None if train is None else store.cached(f"answered {self.data}", lambda: _answered(train))
         made = draw(emb, shown, answered, self.seed)
         made.save(store.file(self, "map.npz"))
         return {"questions": len(shown), "landmarks": made.landmarks}

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from qcq.config import Config
-from qcq.engine import Cell, Outcome, Plan, Store, executor
+from qcq.engine import Cell, Outcome, Plan, Store, make_executor
+from qcq.engine.plan import Groups
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
 from qcq.study.cells import TASKS, Row, StudyData, Trial, headline
@@ -84,8 +85,8 @@ class Study:
         claim(out, "study")
         store = Store(self.store or out / "cells", {one.digest: one.experiment.partition for one in sets}).open()
         running = _Running(self, size, sets, store, out, watch)
-        with executor(store, jobs, watch) as workers:
-            outcome = running.plan.execute(workers, store, told=running.told)
+        with make_executor(store, jobs, watch) as workers:
+            outcome = running.plan.execute(workers, store, on_done=running.on_done)
         results = running.results(outcome)
         write_study(results, out)
         return results
@@ -113,33 +114,29 @@ class _Running:
             for name, each in trials.items():
                 for trial in each:
                     self._lines.setdefault(frozenset(trial.cells(data)), (name, data, trial))
-        self._left = {cells: set(cells) for cells in self._lines}
-        self._over: set[Cell] = set()
+        self._trials = Groups({cells: cells for cells in self._lines})
+        self._experiments = Groups(self.cells)
 
-    def told(self, cell: Cell, outcome: Outcome) -> None:
+    def on_done(self, cell: Cell, outcome: Outcome) -> None:
         """One cell is over."""
-        self._over.add(cell)
-        for its, left in self._left.items():
-            if cell in left:
-                left.discard(cell)
-                if not left and (its & outcome.worked or any(c in outcome.errors for c in its)):
-                    name, data, trial = self._lines[its]
-                    self.watch.say(f"{data.name} · {name}: {headline(trial.result(data, outcome)[0])}")
-        for (name, data), cells in self.cells.items():
-            if cell in cells and cells <= self._over:
-                results = self.results(outcome)
-                ruled = verdicts(results["found"][name], name)[1].get(data.name, UNJUDGED)
-                self.watch.say(f"{data.name} · {name}: {ruled.text}")
-                write_text(self.out / "study.json", json.dumps(results, indent=1) + "\n")
+        for its in self._trials.done(cell):
+            if its & outcome.executed or any(c in outcome.errors for c in its):
+                name, data, trial = self._lines[its]
+                self.watch.say(f"{data.name} · {name}: {headline(trial.result(data, outcome)[0])}")
+        for name, data in self._experiments.done(cell):
+            results = self.results(outcome)
+            judged = verdicts(results["found"][name], name)[1].get(data.name, UNJUDGED)
+            self.watch.say(f"{data.name} · {name}: {judged.text}")
+            write_text(self.out / "study.json", json.dumps(results, indent=1) + "\n")
 
     def results(self, outcome: Outcome) -> Row:
         """What ``study.json`` holds: the experiments all of whose cells are over."""
         named = self.study.size if isinstance(self.study.size, str) else "of your own"
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.size).items()}
         results: Row = {"size": named, "settings": plain, "qcq": metadata.version("qcq"), "data": {}, "found": {}}
-        for (name, data), cells in self.cells.items():
+        for name, data in self.cells:
             results["data"][data.name] = data.describe()
-            if cells <= self._over:
+            if self._experiments.complete((name, data)):
                 found = _experiment(EXPERIMENTS[name], self.trials[name, data], data, outcome)
                 results["found"].setdefault(name, {})[data.name] = found
         return results

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +145,7 @@ class Law(OnData):
     walks : on how many exact posteriors are asked.
     """
 
-    code = ("qcq.walks", "qcq.graph", "qcq.floors", "qcq.study.cells")
+    code = ("qcq.walks", "qcq.floors", "qcq.evaluation.statistics", "qcq.study.cells", "qcq.study.conjectures")
 
     walk: WalkStrategy
     walks: int = LAW_WALKS
@@ -294,14 +294,11 @@ class ModelTrial(Trial):
             units["loss"] = excess
         row |= {key: made[key] for key in ("attention", "window", "backwards") if key in made}
         outcome.row(self.chosen(data))
-        settled = outcome.settled[self.chosen(data)]
-        assert isinstance(settled, Chosen)
-        row |= {"readout": settled.readout(store), "scores": {}}
+        row |= {"readout": outcome.resolved(self.chosen(data)).readout(store), "scores": {}}
         for task, cell in self.scored(data).items():
             scores = outcome.row(cell)["scores"][row["readout"]]["test"]["metrics"]
             row["scores"] |= {f"{task}/{metric}": value for metric, value in scores.items()}
-            scored = outcome.settled[cell]
-            assert isinstance(scored, Scored)
+            scored = outcome.resolved(cell)
             units |= {f"{task}/{metric}": v for metric, v in scored.units(store, row["readout"], "test").items()}
         return row, units
 
@@ -315,6 +312,9 @@ class Looks:
     windows : whether the model knows how far away a token is, so that it can be shown a part of a walk.
     walks : held-out walks that are shown.
     """
+
+    revision: ClassVar[int] = 1
+    code: ClassVar[tuple[str, ...]] = ("qcq.study.cells", "qcq.models.language", "qcq.evaluation.statistics")
 
     windows: bool
     walks: int = LOSS_WALKS

@@ -30,6 +30,7 @@ class Shuffled(WalkStrategy):
     """
 
     name: ClassVar[str] = "shuffled"
+    code: ClassVar[tuple[str, ...]] = ("qcq.study.shuffled",)
 
     walk: WalkStrategy = field(default_factory=QCQ)
 

@@ -17,7 +17,7 @@ def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
     Parameters
     ----------
     folder : where something is about to be written.
-    kind : what the folder is: ``run``, ``folds``, ``corpus``, ``study``, ``figures`` or ``model``.
+    kind : what the folder is: ``run``, ``folds``, ``store``, ``corpus``, ``study``, ``figures`` or ``model``.
     also : file names that count as a mark beside ``qcq.json``.
 
     Raises

@@ -87,7 +87,9 @@ def test_a_key_hangs_on_settings_inputs_and_revision_but_not_on_the_label():
     newer = type("Number", (Number,), {"revision": 2, "__qualname__": Number.__qualname__, "__module__": __name__})
     assert newer(number=1).key != one.key
     assert Sum(parts=(one, two)).inputs == (one, two)
-    assert Plan([Sum(parts=(one, two)), one]).cells == [one, two, Sum(parts=(one, two))]
+    cells = Plan([Sum(parts=(one, two)), one]).cells
+    assert set(cells) == {one, two, Sum(parts=(one, two))}
+    assert cells[-1] == Sum(parts=(one, two))
 
 
 def test_a_finished_cell_is_read_and_a_failed_one_leaves_nothing(tmp_path):
@@ -102,8 +104,8 @@ def test_a_finished_cell_is_read_and_a_failed_one_leaves_nothing(tmp_path):
     assert {path.name for path in store.path.iterdir()} == {"qcq.json", good.key, other.key}
     assert store.file(good, "number.txt").read_text() == "1"
     again = Plan([other]).execute(Serial(store), store)
-    assert not again.worked
-    assert Plan([other]).execute(Serial(store), store, redo=True).worked == {good, other}
+    assert not again.executed
+    assert Plan([other]).execute(Serial(store), store, redo=True).executed == {good, other}
     (store.path / good.key / "row.json").write_text("{")
     with pytest.raises(StoreError, match="remove that folder and run again"):
         Store(store.path).row(good)
@@ -142,13 +144,13 @@ def test_a_plan_waits_for_a_choice_and_trains_nothing_twice(tmp_path):
     assert len(method.chosen.candidates) > 1
     store = experiment.store(tmp_path).open()
     outcome = Plan(method.cells).execute(Serial(store), store)
-    chosen = outcome.settled[method.chosen]
+    chosen = outcome.resolved(method.chosen)
     assert isinstance(chosen, Chosen)
-    first = outcome.settled[method.trained[0]]
+    first = outcome.resolved(method.trained[0])
     assert first == chosen.candidates[chosen.candidate(store)]
     kinds = [json.loads(path.read_text())["kind"] for path in store.path.glob("*/row.json")]
     assert kinds.count("Trained") == len(method.chosen.candidates) + 1  # the candidates, and the second seed
-    scored = [cell for cell in outcome.settled.values() if isinstance(cell, Scored)]
+    scored = [outcome.resolved(cell) for cell in method.cells if isinstance(cell, Scored)]
     assert all(isinstance(cell.trained.trainer, type(chosen.trainer(store))) for cell in scored)
 
 

@@ -195,7 +195,7 @@ def test_a_model_refuses_papers_that_it_was_not_trained_for(source):
     backward = NextQuestion("backward").held_out_batch(source.heldout)
     masked = Masked().held_out_batch(source.heldout)
     for trainer, paper in ((CLM(**few), backward), (CLM(**few), masked), (BiLM(**few), masked), (MLM(**few), backward)):
-        with pytest.raises(ConfigError, match="has no answers to the paper"):
+        with pytest.raises(ConfigError, match="has no predictions for the objective"):
             trainer.fit(source).losses(paper)
 
 
@@ -411,7 +411,7 @@ def test_replaced_tokens_are_told_and_have_no_floor_and_say_so(source):
     paper = model.objective.held_out_batch(source.heldout)
     assert np.array_equal(model.losses(paper), model.losses(paper))
     assert model.readouts == ("table", "hidden", "context")
-    with pytest.raises(ConfigError, match="has no answers to the paper 'masked'"):
+    with pytest.raises(ConfigError, match="has no predictions for the objective 'masked'"):
         model.losses(Masked().held_out_batch(source.heldout))
     # Questions of two concepts aside, a token of another concept than its neighbours' is out of place.
     walks = source.heldout.tokens.copy()

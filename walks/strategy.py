@@ -43,11 +43,13 @@ class WalkStrategy(ABC):
     name : what the command line and every result call it.
     sampled : False where walks aren't drawn but found, so that ``per_question`` has no say.
     tallies : what the step counts beside ``early_ends``; at most two names.
+    revision : raised by its author when the same settings and seed give other walks; finished runs then do them again.
     """
 
     name: ClassVar[str] = ""
     sampled: ClassVar[bool] = True
     tallies: ClassVar[tuple[str, ...]] = ()
+    revision: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
         if "name" not in vars(cls):  # outside code is called as the command line names it

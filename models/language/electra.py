@@ -65,11 +65,11 @@ class Detecting(LanguageModel):
     """A trained detector with its generator."""
 
     def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
-        """Nats a judgement; the generator draws with a fixed seed, so the same paper has the same losses."""
+        """Nats a judgement; the generator draws with a fixed seed, so the same batch has the same losses."""
         from qcq.models.language.detector import DetectiveLearner
 
         if batch.seen is None or not isinstance(batch.objective, Replaced):
-            raise ConfigError(f"a model of 'replaced' has no answers to the paper {batch.objective.name!r}")
+            raise ConfigError(f"a model of 'replaced' has no predictions for the objective {batch.objective.name!r}")
         assert isinstance(self.learner, DetectiveLearner)
         return self.learner.judged(batch.tokens, batch.seen == HIDDEN)
 

@@ -343,16 +343,16 @@ class BiLM(LanguageTrainer):
 
 
 class Monitor:
-    """Held-out loss, floor, excess and verdict, on a paper small enough to be marked many times."""
+    """Held-out loss, floor, excess and verdict, on a batch small enough to be measured many times."""
 
     def __init__(self, model: LanguageModel, source: TrainingData, vocabulary: int) -> None:
         batch = model.objective.held_out_batch(source.heldout, seed=1)
         n = int(np.clip(2**25 / (vocabulary * len(batch) / len(batch.tokens)), 16, 256))  # about 128 MiB of scores
-        self.model, self.paper = model, HeldOutLoss(source, first_walks(batch, len(batch.tokens), n))
+        self.model, self.held = model, HeldOutLoss(source, first_walks(batch, len(batch.tokens), n))
 
     def __call__(self, history: Sequence[float]) -> dict[str, float | str]:
-        losses = self.model.losses(self.paper.batch)
-        return self.paper.report(losses, [*history, float(losses.mean())]).figures
+        losses = self.model.losses(self.held.batch)
+        return self.held.report(losses, [*history, float(losses.mean())]).figures
 
 
 class LanguageModel(Model):
@@ -394,7 +394,7 @@ class LanguageModel(Model):
 
     def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
         if batch.asked is None:
-            raise ConfigError("a language model predicts positions, not pairs; give it a masked paper")
+            raise ConfigError("a language model predicts positions, not pairs; give it a masked batch")
         given, mine = batch.objective, self.objective
         if isinstance(given, BothDirections) and isinstance(mine, BothDirections):
             return given.each(batch, self.losses)
@@ -402,7 +402,7 @@ class LanguageModel(Model):
         if given in directions:
             return self.learner.nats(batch.tokens, batch.asked, back=given == NextQuestion("backward"))
         if directions or isinstance(given, (NextQuestion, BothDirections)):
-            raise ConfigError(f"a model of {mine.name!r} has no answers to the paper {given.name!r}")
+            raise ConfigError(f"a model of {mine.name!r} has no predictions for the objective {given.name!r}")
         return self.learner.nats(batch.tokens, batch.asked)
 
     def attention(self, batch: HeldOutBatch, walks: int = 256) -> NDArray[np.float64]:
