@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.errors import EmbeddingError, UnknownNameError
+from qcq.support.files import whole_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -121,13 +122,11 @@ class Embeddings:
         tensors: dict[str, NDArray] = {"questions": self.vectors, "question_ids": text(list(self.ids))}
         if self.concept_vectors is not None:
             tensors |= {"concepts": self.concept_vectors, "concept_ids": text(list(self.concept_ids))}
-        out = Path(path)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_suffix(".partial")
         # One key only: safetensors writes several in no fixed order, and the same vectors should be the same bytes.
-        save_file(tensors, partial, metadata={"provenance": json.dumps(dict(self.provenance), sort_keys=True)})
-        partial.replace(out)
-        return out
+        about = {"provenance": json.dumps(dict(self.provenance), sort_keys=True)}
+        with whole_path(path) as partial:
+            save_file(tensors, partial, metadata=about)
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +17,7 @@ from qcq.errors import QCQError
 from qcq.evaluation import TaskSpec
 from qcq.models import Trainer
 from qcq.run import Run
-from qcq.support.files import whole
+from qcq.support.files import link, whole
 
 NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
 FILE = "file"  # the walk of vectors that somebody else made
@@ -227,15 +225,3 @@ class Method:
                 with whole(view) as file:
                     np.savez_compressed(file, **units)
                 yield view
-
-
-def link(made: Path, view: Path) -> None:
-    """Let ``view`` be the finished file ``made``: a hard link where the file system has them, else a copy."""
-    view.parent.mkdir(parents=True, exist_ok=True)
-    partial = view.with_name(f"{view.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(made, partial)
-    except OSError:
-        shutil.copyfile(made, partial)
-    os.replace(partial, view)

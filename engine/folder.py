@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qcq.engine.comparison import TABLES, Method, link
+from qcq.engine.comparison import TABLES, Method
 from qcq.engine.kinds import Walked
 from qcq.engine.plan import Groups
 from qcq.support.environment import environment
-from qcq.support.files import whole, write_text
+from qcq.support.files import link, whole, write_text
 from qcq.support.progress import Watch
 
 if TYPE_CHECKING:

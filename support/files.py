@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+
+@contextmanager
+def whole_path(path: str | Path) -> Iterator[Path]:
+    """A path to write a file at, which gets its name when the block ends and is gone if the block fails.
+
+    For libraries that write files by path; :func:`whole` gives an open file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes may write the same file: each needs a temporary name of its own.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -22,18 +42,18 @@ def whole(path: str | Path) -> Iterator[IO[bytes]]:
     ...     Path(home, "new", "a.txt").read_text()
     'all of it'
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may write the same file: each needs a temporary name of its own.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
+    with whole_path(path) as partial, partial.open("wb") as file:
+        yield file
+
+
+def link(made: Path, view: Path) -> None:
+    """Let ``view`` be the finished file ``made``: a hard link where the file system has them, else a copy."""
+    with whole_path(view) as partial:
         partial.unlink(missing_ok=True)
+        try:
+            os.link(made, partial)
+        except OSError:
+            shutil.copyfile(made, partial)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -20,6 +20,7 @@ from qcq.corpus import Corpus
 from qcq.errors import TrainingError
 from qcq.models.language.softmax import Loss
 from qcq.models.language.transformer import Encoder
+from qcq.support.files import whole_path
 from qcq.support.progress import Progress
 from qcq.support.seeds import derive, generator
 
@@ -339,11 +340,9 @@ class Checkpoint:
             tensors[name] = table.held
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{part}": t for part, t in state.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
         tensors = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
-        save_file(tensors, partial, metadata={"about": self.about, "counters": json.dumps(counters)})
-        partial.replace(self.path)
+        with whole_path(self.path) as partial:
+            save_file(tensors, partial, metadata={"about": self.about, "counters": json.dumps(counters)})
 
     def load(self) -> list[Any]:
         """Put the saved state back; returns the counters.
