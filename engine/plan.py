@@ -171,6 +171,7 @@ class Plan:
                     if result.error is not None:
                         outcome.errors[cell] = result.error
                     over(cell)
+        store.tidy()
         return outcome
 
     def _priority(self) -> dict[Cell, tuple[float, int]]:

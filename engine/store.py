@@ -45,13 +45,17 @@ class Store:
         self._rows: dict[str, Row] = {}
 
     def open(self) -> Store:
-        """Make the folder, and clear what processes of this machine left unfinished when they were killed."""
+        """Make the folder and tidy it."""
         claim(self.path, "store")
+        self.tidy()
+        return self
+
+    def tidy(self) -> None:
+        """Remove what processes of this machine left unfinished when they were killed."""
         for left in self.path.glob(f"*.{socket.gethostname()}-*.partial"):
             pid = int(left.name.rpartition("-")[2].removesuffix(".partial"))
             if not _alive(pid):
                 shutil.rmtree(left, ignore_errors=True)
-        return self
 
     def finished(self, cell: Cell) -> bool:
         """Whether the cell's result is here."""
