@@ -16,8 +16,8 @@ from qcq.support.progress import Progress, silent
 from qcq.support.seeds import generator
 from qcq.support.settings import settings
 from qcq.walks import QCQ, WalkStrategy
+from qcq.walks.step import Step
 from qcq.walks.strategy import MAX_MEMORY
-from qcq.walks.tables import Tables
 
 
 @settings
@@ -37,7 +37,7 @@ class Shuffled(WalkStrategy):
     def prepare(self, graph: KnowledgeGraph, train: Any) -> KnowledgeGraph:
         return self.walk.prepare(graph, train)
 
-    def tables(self, graph: KnowledgeGraph) -> Tables:
+    def tables(self, graph: KnowledgeGraph) -> Step:
         return self.walk.tables(graph)
 
     def sample(self, graph: KnowledgeGraph, seed: int = 0, *, limit: int | None = None) -> Corpus:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import doctest
 import importlib
 import importlib.util
+import os
 import pkgutil
 import re
 import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 
 import qcq
 from qcq import cli
+from qcq.walks.sampler import Sampler
 
 ROOT = Path(qcq.__file__).parent
 SKIPPED = {"qcq.tests", "qcq.benchmarks", "qcq.examples", "qcq.typings", "qcq.build"}
@@ -115,35 +122,61 @@ def test_notebook(tmp_path: Path) -> None:
         NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
 
 
-def test_contributing_recipes_work(tmp_path: Path) -> None:
-    """The four recipes, executed in order, then used by name; the registries are put back."""
+ADDED = "rarer", "projected", "cohesion", "pairs"
+
+
+@pytest.fixture
+def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The recipes of CONTRIBUTING.md as a module of somebody's own; the registries are put back."""
     from qcq.data import DATASETS
     from qcq.evaluation import TASKS
     from qcq.models import TRAINERS
     from qcq.walks import WALKS
 
+    (tmp_path / "recipes.py").write_text("\n\n".join(blocks(ROOT / "CONTRIBUTING.md", "python")), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     kept = [(registry, dict(registry)) for registry in (WALKS, TRAINERS, TASKS, DATASETS)]
     try:
-        for block in blocks(ROOT / "CONTRIBUTING.md", "python"):
-            exec(compile(block, "CONTRIBUTING.md", "exec"), {})
-        (tmp_path / "bank.pairs").write_text("".join(f"q{i} c{i % 3}\nq{i} c{i % 5}\n" for i in range(30)))
-        args = [
-            "--data",
-            str(tmp_path / "bank.pairs"),
-            "--walks",
-            "short-qcq",
-            "--trainers",
-            "degree",
-            "--tasks",
-            "norm",
-        ]
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["run", *args, "--seeds", "1", "--quiet", "--out", str(tmp_path / "run")])
-        assert stop.value.code == 0
+        yield importlib.import_module("recipes")
     finally:
+        sys.modules.pop("recipes", None)
         for registry, before in kept:
             registry.clear()
             registry.update(before)
+
+
+def test_recipes_run_by_name(recipes: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "bank.pairs").write_text("".join(f"q{i} c{i % 3}\nq{i} c{i % 5}\n" for i in range(30)))
+    args = ["--walks", "rarer", "--trainers", "projected,ppmi-svd", "--tasks", "cohesion"]
+    args += ["--data", str(tmp_path / "bank.pairs"), "--seeds", "1", "--quiet", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run", *args])
+    assert stop.value.code == 0
+    found = qcq.Run(tmp_path / "run").rows("results")
+    assert {(row["task"], row["metric"]) for row in found} == {("cohesion", "gap")}
+    assert {(row["walk"], row["trainer"]) for row in found} >= {("rarer", "ppmi-svd"), ("none", "projected")}
+
+
+def test_recipes_keep_the_contracts(recipes: ModuleType, tmp_path: Path) -> None:
+    """They pass the tests of every registered part, in a process of their own: parts are looked up before tests are."""
+    tests = [str(ROOT / "tests" / "test_contracts.py"), "-k", " or ".join(ADDED)]
+    command = [sys.executable, "-m", "pytest", "-vv", "-p", "recipes", "-p", "no:cacheprovider", *tests]
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stdout
+    assert all(f"[{name}" in done.stdout for name in ADDED)
+
+
+def test_the_step_of_a_recipe_is_sampled_by_both_loops(recipes: ModuleType) -> None:
+    """The same tokens, which follow the law that the step is described by."""
+    graph = qcq.KnowledgeGraph.from_edges([(f"q{i}", f"c{i % k}{k}") for i in range(60) for k in (2, 5, 7)])
+    walk = recipes.Rarer(length=8, per_question=100, keep_concepts=True)
+    (one, counted), (two, again) = (Sampler(walk, graph, 0, compiled).sample() for compiled in (False, True))
+    assert np.array_equal(one, two)
+    assert counted.tolist() == again.tolist()
+    popular = np.diff(graph.by_concept.indptr)[one[:, 1::2] - graph.n_questions]  # (walks, steps): 8 or 9, 12, or 30
+    shares = [np.mean(popular < 10), np.mean(popular == 12), np.mean(popular == 30)]
+    assert shares == pytest.approx([5 / 9, 3 / 9, 1 / 9], abs=0.01)
 
 
 def test_tables_of_the_readme_stand_in_the_results() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -423,6 +425,58 @@ def test_walks_with_a_law_over_edges_have_a_chain(walk: WalkStrategy) -> None:
 def test_a_walk_that_remembers_its_start_says_that_it_has_no_chain() -> None:
     with pytest.raises(ChainError, match=r"no exact chain for restart: .* depends on"):
         WALKS["restart"]().chain(HANDMADE)
+
+
+OUTSIDE = """
+from typing import NamedTuple
+from qcq.walks.step import Lists, NONE, choose, count, helper, take, uniform, unit
+
+@helper
+def again(x, share):
+    return unit(x) < share
+
+class StayStep(NamedTuple):
+    lists: Lists
+    share: float
+
+    def leave(self, place, c, x, y, counts):
+        stays = again(x, self.share)
+        count(counts, 1, stays)
+        via, at = uniform(self.lists, place, y)
+        return choose(stays, NONE, via), at
+
+    def land(self, via, at, rest, place, first):
+        return choose(via == NONE, place, take(self.lists.to, at))
+"""
+
+
+def test_a_step_of_somebody_else_and_one_that_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both loops agree on it, and code compiled before is taken from the disk for the same text only."""
+    from qcq.walks import kernel
+    from qcq.walks.tables import lists
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    seen, hits = [], []
+    for text in (OUTSIDE, OUTSIDE, OUTSIDE.replace("unit(x) < share", "unit(x) > share")):
+        (tmp_path / "outside.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "outside", raising=False)
+        step = importlib.import_module("outside").StayStep
+
+        class Stay(WalkStrategy):
+            tallies = ("stays",)
+
+            def tables(self, graph: KnowledgeGraph, step: type = step) -> tuple:
+                return step(lists(graph), 0.25)
+
+        walk = Stay(length=9, per_question=400)
+        (one, counted), (two, again) = (Sampler(walk, HANDMADE, 0, compiled).sample() for compiled in (False, True))
+        assert np.array_equal(one, two)
+        assert counted.tolist() == again.tolist()
+        seen.append(counted[1] / (8 * len(one)))
+        hits.append(sum(kernel._loops[step].stats.cache_hits.values()))
+    assert seen == pytest.approx([0.25, 0.25, 0.75], abs=0.02)
+    assert hits[1] == 1
 
 
 def test_no_place_for_compiled_code_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

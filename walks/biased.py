@@ -3,17 +3,84 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from qcq.graph import KnowledgeGraph
 from qcq.support.settings import settings
+from qcq.walks.step import NONE, ONE, Bits, Ints, Lists, Step, choose, concept, count, degree, helper, high, size, unit
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
     from qcq.floors.chain import Chain
-    from qcq.walks.tables import Tables
+
+
+@helper
+def _other(x: Bits, n: Bits, bias: float) -> Bits:
+    """One of the ``n - 1`` other neighbours; ``n - 1`` is the way back, of weight ``bias`` against 1 each."""
+    last = n - ONE
+    k = np.int64(unit(x) * (np.float64(np.int64(last)) + bias))
+    return np.minimum(np.uint64(k), last)
+
+
+class BiasedStep(NamedTuple):
+    """Uniform but for the way back: weight ``alpha`` to the question just left, ``beta`` to the concept just used."""
+
+    lists: Lists
+    alpha: float
+    beta: float
+
+    def leave(self, place: Bits, c: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Bits]:
+        lists = self.lists
+        n = size(lists, place)
+        if c == NONE:  # nothing to return to yet
+            via = concept(lists, place, high(x, n))
+        else:
+            last = n - ONE
+            k = _other(x, n, self.beta)
+            back = k == last
+            # The last concept stands in for the way back: every other is hit by one k.
+            k = choose(concept(lists, place, k) == c, last, k)
+            via = choose(back, c, concept(lists, place, k))
+            if self.beta == 0.0:
+                counts[2] += back
+        n = degree(lists, via)
+        k = _other(y, n, self.alpha)
+        if k < n - ONE:
+            return via, lists.ptr[via] + k
+        if self.alpha == 0.0:
+            counts[1] += 1
+        return via, NONE
+
+    def land(self, via: Bits, at: Bits, rest: Bits, place: Bits, first: Bits) -> Bits:
+        if at == NONE:
+            return place
+        to = self.lists.to[at]
+        if to == place:
+            to = self.lists.to[self.lists.ptr[via + ONE] - ONE]
+        return to
+
+    def step(self, place: Bits, c: Bits, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Bits]:
+        lists = self.lists
+        n = size(lists, place)
+        fresh = c == NONE
+        k = choose(fresh, high(x, n), _other(x, n, self.beta))
+        back = ~fresh & (k == n - ONE)
+        k = choose(concept(lists, place, k) == c, n - ONE, k)
+        via = choose(back, c, concept(lists, place, k))
+        if self.beta == 0.0:
+            count(counts, 2, back)
+        at = lists.ptr[via]
+        n = lists.ptr[via + ONE] - at
+        k = _other(y, n, self.alpha)
+        back = k == n - ONE
+        to = lists.to[at + k]
+        to = choose(to == place, lists.to[at + n - ONE], to)
+        if self.alpha == 0.0:
+            count(counts, 1, back)
+        return choose(back, place, to), via
 
 
 @settings
@@ -33,10 +100,10 @@ class ReturnBiased(WalkStrategy):
     def biases(self) -> tuple[float, float]:
         """(α, β)."""
 
-    def tables(self, graph: KnowledgeGraph) -> Tables:
-        from qcq.walks.tables import Biased, lists
+    def tables(self, graph: KnowledgeGraph) -> Step:
+        from qcq.walks.tables import lists
 
-        return Biased(lists(graph), *self.biases)
+        return BiasedStep(lists(graph), *self.biases)
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
         """The plain chain where both biases are 1; else one over the edges, for the walk remembers its last step."""

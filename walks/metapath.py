@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy  # its submodules load when they are first used
@@ -17,6 +17,27 @@ from qcq.errors import ConfigError, GraphError, WalkError
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import EDGES, NODES, TypedGraph, onto, rows
 from qcq.support.settings import settings
+from qcq.walks.counter import mix
+from qcq.walks.qcq import UniformStep
+from qcq.walks.step import (
+    AT,
+    HALF,
+    KEY,
+    NOW,
+    ONE,
+    REST,
+    TWO,
+    VIA,
+    Bits,
+    Cells,
+    Ints,
+    Step,
+    cell,
+    decide,
+    degree,
+    high,
+    prefetch,
+)
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
@@ -24,7 +45,6 @@ if TYPE_CHECKING:
 
     from qcq.data import TrainPart
     from qcq.floors.chain import Chain
-    from qcq.walks.tables import Tables
 
 _STATIC = {"q", "c", "p"}  # types that need no responses
 _BETWEEN = "(?<!s)-|(?<=s)-(?!-)"  # the dash between two types, which isn't the one of "s-"
@@ -125,6 +145,65 @@ class Mixture:
 
 _ROUNDS = 3_000
 _Steps: TypeAlias = "tuple[csr_array, csr_array, NDArray[np.float64]]"
+
+
+class StackedStep(NamedTuple):
+    """A hub in proportion to its weight, then one of its questions uniformly.
+
+    Attributes
+    ----------
+    hubs : question → hub.
+    ptr : uint64 (hubs + 1,); the questions of hub h are ``to[ptr[h] : ptr[h + 1]]``.
+    to : uint32 (edges,).
+    """
+
+    hubs: Cells
+    ptr: NDArray[np.uint64]
+    to: NDArray[np.uint32]
+
+    def begin(self, q: Bits) -> Bits:
+        return q << HALF
+
+    def ways(self, place: Bits) -> Bits:
+        return degree(self.hubs, place >> HALF)
+
+    def step(self, place: Bits, c: Bits, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Bits]:
+        via = decide(self.hubs, *cell(self.hubs, place >> HALF, x))
+        at = self.ptr[via]
+        return np.uint64(self.to[at + high(y, self.ptr[via + ONE] - at)]) << HALF, via
+
+    def depart(self, lane: Bits, lanes: Bits, x: Bits, y: Bits, counts: Ints) -> None:
+        for w in range(lanes):
+            at, rest = cell(self.hubs, lane[NOW + w] >> HALF, mix(lane[KEY + w] + x))
+            lane[AT + w] = at
+            lane[REST + w] = rest
+            prefetch(self.hubs.cells, TWO * at)
+        for w in range(lanes):
+            via = decide(self.hubs, lane[AT + w], lane[REST + w])
+            at = self.ptr[via]
+            spot = at + high(mix(lane[KEY + w] + y), self.ptr[via + ONE] - at)
+            lane[VIA + w] = via
+            lane[AT + w] = spot
+            prefetch(self.to, spot)
+
+    def land(self, via: Bits, at: Bits, rest: Bits, place: Bits, first: Bits) -> Bits:
+        return np.uint64(self.to[at]) << HALF
+
+    def ask(self, place: Bits) -> None:
+        prefetch(self.hubs.ptr, place >> HALF)
+
+
+def _step(out: csr_array, into: csr_array) -> Step:
+    """A step to weighted hubs and back to any of a hub's questions.
+
+    Where no question prefers one of its hubs, as with a single pattern of unweighted edges, that is ``qcq`` on hubs.
+    """
+    from qcq.walks.tables import cells, packed
+
+    first = np.repeat(out.indptr[:-1], np.diff(out.indptr))
+    if np.allclose(out.data, out.data[first], rtol=1e-12, atol=0):
+        return UniformStep(packed(out, into))
+    return StackedStep(cells(out), into.indptr.astype(np.uint64), into.indices.astype(np.uint32))
 
 
 @settings
@@ -270,11 +349,11 @@ class Metapath(WalkStrategy):
             said.append(f"metapath: {rescued:,} of these, served by no component, are left by q-c-q instead")
         return tuple(said)
 
-    def tables(self, graph: KnowledgeGraph) -> Tables:
-        from qcq.walks.tables import kept, stacked
+    def tables(self, graph: KnowledgeGraph) -> Step:
+        from qcq.walks.tables import kept
 
         made = self.mixture(graph)
-        return kept(graph, f"mixture/{self.pattern}/{self.bins}/tables", lambda: stacked(made.out, made.into))
+        return kept(graph, f"mixture/{self.pattern}/{self.bins}/tables", lambda: _step(made.out, made.into))
 
     def strength(self, graph: KnowledgeGraph) -> NDArray[np.float64]:
         return self.mixture(graph).stationary

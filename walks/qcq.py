@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from qcq.graph import KnowledgeGraph
 from qcq.support.settings import settings
+from qcq.walks.step import Bits, Ints, Lists, Step, uniform
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
     from qcq.floors.chain import Chain
-    from qcq.walks.tables import Tables
+
+
+class UniformStep(NamedTuple):
+    """One uniform neighbour after the other."""
+
+    lists: Lists
+
+    def leave(self, place: Bits, c: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Bits]:
+        return uniform(self.lists, place, x)
 
 
 @settings
@@ -23,10 +32,10 @@ class QCQ(WalkStrategy):
 
     name: ClassVar[str] = "qcq"
 
-    def tables(self, graph: KnowledgeGraph) -> Tables:
-        from qcq.walks.tables import Uniform, lists
+    def tables(self, graph: KnowledgeGraph) -> Step:
+        from qcq.walks.tables import lists
 
-        return Uniform(lists(graph))
+        return UniformStep(lists(graph))
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
         from qcq.floors.markov import MarkovChain

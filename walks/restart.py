@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
 
 from qcq.errors import ChainError
 from qcq.graph import KnowledgeGraph
 from qcq.support.settings import settings
+from qcq.walks.step import NONE, Bits, Ints, Lists, Step, choose, count, take, uniform, unit
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
     from qcq.floors.chain import Chain
-    from qcq.walks.tables import Tables
+
+
+class RestartStep(NamedTuple):
+    """Uniform, but before each step back to the walk's start with this probability."""
+
+    lists: Lists
+    probability: float
+
+    def leave(self, place: Bits, c: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Bits]:
+        jump = unit(x) < self.probability
+        count(counts, 1, jump)
+        via, at = uniform(self.lists, place, y)
+        return choose(jump, NONE, via), at
+
+    def land(self, via: Bits, at: Bits, rest: Bits, place: Bits, first: Bits) -> Bits:
+        return choose(via == NONE, first, take(self.lists.to, at))
 
 
 @settings
@@ -34,11 +50,10 @@ class Restart(WalkStrategy):
 
     probability: Annotated[float, Field(ge=0.0, le=1.0)] = 0.15
 
-    def tables(self, graph: KnowledgeGraph) -> Tables:
-        from qcq.walks.tables import Restart as Jumping
+    def tables(self, graph: KnowledgeGraph) -> Step:
         from qcq.walks.tables import lists
 
-        return Jumping(lists(graph), self.probability)
+        return RestartStep(lists(graph), self.probability)
 
     def chain(self, graph: KnowledgeGraph) -> Chain:
         """The plain chain where the walk never jumps; otherwise it remembers its start, and there is none."""

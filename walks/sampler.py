@@ -18,6 +18,7 @@ from qcq.support.seeds import derive, generator
 from qcq.support.threads import n_threads
 from qcq.walks import vectorised
 from qcq.walks.counter import draw
+from qcq.walks.step import high
 from qcq.walks.tables import alias_tables
 
 if TYPE_CHECKING:
@@ -79,9 +80,8 @@ class Sampler:
             return (index % n).astype(np.int32)
         threshold, alias = self._start_table
         x = draw(self.key, index, self.strategy.length, 0, 0)
-        cell, rest = vectorised.split(x, np.uint64(n))
-        k = cell.astype(np.int64)
-        return np.where(rest < threshold[k], k, alias[k]).astype(np.int32)
+        k = high(x, np.uint64(n)).astype(np.int64)
+        return np.where(x * np.uint64(n) < threshold[k], k, alias[k]).astype(np.int32)
 
     @cached_property
     def _start_table(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -95,7 +95,7 @@ class Sampler:
         """Sample the walks ``index``, or (an int) those from there on, into ``out``; adds to ``counts``."""
         if not len(out):
             return
-        tables, s = self.strategy.tables(self.graph), self.strategy
+        step, s = self.strategy.tables(self.graph), self.strategy
         hops = 2 * len(out) * (s.length - 1)
         loop = _loop(self.compiled if self.compiled is not None else not small(hops))
 
@@ -107,7 +107,7 @@ class Sampler:
                 mine = index[begin : begin + CHUNK]
             seen = np.zeros(len(counts), dtype=np.int64)
             n = self.graph.n_questions
-            loop(tables, mine, self.starts(mine), s.length, s.keep_concepts, n, self.key, rows, seen)
+            loop(step, mine, self.starts(mine), s.length, s.keep_concepts, n, self.key, rows, seen)
             return seen
 
         begins = range(0, len(out), CHUNK)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from qcq.data import TrainPart
     from qcq.floors.chain import Chain
+    from qcq.walks.step import Step
     from qcq.walks.streaming import Plan
-    from qcq.walks.tables import Tables
 
 _MARKS = "+", "-"
 
@@ -75,7 +75,7 @@ class Session(WalkStrategy):
         both = np.hstack([embeddings.vectors[:n], embeddings.vectors[n:]])  # (questions, 2 dim)
         return Embeddings(graph.questions, both, provenance=embeddings.provenance)
 
-    def tables(self, graph: KnowledgeGraph) -> Tables:
+    def tables(self, graph: KnowledgeGraph) -> Step:
         raise WalkError("session has no steps: its windows are read, not walked")
 
     def chain(self, graph: KnowledgeGraph) -> Chain:

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from qcq.data import TrainPart
     from qcq.embeddings import Embeddings
     from qcq.floors.chain import Chain
+    from qcq.walks.step import Step
     from qcq.walks.streaming import Plan
-    from qcq.walks.tables import Tables
 
 MAX_MEMORY = 2**30  # bytes that sampling to disk holds unless told otherwise
 
 
 @settings
 class WalkStrategy(ABC):
-    """A way of walking over the graph. The class is its configuration; a subclass only says what its step reads.
+    """A way of walking over the graph. The class is its configuration; a subclass says how it steps.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ class WalkStrategy(ABC):
     keep_concepts: bool = False
 
     @abstractmethod
-    def tables(self, graph: KnowledgeGraph) -> Tables:
-        """What the step reads (``qcq.walks.tables``). Their type says which step it is."""
+    def tables(self, graph: KnowledgeGraph) -> Step:
+        """The step on this graph (``qcq.walks.step``): what it reads, packed, and by its type how it moves."""
 
     def prepare(self, graph: KnowledgeGraph, train: TrainPart | None) -> KnowledgeGraph:
         """The graph with what this walk needs beside questions and concepts: nothing, for most.

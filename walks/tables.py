@@ -9,7 +9,7 @@ then a row, which for the many questions with a single concept is in the cache a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,112 +17,9 @@ from scipy import sparse
 
 from qcq.errors import WalkError
 from qcq.graph import KnowledgeGraph
+from qcq.walks.step import HALF, SLOTS, Cells, Lists
 
 T = TypeVar("T")
-
-SLOTS = 8  # uint32: a row takes as many times that as its size and concepts need
-HALF = np.uint64(32)
-LOW = np.uint64(2**32 - 1)
-
-
-class Lists(NamedTuple):
-    """Both sides of the graph, unweighted. A *place* is where a walk stands: question << 32 | its row, a uint64.
-
-    Attributes
-    ----------
-    rows : uint32: how many concepts, then which. Row r begins at 8 r; after more than seven, some numbers are no row's.
-    ptr : uint64 (concepts + 1,); the questions of concept c are ``to[ptr[c] : ptr[c + 1]]``.
-    to : uint64 (edges,), places.
-    row_of : uint32 (questions,), the row of each question.
-    """
-
-    rows: NDArray[np.uint32]
-    ptr: NDArray[np.uint64]
-    to: NDArray[np.uint64]
-    row_of: NDArray[np.uint32]
-
-
-class Cells(NamedTuple):
-    """Walker's alias tables, one a node: a uniform cell, then keep its own neighbour or take the cell's alias.
-
-    Attributes
-    ----------
-    ptr : uint64 (nodes + 1,), where each node's cells start.
-    cells : uint64 (2 · edges,): a threshold out of 2^64, then own neighbour (high half) and alias (low half).
-    """
-
-    ptr: NDArray[np.uint64]
-    cells: NDArray[np.uint64]
-
-
-# What a step reads. The type says which step it is.
-
-
-class Uniform(NamedTuple):
-    """One uniform neighbour after the other."""
-
-    lists: Lists
-
-
-class Biased(NamedTuple):
-    """Uniform but for the way back: weight ``alpha`` to the question just left, ``beta`` to the concept just used."""
-
-    lists: Lists
-    alpha: float
-    beta: float
-
-
-class Restart(NamedTuple):
-    """Uniform, but before each step back to the walk's start with this probability."""
-
-    lists: Lists
-    probability: float
-
-
-class Weighted(NamedTuple):
-    """A neighbour in proportion to the weight of its edge."""
-
-    questions: Cells
-    concepts: Cells
-
-
-class Stacked(NamedTuple):
-    """A hub in proportion to its weight, then one of its questions uniformly.
-
-    Attributes
-    ----------
-    hubs : question → hub.
-    ptr : uint64 (hubs + 1,); the questions of hub h are ``to[ptr[h] : ptr[h + 1]]``.
-    to : uint32 (edges,).
-    """
-
-    hubs: Cells
-    ptr: NDArray[np.uint64]
-    to: NDArray[np.uint32]
-
-
-class Just(NamedTuple):
-    """Stay among the questions or jump to the concepts.
-
-    Attributes
-    ----------
-    alpha : α out of 2^64: a stay goes on with probability α, α², … after 1, 2, … questions in a row.
-    ptr : (2 · questions + 1,), uint32 where that is enough, else uint64; question q jumps to the concepts
-        ``to[ptr[2q] : ptr[2q + 1]]`` and stays with the questions ``to[ptr[2q + 1] : ptr[2q + 2]]``, each uniformly; a
-        question stands there as often as it followed.
-    to : uint32, concepts and questions by their numbers.
-    run : concept → the last concept of the stay that begins there.
-    lists : uint64 (concepts + 1,); concept c leads to the questions ``to[lists[c] : lists[c + 1]]``.
-    """
-
-    alpha: np.uint64
-    ptr: NDArray[np.uint32 | np.uint64]
-    to: NDArray[np.uint32]
-    run: Cells
-    lists: NDArray[np.uint64]
-
-
-Tables = Uniform | Biased | Restart | Weighted | Stacked | Just
 
 
 def nbytes(tables: Any) -> int:
@@ -183,62 +80,6 @@ def _same_rows(sets: NDArray, n_values: int) -> NDArray[np.int64]:
         if sets.shape[1] > 1:  # numbered anew after every column, so that nothing overflows
             same = np.unique(same, return_inverse=True)[1]
     return same
-
-
-def weighted(graph: KnowledgeGraph, key: str, weights: Callable[[], sparse.csr_array]) -> Weighted:
-    """Alias tables of both sides under ``weights`` (questions × concepts), which ``key`` names."""
-
-    def build() -> Weighted:
-        w = weights()
-        back = sparse.csr_array(w.T.tocsr())
-        back.sort_indices()
-        return Weighted(cells(w), cells(back))
-
-    return kept(graph, f"weighted/{key}", build)
-
-
-def stacked(out: sparse.csr_array, into: sparse.csr_array) -> Stacked | Uniform:
-    """Tables of a step to weighted hubs and back to any of a hub's questions.
-
-    Where no question prefers one of its hubs, as with a single pattern of unweighted edges, that is ``qcq`` on hubs.
-    """
-    first = np.repeat(out.indptr[:-1], np.diff(out.indptr))
-    if np.allclose(out.data, out.data[first], rtol=1e-12, atol=0):
-        return Uniform(packed(out, into))
-    return Stacked(cells(out), into.indptr.astype(np.uint64), into.indices.astype(np.uint32))
-
-
-def just(
-    alpha: float,
-    order: sparse.csr_array,
-    out: sparse.csr_array,
-    run: sparse.csr_array,
-    into: sparse.csr_array,
-) -> Just:
-    """Tables of jump and stay.
-
-    Parameters
-    ----------
-    alpha : α.
-    order : question → next question of a stay, whole numbers.
-    out, into : question → concept and back; any edge is as good as another.
-    run : concept → last concept of the stay that begins there, probabilities.
-    """
-    both = sparse.csr_array(sparse.hstack([out != 0, order], format="csr"))
-    both.sort_indices()
-    ptr = np.zeros(2 * out.shape[0] + 1, dtype=np.int64)
-    ptr[1::2] = np.diff(out.indptr)
-    ptr[2::2] = np.asarray(order.sum(axis=1)).ravel()
-    ptr = np.cumsum(ptr)
-    to = np.repeat(both.indices, both.data.astype(np.int64))
-    to = np.where(to < out.shape[1], to, to - out.shape[1])
-    return Just(
-        np.uint64(int(alpha * 2**64)),
-        ptr.astype(np.uint32 if ptr[-1] <= LOW else np.uint64),
-        np.concatenate([to, into.indices]).astype(np.uint32),
-        cells(run),
-        (into.indptr + len(to)).astype(np.uint64),
-    )
 
 
 def cells(w: sparse.csr_array) -> Cells:

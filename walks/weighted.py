@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import scipy  # its submodules load when they are first used
@@ -11,12 +11,66 @@ from numpy.typing import NDArray
 from qcq.errors import WalkError
 from qcq.graph import KnowledgeGraph
 from qcq.support.settings import settings
+from qcq.walks.counter import mix
+from qcq.walks.step import (
+    AT,
+    HALF,
+    KEY,
+    NOW,
+    REST,
+    TWO,
+    VIA,
+    Bits,
+    Cells,
+    Ints,
+    Step,
+    cell,
+    decide,
+    degree,
+    prefetch,
+)
 from qcq.walks.strategy import WalkStrategy
 
 if TYPE_CHECKING:
     from qcq.data import TrainPart
     from qcq.floors.chain import Chain
-    from qcq.walks.tables import Tables
+
+
+class WeightedStep(NamedTuple):
+    """A neighbour in proportion to the weight of its edge."""
+
+    questions: Cells
+    concepts: Cells
+
+    def begin(self, q: Bits) -> Bits:
+        return q << HALF
+
+    def ways(self, place: Bits) -> Bits:
+        return degree(self.questions, place >> HALF)
+
+    def step(self, place: Bits, c: Bits, first: Bits, x: Bits, y: Bits, counts: Ints) -> tuple[Bits, Bits]:
+        via = decide(self.questions, *cell(self.questions, place >> HALF, x))
+        return decide(self.concepts, *cell(self.concepts, via, y)) << HALF, via
+
+    def depart(self, lane: Bits, lanes: Bits, x: Bits, y: Bits, counts: Ints) -> None:
+        for w in range(lanes):
+            at, rest = cell(self.questions, lane[NOW + w] >> HALF, mix(lane[KEY + w] + x))
+            lane[AT + w] = at
+            lane[REST + w] = rest
+            prefetch(self.questions.cells, TWO * at)
+        for w in range(lanes):
+            via = decide(self.questions, lane[AT + w], lane[REST + w])
+            at, rest = cell(self.concepts, via, mix(lane[KEY + w] + y))
+            lane[VIA + w] = via
+            lane[AT + w] = at
+            lane[REST + w] = rest
+            prefetch(self.concepts.cells, TWO * at)
+
+    def land(self, via: Bits, at: Bits, rest: Bits, place: Bits, first: Bits) -> Bits:
+        return decide(self.concepts, at, rest) << HALF
+
+    def ask(self, place: Bits) -> None:
+        prefetch(self.questions.ptr, place >> HALF)
 
 
 @settings
@@ -66,10 +120,16 @@ class Weighted(WalkStrategy):
         each = np.repeat(1.0 + graph.responses, np.diff(w.indptr))
         return scipy.sparse.csr_array((each, w.indices, w.indptr), shape=w.shape)
 
-    def tables(self, graph: KnowledgeGraph) -> Tables:
-        from qcq.walks.tables import weighted
+    def tables(self, graph: KnowledgeGraph) -> Step:
+        from qcq.walks.tables import cells, kept
 
-        return weighted(graph, self.by, lambda: self.weights(graph))
+        def build() -> WeightedStep:
+            w = self.weights(graph)
+            back = scipy.sparse.csr_array(w.T.tocsr())
+            back.sort_indices()
+            return WeightedStep(cells(w), cells(back))
+
+        return kept(graph, f"weighted/{self.by}", build)
 
     def strength(self, graph: KnowledgeGraph) -> NDArray[np.float64]:
         return np.asarray(self.weights(graph).sum(axis=1), dtype=np.float64)
