@@ -57,7 +57,7 @@ def read_questions(path: Path) -> RawTable:
     """The table of questions, with whichever of the two columns of concepts it has."""
     names = header(path)
     if "concept" in names and "concepts" in names:
-        fix = "keep concepts (';' between them) or concept (one row an edge)"
+        fix = "keep concepts (';' between them) or concept (one row per edge)"
         raise DataError("both a column concept and a column concepts", file=path, row=1, fix=fix)
     return RawTable.read(path, ("question", "concept" if "concept" in names else "concepts"), ("name",))
 

@@ -89,8 +89,8 @@ def duplicate_students(responses: Interactions, n_students: int, n_questions: in
 
 
 def _candidates(sign: scipy.sparse.csr_array, least: float) -> NDArray[np.int64]:
-    """Pairs to compare: one has answered MET of the other's RAREST questions, and both have answered ``least`` in
-    all. int64 (pairs, 2), sorted, each once."""
+    """Pairs to compare: one answered MET of the other's RAREST questions, and both have ``least`` questions at least.
+    int64 (pairs, 2), sorted, each once."""
     n_students = sign.shape[0]
     counts = np.bincount(sign.indices, minlength=sign.shape[1])
     student = np.repeat(np.arange(n_students), np.diff(sign.indptr))

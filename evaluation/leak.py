@@ -79,7 +79,7 @@ def replay(split: Split) -> Mapping[str, Inflation]:
 
 
 def _ease(seen: tuple[Interactions, ...], n_questions: int) -> NDArray[np.float64]:
-    """Share of right answers a question, the overall share where there are none: float64 (questions,)."""
+    """Share of right answers per question, the overall share if it has no answers: float64 (questions,)."""
     question = np.concatenate([r.question for r in seen])
     correct = np.concatenate([r.correct for r in seen])
     n = np.bincount(question, minlength=n_questions)

@@ -205,7 +205,7 @@ def simultaneous(
 
 
 def auc_units(truth: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-    """One figure a cluster (a student) whose mean is the area under the ROC curve: float64 (clusters,), sorted labels.
+    """One figure per cluster (a student) whose mean is the area under the ROC curve: float64 (clusters,), by label.
 
     With P and N right and wrong answers among n, V(i) is the share of the other kind against which answer i is ranked
     correctly (ties half). The area is A = mean of V over the right answers = mean over the wrong ones, and the
@@ -249,7 +249,7 @@ def auc_units(truth: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = No
 
 
 def mean_units(figures: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-    """One figure a cluster whose mean is the mean of ``figures``: float64 (clusters,), sorted labels.
+    """One figure per cluster whose mean is the mean of ``figures``: float64 (clusters,), sorted labels.
 
     A cluster's figure is m + (Σ of its figures' differences from the mean m) / (mean size of a cluster): its
     contribution to a mean over responses when students have different numbers of responses.

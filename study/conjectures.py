@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Word = Literal["supported", "refuted", "depends"]
 
-EQUAL = 0.05  # nats a prediction: two losses closer than this count as equal
+EQUAL = 0.05  # nats per prediction: two losses closer than this count as equal
 REVERSIBLE = 0.02  # nats per token that reading backwards may cost if direction has no information
 FADED = 0.1  # of the mutual information of neighbours
 ALL = 0.95  # of the information in all tokens

@@ -62,7 +62,7 @@ class Size:
     per_question : walks per question.
     seeds : number of seeds of skip-gram. A language model has one seed.
     windows : of skip-gram.
-    lengths : of walks, at about 40 * per_question tokens a question.
+    lengths : of walks, at about 40 * per_question tokens per question.
     kt : whether the five objectives and skip-gram are also scored on the task ``kt`` (minutes per model on real data).
     """
 

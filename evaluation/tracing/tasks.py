@@ -100,7 +100,7 @@ class KT(Task):
 
     metric = "auc"
     slices = ("auc-cold",)
-    description = "the next answer of unseen students, by a DKT on the vectors; minutes a table on real data"
+    description = "the next answer of unseen students, by a DKT on the vectors; minutes per table on real data"
     tunes = False
     costly = True
     of_students = True
@@ -202,7 +202,7 @@ class KTDifficulty(KT):
     """
 
     description = (
-        "kt with train-only difficulty and popularity beside each vector; auc-alone is these two without a vector"
+        "kt with train-only difficulty and popularity added to each vector; auc-alone is these two without a vector"
     )
     settings = KTDifficultySettings
     title = "kt-difficulty"
