@@ -1,7 +1,7 @@
-"""Does a test student's answer stand in what a run learnt from? Proved by doing it again where they answered otherwise.
+"""Did a run learn from answers of test students? The audit repeats it on data in which these answers are changed.
 
-A run is rebuilt in worlds that differ from the real one in nothing but the test students' responses. What the run
-learnt from must come out the same, byte for byte, and be what the run folder holds.
+A run is rebuilt in two variants of the data ("worlds"), which differ from the real data only in the test students'
+responses. The run's training inputs must come out the same, byte for byte, and must agree with the run folder.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from qcq.support.seeds import generator
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One check and its result.
 
     Attributes
     ----------
-    name : what.
-    ok : whether it holds; None where it could not be proved either way.
+    name : of the check.
+    ok : whether it holds; None if it can't be decided.
     found : what was found, in one line.
     """
 
@@ -52,20 +52,20 @@ def audit(
 ) -> list[Check]:
     """Check that no test student's response reached graph, walks, difficulty, choices or vectors of a run.
 
-    Two other worlds are made: in one the test students' answers are turned round and put on other questions, in the
-    other these students never answered. The run's settings are applied to them.
+    Two other worlds are made. In one, the test students' answers are inverted and put on other questions. In the other,
+    these students never answered. The run's settings are applied to both.
 
     Parameters
     ----------
     run : the run folder.
-    dataset : its data, if it isn't to be read from where the run read it.
-    retrain : train every model of the first seed again in the first of these worlds, and judge one table by each costly
-        task, instead of only looking at what went in. Takes as long as the run did with one seed, or longer.
-    watch : who is told about progress.
+    dataset : its data, if they shouldn't be read from the run's own source.
+    retrain : train every model of the first seed again in the first of these worlds, and score one table on each costly
+        task, instead of only checking the inputs. Takes as long as the run with one seed, or longer.
+    watch : receives the progress.
 
     Returns
     -------
-    The checks, in the order in which data flows.
+    The checks, in the order of the data flow.
 
     Raises
     ------
@@ -92,7 +92,7 @@ class _Audit:
 
     @cached_property
     def others(self) -> dict[str, Experiment]:
-        """The same experiment where the test students answered otherwise, and where they never did."""
+        """The same experiment with other answers of the test students, and without them."""
         split, seen = self.real.partition.split, self.real.data.interactions
         assert split is not None
         assert seen is not None
@@ -112,7 +112,7 @@ class _Audit:
         with self.watch.progress("data and split"):
             yield (data := self.data())
             if data.ok is False:
-                return  # of other data nothing can be proved
+                return  # nothing can be checked on other data
             if self.real.partition.split is None:
                 yield Check("students", True, "the data set has no responses, so none can have leaked")
                 return
@@ -168,14 +168,14 @@ class _Audit:
         wanted[self.real.data.left_out] = 0
         held = int(np.isin(seen.student, self.real.data.left_out, invert=True).sum())
         if (places != wanted).any() or sum(len(p.interactions) for p in parts.values()) != held:
-            return Check("students", False, f"{int((places != wanted).sum())} students stand in no part, or in several")
+            return Check("students", False, f"{int((places != wanted).sum())} students are in no part, or in several")
         if counts != self.about["students"]:
             return Check("students", False, f"now {counts}, in the run {self.about['students']}")
         said = ", ".join(f"{n:,} {name}" for name, n in counts.items())
         return Check("students", True, f"{said}; each in one part, every response with its student")
 
     def duplicates(self) -> Check:
-        """Nobody is learnt from under one identifier and tested under another."""
+        """No student is in training under one identifier and in the test under another."""
         split, data = self.real.partition.split, self.real.data
         assert split is not None
         assert data.interactions is not None
@@ -220,7 +220,7 @@ class _Audit:
                     f"not {wanted[:12]}: it looks at test students",
                 )
         if not rows:
-            return Check(about, True, f"its graph has the same digest {wanted[:12]} in both worlds; nobody walked it")
+            return Check(about, True, f"its graph has the same digest {wanted[:12]} in both worlds; it has no walks")
         for seed, digest in rows.items():
             kept = Corpus.load(folder / f"seed-{seed}")
             kept.verify()
@@ -259,7 +259,7 @@ class _Audit:
         return Check("difficulty", True, f"counts and shares of {n:,} answered questions are the same in both worlds")
 
     def choices(self) -> Check:
-        """Settings and read-outs: the figures that chose are recomputed where the test students answered otherwise."""
+        """Settings and read-outs: their validation figures are recomputed with other answers of the test students."""
         tuning, other = self.run.rows("tuning"), self.others["turned"]
         judges = {
             each.name: each.made(other.partition) for each in other.tasks if each.task.tunes and not each.task.costly
@@ -301,7 +301,7 @@ class _Audit:
         )
 
     def vectors(self) -> Check:
-        """What every table was made from; closed forms (and with ``retrain`` everything) are made again."""
+        """The inputs of every table; closed forms (with ``retrain`` all tables) are made again."""
         tables, again = 0, []
         trainers = self.config.build_trainers()
         for row in self.trained:
@@ -323,19 +323,19 @@ class _Audit:
                     return Check("vectors", False, said)
                 again.append(row["trainer"])
         files = sum(row["walk"] == FILE for row in self.trained)
-        own = f"; {files} from files, which nobody can vouch for" if files else ""
+        own = f"; {files} from files, which can't be checked" if files else ""
         said = f"; made again {_WORLDS['turned']}, same vectors: {', '.join(dict.fromkeys(again))}" if again else ""
         return Check("vectors", True, f"{tables} tables were made from that graph and those walks{said}{own}")
 
     def _retrained(self, row: dict[str, Any], trainer: Trainer, label: str) -> str | None:
-        """What is wrong, if anything, when the model is trained again where the test students answered otherwise."""
+        """What is wrong, if anything, when the model is trained again with other answers of the test students."""
         turned = self._train(self.others["turned"], row, trainer)
         stored = {readout: self._stored(row, readout).vectors for readout in row["readouts"]}
         if all(np.array_equal(turned[r], stored[r]) for r in stored):
             return None
         if not trainer.reproducible:
-            return None  # two trainings differ anyway: nothing can be told from it
-        real = self._train(self.real, row, trainer)  # another machine rounds otherwise: what counts is the world
+            return None  # two trainings differ anyway: a difference proves nothing
+        real = self._train(self.real, row, trainer)  # rounding depends on the machine: only the data may differ
         if all(np.array_equal(turned[r], real[r]) for r in stored):
             return None
         return f"{label}: trained again {_WORLDS['turned']} it gives other vectors: it looks at test students"
@@ -359,7 +359,7 @@ class _Audit:
             return {readout: cell.embeddings(store, readout).vectors for readout in readouts}
 
     def costly(self) -> Iterator[Check]:
-        """Tasks that train a model of students: which epoch was kept must not hang on the test students."""
+        """Tasks that train a model of students: the chosen epoch must not depend on the test students."""
         there = [name for name, task in self.config.task_classes().items() if task.costly]
         for name in there:
             row = next((r for r in self.trained if r["walk"] != FILE), None)
@@ -399,7 +399,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 
 def _turned(seen: Interactions, test: np.ndarray, n_questions: int) -> Interactions:
-    """Test students' answers turned round, each on a question drawn at random."""
+    """Test students' answers inverted, each on a question drawn at random."""
     rng = generator(0, "audit", "questions")
     question, correct = seen.question.copy(), seen.correct.copy()
     question[test] = rng.integers(0, n_questions, int(test.sum()))

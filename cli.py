@@ -1,4 +1,4 @@
-"""The command line. Words only; others do the work."""
+"""The command line: arguments and output; other modules do the work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-WORTH_PROCESSES = 200.0  # weight of a plan (:attr:`qcq.engine.Cell.weight`) whose work outweighs starting processes
+WORTH_PROCESSES = 200.0  # weight of a plan (:attr:`qcq.engine.Cell.weight`) from which starting processes pays off
 
 DataOption = Annotated[
     str, typer.Option("--data", help="format:path, a bare path (recognised by its contents), or 'simulated'.")
@@ -144,7 +144,7 @@ def run(
 
 
 def _dry_run(plan: Plan, store: Store) -> None:
-    """The cells of a plan, which of them are finished, and what the others will cost here."""
+    """The cells of a plan, which of them are finished, and the expected cost of the others."""
     from qcq.engine.estimate import Rates
 
     steps = plan.steps(store, Rates())
@@ -157,11 +157,11 @@ def _dry_run(plan: Plan, store: Store) -> None:
     left = sum(step.estimate.seconds for step in steps if step.estimate is not None)
     n = sum(step.finished is not True for step in steps)
     said = f"{n} of {len(steps)} cells to do, about {duration(left)} in one process"
-    out.print(f"{said}; times are foreseen from a short trial on this machine", markup=False)
+    out.print(f"{said}; times are predicted from a short trial on this machine", markup=False)
 
 
 def _tell(made: Run) -> None:
-    """A finished run: its table, who wins, where the report is; exit code 1 where a trainer failed."""
+    """A finished run: its table, the comparisons, the place of the report; exit code 1 if a trainer failed."""
     from qcq.report import cautions, comparison, verdicts
 
     table = comparison(made)
@@ -196,7 +196,7 @@ def score(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Judge vectors that you made yourself: the tasks of [bold]qcq run[/bold], beside the baselines, same statistics.
+    """Compare your own vectors with the baselines, by the tasks and statistics of [bold]qcq run[/bold].
 
     Every question of the data set needs one vector. With several files they are compared with each other too.
     """
@@ -251,7 +251,7 @@ def audit(
     from qcq.run import Run
 
     made = Run.open(folder)
-    # Elsewhere, but read with the settings that the run's format had.
+    # Another path, but read with the settings of the run's format.
     moved = None if data is None else load(data, Config.load(made.path / "config.toml").sections)
     checks = look(made, moved, retrain=retrain, watch=_terminal(quiet or as_json))
     words = {True: "ok", False: "FAILED", None: "not proved"}
@@ -289,7 +289,7 @@ def _replay(data: str, seed: int, as_json: bool) -> None:
         left=1,
     )
     out.print(
-        f"{dataset.name}: test students' answers foreseen from the difficulty of the question alone, made once from "
+        f"{dataset.name}: test students' answers predicted from the difficulty of the question alone, made once from "
         "all students and once from training students; 95 % intervals over students.",
         markup=False,
     )
@@ -300,7 +300,7 @@ def study(
     size: Annotated[str, typer.Option(help="small (minutes), medium (an hour or two) or full (overnight).")] = "small",
     data: Annotated[
         list[str] | None,
-        typer.Option(help="format:path or a bare path, beside the simulated classroom; may be repeated."),
+        typer.Option(help="format:path or a bare path, in addition to the simulated classroom; may be repeated."),
     ] = None,
     only: Annotated[
         str | None,
@@ -406,7 +406,7 @@ def walk(
 
 
 def _graph(dataset: Dataset, strategy: WalkStrategy) -> KnowledgeGraph:
-    """The whole graph, with the training students' responses where the walk needs them."""
+    """The whole graph, with the training students' responses if the walk needs them."""
     from qcq.graph import KnowledgeGraph
 
     graph = KnowledgeGraph.from_dataset(dataset)
@@ -562,19 +562,19 @@ def _show(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> No
 
 
 def _jobs(given: int | None, plan: Plan) -> int:
-    """As many processes as asked for; else one a core as far as memory allows, or one where a plan is soon done."""
+    """The requested number of processes; else one per core if memory allows, or one if the plan is short."""
     if given is not None:
         return given
     return affordable_jobs() if sum(cell.weight for cell in plan.cells) >= WORTH_PROCESSES else 1
 
 
 def _terminated(number: int, frame: object) -> None:
-    """SIGTERM ends a run as Ctrl-C does: processes are stopped, and what is finished is kept."""
+    """SIGTERM ends a run as Ctrl-C does: processes are stopped, and finished cells stay."""
     raise KeyboardInterrupt
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point: one-line errors, exit code 2; ``--debug`` shows where they come from."""
+    """Entry point: one-line errors, exit code 2; ``--debug`` shows their traceback."""
     given = list(sys.argv[1:] if args is None else args)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)

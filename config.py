@@ -19,7 +19,7 @@ from qcq.support.settings import fields, settings
 from qcq.walks import WALKS, WalkStrategy
 
 BASELINES = ("random", "concept-onehot", "svd")
-YARDSTICKS = ("random", "concept-mean", "concept-onehot", "svd")  # what vectors from elsewhere always stand beside
+YARDSTICKS = ("random", "concept-mean", "concept-onehot", "svd")  # baselines for every comparison of vectors from files
 
 
 @settings
@@ -29,17 +29,17 @@ class Config:
     Parameters
     ----------
     data : ``format:path``, a bare path (recognised by its contents), or ``simulated``.
-    walks, trainers, tasks : names from the registries, or ``package.module:Class``. A walk or trainer may take part
-        more than once, each time with settings of its own: as ``name@label``, whose section goes before the name's.
-    seeds : how many seeds; everything random is done that often.
-    seed : the first of them; the split and the held-out edges hang on it alone.
+    walks, trainers, tasks : names from the registries, or ``package.module:Class``. A walk or trainer may occur more
+        than once, each time with its own settings: as ``name@label``, whose section overrides that of the name.
+    seeds : number of seeds; every random step is repeated for each.
+    seed : the first seed; the split and the held-out edges depend on it alone.
     dim : dimension of every trainer's vectors.
-    folds : 1, or into how many parts the students are divided, so that each is a test student in one of so many runs,
-        one after another in folders of their own; a data set's own split plays no part then.
+    folds : 1, or the number of parts into which the students are divided, so that each student is a test student in one
+        of as many runs. The runs have folders of their own; the data set's own split isn't used.
     fold : which of them to run, from 1; 0 runs all.
     tune : try each trainer's candidate settings on validation before the seeds are run.
-    vectors : name → file of vectors that somebody else made (:meth:`~qcq.embeddings.Embeddings.load` reads them), which
-        stand in the comparison beside the trainers'.
+    vectors : name → file of vectors made elsewhere (:meth:`~qcq.embeddings.Embeddings.load` reads them), which are
+        compared with those of the trainers.
     size : which of the file's ``[sizes.NAME]`` tables replaces settings of the same names; none if empty.
     store : a folder of finished cells that several runs share; empty for one in the run's own folder.
     sections : settings of single parts by section: ``walk`` (all walks), a walk's, a trainer's, a task's or a data
@@ -72,14 +72,14 @@ class Config:
             raise ConfigError(
                 f"setting fold: there are {self.folds} folds, given {self.fold}; set folds, or leave it 0"
             )
-        # Building every part once makes a wrong name or setting fail here, before anything is read or written.
+        # Building every component once makes a wrong name or setting fail here, before anything is read or written.
         self.build_walks(), self.build_trainers(), self.task_settings(), self.reader(self.data.partition(":")[0])
         known = ["walk", *WALKS, *TRAINERS, *DATASETS, *(name for name in TASKS if TASKS[name].settings)]
         for section in self.sections:
-            labelled = "@" in section and _part(section) in (*WALKS, *TRAINERS)  # it need not take part
+            labelled = "@" in section and _part(section) in (*WALKS, *TRAINERS)  # it need not be used
             if not labelled and section not in known:
                 raise UnknownNameError("section", section, known)
-            # Settings of a part that takes no part here are checked too: they may be meant for another name.
+            # Settings of a component that isn't used here are checked too: the name may be wrong.
             if cls := self._settings_of(section):
                 _build(cls, self._given(_part(section), section))
 
@@ -91,7 +91,7 @@ class Config:
         }
 
     def build_trainers(self) -> dict[str, Trainer]:
-        """The trainers, by name; the baselines that a task never goes without come last."""
+        """The trainers, by name; the baselines that a task always needs come last."""
         shared = {"": {"dim": self.dim}}
         needed = (name for task in self.task_classes().values() for name in task.baselines)
         names = dict.fromkeys((*self.trainers, *needed))
@@ -101,7 +101,7 @@ class Config:
         }
 
     def _settings_of(self, section: str) -> type[Any] | None:
-        """The class whose settings a section holds; None for ``walk``, whose settings are every walk's."""
+        """The class of a section's settings; None for ``walk``, whose settings are for all walks."""
         name = _part(section)
         task = TASKS[name].settings if name in TASKS else None
         return next((part for part in (WALKS.get(name), TRAINERS.get(name), DATASETS.get(name), task) if part), None)
@@ -124,11 +124,11 @@ class Config:
         return {name: _build(cls.settings, self._given(name)) for name, cls in classes.items() if cls.settings}
 
     def reader(self, name: str) -> Reader | None:
-        """The reader of format ``name`` with its settings; None where ``name`` is no format (a bare path)."""
+        """The reader of format ``name`` with its settings; None if ``name`` is not a format (a bare path)."""
         return _build(DATASETS[name], self._given(name)) if name in DATASETS else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting in force, as nested plain values, ready for TOML."""
+        """Every setting with its value, as nested plain values, ready for TOML."""
         flat = _plain(
             {key: getattr(self, key) for key in fields(Config) if key not in ("sections", "size", "store", "vectors")}
         )
@@ -146,7 +146,7 @@ class Config:
 
     @classmethod
     def load(cls, path: str | Path | None = None, overrides: Sequence[str] = (), **options: Any) -> Config:
-        """From a TOML file, ``key=value`` overrides and keyword options (None: not given), later ones winning.
+        """From a TOML file, ``key=value`` overrides and keyword options (None: not given), later ones override.
 
         Raises
         ------
@@ -205,7 +205,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sized(given: Mapping[str, Any], size: str, path: object) -> dict[str, Any]:
-    """What stands in a file, with the settings of its table ``[sizes.<size>]`` in their places."""
+    """The settings of a file, with those of its table ``[sizes.<size>]`` in their places."""
     made = {key: dict(value) if isinstance(value, dict) else value for key, value in given.items() if key != "sizes"}
     if not size:
         return made
@@ -218,7 +218,7 @@ def _sized(given: Mapping[str, Any], size: str, path: object) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """A TOML value where the text is one, else the text itself, so that ``data=path`` needs no quotes."""
+    """A TOML value if the text is one, otherwise the text itself, so that ``data=path`` needs no quotes."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
@@ -234,7 +234,7 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, key: str) -> None:
 
 
 def _build(cls: type[Any], sections: Mapping[str, Mapping[str, Any]]) -> Any:
-    """An instance of a settings class from its sections, later ones winning; errors name the key as it was given."""
+    """An instance of a settings class from its sections, later ones override; errors name the key as it was written."""
     origin = {key: f"{section}.{key}" if section else key for section, values in sections.items() for key in values}
     try:
         return cls(**{key: value for values in sections.values() for key, value in values.items()})

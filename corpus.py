@@ -1,7 +1,7 @@
-"""Walks as int32 tokens: what every trainer eats, byte for byte the same.
+"""Walks as int32 tokens: the training data of every trainer, byte for byte the same.
 
-On disk a corpus is a folder of ``walks-*.npy`` shards and a ``corpus.json``. Nothing is ever half-written: a file gets
-its name when it is whole, and ``corpus.json`` comes last. Until then ``sampling.json`` says which shards are done.
+On disk a corpus is a folder of ``walks-*.npy`` shards and a ``corpus.json``. No file is ever incomplete: a file gets
+its name when it is complete, and ``corpus.json`` comes last. Until then ``sampling.json`` says which shards are done.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from qcq.support.files import whole
 from qcq.support.folders import claim
 
 PAD = -1
-HIDDEN = -2  # stands in place of a masked token where walks are shown to a model
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # the head of a BERT-family vocabulary
+HIDDEN = -2  # replaces a masked token in the walks shown to a model
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # the first tokens of a BERT-family vocabulary
 _TEXT_BLOCK = 2**22  # bytes of text made at a time
 _DIGEST_BLOCK = 2**24  # tokens hashed at a time when they are read back from disk
 
@@ -36,11 +36,11 @@ class Corpus:
     ----------
     shards : int32 arrays (walks, length), in walk order; token i < Q is question i, token Q + j is concept j, -1 pads
         the end of a walk that stopped early. Memory-mapped when read from disk.
-    n_questions, n_concepts : size of the vocabulary: all nodes are in it, even those that no walk reached.
-    graph_digest : which graph was walked.
+    n_questions, n_concepts : size of the vocabulary: all nodes are in it, even those that are in no walk.
+    graph_digest : digest of the graph of the walks.
     strategy : name and settings of the walk.
-    seed : the seed it was sampled with.
-    counts : what happened on the way (early ends, fallbacks), by name.
+    seed : the seed of the sampling.
+    counts : events during sampling (early ends, fallbacks), by name.
     """
 
     shards: Sequence[NDArray[np.int32]]
@@ -74,7 +74,7 @@ class Corpus:
     def digest(self) -> str:
         """SHA-256 over vocabulary size, length and all token bytes in walk order, however they are sharded.
 
-        A corpus read from disk brings the digest that was written with it; :meth:`verify` computes it anew.
+        A corpus from disk has the digest that was written with it; :meth:`verify` computes it again.
         """
         return self._digest()
 
@@ -89,19 +89,19 @@ class Corpus:
 
         Raises
         ------
-        CorpusError : the bytes aren't those that were written.
+        CorpusError : the bytes differ from those that were written.
         """
         if (found := self._digest()) != self.digest:
             raise CorpusError(f"the walks have digest {found[:12]}, {self.digest[:12]} was written; sample them again")
 
     def sentences(self) -> Iterator[NDArray[np.int32]]:
-        """Walk by walk, without padding."""
+        """The walks one by one, without padding."""
         for shard in self.shards:
             for walk, n in zip(shard, (shard >= 0).sum(axis=1), strict=True):
                 yield walk[:n]
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:
-        """Walks in random order, for ever: int32 (size, length). A new order each epoch; a shard is read as a whole."""
+        """Walks in random order, for ever: int32 (size, length). A new order each epoch; shards are read completely."""
         if self.n_walks == 0:
             raise CorpusError("the corpus holds no walks")
         rest = np.empty((0, self.length), dtype=np.int32)
@@ -117,7 +117,7 @@ class Corpus:
                         rest = rest[size:]
 
     def save(self, directory: str | Path) -> Path:
-        """Write ``corpus.json`` and one ``*.npy`` a shard in place of what was there; returns the directory."""
+        """Write ``corpus.json`` and one ``*.npy`` per shard, replacing an earlier corpus; returns the directory."""
         about = Header(
             self.n_walks,
             self.length,
@@ -135,11 +135,11 @@ class Corpus:
 
     @classmethod
     def load(cls, directory: str | Path) -> Corpus:
-        """Read what :meth:`save` or a streaming walk wrote, memory-mapped.
+        """Read a corpus written by :meth:`save` or a streaming walk, memory-mapped.
 
         Raises
         ------
-        CorpusError : no corpus there, one that isn't finished, a shard missing, or of another size than was written.
+        CorpusError : no corpus, an unfinished one, a missing shard, or a shard of another size than was written.
         """
         folder = Path(directory)
         try:
@@ -154,7 +154,7 @@ class Corpus:
                 about["seed"],
                 about["counts"],
             )
-            made.__dict__.update(digest=about["digest"], n_tokens=about["tokens"])  # known: no need to read it all
+            made.__dict__.update(digest=about["digest"], n_tokens=about["tokens"])  # known: no need to read all walks
             walks, length = about["walks"], about["length"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             if (folder / "sampling.json").exists() and not (folder / "corpus.json").exists():
@@ -170,18 +170,18 @@ class Corpus:
         return made
 
     def to_text(self, path: str | Path, ids: Sequence[str]) -> Path:
-        """Write one walk a line, its tokens by name with spaces between: gensim's ``corpus_file``, and plain text.
+        """Write one walk per line, its tokens by name with spaces between: gensim's ``corpus_file``, and plain text.
 
-        The file is written in pieces and gets its name when it is whole; a corpus may be larger than memory.
+        The file is written in pieces and gets its name when it is complete; a corpus may be larger than memory.
 
         Parameters
         ----------
         path : the file.
-        ids : names of the tokens: the questions, then (if the walks keep them) the concepts.
+        ids : names of the tokens: the questions, then (if they are tokens) the concepts.
 
         Raises
         ------
-        CorpusError : a name that would not survive: empty, with white space in it, or twice.
+        CorpusError : a name that can't be read back: empty, with white space in it, or occurring twice.
 
         Examples
         --------
@@ -193,8 +193,8 @@ class Corpus:
         """
         names = self._words(ids)
         width = max(map(len, names)) + 1
-        # Slots of equal width, filled up with NULs. A whole block of walks is looked up at once and the NULs are then
-        # deleted; the row behind the last name is empty, so that a pad (-1) leaves nothing.
+        # Slots of equal width, filled up with NULs. A whole block of walks is looked up at once; then the NULs are
+        # deleted. The row after the last name is empty, so that a pad (-1) adds nothing.
         first = np.array([*names, b""], dtype=f"S{width}")
         later = np.array([*(b" " + name for name in names), b""], dtype=f"S{width}")
         rows = max(1, _TEXT_BLOCK // (self.length * width + 1))
@@ -213,7 +213,7 @@ class Corpus:
     def write_vocabulary(self, path: str | Path, ids: Sequence[str]) -> Path:
         """Write ``vocab.txt`` for BERT-family tools: [PAD] [UNK] [CLS] [SEP] [MASK], then every token's name.
 
-        Token i of the walks is line i + 5, counted from 0; nodes that no walk reached have their line too.
+        Token i of the walks is line i + 5, counted from 0; nodes that are in no walk have their line too.
         """
         words = self._words(ids)
         with whole(Path(path)) as file:
@@ -222,7 +222,7 @@ class Corpus:
         return Path(path)
 
     def _words(self, ids: Sequence[str]) -> list[bytes]:
-        """The names as bytes, once it is sure that a reader gets the same tokens back."""
+        """The names as bytes, after checking that a reader gets the same tokens back."""
         kept = self.n_questions + (self.n_concepts if self.strategy.get("keep_concepts") else 0)
         if len(ids) < kept:
             raise CorpusError(f"{len(ids)} names for {kept} tokens; pass the questions' names and then the concepts'")
@@ -241,7 +241,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Header:
-    """What a corpus is, known before its first walk is sampled.
+    """The identity of a corpus, known before its first walk is sampled.
 
     Attributes
     ----------
@@ -259,25 +259,25 @@ class Header:
 
 
 class CorpusWriter:
-    """Writes a corpus shard by shard; goes on where an earlier one was cut off.
+    """Writes a corpus shard by shard; continues after an interruption.
 
     Parameters
     ----------
-    directory : made if need be.
-    about : which corpus.
-    resume : go on where the folder holds the very same corpus, or part of it.
-    replace : delete another corpus that the folder holds; otherwise that is an error.
+    directory : created if necessary.
+    about : the corpus to write.
+    resume : continue if the folder has exactly the same corpus, or part of it.
+    replace : delete another corpus in the folder; otherwise that is an error.
 
     Attributes
     ----------
     done : walks that are on disk.
-    finished : True where the whole corpus was there already.
-    counts : what the shards on disk counted, by name.
+    finished : True if the whole corpus was there already.
+    counts : sum of the counts of the shards on disk, by name.
 
     Raises
     ------
     CorpusError : the folder holds another corpus.
-    ConfigError : it holds files that qcq did not make.
+    ConfigError : it has files that qcq did not make.
     """
 
     def __init__(self, directory: str | Path, about: Header, *, resume: bool = True, replace: bool = False) -> None:
@@ -287,7 +287,7 @@ class CorpusWriter:
         self._hash = _start_digest(about.questions, about.concepts, about.length)
         self._tokens = 0
         claim(self.folder, "corpus", also=("corpus.json", "sampling.json"))
-        for left in self.folder.glob("*.partial"):  # of a process that was killed
+        for left in self.folder.glob("*.partial"):  # from a process that was killed
             left.unlink()
         held = self._held()
         if held is not None and held["of"] != asdict(about) and not replace:
@@ -327,7 +327,7 @@ class CorpusWriter:
         self._note_progress()
 
     def finish(self, counts: Mapping[str, int] | None = None) -> Corpus:
-        """Write ``corpus.json`` (``counts`` in place of the shards' own sums) and read the corpus back."""
+        """Write ``corpus.json`` (``counts`` in place of the sums over the shards) and read the corpus back."""
         if self.done != self.about.walks:
             raise CorpusError(f"{self.folder}: {self.done} of {self.about.walks} walks were written")
         if not self.finished:
@@ -338,7 +338,7 @@ class CorpusWriter:
         return Corpus.load(self.folder)
 
     def _held(self) -> dict[str, Any] | None:
-        """Identity and shards of the corpus that the folder holds, whole or in part; None where it holds none."""
+        """Identity and shards of the corpus in the folder, complete or partial; None if there is none."""
         try:
             about = json.loads((self.folder / "corpus.json").read_text(encoding="utf-8"))
             shards = [{"name": name, "walks": 0, "counts": {}} for name in about["shards"]]
@@ -379,7 +379,7 @@ class CorpusWriter:
             left.unlink()
 
     def _take(self, walks: NDArray[np.int32]) -> None:
-        """Into the digest, and the count of tokens: pads stand at the end, so most walks are known by their last."""
+        """Add to the digest and the count of tokens. Pads are at the end, so a walk without a final pad is full."""
         _update(self._hash, walks)
         whole = walks[:, -1] >= 0
         self._tokens += int(whole.sum()) * self.about.length + int((walks[~whole] >= 0).sum())

@@ -1,4 +1,4 @@
-"""Vectors of questions (and concepts) with the names they belong to and where they come from."""
+"""Vectors of questions (and concepts) with their names and provenance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinity, which is said below
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinity, which is reported below
         out = np.ascontiguousarray(vectors, dtype=np.float32)
     if out.ndim != 2 or out.shape[0] != len(names):
         raise EmbeddingError(f"{kind} vectors of shape {np.shape(vectors)} for {len(names)} {kind}s; give one row each")
@@ -33,7 +33,7 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
         _, first = np.unique(np.asarray(names, dtype=object).astype(str), return_index=True)
         again = names[int(np.setdiff1d(np.arange(len(names)), first)[0])]
         raise EmbeddingError(
-            f"{len(names) - len(first)} of {len(names)} {kind} ids stand there more than once, {again!r} first; "
+            f"{len(names) - len(first)} of {len(names)} {kind} ids occur more than once, {again!r} first; "
             f"give every {kind} one vector"
         )
     return out
@@ -45,14 +45,14 @@ class Embeddings:
 
     Parameters
     ----------
-    ids : question identifiers, one a row.
+    ids : question identifiers, one per row.
     vectors : float32 (questions, dim); finite.
-    concept_ids, concept_vectors : the same for concepts, float32 (concepts, dim), where a model has them.
-    provenance : what made them: data set, walk, trainer, settings, seed, corpus digest.
+    concept_ids, concept_vectors : the same for concepts, float32 (concepts, dim), if a model has them.
+    provenance : their origin: data set, walk, trainer, settings, seed, corpus digest.
 
     Raises
     ------
-    EmbeddingError : a wrong shape, NaN or infinity, or an id that stands there twice.
+    EmbeddingError : a wrong shape, NaN or infinity, or an id that occurs twice.
 
     Examples
     --------
@@ -98,11 +98,11 @@ class Embeddings:
         return (self.vectors / np.where(norm > 0, norm, 1)).astype(np.float32, copy=False)
 
     def nearest(self, question: str, k: int = 10) -> list[tuple[str, float]]:
-        """The ``k`` other questions of highest cosine similarity, best first; equal ones in index order.
+        """The ``k`` other questions of highest cosine similarity, best first; ties in index order.
 
         Raises
         ------
-        UnknownNameError : no such question; the nearest names are given.
+        UnknownNameError : no such question; the text has the nearest names.
         """
         i = self.index.get(question)
         if i is None:
@@ -130,28 +130,28 @@ class Embeddings:
 
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:
-        """Read vectors from a file, whoever made them; its ending says how.
+        """Read vectors from a file of any origin; its ending gives the format.
 
-        - ``.safetensors``: what :meth:`save` writes; or a tensor ``vectors``, and the ids as a JSON list under ``ids``
+        - ``.safetensors``: the format of :meth:`save`; or a tensor ``vectors``, and ids as a JSON list under ``ids``
           in the metadata.
         - ``.npz``: arrays ``ids`` and ``vectors``.
-        - ``.parquet``: a column ``question`` (or ``id``), and either one column of lists or a column a dimension.
+        - ``.parquet``: a column ``question`` (or ``id``), and either one column of lists or one column per dimension.
         - ``.json``: an object, id → list of numbers.
         - ``.txt``, ``.vec``: word2vec's text (a line "rows dimensions", then "id number number …"); ``.bin``: its
           binary.
 
-        Ids are taken as text. Nothing in a file is ever run: no pickles are read.
+        Ids are text. No code in a file is ever run: no pickles are read.
 
         Raises
         ------
-        EmbeddingError : no such file, another ending, or what is wrong in it (an id twice, rows of different lengths,
+        EmbeddingError : no such file, an unknown ending, or an error in it (an id twice, rows of different lengths,
             NaN, something that isn't a number).
         """
         file = Path(path)
         if file.suffix.lower() not in FORMATS:
             raise EmbeddingError(f"{file}: no vectors are read from {file.suffix or 'no ending'!r}; {_endings()}")
         if not file.is_file():
-            raise EmbeddingError(f"{file}: no such file; check the spelling, or where you stand")
+            raise EmbeddingError(f"{file}: no such file; check the spelling and the current folder")
         try:
             return FORMATS[file.suffix.lower()](file)
         except EmbeddingError as error:
@@ -161,11 +161,11 @@ class Embeddings:
             raise EmbeddingError(f"{file}: no readable embeddings ({said})") from None
 
     def aligned(self, questions: Sequence[str]) -> Embeddings:
-        """The same vectors in the order of ``questions``, which have to be the same ones.
+        """The same vectors in the order of ``questions``, which must be the same questions.
 
         Raises
         ------
-        EmbeddingError : a question without a vector, or a vector of no question.
+        EmbeddingError : a question without a vector, or a vector without a question.
 
         Examples
         --------
@@ -191,9 +191,9 @@ class Embeddings:
     def concatenate(
         self, others: Mapping[str, Embeddings | NDArray | Sequence[float]], name: str = "embedding"
     ) -> Embeddings:
-        """These vectors with other features behind them, as they are: nothing is scaled.
+        """These vectors concatenated with other features, without scaling.
 
-        Concept vectors are kept where every part has them.
+        Concept vectors are included if every part has them.
 
         Parameters
         ----------
@@ -207,7 +207,7 @@ class Embeddings:
 
         Raises
         ------
-        EmbeddingError : a name twice, other questions, or not one row a question.
+        EmbeddingError : a name that occurs twice, other questions, or not one row per question.
 
         Examples
         --------
@@ -245,7 +245,7 @@ class Embeddings:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the dimensions: d0, d1 …, or after the parts that were concatenated."""
+        """Names of the dimensions: d0, d1 …, or names from the concatenated parts."""
         if "parts" not in self.provenance:
             return [f"d{j}" for j in range(self.dim)]
         spans = [(part["name"], part["columns"][1] - part["columns"][0]) for part in self.provenance["parts"]]
@@ -260,7 +260,7 @@ class Embeddings:
         return out
 
     def to_frame(self) -> pl.DataFrame:
-        """A polars frame: ``question`` and ``columns``, one a dimension; ``.to_pandas()`` gives a pandas one."""
+        """A polars frame: ``question`` and ``columns``, one per dimension; ``.to_pandas()`` gives a pandas frame."""
         import polars as pl
 
         columns: dict[str, Any] = {"question": list(self.ids)}
@@ -269,7 +269,7 @@ class Embeddings:
 
 
 def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Embeddings:
-    """Vectors given one by one, which may turn out to differ in length."""
+    """Embeddings from single vectors, whose lengths are checked."""
     names = [str(name) for name in ids]
     if len(names) == 0:
         raise EmbeddingError("there are no vectors in it")
@@ -339,13 +339,13 @@ def _parquet(path: Path) -> Embeddings:
     wrong = [column for column, kind in zip(rest.columns, rest.dtypes, strict=True) if not kind.is_numeric()]
     if wrong or rest.width == 0:
         raise EmbeddingError(
-            f"column {wrong[0]!r} doesn't hold numbers" if wrong else f"there is nothing beside {name!r}"
+            f"column {wrong[0]!r} doesn't hold numbers" if wrong else f"there is no column except {name!r}"
         )
     return _rows(frame[name].to_list(), rest.to_numpy())  # an empty cell becomes NaN
 
 
 def _json(path: Path) -> Embeddings:
-    # Pairs, because a dictionary would swallow an id that stands there twice.
+    # Pairs, because a dictionary would hide an id that occurs twice.
     found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)
     if not isinstance(found, tuple):
         raise EmbeddingError("not an object; write {id: [number, …], …}")
@@ -373,7 +373,7 @@ def _word2vec_text(path: Path) -> Embeddings:
 
 
 def _word2vec_binary(path: Path) -> Embeddings:
-    # gensim reads this format too, but drops an id that stands there twice without a word.
+    # gensim reads this format too, but silently drops an id that occurs twice.
     data = path.read_bytes()
     at = data.find(b"\n") + 1
     n, dim = _heading(data[:at].decode("utf-8"))

@@ -1,6 +1,6 @@
-"""Typed, one-line errors: what went wrong, where, what was given, what to do.
+"""Typed, one-line errors: what is wrong, where, the value, what to do.
 
-Every error the library raises on purpose is a :class:`QCQError`; the command line prints it as one line and leaves with
+Every error the library raises on purpose is a :class:`QCQError`; the command line prints it as one line and exits with
 exit code 2.
 """
 
@@ -20,7 +20,7 @@ class QCQError(Exception):
 
 
 def _restored(cls: type[QCQError], args: tuple[Any, ...], state: dict[str, Any]) -> QCQError:
-    """An error that came from another process, without going through its constructor again."""
+    """An error from another process, made without running its constructor again."""
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)
@@ -33,8 +33,8 @@ class DataError(QCQError):
     Parameters
     ----------
     what : what is wrong, in a few words.
-    file, row, column : where; rows count from 1 as an editor shows them, the header included.
-    value : the offending value, shown as Python writes it and cut at 60 characters.
+    file, row, column : where; rows count from 1 as in an editor, the header included.
+    value : the offending value, shown in Python's notation and cut at 60 characters.
     fix : what to do about it.
 
     Examples
@@ -77,7 +77,7 @@ class CorpusError(QCQError):
 
 
 class ChainError(QCQError):
-    """No exact chain or floor for this walk or objective; the text says why. Nothing is invented in its place."""
+    """No exact chain or floor for this walk or objective; the text says why. No approximation replaces it."""
 
 
 class TrainingError(QCQError):
@@ -93,7 +93,7 @@ class StoreError(QCQError):
 
 
 class EngineError(QCQError):
-    """A cell that could not be done for a reason that lies outside it: its process died, or could not be given it."""
+    """A cell that failed for an external reason: its process died, or the cell could not be sent to it."""
 
 
 class EvaluationError(QCQError):
@@ -101,7 +101,7 @@ class EvaluationError(QCQError):
 
 
 class LeakageError(QCQError):
-    """Responses of students outside the training part were offered to something that learns."""
+    """Responses of students outside the training part were passed to something that learns."""
 
 
 class ConfigError(QCQError):
@@ -109,7 +109,7 @@ class ConfigError(QCQError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that no registry holds. Says the nearest valid ones.
+    """A name that is in no registry. The text has the nearest valid names.
 
     Examples
     --------
@@ -120,7 +120,7 @@ class UnknownNameError(ConfigError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         section, dot, _ = name.rpartition(".")
-        shared = section + dot if all(each.startswith(section + dot) for each in known) else ""  # would look alike
+        shared = section + dot if all(each.startswith(section + dot) for each in known) else ""  # would all look alike
         keys = [each.removeprefix(shared) for each in known]
         near = [shared + each for each in difflib.get_close_matches(name.removeprefix(shared), keys, n=3, cutoff=0.5)]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,4 +1,4 @@
-"""The main job: data → graph → walks → corpus → models → embeddings → evaluation → report. No algorithm lives here.
+"""The pipeline: data → graph → walks → corpus → models → embeddings → evaluation → report. No algorithm is here.
 
 ``python pipeline.py`` is the same as ``qcq run``.
 """
@@ -38,7 +38,7 @@ class Experiment:
     Parameters
     ----------
     config : what to run.
-    dataset : the data to run it on, if it isn't to be read from ``config.data``: whatever ``qcq.data.read`` returns.
+    dataset : the data, if they shouldn't be read from ``config.data``: a result of ``qcq.data.read``.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class Experiment:
 
     @cached_property
     def partition(self) -> Partition:
-        """The students divided and the edges held out, before anything else happens."""
+        """The split of the students and the held-out edges, made before anything else."""
         if len(self.data.questions) < 2:
             raise DataError(
                 "a comparison needs at least two questions", value=self.data.name, fix="give a larger question bank"
@@ -66,13 +66,13 @@ class Experiment:
 
     @cached_property
     def graphs(self) -> dict[str, KnowledgeGraph]:
-        """The training graph of each walk, with what the walk needs of the training students."""
+        """The training graph of each walk, with the training responses that the walk needs."""
         train = None if self.partition.split is None else self.partition.split.train
         return {name: walk.prepare(self.partition.graph, train) for name, walk in self.config.build_walks().items()}
 
     @cached_property
     def vectors(self) -> dict[str, PrecomputedVectors]:
-        """The vectors that somebody else made, by name, in the order of the questions.
+        """The vectors from files, by name, in the order of the questions.
 
         Raises
         ------
@@ -90,17 +90,17 @@ class Experiment:
 
     @cached_property
     def seeds(self) -> range:
-        """The seeds, the first of them the one by which students are divided."""
+        """The seeds; the first one is also the seed of the split."""
         return range(self.config.seed, self.config.seed + self.config.seeds)
 
     @cached_property
     def tasks(self) -> list[TaskSpec]:
-        """The tasks that can be asked here."""
+        """The tasks that can be scored on these data."""
         return [each for each in self.config.task_specs() if each.name not in self.skipped]
 
     @cached_property
     def skipped(self) -> dict[str, str]:
-        """Why the other tasks can't be asked, by name. Raises EvaluationError where none can."""
+        """Why the other tasks can't be scored, by name. Raises EvaluationError if none can."""
         return unanswerable(self.config.task_specs(), self.partition, self.config.seeds)
 
     @cached_property
@@ -108,17 +108,17 @@ class Experiment:
         """What is compared: trainers on walks, baselines, and vectors from files."""
         out = []
         for name, trainer in self.config.build_trainers().items():
-            # A baseline doesn't look at walks, so one row of it serves all of them.
+            # A baseline doesn't use walks, so it has one row for all of them.
             for walk in self.graphs if trainer.learns else (NO_WALK,):
                 walks = {seed: self.walked(walk, seed) for seed in self.seeds}
                 out.append(self._method(walk, name, trainer, walks))
-        # A table from a file has no seeds, but a task that trains a model of its own on it has.
+        # A table from a file has no seeds, but a task that trains its own model on the table has.
         seeds = self.seeds if any(each.task.costly for each in self.tasks) else self.seeds[:1]
         out += [self._method(FILE, name, table, dict.fromkeys(seeds)) for name, table in self.vectors.items()]
         return out
 
     def walked(self, walk: str, seed: int) -> Walked | None:
-        """The walks of one seed; None for a trainer that doesn't look at walks."""
+        """The walks of one seed; None for a trainer that doesn't use walks."""
         if walk == NO_WALK:
             return None
         strategy, digest = self.config.build_walks()[walk], self.graphs[walk].digest
@@ -140,7 +140,7 @@ class Experiment:
 
     @cached_property
     def inspected(self) -> dict[str, Inspected]:
-        """What the graph can tell under each walk."""
+        """What each walk on the graph can tell about questions."""
         data, walks = self.partition.digest, self.config.build_walks()
         return {name: Inspected(data=data, walk=walk, label=f"what {name} can tell") for name, walk in walks.items()}
 
@@ -157,18 +157,18 @@ class Experiment:
         return Plan([*cells, *self.inspected.values(), *self.maps.values()])
 
     def store(self, out: str | Path) -> Store:
-        """Where the cells of a run in ``out`` are kept; nothing is made yet."""
+        """Where the cells of a run in ``out`` are stored; nothing is created yet."""
         return Store(self.config.store or Path(out) / "cells", {self.partition.digest: self.partition})
 
     def run(self, out: str | Path, *, jobs: int = 1, redo: bool = False, watch: Watch | None = None) -> Run:
-        """Do the main job; what an earlier run in the same folder (or store) has finished is read from there.
+        """Run the experiment; finished cells of an earlier run in the same folder (or store) are read from there.
 
         Parameters
         ----------
-        out : the run folder; made only once data and settings have been found good.
-        jobs : how many processes; changes no byte of the results.
-        redo : do finished cells again.
-        watch : who is told about progress.
+        out : the run folder; created only after data and settings are checked.
+        jobs : how many processes; doesn't change the results.
+        redo : run finished cells again.
+        watch : receives the progress.
 
         Returns
         -------
@@ -183,8 +183,8 @@ class Experiment:
         return _run_all([self], [Path(out)], self.store(out), jobs, redo, watch or Watch())[0]
 
     def begin(self, out: Path, redo: bool, watch: Watch) -> Run:
-        """The run folder, marked and described; nothing is changed where it isn't this run's."""
-        # A walk that can't be had here, or vectors of other questions, say so before a folder is made.
+        """The run folder, marked and described; unchanged if it isn't this run's."""
+        # An impossible walk, or vectors of other questions, raise an error before a folder is created.
         _ = self.plan
         run = Run(out)
         refuse_foreign(out, "run")
@@ -207,7 +207,7 @@ class Experiment:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the training graph and all responses: equal exactly where a run would see the same data."""
+        """SHA-256 over the training graph and all responses: equal exactly if a run has the same data."""
         return self.partition.data_digest
 
 
@@ -220,11 +220,11 @@ def run_folds(
     redo: bool = False,
     watch: Watch | None = None,
 ) -> list[Run]:
-    """Every fold of the students in turn: ``out/fold-1`` … are runs like any other; ``out/report.md`` pools them.
+    """Run every fold of the students: ``out/fold-1`` … are normal runs; ``out/report.md`` pools them.
 
     Parameters
     ----------
-    config : with ``folds`` of two at least.
+    config : with ``folds`` of at least two.
     out, dataset, jobs, redo, watch : as in :class:`Experiment`.
 
     Raises
@@ -249,7 +249,7 @@ def run_folds(
 def _run_all(
     experiments: Sequence[Experiment], folders: Sequence[Path], store: Store, jobs: int, redo: bool, watch: Watch
 ) -> list[Run]:
-    """Several experiments as one plan, so that what they share is done once and no process waits for the last."""
+    """Several experiments as one plan, so that shared cells run once and no process waits for the last experiment."""
     runs = [each.begin(folder, redo, watch) for each, folder in zip(experiments, folders, strict=True)]
     plan = Plan(cell for each in experiments for cell in each.plan.cells)
     tables = Tables({run: each.methods for each, run in zip(experiments, runs, strict=True)}, watch)
@@ -264,14 +264,14 @@ def main() -> None:
     """``python pipeline.py …`` is ``qcq run …``."""
     from qcq.cli import main as command
 
-    sys.argv.insert(1, "run")  # a run's page shows the command that repeats it
+    sys.argv.insert(1, "run")  # a run's page shows the command to repeat it
     command()
 
 
 __all__ = ["Config", "ConfigError", "Experiment"]
 
 if __name__ == "__main__":
-    # Run as a script this module is called __main__; the one that everybody imports is qcq.pipeline.
+    # Run as a script, this module is called __main__; other modules import it as qcq.pipeline.
     from qcq.pipeline import main as _main
 
     _main()

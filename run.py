@@ -1,4 +1,4 @@
-"""A run folder on disk: what is in it and how it is read back."""
+"""A run folder on disk: its content, and reading it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Page:
-    """A written report; the last line of a notebook cell shows it.
+    """A written report; a notebook shows it if it is the last line of a cell.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class Run:
     """A run folder.
 
     ``config.toml`` (resolved), ``environment.json``, ``about.json`` (the data set and its graph), ``questions.csv``,
-    ``concepts.csv``, ``graph.npz`` (who tests what, degree, responses and difficulty among training students),
+    ``concepts.csv``, ``graph.npz`` (edges, degree, responses and difficulty among training students),
     ``inspect/<walk>.json`` (what the walk can tell), ``corpus/<walk>/seed-<n>/``, ``embeddings/*.safetensors``,
-    ``scores/*.npz`` (figures unit by unit), ``maps/*.npz``, ``tuning.jsonl``, ``training.jsonl``, ``curves.jsonl``
+    ``scores/*.npz`` (figures by unit), ``maps/*.npz``, ``tuning.jsonl``, ``training.jsonl``, ``curves.jsonl``
     (losses during training), ``results.jsonl``, ``report.md`` and ``report.html``.
 
     Parameters
@@ -86,11 +86,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """False where the run was interrupted and not gone on with; its tables then hold what was finished."""
+        """False if the run was interrupted and not continued; its tables then have the finished results."""
         return bool(self.read_json("about.json").get("finished", False))
 
     def refuse_other_data(self, digest: str, redo: bool) -> None:
-        """ConfigError where the folder holds a run on data of another digest, unless that is to be replaced."""
+        """ConfigError if the folder has a run on data with another digest, unless that run should be replaced."""
         if redo or not (self.path / "about.json").exists():
             return
         about = self.read_json("about.json")
@@ -117,7 +117,7 @@ class Run:
         return pl.DataFrame(self.rows(name), infer_schema_length=None)
 
     def file(self, kind: str, walk: str, trainer: str, readout: str, seed: int, suffix: str) -> Path:
-        """Where an embedding or the scores of one are kept."""
+        """The path of an embedding or of its scores."""
         stem = f"{walk}--{trainer}--{readout}--seed-{seed}".replace("/", "-").replace(":", "-")
         return self.path / kind / f"{stem}{suffix}"
 
@@ -148,7 +148,7 @@ class Run:
         return Embeddings.load(self.file("embeddings", row["walk"], trainer, name, row["seed"], ".safetensors"))
 
     def report(self) -> Page:
-        """``report.html``; as the last line of a notebook cell it shows. ``qcq.report.write_page(run)`` writes it anew.
+        """``report.html``; a notebook shows it. ``qcq.report.write_page(run)`` writes it again.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class Run:
         return Page(path)
 
     def units(self, walk: str, trainer: str, readout: str, seed: int) -> dict[str, NDArray[np.float64]]:
-        """The figures unit by unit, ``task/metric`` → float64 (units,)."""
+        """The figures by unit, ``task/metric`` → float64 (units,)."""
         path = self.file("scores", walk, trainer, readout, seed, ".npz")
         if not path.exists():
             return {}

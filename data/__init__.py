@@ -46,8 +46,9 @@ def read(source: Any, *, interactions: Any = None, concepts: Any = None) -> Data
     source : ``"format:path"``; the name of a format that needs no path (``"simulated"``); a path, recognised by its
         contents, in which ``~`` and environment variables are expanded; a polars or pandas frame with the columns
         ``question`` and ``concept`` or ``concepts``; or a networkx graph whose nodes have the attribute ``bipartite``.
-    interactions : beside a frame or a graph: a frame with ``student, question, correct`` and optionally ``timestamp``.
-    concepts : beside a frame: a frame with ``concept`` and optionally ``name`` and ``parent``.
+    interactions : together with a frame or a graph: a frame with ``student, question, correct`` and optionally
+        ``timestamp``.
+    concepts : together with a frame of questions: a frame with ``concept`` and optionally ``name`` and ``parent``.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def read(source: Any, *, interactions: Any = None, concepts: Any = None) -> Data
     Raises
     ------
     DataError : what is wrong, with file, row, column, value and what to do.
-    UnknownNameError : a format that nobody registered.
+    UnknownNameError : the format isn't registered.
 
     Examples
     --------
@@ -81,7 +82,7 @@ def read(source: Any, *, interactions: Any = None, concepts: Any = None) -> Data
 
 
 def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -> Dataset:
-    """What :func:`read` does for text, with the settings of formats by name (``{"simulated": {"students": 50}}``)."""
+    """What :func:`read` does with text; ``settings`` are by format (``{"simulated": {"students": 50}}``)."""
     name, where = _parts(source)
     if name is not None:
         kind = find("format", name, DATASETS)
@@ -98,11 +99,11 @@ def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -
 
 
 def recognise(path: Path) -> str:
-    """The format of a folder or file, judged by its contents.
+    """The format of a folder or file, recognised by its contents.
 
     Raises
     ------
-    DataError : it is none of the formats known; the text says what each of them needs.
+    DataError : it is in none of the known formats; the text says what each format needs.
     """
     for name, kind in DATASETS.items():
         if kind.needs_path and kind.recognises(path):
@@ -112,7 +113,7 @@ def recognise(path: Path) -> str:
 
 
 def _parts(source: str) -> tuple[str | None, str]:
-    """Format (None: to be recognised) and path. What exists as a path is one, whatever colons it has."""
+    """Format (None: to be recognised) and path. Text that exists as a path is a path, even if it has colons."""
     if source in DATASETS and not (DATASETS[source].needs_path and Path(source).exists()):
         return source, ""
     prefix, _, rest = source.partition(":")
@@ -123,7 +124,7 @@ def _parts(source: str) -> tuple[str | None, str]:
         return None, source
     if outside:
         return outside[1], outside[2] or ""
-    # One letter is a Windows drive; a slash before the colon is a path that merely has one.
+    # One letter is a Windows drive; text with a slash before the colon is a path with a colon in it.
     if rest and re.fullmatch(r"[A-Za-z][\w.-]+", prefix):
         raise UnknownNameError("format", prefix, DATASETS)
     return None, source
@@ -133,7 +134,7 @@ def _path(text: str) -> Path:
     path = Path(os.path.expandvars(text)).expanduser()
     if not path.exists():
         unset = re.search(r"\$\{?(\w+)", str(path))
-        fix = f"the environment variable {unset[1]} isn't set" if unset else "check the spelling, or where you stand"
+        fix = f"the environment variable {unset[1]} isn't set" if unset else "check the spelling and the current folder"
         raise DataError("no such file or folder", file=path, fix=fix)
     return path
 

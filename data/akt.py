@@ -1,4 +1,4 @@
-"""AKT's folders with problem ids (ASSISTments 2009): five test files that together hold every student once."""
+"""AKT's folders with problem ids (ASSISTments 2009): five test files that together contain every student once."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FOLDS = 5
 
 @settings
 class AKT(Reader):
-    """The union of ``*_test1.csv`` to ``*_test5.csv``, attempts put together that were written once a skill.
+    """The union of ``*_test1.csv`` to ``*_test5.csv``. Rows of one attempt at several skills are merged.
 
     Train and valid files repeat the same students and are not read. An attempt at a question with several skills
-    stands as several rows with the same question and answer; taken as attempts, the later ones would give the answer
-    of the first away, so they are merged. Names come from ``skill.json`` and ``problems.json`` where they are there.
+    takes several rows with the same question and answer. If the rows counted as attempts, the first one would reveal
+    the answer of the others, so they are merged. Names come from ``skill.json`` and ``problems.json`` where present.
     """
 
     needs: ClassVar[str] = "NAME_test1.csv to NAME_test5.csv with four lines a student"
@@ -66,13 +66,13 @@ class AKT(Reader):
                         "blank identifier", file=file, row=block.row, value=block.heading, fix="name the user"
                     )
                 if who in students:
-                    what = "a student who was there already"
+                    what = "a student who occurred already"
                     raise DataError(what, file=file, row=block.row, value=who, fix="the test files share no students")
                 me = students.setdefault(who, len(students))
                 rows += len(block.questions)
                 before = (-1, -1, -1)
                 for q, s, a in zip(block.questions, block.skills, block.answers, strict=True):
-                    # A row that differs from the one before by its skill only is the same attempt.
+                    # A row that differs from the row before in its skill only is the same attempt.
                     if (q, a) != before[:2] or s == before[2]:
                         student.append(me)
                         question.append(questions.setdefault(q, len(questions)))
@@ -108,7 +108,7 @@ class AKT(Reader):
 
 
 def _names(path: Path) -> dict[str, str]:
-    """Index (as text) → name, from a name → index map; empty where there is no such file."""
+    """Index (as text) → name, from a name → index map; empty if there is no such file."""
     if not path.is_file():
         return {}
     found = json_object(path)

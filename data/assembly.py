@@ -1,4 +1,4 @@
-"""From pairs of indices to the parts of a Dataset, and what there is to say about them."""
+"""From pairs of indices to the parts of a Dataset, with notes on what is unusual in them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def several(n: int, one: str, many: str | None = None) -> str:
 def q_matrix(
     n_questions: int, n_concepts: int, rows: ArrayLike, columns: ArrayLike
 ) -> tuple[scipy.sparse.csr_array, int]:
-    """The Q-matrix, float64 csr (questions × concepts) with 1 for an edge, and how many pairs were given again."""
+    """The Q-matrix, float64 csr (questions × concepts) with 1 for an edge, and how many pairs were repeated."""
     rows, columns = np.asarray(rows, dtype=np.int64), np.asarray(columns, dtype=np.int64)
     made = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(n_questions, n_concepts))
     made.sum_duplicates()
@@ -41,7 +41,7 @@ def interactions(
     *,
     ordered: bool = True,
 ) -> Interactions:
-    """Responses grouped by student: by time where there is one, otherwise in the order given."""
+    """Responses grouped by student, sorted by time where it is known, otherwise in the input order."""
     student = np.asarray(student, dtype=np.int32)
     time = None if timestamp is None else np.asarray(timestamp, dtype=np.float64)
     order = np.lexsort((student,) if time is None else (time, student))  # lexsort is stable
@@ -55,7 +55,7 @@ def interactions(
 
 
 def halves(share: NDArray[np.float64]) -> tuple[NDArray[np.int8], list[str]]:
-    """Shares of the full marks as right (one half or more) or wrong, and what there is to say about it."""
+    """Shares of the full marks as right (one half or more) or wrong, and a note about it."""
     correct = (share >= 0.5).astype(np.int8)
     between = (share > 0) & (share < 1)
     if not between.any():
@@ -66,7 +66,7 @@ def halves(share: NDArray[np.float64]) -> tuple[NDArray[np.int8], list[str]]:
 
 
 def remarks(matrix: scipy.sparse.csr_array, repeated: int = 0) -> list[str]:
-    """What is odd about a Q-matrix, in words; empty when nothing is."""
+    """What is unusual about a Q-matrix, in words; empty when nothing is."""
     without_concept = int((np.diff(matrix.indptr) == 0).sum())
     without_question = matrix.shape[1] - len(np.unique(matrix.indices))
     said = []
@@ -80,7 +80,7 @@ def remarks(matrix: scipy.sparse.csr_array, repeated: int = 0) -> list[str]:
 
 
 def cycle(parents: Iterable[tuple[str, str]]) -> list[str] | None:
-    """A circle in child–parent pairs as the names along it, or None.
+    """A cycle in child–parent pairs as the names along it, or None.
 
     Examples
     --------

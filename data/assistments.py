@@ -18,7 +18,7 @@ COLUMNS = ("order_id", "user_id", "problem_id", "correct", "skill_id")
 
 @settings
 class ASSISTments(Reader):
-    """One raw file: rows of one attempt (one a skill) merged by ``order_id``, attempts sorted by it.
+    """One raw file. Rows of one attempt (one row per skill) are merged by ``order_id``; attempts are sorted by it.
 
     A byte order mark, Latin-1, ids written as ``12.0`` and rows without a skill are all usual in published copies.
     Problems that never have a skill are kept as questions without a concept. A file whose first column is an unnamed
@@ -105,10 +105,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _choose(path: Path) -> tuple[Path, list[str]]:
-    """The file to read. Of several, samples (with the unnamed index of the frame they were drawn from) stand back."""
+    """The file to read. Of several, samples (which have the unnamed index of a frame) are passed over."""
     files = _files(path)
     if not files and path.is_file():
-        return path, []  # what is missing in it is for the table to say
+        return path, []  # the table reports what is missing in it
     if not files:
         raise DataError("no CSV file with the raw columns", file=path, fix=f"they are {', '.join(COLUMNS)}")
     whole = [file for file in files if header(file)[:1] != [""]] or files

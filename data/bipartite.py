@@ -1,4 +1,4 @@
-"""A networkx graph whose nodes say which side they stand on, as identifiers and weights."""
+"""A networkx graph whose nodes have an attribute for their side, as identifiers and weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def two_sides(
     ----------
     graph : edges may carry ``weight`` (default 1).
     attribute : the node attribute that tells the sides apart (networkx's own convention is ``bipartite``).
-    question : its value on question nodes; every other value is a concept.
+    question : its value on question nodes; a node with any other value is a concept.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def two_sides(
 
     Raises
     ------
-    GraphError : a node without the attribute, or an edge between two nodes of one side.
+    GraphError : a node without the attribute, or an edge between two nodes of the same side.
     """
     side = {}
     for node, values in graph.nodes(data=True):

@@ -1,6 +1,6 @@
-"""The layout in which knowledge tracing papers publish responses: four lines a student.
+"""The layout in which knowledge-tracing papers publish responses: four lines per student.
 
-A heading, the questions, the skills and the answers, each list as long as the others.
+The lines are a heading, the questions, the skills and the answers. The three lists have the same length.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def blocks(
     Parameters
     ----------
     parse : how a list is written.
-    lines : which of the three lists stands on the second, third and fourth line.
+    lines : which of the three lists is on the second, third and fourth line.
 
     Raises
     ------

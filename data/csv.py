@@ -1,4 +1,4 @@
-"""Anybody's own data: three CSV files, or the same tables as frames. Nothing is repaired; what is wrong is an error."""
+"""Your own data: three CSV files, or the same tables as frames. Nothing is repaired; anything wrong is an error."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ QUESTIONS, INTERACTIONS, CONCEPTS = "questions.csv", "interactions.csv", "concep
 
 @settings
 class CSV(Reader):
-    """``questions.csv``, and where they are there ``interactions.csv`` and ``concepts.csv``; or one file of questions.
+    """``questions.csv``, and, where present, ``interactions.csv`` and ``concepts.csv``; or one file of questions.
 
-    - ``questions.csv``: ``question,concepts`` with ``;`` between concepts, or ``question,concept`` with one row an
-      edge; a question's rows add up, an empty cell gives a question without a concept. ``name`` is optional.
+    - ``questions.csv``: ``question,concepts`` with ``;`` between concepts, or ``question,concept`` with one row per
+      edge. The concepts of all rows of a question count. An empty cell gives a question without a concept. ``name`` is
+      optional.
     - ``interactions.csv``: ``student,question,correct`` and optionally ``timestamp`` (seconds, or ISO 8601); without
-      it a student's rows stand in their order.
+      it, the rows of a student are in the order of the answers.
     - ``concepts.csv``: ``concept`` and optionally ``name`` and ``parent``.
     """
 
@@ -56,7 +57,7 @@ def read_questions(path: Path) -> RawTable:
     """The table of questions, with whichever of the two columns of concepts it has."""
     names = header(path)
     if "concept" in names and "concepts" in names:
-        fix = "keep concepts (';' between them) or concept (one row an edge)"
+        fix = "keep concepts (';' between them) or concept (one row per edge)"
         raise DataError("both a column concept and a column concepts", file=path, row=1, fix=fix)
     return RawTable.read(path, ("question", "concept" if "concept" in names else "concepts"), ("name",))
 
@@ -68,7 +69,7 @@ def assemble(
 
     Raises
     ------
-    DataError : a blank identifier, a question or parent nobody knows, a response that is neither 0 nor 1 …
+    DataError : a blank identifier, an unknown question or parent, a response that is neither 0 nor 1 …
     """
     import polars as pl
 
@@ -104,7 +105,7 @@ def assemble(
 
 
 def _concepts(table: RawTable) -> tuple[pl.Series, pl.Series]:
-    """The concepts named, one after the other, and the record each stands in; empty cells give none."""
+    """The concept names, one after the other, and the record each is in; empty cells give none."""
     import polars as pl
 
     column = "concept" if "concept" in table.frame.columns else "concepts"
@@ -114,7 +115,7 @@ def _concepts(table: RawTable) -> tuple[pl.Series, pl.Series]:
     long = pl.DataFrame({"piece": cells, "at": np.arange(len(cells))}).filter(filled)
     if listed:
         long = long.explode("piece")
-    elif column == "concepts":  # the space that people write after a semicolon belongs to it
+    elif column == "concepts":  # a space after a semicolon belongs to the separator
         long = long.with_columns(pl.col("piece").str.split(";")).explode("piece")
         long = long.with_columns(pl.col("piece").str.strip_chars(" "))
     return table.identifiers(column, long["piece"], long["at"]), long["at"]

@@ -1,4 +1,4 @@
-"""What a reader returns: the Q-matrix, optional responses, names; and the parts into which students are split."""
+"""What a reader returns: the Q-matrix, optional responses, names. And the split of the students into parts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Interactions:
     question : int32 (n,). Index into ``Dataset.questions``.
     correct : int8 (n,), 0 or 1.
     timestamp : float64 (n,) in seconds, or None where the source gives only an order (or none).
-    ordered : False where the source has no order: then the order inside a student means nothing.
+    ordered : False where the source has no order: then the order within a student means nothing.
     """
 
     student: NDArray[np.int32]
@@ -37,7 +37,7 @@ class Interactions:
         return len(self.student)
 
     def of(self, students: NDArray[np.int32]) -> Interactions:
-        """The responses of the given students only, order kept."""
+        """The responses of the given students only, in the same order."""
         keep = np.isin(self.student, students)
         time = None if self.timestamp is None else self.timestamp[keep]
         return Interactions(self.student[keep], self.question[keep], self.correct[keep], time, self.ordered)
@@ -45,7 +45,7 @@ class Interactions:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Questions, the concepts they test, and, where known, who answered them how.
+    """Questions, the concepts they test, and, where known, the responses of students.
 
     Attributes
     ----------
@@ -55,12 +55,12 @@ class Dataset:
     interactions : the responses, or None.
     question_names, concept_names : identifier → readable name, where the source has them.
     parents : concept identifier → parent concept identifier, where the source has a hierarchy.
-    parts : int8 (students,) with 0 train, 1 validation, 2 test where the source brings its own split, else None.
-    notes : what the reader met and did, one line each ("merged 51,033 repeated attempts").
+    parts : int8 (students,) with 0 train, 1 validation, 2 test where the source has its own split, else None.
+    notes : what the reader found and did, one line each ("merged 51,033 repeated attempts").
     truth : what a simulation planted, by name; empty for real data.
-    prerequisites : (concept identifier, identifier of a concept that comes after it), where the source knows of any.
-    left_out : int32, ascending: students in no part of any split, since their answers stand here under another
-        identifier too (:mod:`qcq.data.duplicates`). Their responses are still among ``interactions``.
+    prerequisites : (concept identifier, identifier of a concept that comes after it), where the source has any.
+    left_out : int32, ascending: students in no part of any split, because their answers also occur under another
+        identifier (:mod:`qcq.data.duplicates`). Their responses are still among ``interactions``.
     """
 
     name: str
@@ -90,15 +90,15 @@ class Dataset:
     def split(
         self, seed: int = 0, fractions: tuple[float, float] = (0.1, 0.2), fold: tuple[int, int] | None = None
     ) -> Split:
-        """Divide the students once. The source's own split is kept where it has one, unless a fold is asked for.
-        Students in ``left_out`` stand in no part.
+        """Divide the students once. If the source has its own split, that one is used, unless a fold is asked for.
+        Students in ``left_out`` are in no part.
 
         Parameters
         ----------
-        seed : which division.
+        seed : of the random division.
         fractions : shares of validation and test students.
         fold : (k, n): the k-th (from 1) of n equal parts of the students is the test part, so that over all k each
-            student is a test student once; the validation share is taken from the others. None: no folds.
+            student is a test student once. The validation share is taken from the other students. None: no folds.
 
         Raises
         ------
@@ -144,11 +144,11 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class TrainPart(Part):
-    """The only part that anything may learn from. What derives from responses takes this type, and no other."""
+    """The only part that anything may learn from. Code that derives something from responses takes this type only."""
 
     @staticmethod
     def checked(part: TrainPart) -> TrainPart:
-        """``part`` itself, where it is a training part: the check at run time for whoever takes responses.
+        """Return ``part`` if it is a training part: the check at run time for code that takes responses.
 
         Raises
         ------
@@ -162,12 +162,12 @@ class TrainPart(Part):
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """Training responses a question: int64 (questions,)."""
+        """Number of training responses per question: int64 (questions,)."""
         return np.bincount(self.interactions.question, minlength=len(self.dataset.questions))
 
     @cached_property
     def difficulty(self) -> NDArray[np.float64]:
-        """Share of wrong answers of training students a question: float64 (questions,), NaN where none answered."""
+        """Share of wrong answers among training students: float64 (questions,), NaN for a question without answers."""
         right = np.bincount(
             self.interactions.question, weights=self.interactions.correct, minlength=len(self.dataset.questions)
         )
@@ -177,14 +177,14 @@ class TrainPart(Part):
 
 @dataclass(frozen=True, eq=False)
 class ValidationPart(Part):
-    """Students on whom settings are chosen."""
+    """Students used to choose settings."""
 
 
 @dataclass(frozen=True, eq=False)
 class TestPart(Part):
-    """Students who are read once, at the end."""
+    """Students used once, at the end."""
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # tells pytest that this is not a test class
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,6 +209,6 @@ class Split:
             if len(shared):
                 name = self.train.dataset.students[int(shared[0])]
                 raise LeakageError(
-                    f"{len(shared)} training students stand in {type(part).__name__} too, {name!r} first; "
+                    f"{len(shared)} training students are in {type(part).__name__} too, {name!r} first; "
                     "give every student to one part"
                 )

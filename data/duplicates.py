@@ -1,7 +1,7 @@
-"""Students who stand in a data set twice: the same answers to the same questions under two identifiers.
+"""Students who occur in a data set twice: the same answers to the same questions under two identifiers.
 
-Divided into parts like everybody else, such a student is learnt from under one identifier and tested under the other.
-In ASSISTments 2009 as S2KT publishes it that is 29 % of the test responses (benchmarks/duplicates.py).
+When students are divided into parts, such a student may be learnt from under one identifier and tested under the other.
+In ASSISTments 2009 as S2KT publishes it, that concerns 29 % of the test responses (benchmarks/duplicates.py).
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from numpy.typing import NDArray
 from qcq.data.assembly import several
 from qcq.data.dataset import Dataset, Interactions
 
-RAREST, MET = 5, 3  # a duplicate has met this many of a student's five rarest questions
-COMMON = 1_000  # students: a question answered by more tells nobody apart, and is never among the rarest
-CONTAINED = 0.9  # share of the smaller one's questions that the other answered too
+RAREST, MET = 5, 3  # a duplicate has answered at least MET of a student's RAREST rarest questions
+COMMON = 1_000  # students: a question answered by more doesn't tell students apart, and never counts as rare
+CONTAINED = 0.9  # share of the questions of the student with fewer that the other answered too
 SLIP = 0.02  # share of a duplicate's answers that may differ
 DOUBT = 1e-6  # chance, under the model, that a data set without duplicates has a pair that looks like one
-CHUNK = 20_000  # pairs looked at together
+CHUNK = 20_000  # pairs computed at once
 
 
 def duplicate_students(responses: Interactions, n_students: int, n_questions: int) -> NDArray[np.int64]:
     """Pairs of students who are one person, whatever the order of their answers.
 
-    Two students are one person where the smaller one's questions are nearly all the other's too (``CONTAINED``) and the
-    answers agree so well that chance can't explain it. With p the chance that two unrelated students agree on a
+    Two students are one person if the one with fewer questions shares nearly all of them with the other (``CONTAINED``)
+    and the answers agree so well that chance can't explain it. With p the chance that two unrelated students agree on a
     question, from a Rasch model logit P(right) = ability + ease, the evidence is the log likelihood ratio
 
         sum over common questions of log((1 - SLIP) / p) where they agree, log(SLIP / (1 - p)) where they don't,
 
-    and has to exceed log(pairs / DOUBT). Two students who got everything right agree without saying much. One person
-    has one ability, so p is at least a half and a question says log 2 at most: whoever answered too few questions for
-    that isn't looked at; nor are students who met only what more than COMMON others met.
+    and has to exceed log(pairs / DOUBT). Two students who got everything right agree, but this is little evidence.
+    Because one person has one ability, p is at least one half, and a question contributes log 2 at most. So students
+    who answered too few questions to reach the threshold are skipped, and so are students all of whose questions were
+    answered by more than COMMON students.
 
     Parameters
     ----------
-    responses : of all students; of several answers to one question the majority counts, a draw doesn't.
+    responses : of all students; of several answers to one question the majority counts; a tie counts as no answer.
     n_students, n_questions : how many there are.
 
     Returns
@@ -88,8 +89,8 @@ def duplicate_students(responses: Interactions, n_students: int, n_questions: in
 
 
 def _candidates(sign: scipy.sparse.csr_array, least: float) -> NDArray[np.int64]:
-    """Pairs worth a look: one has met MET of the other's RAREST questions, and both have met ``least`` in all. int64
-    (pairs, 2), sorted, each once."""
+    """Pairs to compare: one answered MET of the other's RAREST questions, and both have ``least`` questions at least.
+    int64 (pairs, 2), sorted, each once."""
     n_students = sign.shape[0]
     counts = np.bincount(sign.indices, minlength=sign.shape[1])
     student = np.repeat(np.arange(n_students), np.diff(sign.indptr))
@@ -109,7 +110,7 @@ def _candidates(sign: scipy.sparse.csr_array, least: float) -> NDArray[np.int64]
 
 
 def _lean(sign: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """2 P(right) - 1 of each student on each question answered, by ability and ease: the signs' own places."""
+    """2 P(right) - 1 of each student on each question answered, from ability and ease; same sparsity as the signs."""
     right = sign.copy()
     right.data = (sign.data > 0).astype(np.float64)
     row = np.repeat(np.arange(sign.shape[0]), np.diff(sign.indptr))
@@ -121,26 +122,26 @@ def _lean(sign: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     overall = np.log((right.data.sum() + 1) / (len(right.data) - right.data.sum() + 1))
     total = logit(row, sign.shape[0])[row] + logit(sign.indices, sign.shape[1])[sign.indices] - overall
     right.data = np.tanh(total / 2)
-    right.data[right.data == 0] = 1e-12  # a product of places must not lose one
+    right.data[right.data == 0] = 1e-12  # an entry must not vanish in a product
     return right
 
 
 def without_duplicates(dataset: Dataset) -> Dataset:
-    """The data set with all but one of the identifiers of each person in no part of any split.
+    """The data set in which all but one of the identifiers of each person are in no part of any split.
 
-    Nothing is removed: responses and counts stay as they are, and ``left_out`` names the students whom a split passes
-    over. Kept is the identifier that stands nearest to the test in the source's own split, then the one with more
-    responses, then the first; so a published test part stays as it was, but for duplicates within it.
+    Nothing is removed: responses and counts stay as they are, and ``left_out`` names the students whom a split leaves
+    out. The identifier that stays is the one closest to the test part in the source's own split, then the one with more
+    responses, then the first. So a published test part stays as it was, except for duplicates within it.
 
-    Where two students only look like one person, ``dataclasses.replace(dataset, left_out=…)`` says otherwise.
+    If two students only look like one person, correct it by ``dataclasses.replace(dataset, left_out=…)``.
 
     Parameters
     ----------
-    dataset : as a reader made it; whom it leaves out already stays out.
+    dataset : as a reader made it; students that it leaves out already stay out.
 
     Returns
     -------
-    Dataset : the same one where there are none, otherwise with ``left_out`` and a note.
+    Dataset : the same one if there are no duplicates, otherwise with ``left_out`` and a note.
     """
     if dataset.interactions is None:
         return dataset
@@ -158,7 +159,7 @@ def without_duplicates(dataset: Dataset) -> Dataset:
     first[1:] = person[order][1:] != person[order][:-1]
     left_out = np.sort(order[~first]).astype(np.int32)
     said = (
-        f"{several(len(left_out), 'student')} in no part of a split: the same answers stand in the data set under "
+        f"{several(len(left_out), 'student')} in no part of a split: the same answers occur in the data set under "
         f"another identifier ({several(int(size[left_out].sum()), 'response')})"
     )
     every = np.union1d(dataset.left_out, left_out).astype(np.int32)

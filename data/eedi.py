@@ -22,10 +22,10 @@ DEPTH = 4  # root, strand, topic, subtopic: Eedi's own levels
 
 @settings
 class Eedi(Reader):
-    """Concepts are the subjects at the leaves; root and levels above them are kept as parents.
+    """Concepts are the subjects at the leaves; the levels above them, root included, are their parents.
 
-    Every question lists whole branches, root included, and the root would join everything to everything. The files
-    don't say which subject stands under which, so the hierarchy is worked out from the lists (:func:`hierarchy`).
+    Every question lists whole branches, root included, and the root would connect everything to everything. The files
+    don't say which subject is below which, so the hierarchy is inferred from the lists (:func:`hierarchy`).
     Answers of the train, valid and test files are put together: they were divided by answer, not by student.
     """
 
@@ -52,7 +52,7 @@ class Eedi(Reader):
         named = len({s for subjects in lists for s in subjects})
         notes = [
             f"kept {several(len(concepts), 'subject')} at the leaves as concepts and {named - len(concepts):,} above "
-            "them as parents, by a hierarchy worked out from which subjects stand together"
+            "them as parents, by a hierarchy inferred from which subjects occur together"
         ]
         names: dict[str, str] = {}
         if (path / SUBJECTS).is_file():
@@ -84,10 +84,10 @@ class Eedi(Reader):
 def hierarchy(lists: Sequence[Sequence[int]]) -> dict[int, int]:
     """Subject → the subject above it, from lists that hold whole branches down from the root.
 
-    A list of exactly four subjects is one branch; the more questions list a subject, the higher it stands, which gives
-    these subjects their level (of two equally frequent ones the smaller id stands higher). A subject b stands below
-    the rarest subject that every list with b holds too, provided that one isn't at the lowest level and, where both
-    levels are known, above b's.
+    A list of exactly four subjects is one branch. The more questions list a subject, the higher its level; this gives
+    these subjects their level (of two equally frequent ones, the smaller id is higher). A subject b is below the rarest
+    subject that is in every list with b, provided that this subject isn't at the lowest level and, where both levels
+    are known, is above b's.
 
     Returns
     -------

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def from_frames(questions: Any, interactions: Any = None, concepts: Any = None) -> Dataset:
-    """The data set of frames that hold what the CSV files of the format ``csv`` hold; the frames are left as they are.
+    """The data set of frames with the same columns as the CSV files of the format ``csv``; the frames are not changed.
 
     Parameters
     ----------
-    questions : polars or pandas frame with ``question`` and ``concept`` (one row an edge) or ``concepts`` (text with
+    questions : polars or pandas frame with ``question`` and ``concept`` (one row per edge) or ``concepts`` (text with
         ``;`` between them, or lists); ``name`` is optional.
     interactions : frame with ``student, question, correct`` and optionally ``timestamp``, or None.
     concepts : frame with ``concept`` and optionally ``name`` and ``parent``, or None.
@@ -48,11 +48,11 @@ def from_frames(questions: Any, interactions: Any = None, concepts: Any = None) 
 
 
 def from_graph(graph: nx.Graph, interactions: Any = None) -> Dataset:
-    """The data set of a networkx graph whose nodes say by the attribute ``bipartite`` which side they stand on.
+    """The data set of a networkx graph whose nodes give their side in the attribute ``bipartite``.
 
     Raises
     ------
-    GraphError : a node without the attribute, or an edge inside one side.
+    GraphError : a node without the attribute, or an edge within one side.
     DataError : two nodes of a side with one name; interactions as for :func:`from_frames`.
     """
     import polars as pl
@@ -75,18 +75,18 @@ def from_graph(graph: nx.Graph, interactions: Any = None) -> Dataset:
 
 
 def is_frame(source: object) -> bool:
-    """Whether it is a polars or pandas frame, told without importing either."""
+    """Whether it is a polars or pandas frame, found out without importing either."""
     kind = type(source)
     return kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] in ("polars", "pandas")
 
 
 def is_graph(source: object) -> bool:
-    """Whether it is a networkx graph, told without importing networkx."""
+    """Whether it is a networkx graph, found out without importing networkx."""
     return any(kind.__module__.partition(".")[0] == "networkx" for kind in type(source).__mro__)
 
 
 def _polars(frame: Any, what: str) -> pl.DataFrame:
-    """The frame as polars has it; pandas columns go over as plain values, so that pyarrow isn't needed."""
+    """The frame in polars; pandas columns are passed as plain values, so that pyarrow isn't needed."""
     import polars as pl
 
     if not is_frame(frame):
@@ -119,7 +119,7 @@ def _table(frame: pl.DataFrame, what: str, required: tuple[str, ...], optional: 
             return cells.cast(pl.Int8).cast(pl.String)
         if cells.dtype == pl.Date or cells.dtype == pl.Datetime:
             return (cells.cast(pl.Datetime("us")).dt.epoch("us") / 1e6).cast(pl.String)
-        if cells.dtype.is_float() and (cells.drop_nulls() % 1 == 0).all():  # integers that met a missing value
+        if cells.dtype.is_float() and (cells.drop_nulls() % 1 == 0).all():  # integers, made floats by a missing value
             return cells.cast(pl.Int64).cast(pl.String)
         return cells.cast(pl.String)
 

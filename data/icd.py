@@ -1,4 +1,4 @@
-"""Folders of the incremental cognitive diagnosis papers: items with lists of knowledge codes, records where given."""
+"""Folders of the incremental cognitive diagnosis papers: items with lists of knowledge codes, records where present."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ITEMS, SKILLS, RECORDS = "item.csv", "skill.csv", "record.csv"
 
 @settings
 class ICD(Reader):
-    """``item.csv``; and where they are there, names and parents from ``skill.csv`` and responses from ``record.csv``.
+    """``item.csv``; and, where present, names and parents from ``skill.csv`` and responses from ``record.csv``.
 
-    Records are shuffled in some of the published folders, so they count as having no order; a score between 0 and 1
-    counts as right from one half on. ``concept_relationship.csv`` is not read: in most folders it is no hierarchy.
+    Records are shuffled in some of the published folders, so they count as unordered. A score between 0 and 1 counts
+    as right from one half on. ``concept_relationship.csv`` is not read: in most folders it isn't a hierarchy.
     """
 
     needs: ClassVar[str] = f"{ITEMS} with the columns item_id and knowledge_code"

@@ -23,7 +23,7 @@ class Math2015(Reader):
     """One exam (a folder with ``q.txt`` and ``data.txt``), or a folder of exams read as one data set.
 
     Scores are shares of the full marks; a share of one half or more counts as a right answer. The exams of a folder
-    have no student, question or skill in common: their identifiers carry the exam's name, ``Math1/3``.
+    have no student, question or skill in common, so identifiers start with the exam's name, ``Math1/3``.
     """
 
     needs: ClassVar[str] = f"{SKILLS} (questions × skills) and {SCORES} (students × questions), or folders with them"
@@ -95,7 +95,7 @@ def _exams(path: Path) -> list[Path]:
 
 
 def _grid(path: Path) -> NDArray[np.float64]:
-    """A table of shares, float64 (rows, columns), columns parted by tabs or spaces."""
+    """A table of shares, float64 (rows, columns), columns separated by tabs or spaces."""
     lines = read_text(path)[0].rstrip().splitlines()
     if not lines:
         raise DataError("the file is empty", file=path)

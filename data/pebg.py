@@ -1,4 +1,4 @@
-"""PEBG's folders: EdNet with responses, and graphs given as sparse matrices with Python dictionaries beside them."""
+"""PEBG's folders: EdNet with responses, and graphs as sparse matrices with Python dictionaries."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MATRIX, RESPONSES = "pro_skill_sparse.npz", "data.txt"
 class PEBG(Reader):
     """Question and skill ids from Python dictionaries; concepts from ``pro_skill_dict.txt``, or else from the matrix.
 
-    The files are read as literals and plain arrays: nothing in them is ever run. ``pro_feat.npz`` holds the correct
-    rate over all users, test students included, and is never used. Students have no ids and are called by their place.
+    The files are read as literals and plain arrays: nothing in them is ever run. ``pro_feat.npz`` contains the correct
+    rate over all users, test students included, and is never used. Students have no ids and are named by position.
     """
 
     needs: ClassVar[str] = f"{QUESTIONS} with {LISTED} (or {SKILLS} and {MATRIX}), and {RESPONSES} for responses"
@@ -66,7 +66,7 @@ def _dictionary(path: Path) -> dict[Any, Any]:
 
 
 def _ids(path: Path) -> tuple[str, ...]:
-    """The identifiers of an identifier → index dictionary in index order, which has no gaps."""
+    """The identifiers of an identifier → index dictionary, in index order; the indices have no gaps."""
     found = _dictionary(path)
     for key, index in found.items():
         if type(index) is not int or not str(key).strip():
@@ -106,7 +106,7 @@ def _sparse(path: Path, questions: tuple[str, ...]) -> tuple[tuple[list[int], li
     skills = _ids(path / SKILLS)
     file = path / MATRIX
     try:
-        found = scipy.sparse.load_npz(file).tocoo()  # arrays only: numpy refuses pickles unless told otherwise
+        found = scipy.sparse.load_npz(file).tocoo()  # arrays only: numpy refuses pickles by default
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"not a sparse matrix saved by scipy ({error})", file=file) from None
     if found.shape[0] != len(questions) or found.shape[1] > len(skills):

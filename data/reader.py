@@ -1,4 +1,4 @@
-"""What every reader promises."""
+"""The interface of every reader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Reader(ABC):
     Class attributes
     ----------------
     needs_path : False for data that is made, not read.
-    needs : the files by which the format is known, in a few words; shown when a folder is not recognised.
+    needs : the files by which the format is recognised, in a few words; shown when a folder is not recognised.
     """
 
     needs_path: ClassVar[bool] = True
@@ -26,7 +26,7 @@ class Reader(ABC):
     @classmethod
     @abstractmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether the folder (or file) looks like this format, judged by its contents; never raises."""
+        """Whether the folder (or file) looks like this format by its contents; never raises."""
 
     @abstractmethod
     def read(self, path: Path | None) -> Dataset:

@@ -1,4 +1,4 @@
-"""S2KT's folders (ASSISTments 2009 and others): four lines a student, indices decoded by two maps."""
+"""S2KT's folders (ASSISTments 2009 and others): four lines per student, indices decoded by two maps."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PROBLEMS, SKILLS = "problem_id_hashmap.json", "skill_id_hashmap.json"
 class S2KT(Reader):
     """Train, dev and test students in four lines each; skill ids are composites ("10_13" is skills 10 and 13).
 
-    Questions keep their original problem ids, concepts their original skill ids; students have none and are called
-    after their file, ``train-1`` and on. The split of the source is kept in ``Dataset.parts``.
+    Questions have their original problem ids, concepts their original skill ids. Students have no ids and are named
+    after their file: ``train-1``, ``train-2``, and so on. The split of the source is in ``Dataset.parts``.
     """
 
     needs: ClassVar[str] = f"train.txt, dev.txt, test.txt, {PROBLEMS}, {SKILLS}"

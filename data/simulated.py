@@ -1,4 +1,4 @@
-"""A simulated classroom with a planted truth: the data set that needs no download. docs/simulated.md describes it."""
+"""A simulated classroom with known true parameters, which needs no download. docs/simulated.md describes it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ STRANDS = (
     *("coordinates", "vectors", "averages", "probabilities"),
 )
 SIZES = (0.50, 0.30, 0.15, 0.05)  # share of questions with 1, 2, 3, 4 concepts
-MASTERED = 0.5  # a concept opens when all its prerequisites are mastered at least so well
-KNOWN = 0.6  # mastery of concepts from before a student's first day
-RATE = 0.2  # what one more question takes off the distance to full mastery
+MASTERED = 0.5  # a concept becomes available when the mastery of all its prerequisites is at least this
+KNOWN = 0.6  # mastery of the concepts that a student knows at the start
+RATE = 0.2  # share of the distance to full mastery that one more question removes
 STAY = 0.7  # probability of another question on the same concepts
 BLOCK = 2048  # students simulated together; each block has its own random stream
 
@@ -38,18 +38,18 @@ class Simulated(Reader):
 
     A response is right with probability σ(a_q (θ_sq(t) - b_q)), the two-parameter logistic model, where θ_sq(t) is the
     student's ability plus ``gain`` times the mean mastery of the question's concepts, and every question practised
-    moves the mastery m of its concepts to m + RATE (1 - m). A question is only set once the prerequisites of all its
-    concepts are mastered. What was planted stands in ``Dataset.truth``.
+    moves the mastery m of its concepts to m + RATE (1 - m). A question is asked only once the prerequisites of all its
+    concepts are mastered. The true parameters are in ``Dataset.truth``.
 
     Parameters
     ----------
-    questions : at least as many as concepts: each concept has a question of its own.
-    concepts : in strands of eight steps, each step after its prerequisites.
+    questions : at least as many as concepts: each concept has a question on it alone.
+    concepts : in strands of eight concepts, each after its prerequisites.
     students : 0 makes a data set without responses.
-    responses : responses a student; 0 makes a data set without them.
-    sets : at most so many distinct sets of two to four concepts (besides the single concepts).
-    gain : logits between a concept never practised and one fully mastered.
-    seed : everything follows from it.
+    responses : responses per student; 0 makes a data set without them.
+    sets : at most this many distinct sets of two to four concepts (in addition to the single concepts).
+    gain : difference in logits between a concept never practised and one fully mastered.
+    seed : of all random numbers.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class Simulated(Reader):
         return False
 
     def read(self, path: Path | None = None) -> Dataset:
-        """Make the classroom.
+        """Simulate the classroom.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class Simulated(Reader):
     def blocks(self) -> Iterator[Interactions]:
         """The same responses, up to 2,048 students at a time: for classrooms whose responses don't fit into memory.
 
-        Nothing of a block is kept once it is handed out. The questions come from ``read`` with ``responses=0``.
+        A block isn't kept in memory after it is returned. The questions come from ``read`` with ``responses=0``.
 
         Examples
         --------
@@ -145,7 +145,7 @@ class Simulated(Reader):
 
 @dataclass(frozen=True, eq=False)
 class _Room:
-    """The plan of a classroom, before anybody enters."""
+    """The parameters of concepts and questions, before students are simulated."""
 
     prerequisites: NDArray[np.int64]  # (edges, 2): before, after
     members: NDArray[np.int64]  # (sets, 4): concepts of each distinct set, -1 pads
@@ -164,7 +164,7 @@ class _Room:
 
 
 def _name(concept: int) -> str:
-    """Readable name of a concept; past the last strand they start again with a number."""
+    """Readable name of a concept; after the last strand the names repeat with a number."""
     strand, step = divmod(concept, len(STEPS))
     lap, strand = divmod(strand, len(STRANDS))
     return f"{STEPS[step]} {STRANDS[strand]}" + (f" {lap + 1}" if lap else "")
@@ -184,7 +184,7 @@ def _plan(room: Simulated) -> _Room:
     for a, c in pairs:
         near[a].append(c)
         near[c].append(a)
-    # A set grows from a concept along prerequisite edges, so concepts that follow each other meet in questions.
+    # A set grows from a concept along prerequisite edges, so that consecutive concepts occur together in questions.
     grown: dict[tuple[int, ...], None] = {}
     for _ in range(20 * room.sets):
         if len(grown) == room.sets:
@@ -208,7 +208,7 @@ def _plan(room: Simulated) -> _Room:
         of = n_members == size
         weight[of] *= share / weight[of].sum() if of.any() else 0
     set_of = rng.choice(len(members), size=room.questions, p=weight / weight.sum())
-    set_of[: room.concepts] = np.arange(room.concepts)  # a question of its own for each concept
+    set_of[: room.concepts] = np.arange(room.concepts)  # one question on each concept alone
     set_of = rng.permutation(set_of)
     concept_difficulty = rng.normal(0.0, 0.5, room.concepts)
     padded = np.append(concept_difficulty, 0.0)
@@ -225,7 +225,7 @@ def _plan(room: Simulated) -> _Room:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """What some students did, student by student, and what was planted in it."""
+    """The responses of some students, student by student, with the true parameters behind them."""
 
     student: NDArray[np.int32]
     question: NDArray[np.int32]
@@ -242,7 +242,7 @@ _PLANTED = ("ability", "entry", "mastery", "probability")
 
 
 def _respond(room: Simulated, plan: _Room) -> Iterator[_Block]:
-    """Block after block of students; nothing of a block is kept once it is handed out."""
+    """Block after block of students; a block isn't kept in memory after it is returned."""
     from scipy.special import expit
 
     by_set = np.argsort(plan.set_of, kind="stable")
@@ -269,7 +269,7 @@ def _respond(room: Simulated, plan: _Room) -> Iterator[_Block]:
             moves = np.flatnonzero((current < 0) | (rng.random(n) >= STAY))
             m = mastery[moves].T  # (concepts, moves)
             locked = incidence @ (needs @ (m < MASTERED)) > 0  # (sets, moves)
-            want = incidence @ (1.05 - m) * (count / held.sum(axis=1))[:, None]  # the least mastered is wanted most
+            want = incidence @ (1.05 - m) * (count / held.sum(axis=1))[:, None]  # less mastered, higher weight
             mass = np.cumsum(np.where(locked, 0.0, want), axis=0)  # (sets, moves)
             current[moves] = (mass <= rng.random(len(moves)) * mass[-1]).sum(axis=0)
             q = by_set[first[current] + rng.integers(0, count[current])]

@@ -1,4 +1,4 @@
-"""A table of text cells that still knows which row of which file each cell came from."""
+"""A table of text cells that knows the file and row of each cell."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RawTable:
-    """Cells as text (blank ones null), a source to name in errors, and the rows of the file they stand on.
+    """Cells as text (blank ones null), a source to name in errors, and the rows of the file they are on.
 
-    Whatever is checked is checked for all rows at once; the row of the file is only worked out for the error.
+    Each check is made for all rows at once; the row of the file is worked out for an error only.
 
     Attributes
     ----------
-    source : the file, or what a frame is to be called in an error.
+    source : the file, or the name of a frame in an error.
     frame : polars frame of strings (a column of a frame given by hand may hold lists of strings).
     text : the file's text, from which the row of a record is found; None for a frame, whose rows count from 0.
     encoding : the encoding the file was read in.
@@ -49,28 +49,28 @@ class RawTable:
         return [row for row, _ in records(self.text, self.source)][1:]  # the header is a record too
 
     def error(self, what: str, *, at: int | None = None, column: str | None = None, **more: Any) -> DataError:
-        """A DataError about record ``at`` (counted from 0 without the header)."""
+        """A DataError for record ``at`` (counted from 0 without the header)."""
         row = at if at is None or self.text is None else self._rows[at]
         return DataError(what, file=self.source, row=row, column=column, **more)
 
     def reject(self, bad: pl.Series, what: str, column: str, fix: str | None = None) -> None:
-        """Raise about the first record where ``bad`` is true, if there is one; its cell is the value."""
+        """Raise for the first record where ``bad`` is true, if there is one; the error names its cell."""
         at = bad.fill_null(False).arg_max()
         if at is not None and bad[at]:
             cell = self.frame[column][at]
             raise self.error(what, at=at, column=column, value=cell if cell is not None else "", fix=fix)
 
     def blank(self, column: str) -> pl.Series:
-        """Where cells are empty or nothing but space."""
+        """Where cells are empty or only space."""
         cells = self.frame[column]
         return cells.is_null() | (cells.str.strip_chars() == "").fill_null(False)
 
     def identifiers(self, column: str, cells: pl.Series | None = None, rows: pl.Series | None = None) -> pl.Series:
-        """The cells of a column that names things.
+        """The cells of a column of names.
 
         Parameters
         ----------
-        cells, rows : pieces of the cells and the record each came from, where a cell holds several names.
+        cells, rows : parts of the cells, where a cell has several names, and the record of each part.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class RawTable:
         if wrong.any():
             try:
                 moment = cells.str.to_datetime(strict=False, time_unit="us")
-            except pl.exceptions.PolarsError:  # no cell from which the way of writing could be told
+            except pl.exceptions.PolarsError:  # no cell shows the format
                 moment = pl.Series([None], dtype=pl.Datetime("us"))
             if moment.null_count() == 0:
                 return (moment.dt.epoch("us") / 1e6).to_numpy()
@@ -146,7 +146,7 @@ class RawTable:
         return self.frame[column].str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
 
     def integer_lists(self, column: str) -> list[list[int]]:
-        """The cells of a column of lists written as ``[1, 2]``.
+        """The cells of a column of lists in the form ``[1, 2]``.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class RawTable:
     def read(
         cls, path: Path, required: Sequence[str], optional: Sequence[str] = (), encodings: tuple[str, ...] = ("utf-8",)
     ) -> RawTable:
-        """The required columns, and those of the optional ones that are there, of a CSV file.
+        """The required columns of a CSV file, and the optional columns that it has.
 
         Raises
         ------
@@ -191,8 +191,8 @@ class RawTable:
         wanted = [name for name in (*required, *optional) if name in names]
         for name in wanted:
             if names.count(name) > 1:
-                raise DataError("a column stands twice", file=path, row=first[0], column=name, fix="keep one of them")
-        # Polars is fast but lets short rows pass; so whatever looks odd is looked at again, record by record.
+                raise DataError("a column occurs twice", file=path, row=first[0], column=name, fix="keep one of them")
+        # Polars is fast but accepts short rows; so anything suspicious is checked again, record by record.
         columns = [f"{i}" for i in range(len(names))]
         try:
             frame = pl.read_csv(text.encode(), infer_schema=False, has_header=True, new_columns=columns)
@@ -219,7 +219,7 @@ class RawTable:
 
 
 def codes(cells: pl.Series, names: pl.Series) -> pl.Series:
-    """The index of each cell in ``names`` (which are distinct), null where it isn't there."""
+    """The index of each cell in ``names`` (which are distinct), null where it isn't in them."""
     import polars as pl
 
     return cells.cast(pl.Enum(names), strict=False).to_physical().cast(pl.Int64)

@@ -1,4 +1,4 @@
-"""Files read strictly: bytes to text to values, and a DataError with file and row for whatever is out of order."""
+"""Strict reading of files: bytes to text to values; anything wrong is a DataError with file and row."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path, encodings: tuple[str, ...] = ("utf-8",)) -> tuple[str, str]:
-    """The text of a file, without a byte order mark, and the encoding that fitted: the first one that does.
+    """The text of a file, without a byte order mark, and its encoding: the first one that fits.
 
     Raises
     ------
@@ -58,9 +58,9 @@ def read_text(path: Path, encodings: tuple[str, ...] = ("utf-8",)) -> tuple[str,
 
 
 def header(path: Path) -> list[str]:
-    """The column names of a CSV file; empty where there is no such file or no such thing in it. Never raises.
+    """The column names of a CSV file; empty if there is no such file or no names in it. Never raises.
 
-    Reads the first line only: recognising a format must not cost reading it.
+    Reads the first line only: recognising a format must not read the whole file.
     """
     try:
         with path.open("rb") as file:
@@ -71,7 +71,7 @@ def header(path: Path) -> list[str]:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds one object.
+    """A JSON file with one object.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def literal(text: str, kind: type, *, file: Path, row: int) -> Any:
 
 
 def records(text: str, file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The records of a CSV text with the row on which each begins; blank lines at the end are no records.
+    """The records of a CSV text and the row on which each begins; blank lines at the end aren't records.
 
     Raises
     ------

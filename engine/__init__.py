@@ -1,4 +1,4 @@
-"""The engine: a run is a plan of cells, each done once, by whatever executes them."""
+"""The engine: a run is a plan of cells; an executor runs each cell once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qcq.support.progress import Watch
 
 
 def make_executor(store: Store, jobs: int = 1, watch: Watch | None = None) -> Executor:
-    """This process for one job, else so many processes."""
+    """This process for one job, otherwise as many processes as jobs."""
     return Serial(store, watch) if jobs == 1 else Processes(store, jobs, watch)
 
 

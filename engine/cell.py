@@ -30,12 +30,12 @@ class Cell(ABC):
     """One piece of work. A subclass is a frozen dataclass: its fields are its settings and the cells it reads.
 
     The key is a digest of the kind and its revision, the settings, the keys of the cells it reads, and the data. Two
-    cells with one key have one result, byte for byte, so whatever is in the store under a key is never worked out
-    again: after a kill, in another study, in another process.
+    cells with the same key have the same result, byte for byte. So a result that is in the store is never computed
+    again: not after a kill, in another study or in another process.
 
     Parameters
     ----------
-    label : what a person calls it; no part of the key.
+    label : the name shown to people; not in the key.
 
     Class attributes
     ----------------
@@ -67,24 +67,24 @@ class Cell(ABC):
 
         Raises
         ------
-        QCQError : the work can't be done; whoever reads this cell is not done either, everything else goes on.
+        QCQError : the work can't be done; cells that read this cell aren't run either, all others are.
         """
 
     def resolved(self: AnyCell, resolve: Callable[[Cell], Cell], store: Store) -> AnyCell:
-        """This cell with every cell it reads settled, once those are finished.
+        """This cell with its settings resolved, and those of the cells it reads, once these are finished.
 
-        A cell may be planned before its settings are known, because another cell chooses them. Settled, it holds the
-        settings themselves.
+        A cell may be planned before its settings are known, because another cell chooses them. Once resolved, it holds
+        the settings themselves.
         """
         return replace(self, **{name: _map(value, resolve) for name, value in self._values() if _cells(value)})
 
     def estimate(self, store: Store, rates: Rates) -> Estimate | None:
-        """What it will cost, or None where that can't be said before other cells are finished."""
+        """The expected cost, or None where it isn't known before other cells are finished."""
         return None
 
     @property
     def weight(self) -> float:
-        """Roughly how long it takes, in no unit: cells on the longest way through a plan go first."""
+        """Rough duration in arbitrary units: cells on the longest path through a plan run first."""
         return 1.0
 
     @property
@@ -110,11 +110,11 @@ class Cell(ABC):
 
 
 def plain(value: Any) -> Any:
-    """Settings as plain JSON values: cells by their keys, classes by name and revision.
+    """Settings as plain JSON values: cells become their keys, classes their name and revision.
 
     Raises
     ------
-    TypeError : something that has no such form; its class needs a ``config``.
+    TypeError : a value without such a form; its class needs a ``config``.
     """
     if isinstance(value, Cell):
         return value.key
@@ -134,7 +134,7 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    raise TypeError(f"{type(value).__name__} is no setting that a key can be made of")
+    raise TypeError(f"{type(value).__name__} can't be part of a key")
 
 
 def _name(cls: type) -> str:

@@ -1,4 +1,4 @@
-"""A comparison as cells: every trainer on every walk, chosen on validation, trained by every seed, scored on test."""
+"""A comparison as cells: every trainer on every walk, chosen on validation, trained with every seed, scored on test."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from qcq.run import Run
 from qcq.support.files import link, whole
 
 NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
-FILE = "file"  # the walk of vectors that somebody else made
-TABLES = ("tuning", "training", "curves", "results")  # what a method adds rows to
+FILE = "file"  # the walk of vectors that come from a file
+TABLES = ("tuning", "training", "curves", "results")  # tables to which a method adds rows
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """One trainer on one walk, as the cells that it takes.
+    """One trainer on one walk, as the cells that it needs.
 
     Attributes
     ----------
-    walk, name : what results call the two.
+    walk, name : their names in results.
     chosen : the cell that chooses settings and read-out on validation.
     trained : seed → the model.
     scored : (seed, task) → its scores.
@@ -62,12 +62,12 @@ class Method:
 
         Parameters
         ----------
-        walk, name : what results call the two.
+        walk, name : their names in results.
         trainer : its settings; each of its ``tuning`` is tried on validation with the first seed.
         walks : seed → the walks it is trained on, the first seed first.
-        tasks : those that are asked.
+        tasks : the tasks to score.
         data, graph, dataset : digests of the data and of the training graph, and the name of the data set.
-        tune : False leaves the settings as they are; a read-out is chosen all the same.
+        tune : False leaves the settings as they are; a read-out is still chosen.
         """
         label = name if walk in (NO_WALK, FILE) else f"{walk} · {name}"
         judges = [each for each in tasks if each.task.tunes]
@@ -95,7 +95,7 @@ class Method:
         )
         judged = tuple(tuple(score(c, each, stages=("validation",)) for each in judges) for c in candidates)
         chosen = Chosen(candidates=candidates, judged=judged, label=f"{label}: choice on validation")
-        # Where there is one candidate nothing waits for the choice of settings.
+        # With one candidate, no cell has to wait for the choice of settings.
         settings = chosen if len(candidates) > 1 else candidates[0].trainer
         trained = {seed: train(seed, settings) for seed in walks}
         scored = {}
@@ -121,7 +121,7 @@ class Method:
         return [self.chosen, *self.trained.values(), *self.scored.values()]
 
     def said(self, outcome: Outcome) -> str:
-        """What became of it, in one line: the headline figures, or why there are none."""
+        """The outcome in one line: the headline figures, or why there are none."""
         if (error := self.error(outcome)) is not None:
             return f"{self.label}: failed: {error}"
         if not outcome.executed & {*self.cells, *self.chosen.candidates}:
@@ -200,7 +200,7 @@ class Method:
         return outcome.resolved(self.chosen).readout(outcome.store)
 
     def link(self, run: Run, outcome: Outcome) -> Iterator[Path]:
-        """Its vectors, scores and traces under the names that a run gives them, one after the other."""
+        """Its vectors, scores and traces under their names in a run folder, one after the other."""
         if self.error(outcome) is not None:
             return
         store = outcome.store

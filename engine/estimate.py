@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from qcq.evaluation import Partition, Task
     from qcq.models import Trainer
 
-_CLASSROOM = {"questions": 300, "concepts": 20, "students": 60, "responses": 30}  # what is measured on
+_CLASSROOM = {"questions": 300, "concepts": 20, "students": 60, "responses": 30}  # data for the measurement
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a cell will cost.
+    """The expected cost of a cell.
 
     Attributes
     ----------
-    tokens : training tokens, all epochs together.
+    tokens : training tokens, over all epochs.
     bytes : written to disk.
-    memory : bytes held at most, beside the data.
-    seconds : on this machine, with nothing beside it; within a factor of a few.
+    memory : peak memory in bytes, without the data.
+    seconds : on this machine with no other load; accurate within a factor of a few.
     """
 
     tokens: int = 0
@@ -49,7 +49,7 @@ class Rates:
         return Partition.make(Simulated(**_CLASSROOM).read())
 
     def training(self, trainer: Trainer, work: int) -> float:
-        """Seconds of a training that does so much work (:meth:`~qcq.models.Trainer.work`)."""
+        """Seconds of a training with this amount of work (:meth:`~qcq.models.Trainer.work`)."""
         key = f"{type(trainer).__qualname__} {plain(trainer.config)}"
         if key not in self._known:
             from qcq.models import TrainingData
@@ -62,7 +62,7 @@ class Rates:
         return self._known[key] * work
 
     def scoring(self, task: type[Task], settings: Any, size: int) -> float:
-        """Seconds of scoring one table on a task with so many questions or responses."""
+        """Seconds to score one table on a task with this many questions or responses."""
         key = f"{task.__qualname__} {plain(settings)}"
         if key not in self._known:
             from qcq.models import Random, TrainingData
@@ -77,7 +77,7 @@ class Rates:
 
 
 def _timed(work: Any) -> float:
-    """Seconds of the second call (the first compiles and loads what every process does once); 0 where it fails."""
+    """Seconds of the second call (the first also compiles and loads, once per process); 0 if it fails."""
     try:
         work()
         began = time.perf_counter()

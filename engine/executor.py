@@ -1,4 +1,4 @@
-"""Who does the cells. An executor has two methods; nothing else differs between one process, several and a cluster."""
+"""What runs the cells. An executor has two methods; only these differ between one process, several and a cluster."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from qcq.support.progress import Progress, Watch
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell that is over.
+    """A cell that has ended.
 
     Attributes
     ----------
-    cell : which.
+    cell : the cell.
     error : why it has no result; None where it has one.
     """
 
@@ -28,25 +28,25 @@ class CellResult:
 
 
 class Executor(ABC):
-    """Does cells whose inputs are finished. Used as a context, so that whatever it started is stopped again.
+    """Runs cells whose inputs are finished. Used as a context manager, so that everything it started is stopped.
 
     Attributes
     ----------
-    slots : how many cells it does at a time.
+    slots : how many cells it runs at a time.
     """
 
     slots: int = 1
 
     @abstractmethod
     def submit(self, cell: Cell, redo: bool = False) -> None:
-        """Take a cell whose inputs are in the store; at most ``slots`` of them before :meth:`wait` gave one back.
+        """Take a cell whose inputs are in the store; at most ``slots`` cells before :meth:`wait` returns one.
 
-        ``redo`` : do it again where it is finished.
+        ``redo`` : run it again if it is finished.
         """
 
     @abstractmethod
     def wait(self) -> CellResult:
-        """Wait for the next cell that is over."""
+        """Wait for the next cell that ends."""
 
     def __enter__(self) -> Executor:
         return self
@@ -57,7 +57,7 @@ class Executor(ABC):
 
 
 def work(cell: Cell, store: Store, progress: Progress, redo: bool = False) -> CellResult:
-    """Do one cell, on one BLAS thread: with more, sums would be rounded otherwise from machine to machine."""
+    """Run one cell, on one BLAS thread: with more, the rounding of sums would differ between machines."""
     from threadpoolctl import threadpool_limits
 
     try:
@@ -76,7 +76,7 @@ class Serial(Executor):
     Parameters
     ----------
     store : where results go.
-    watch : who is told about progress.
+    watch : receives the progress.
     """
 
     def __init__(self, store: Store, watch: Watch | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A run folder, written: what was asked, and the finished cells under the names that people read."""
+"""Writing a run folder: the settings, and the finished cells under readable names."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from qcq.evaluation import Partition
     from qcq.run import Run
 
-VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect")  # folders that hold nothing but views
+VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect")  # folders with views only
 
 
 def write_description(run: Run, config: Config, partition: Partition, skipped: Mapping[str, str], watch: Watch) -> None:
-    """What a run is about to do, on what: settings, versions, data, graph."""
+    """What a run will do, and with what: settings, versions, data, graph."""
     import tomli_w
 
     data = partition.dataset
@@ -94,12 +94,12 @@ def write_tables(run: Run, methods: Sequence[Method], outcome: Outcome) -> None:
 
 
 class Tables:
-    """The tables of runs that are under way, written anew whenever a method is finished.
+    """The tables of unfinished runs, written again whenever a method is finished.
 
     Parameters
     ----------
-    methods : run → what is compared in it.
-    watch : who is told what became of each.
+    methods : run → the methods compared in it.
+    watch : receives the outcome of each method.
     """
 
     def __init__(self, methods: Mapping[Run, Sequence[Method]], watch: Watch) -> None:
@@ -107,7 +107,7 @@ class Tables:
         self._groups = Groups({(run, method): method.cells for run, each in methods.items() for method in each})
 
     def on_done(self, cell: Cell, outcome: Outcome) -> None:
-        """A cell is over."""
+        """A cell has ended."""
         for run, method in self._groups.done(cell):
             self._watch.say(method.said(outcome))
             write_tables(run, [m for m in self._methods[run] if self._groups.complete((run, m))], outcome)
@@ -120,7 +120,7 @@ def write_views(
     maps: Mapping[Method, Cell],
     outcome: Outcome,
 ) -> None:
-    """Tables, walks, vectors, scores, maps and facts of a finished run; views of another run in the folder go."""
+    """Tables, walks, vectors, scores, maps and facts of a finished run; views of another run are removed."""
     write_tables(run, methods, outcome)
     there: set[Path] = set()
     for method in methods:

@@ -32,7 +32,7 @@ _MODEL_CODE = (*_WALK_CODE, "qcq.models", "qcq.floors", "qcq.embeddings", "qcq.e
 
 
 class Measurement(Protocol):
-    """Something more to be measured of a model while it is in memory: a frozen dataclass, whose fields are keyed."""
+    """A further measurement of a model while it is in memory: a frozen dataclass whose fields are in the key."""
 
     def measure(self, model: Model, source: TrainingData) -> Row:
         """Figures for the row of the cell that trained the model."""
@@ -44,13 +44,13 @@ class OnData(Cell):
 
     Parameters
     ----------
-    data : their digest, by which the store knows them.
+    data : their digest, by which the store finds them.
     """
 
     data: str
 
     def partition(self, store: Store) -> Partition:
-        """The data, divided and with edges held out."""
+        """The data, with students split and edges held out."""
         return store.data[self.data]
 
     def train(self, store: Store) -> TrainPart | None:
@@ -59,7 +59,7 @@ class OnData(Cell):
         return None if split is None else split.train
 
     def prepared(self, store: Store, walk: WalkStrategy) -> KnowledgeGraph:
-        """The training graph with what the walk needs of the training students."""
+        """The training graph with the training responses that the walk needs."""
         key = f"graph {self.data} {plain(walk)}"
         return store.cached(key, lambda: walk.prepare(self.partition(store).graph, self.train(store)))
 
@@ -70,8 +70,8 @@ class Walked(OnData):
 
     Parameters
     ----------
-    walk, seed : what is sampled.
-    graph : digest of the prepared graph, all that the walks depend on.
+    walk, seed : the walk and the seed of the sample.
+    graph : digest of the prepared graph, which determines the walks.
     """
 
     code = _WALK_CODE
@@ -97,7 +97,7 @@ class Walked(OnData):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Trained(OnData):
-    """One trained model, reduced to what is kept of it: a table a read-out, losses, costs.
+    """What is stored of one trained model: a table per read-out, losses, costs.
 
     Parameters
     ----------
@@ -105,9 +105,9 @@ class Trained(OnData):
     trainer : its settings, or the cell that chooses them.
     seed : of the training.
     graph : digest of the training graph.
-    dataset : name of the data, for the record that goes with the vectors.
+    dataset : name of the data, for the provenance of the vectors.
     loss_walks : held-out walks on which the loss is measured, at most HELD_OUT_WALKS; 0 for none.
-    measurements : what else is measured of the model.
+    measurements : further measurements of the model.
     """
 
     code = _MODEL_CODE
@@ -129,7 +129,7 @@ class Trained(OnData):
         trainer = self.settings
         source = self.source(store)
         if trainer.learns and self.walked is not None:
-            _ = source.corpus  # sampling is not the trainer's cost
+            _ = source.corpus  # sampling doesn't count as the trainer's cost
         curve: list[Row] = []
 
         def watched(done: int, total: int, **figures: float | str) -> None:
@@ -174,11 +174,11 @@ class Trained(OnData):
 
     @property
     def settings(self) -> Trainer:
-        """The trainer's settings; the first candidate's where they are not chosen yet."""
+        """The trainer's settings; those of the first candidate if they aren't chosen yet."""
         return self.trainer if isinstance(self.trainer, Trainer) else self.trainer.candidates[0].settings
 
     def source(self, store: Store) -> TrainingData:
-        """What the trainer may look at: graph, walks, exact chain."""
+        """What the trainer may use: graph, walks, exact chain."""
         walked = self.walked
         if walked is None:
             return TrainingData(self.partition(store).graph, seed=self.seed)
@@ -221,8 +221,8 @@ class Trained(OnData):
         return {**empty, **found, "excess_se": report.se, "why_no_floor": report.why or None}
 
     def loss_by_walk(self, store: Store) -> NDArray[np.float64] | None:
-        """Mean loss above its floor (or the loss, where there is none) a held-out walk: float64 (walks,), NaN where a
-        walk has no item; None where no loss was measured."""
+        """Mean loss above its floor (or the loss, if there is no floor) per held-out walk: float64 (walks,), NaN for a
+        walk without items; None if no loss was measured."""
         path = store.file(self, "loss.npz")
         if not path.is_file():
             return None
@@ -243,13 +243,13 @@ class Trained(OnData):
 
 
 def _identity(objective: Objective) -> str:
-    """An objective by its settings; the counts behind its noise are those of the walks."""
+    """An objective by its settings; the counts for its noise are those of the walks."""
     about = [(f.name, getattr(objective, f.name)) for f in fields(objective) if f.name != "counts"]  # type: ignore[arg-type]
     return f"{objective.name} {about}"
 
 
 def mean_by_walk(values: NDArray[np.float64], walk: NDArray, n: int) -> NDArray[np.float64]:
-    """Mean of ``values`` (items,) a walk: float64 (n,), NaN where a walk has none."""
+    """Mean of ``values`` (items,) per walk: float64 (n,), NaN for a walk without items."""
     count = np.bincount(walk, minlength=n)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.bincount(walk, values, minlength=n) / count)
@@ -261,10 +261,10 @@ class Scored(OnData):
 
     Parameters
     ----------
-    trained : whose tables.
-    task, settings : what is asked.
-    stages : on which students or edges.
-    readout : of which table: None for all, or the cell that chooses one.
+    trained : the model whose tables are scored.
+    task, settings : the task and its settings.
+    stages : validation, test, or both.
+    readout : None for the tables of all read-outs, or the cell that chooses one read-out.
     others : the same trainer's models of other seeds, for a task that compares seeds.
     """
 
@@ -314,13 +314,13 @@ class Scored(OnData):
         return float(store.row(self)["scores"][readout][stage]["metrics"][self.task.metric])
 
     def units(self, store: Store, readout: str, stage: Stage) -> dict[str, NDArray[np.float64]]:
-        """The figures unit by unit: metric → float64 (units,)."""
+        """The figures of each unit: metric → float64 (units,)."""
         with np.load(store.file(self, "units.npz")) as held:
             start = f"{readout}/{stage}/"
             return {key.removeprefix(start): held[key] for key in held.files if key.startswith(start)}
 
     def traces(self, store: Store, readout: str) -> Path:
-        """The file of what a task keeps for a picture; most tasks have none."""
+        """The file of a task's arrays for a plot; most tasks have none."""
         return store.file(self, f"traces-{readout.replace('/', '-')}.npz")
 
     def estimate(self, store: Store, rates: Rates) -> Estimate:
@@ -338,7 +338,7 @@ class Chosen(Cell):
     Parameters
     ----------
     candidates : the models tried.
-    judged : for each candidate, its scores on the tasks that may choose; all read-outs.
+    judged : for each candidate, its scores on the tasks used for the choice; all read-outs.
     """
 
     code = ("qcq.engine.kinds",)
@@ -374,7 +374,7 @@ class Chosen(Cell):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Inspected(OnData):
-    """What a graph can tell under a walk, before anything is trained."""
+    """What a walk on a graph can tell about its questions, before anything is trained."""
 
     code = (*_WALK_CODE, "qcq.floors", "qcq.data")
 

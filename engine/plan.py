@@ -1,4 +1,4 @@
-"""A plan: cells with all that they read, done in an order that keeps every slot busy."""
+"""A plan: cells with all that they read, run in an order that keeps every slot busy."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Groups(Generic[Key]):
-    """Tells when all cells of a group are over.
+    """Tells when all cells of a group have ended.
 
     Parameters
     ----------
-    groups : what a group is called → its cells.
+    groups : name of a group → its cells.
     """
 
     def __init__(self, groups: Mapping[Key, Iterable[Cell]]) -> None:
         self._left = {key: set(cells) for key, cells in groups.items()}
 
     def done(self, cell: Cell) -> list[Key]:
-        """The groups that are complete now that this cell is over."""
+        """The groups that become complete when this cell ends."""
         out = []
         for key, left in self._left.items():
             if cell in left:
@@ -39,7 +39,7 @@ class Groups(Generic[Key]):
         return out
 
     def complete(self, key: Key) -> bool:
-        """Whether all its cells are over."""
+        """Whether all its cells have ended."""
         return not self._left[key]
 
 
@@ -49,9 +49,9 @@ class Step:
 
     Attributes
     ----------
-    cell : which.
-    finished : whether its result is in the store; None where that hangs on a choice still to be made.
-    estimate : what it will cost; None where that can't be said.
+    cell : the cell.
+    finished : whether its result is in the store; None where that depends on a choice that isn't made yet.
+    estimate : its expected cost; None where that isn't known.
     """
 
     cell: Cell
@@ -61,13 +61,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the cells of a plan.
+    """The outcome of the cells of a plan.
 
     Attributes
     ----------
     store : where the results are.
     errors : cell → why it has no result: its own error, or that of a cell that it reads.
-    executed : cells that were run, whether or not they ended well.
+    executed : cells that were run, whether or not they succeeded.
     """
 
     store: Store
@@ -87,11 +87,11 @@ class Outcome:
         return self.store.row(self.resolved(cell))
 
     def resolved(self, cell: AnyCell) -> AnyCell:
-        """The cell with its choices made, as the store knows it."""
+        """The resolved cell, as it is in the store."""
         return self._resolved[cell]  # type: ignore[return-value]
 
     def resolve(self, cell: Cell) -> Cell:
-        """Make the choices of a cell all of whose inputs are finished."""
+        """Resolve a cell when all its inputs are finished."""
         self._resolved[cell] = cell.resolved(self.resolved, self.store)
         return self._resolved[cell]
 
@@ -101,7 +101,7 @@ class Plan:
 
     Parameters
     ----------
-    cells : those that are wanted; what they read is added.
+    cells : the wanted cells; the cells that they read are added.
 
     Attributes
     ----------
@@ -127,18 +127,18 @@ class Plan:
         redo: bool = False,
         on_done: Callable[[Cell, Outcome], None] = lambda cell, outcome: None,
     ) -> Outcome:
-        """Do what isn't finished. A cell that fails takes with it those that read it; everything else goes on.
+        """Run what isn't finished. If a cell fails, the cells that read it fail too; all others are run.
 
         Parameters
         ----------
-        executor, store : who does the cells, and where results go.
-        redo : do finished cells again.
-        on_done : called after each cell that is over.
+        executor, store : what runs the cells, and where results go.
+        redo : run finished cells again.
+        on_done : called when a cell ends.
         """
         outcome, waiting, priority = Outcome(store), TopologicalSorter(self.reads), self._priority()
         waiting.prepare()
-        ready: list[tuple[float, int, Cell]] = []  # a heap: the longest way to the end of the plan first
-        running: dict[Cell, list[Cell]] = {}  # a resolved cell → the cells of the plan that it is
+        ready: list[tuple[float, int, Cell]] = []  # a heap: the longest path to the end of the plan first
+        running: dict[Cell, list[Cell]] = {}  # a resolved cell → the planned cells that resolve to it
         redone: set[Cell] = set()
 
         def over(cell: Cell) -> None:
@@ -175,7 +175,7 @@ class Plan:
         return outcome
 
     def _priority(self) -> dict[Cell, tuple[float, int]]:
-        """Cell → (minus the weight of the longest way from it to the end of the plan, its place)."""
+        """Cell → (minus the weight of the longest path from it to the end of the plan, its position)."""
         way = dict.fromkeys(self.cells, 0.0)
         for cell in reversed(self.cells):
             way[cell] += cell.weight
@@ -184,9 +184,9 @@ class Plan:
         return {cell: (-way[cell], place) for place, cell in enumerate(self.cells)}
 
     def steps(self, store: Store, rates: Rates) -> list[Step]:
-        """What a dry run shows: every cell, whether it is finished, and what it will cost."""
+        """What a dry run shows: every cell, whether it is finished, and its expected cost."""
         outcome = Outcome(store)
-        undecided: set[Cell] = set()  # what depends on a choice that isn't made yet
+        undecided: set[Cell] = set()  # cells that depend on a choice that isn't made yet
         out = []
         for cell in self.cells:
             if any(read in undecided or (read.decides and not store.finished(read)) for read in cell.inputs):

@@ -24,7 +24,7 @@ from qcq.support.progress import Progress, Watch
 from qcq.support.threads import THREAD_VARIABLES
 
 _OFTEN = 0.2  # seconds between two progress messages of a worker
-_CHECKED = 0.5  # seconds between two looks at whether the parent is alive
+_CHECKED = 0.5  # seconds between two checks that the parent is alive
 
 
 @dataclass(eq=False)
@@ -37,16 +37,16 @@ class _Worker:
 
 
 class Processes(Executor):
-    """``jobs`` processes, each doing one cell at a time. The number of processes changes no byte of any result.
+    """``jobs`` processes, each running one cell at a time. The number of processes doesn't change any result.
 
-    Workers are spawned, not forked, with an equal share of the cores each. A worker that dies (killed, out of memory)
+    Workers are spawned, not forked, each with an equal share of the cores. A worker that dies (killed, out of memory)
     is reported as the error of its cell and replaced; the other cells go on.
 
     Parameters
     ----------
     store : where results go; its data are sent to each worker once.
     jobs : how many processes.
-    watch : who is told about progress.
+    watch : receives the progress.
     """
 
     def __init__(self, store: Store, jobs: int, watch: Watch | None = None) -> None:
@@ -109,7 +109,7 @@ class Processes(Executor):
         return worker
 
     def _buried(self, worker: _Worker) -> CellResult:
-        """A worker died: what it was doing is lost, and nothing else is."""
+        """A worker died: only its current cell is lost."""
         worker.process.join()
         self._workers.remove(worker)
         worker.pipe.close()
@@ -134,7 +134,7 @@ class Processes(Executor):
 
 @contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Variables that a process started in the block inherits."""
+    """Environment variables that a process started in the block inherits."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -149,7 +149,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 def _serve(pipe: Connection, store: Store, parent: int) -> None:
     """The life of a worker: one cell after the other, until the pipe is closed or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_watch_over, args=(parent,), daemon=True).start()
     last = 0.0
@@ -169,7 +169,7 @@ def _serve(pipe: Connection, store: Store, parent: int) -> None:
         answer: tuple[str, Any]
         try:
             answer = "done", work(cell, store, told, redo).error
-        except Exception as error:  # a bug: it ends the run, with its own words
+        except Exception as error:  # a bug: it ends the run with its own message
             import traceback
 
             answer = "crashed", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
@@ -181,7 +181,7 @@ def _serve(pipe: Connection, store: Store, parent: int) -> None:
 
 
 def _watch_over(parent: int) -> None:
-    """End this process when the parent is gone, even in the middle of a cell: nobody waits for it."""
+    """End this process when the parent is gone, even in the middle of a cell: its result is no longer needed."""
     while os.getppid() == parent:
         time.sleep(_CHECKED)
     os._exit(1)

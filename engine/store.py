@@ -1,4 +1,4 @@
-"""The store: what finished cells have made, each in a folder named by the cell's key."""
+"""The store: the results of finished cells, each in a folder named by the cell's key."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from qcq.support.folders import claim
 T = TypeVar("T")
 
 ROW = "row.json"
-MOST_CACHED = 24  # objects made from finished cells that a process keeps at hand
+MOST_CACHED = 24  # objects made from finished cells that a process caches
 
 
 class Store:
     """A folder of finished cells.
 
-    ``KEY/row.json`` is the row of a cell; its artefacts lie beside it. A cell is written into ``KEY.HOST-PID.partial``
-    and renamed when it is whole, so a folder with a plain key is always finished, and two processes that do the same
-    cell at once don't disturb each other: who is second drops what he made.
+    ``KEY/row.json`` is the row of a cell; its artefacts are in the same folder. A cell is written into
+    ``KEY.HOST-PID.partial``, which is renamed when it is complete. So a folder with a plain key is always finished, and
+    two processes that run the same cell at once don't disturb each other: the second one drops its result.
 
     Parameters
     ----------
-    path : the folder; made if need be.
-    data : digest → data that cells work on; they name it by its digest.
+    path : the folder; created if necessary.
+    data : digest → data that cells work on; cells refer to them by digest.
 
     Raises
     ------
@@ -58,7 +58,7 @@ class Store:
                 shutil.rmtree(left, ignore_errors=True)
 
     def finished(self, cell: Cell) -> bool:
-        """Whether the cell's result is here."""
+        """Whether the cell's result is in the store."""
         return (self.path / cell.key / ROW).is_file()
 
     def row(self, cell: Cell) -> Row:
@@ -79,12 +79,12 @@ class Store:
         return self._rows[cell.key]
 
     def file(self, cell: Cell, name: str) -> Path:
-        """Where an artefact of a cell is: while the cell runs, where it is to be written."""
+        """Where an artefact of a cell is; while the cell runs, where to write it."""
         made = self.path / cell.key
         return (made if made.is_dir() else self._workspace(cell)) / name
 
     def perform(self, cell: Cell, run: Callable[[], Row], *, redo: bool = False) -> Row:
-        """The row of a cell: read where it is finished, else ``run`` and kept, all or nothing."""
+        """The row of a cell: read if it is finished, otherwise ``run`` and stored, all or nothing."""
         if redo and self.finished(cell):
             self.drop(cell)
         if self.finished(cell):
@@ -99,7 +99,7 @@ class Store:
             try:
                 os.rename(work, self.path / cell.key)
             except OSError:
-                if not self.finished(cell):  # else another process was first with the same bytes
+                if not self.finished(cell):  # otherwise another process finished first, with the same bytes
                     raise
             sync_folder(self.path)
         finally:
@@ -107,7 +107,7 @@ class Store:
         return self.row(cell)
 
     def drop(self, cell: Cell) -> None:
-        """Forget a finished cell."""
+        """Remove a finished cell."""
         self._rows.pop(cell.key, None)
         self._cached.clear()
         gone = self._workspace(cell).with_name(f"{cell.key}.dropped-{os.getpid()}")
@@ -115,7 +115,7 @@ class Store:
         shutil.rmtree(gone, ignore_errors=True)
 
     def cached(self, key: str, make: Callable[[], T]) -> T:
-        """An object that many cells of one process need (graph, task, exact chain): made once, dropped when old."""
+        """An object that many cells of one process need (graph, task, exact chain): cached; the oldest are dropped."""
         if key not in self._cached:
             self._cached[key] = make()
             while len(self._cached) > MOST_CACHED:

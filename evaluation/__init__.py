@@ -1,4 +1,4 @@
-"""Tasks by name. Being here is enough to be listed, documented and run through the contract tests."""
+"""Tasks by name. A task registered here is listed, documented and run through the contract tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do clusters of vectors fall together with concepts?"""
+"""Do clusters of vectors agree with concepts?"""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MOST = 20_000  # questions clustered at most
 
 
 class Clusters(Task):
-    """k-means of the vectors scaled to length 1, as many clusters as concepts, held against the concepts.
+    """k-means of the vectors scaled to length 1, with as many clusters as concepts, compared with the concepts.
 
-    Circular by design: the concepts are what the walks were made from. B-cubed figures, a unit a question: precision is
-    the share of its cluster that shares a concept with it, recall the share of all that share a concept with it which
-    stand in its cluster (itself included in both), ``bcubed`` their harmonic mean. ``v-measure`` holds the clusters
-    against sets of concepts as wholes. Both stages are the same.
+    Circular by design: the walks were made from the concepts. B-cubed figures, per question: precision is the share of
+    its cluster that shares a concept with it; recall is the share of all questions sharing a concept with it that are
+    in its cluster (itself included in both); ``bcubed`` is their harmonic mean. ``v-measure`` compares the clusters
+    with the sets of concepts as a whole. Both stages are the same.
 
     References
     ----------

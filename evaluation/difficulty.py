@@ -10,12 +10,12 @@ from qcq.evaluation.regression import Regression
 
 
 class Difficulty(Regression):
-    """The share of training students' wrong answers, predicted from the vector by ridge regression.
+    """The share of wrong answers among training students, predicted from the vector by ridge regression.
 
-    Questions with at least five training responses are divided 60/20/20: the ridge is fitted on the first part, its
-    penalty chosen by leave-one-out inside it, and judged on the second (validation) or third (test). Vectors are
-    centred and scaled as a whole, so rotating a table changes nothing. Reported: R² (a unit a question, 1 minus its
-    squared error over the variance, whose mean is R²) and Spearman's correlation (0 where all predictions are equal).
+    Questions with at least five training responses are split 60/20/20. The ridge is fitted on the first part, with a
+    penalty chosen by leave-one-out on that part, and scored on the second (validation) or third (test). Vectors are
+    centred and scaled as a whole, so rotating a table changes nothing. Reported: R² (per question: 1 minus its squared
+    error over the variance; the mean is R²) and Spearman's correlation (0 if all predictions are equal).
     """
 
     metric = "r2"

@@ -1,4 +1,4 @@
-"""How well does the question tell able students from the others? Regressed from its vector."""
+"""How well does the question discriminate between students? Regressed from its vector."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from qcq.evaluation.regression import Regression
 class Discrimination(Regression):
     """A question's item-rest correlation among training students, predicted from the vector by ridge regression.
 
-    The item-rest correlation of question q is that of the answers to q with how the same students do elsewhere: the
-    mean, over a student's answers to other questions, of the answer minus its question's share of right ones, so that
-    who was given hard questions isn't taken for weak. Only questions with at least twenty training responses, right
-    and wrong ones among them, take part. Divided, fitted and reported as in ``difficulty``.
+    The item-rest correlation of question q is the correlation of the answers to q with the same students' results on
+    other questions. A student's result is the mean, over their answers to other questions, of the answer minus the
+    question's share of right answers, so that students with hard questions don't count as weak. Only questions with at
+    least twenty training responses, both right and wrong ones, are used. Split, fitted and reported as in
+    ``difficulty``.
 
     References
     ----------
@@ -40,7 +41,7 @@ class Discrimination(Regression):
             return np.bincount(r.question, weights=values, minlength=n) / np.maximum(train.counts, 1)
 
         rest = r.correct - mean(r.correct)[r.question]
-        # What a student did elsewhere: all his answers but those to this question, however often he was asked it.
+        # A student's result on other questions: all their answers except those to this question (it may have several).
         _, pair = np.unique(r.student.astype(np.int64) * n + r.question, return_inverse=True)
         own, times = np.bincount(pair, weights=rest)[pair], np.bincount(pair)[pair]
         all_, many = np.bincount(r.student, weights=rest)[r.student], np.bincount(r.student)[r.student]

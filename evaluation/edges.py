@@ -18,10 +18,11 @@ _BLOCK = 1 << 22  # similarities held at once
 class Edges(Task):
     """The held-out concept of a question, ranked among all concepts by cosine.
 
-    A concept's vector is the mean of the vectors of its remaining questions; concepts that the question still has are
-    not ranked, nor are concepts without a question. Reported: MRR, hits@1, hits@10, a unit an edge; and ``matched``,
-    the probability that it beats (ties half) another such concept drawn as often as it would be the answer. A table
-    that only knows which concepts are frequent gets 0.5 there, whatever its MRR.
+    A concept's vector is the mean of the vectors of its remaining questions. Concepts that the question still has are
+    not ranked, nor are concepts without a question. Reported: MRR, hits@1, hits@10, per edge; and ``matched``, the
+    probability that the held-out concept is ranked above another ranked concept (ties count half) that is drawn with
+    the frequency at which it would be the answer. A table that only knows how frequent concepts are gets 0.5 there,
+    whatever its MRR.
     """
 
     metric = "mrr"
@@ -41,7 +42,7 @@ class Edges(Task):
                 )
         self._incidence = (partition.graph.weights > 0).astype(np.float64)
         self._degree = self._incidence.sum(axis=0)  # (concepts,)
-        # One edge of a question with several is held out, uniformly drawn: how often it is that of each concept.
+        # One edge of a question with several is held out uniformly: the expected number of times for each concept.
         whole = partition.dataset.q_matrix
         several = np.diff(whole.indptr) > 1
         share = several / np.maximum(np.diff(whole.indptr), 1)

@@ -1,4 +1,4 @@
-"""How do the vectors lie in their space?"""
+"""How are the vectors distributed in their space?"""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from qcq.evaluation.retrieval import Sharing
 from qcq.evaluation.task import Score, Stage
 from qcq.support.seeds import generator
 
-PAIRED = 2_000  # questions among which all pairs are looked at
+PAIRED = 2_000  # questions of which all pairs are used
 
 
 class Geometry(Sharing):
-    """How wide, how even and how tight a table lies; nothing of it says alone that vectors are good.
+    """How spread out, even and tight the vectors are; none of these figures alone says that vectors are good.
 
     With x a vector scaled to length 1, over a seeded sample of questions that share a concept with another one:
 
-    - ``contrast``: mean cosine of a question with those that share a concept with it, minus that with all others; a
-      unit a question. Read off the training graph, so circular, as ``retrieval`` is.
+    - ``contrast``: mean cosine of a question with those that share a concept with it, minus that with all others; per
+      question. Measured on the training graph, so it is circular, as ``retrieval`` is.
     - ``alignment``: mean of |x - y|² over questions that share a concept; low is tight.
     - ``uniformity``: log of the mean of exp(-2 |x - y|²) over any two questions; low is spread evenly.
     - ``isotropy``: min / max over principal directions ±c of Σ_x exp(c · x); 1 is the same in every direction.

@@ -1,4 +1,4 @@
-"""The published leak, replayed: what difficulty made from all students does to an AUC on the test students."""
+"""The published leak, reproduced: how difficulty computed from all students changes an AUC on the test students."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ COLD = 5  # training responses of a cold question, at most
 
 @dataclass(frozen=True)
 class Inflation:
-    """How well difficulty alone foresees test students' answers, made with and without their own.
+    """How well difficulty alone predicts test students' answers, computed with and without their own answers.
 
     Attributes
     ----------
     leaky : AUC where difficulty is the share of wrong answers among all students, test students included.
     honest : AUC where it is the share among training students.
     difference : leaky minus honest, with a 95 % interval over students.
-    responses : of test students, behind the figures.
+    responses : of test students, used for the figures.
     """
 
     leaky: float
@@ -34,12 +34,12 @@ class Inflation:
 
 
 def replay(split: Split) -> Mapping[str, Inflation]:
-    """Predict every test student's answers from the difficulty of the question and nothing else, twice.
+    """Predict every test student's answers only from the difficulty of the question, twice.
 
-    Once the difficulty of a question is its share of wrong answers among all students, which is how published
-    question features were made, and once among the training students. A question that no one (of those) answered gets
-    the share over all questions. In the leaky case an answer to a rare question stands in its own prediction, so there
-    the AUC rises most.
+    First, the difficulty of a question is its share of wrong answers among all students, as published question features
+    are computed; then it is the share among the training students only. A question without answers (from these
+    students) gets the share over all questions. In the leaky case, an answer to a rare question is part of its own
+    prediction, so there the AUC rises most.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def replay(split: Split) -> Mapping[str, Inflation]:
 
 
 def _ease(seen: tuple[Interactions, ...], n_questions: int) -> NDArray[np.float64]:
-    """Share of right answers a question, the overall share where there are none: float64 (questions,)."""
+    """Share of right answers per question, the overall share if it has no answers: float64 (questions,)."""
     question = np.concatenate([r.question for r in seen])
     correct = np.concatenate([r.correct for r in seen])
     n = np.bincount(question, minlength=n_questions)

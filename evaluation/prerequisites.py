@@ -1,4 +1,4 @@
-"""Which concepts come after one another? Known prerequisites, ranked."""
+"""Which concepts are prerequisites of one another? Known links, ranked."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from qcq.evaluation.task import Partition, Score, Stage, Task
 class Prerequisites(Task):
     """Known prerequisite links between concepts: each concept of a link ranked among all by cosine with the other.
 
-    A concept's vector is the mean of the vectors of those questions that test it alone: a question that tests two
-    concepts would bring their means together whatever the vectors are. The other concepts to which a concept is linked
-    are not ranked, nor are concepts without a question of their own. A cosine has no direction, so neither has the
-    figure: it says that concepts which build on one another lie close, not which comes first. Both stages are the same.
-    Reported: MRR and hits@3, a unit a link, the mean of its two rankings.
+    A concept's vector is the mean of the vectors of the questions that test this concept alone: a question that tests
+    two concepts would bring their means together, whatever the vectors are. The other concepts to which a concept is
+    linked are not ranked, nor are concepts without a question of their own. A cosine has no direction, so the figure
+    has none either: it says that linked concepts are close, not which one comes first. Both stages are the same.
+    Reported: MRR and hits@3, per link, the mean of its two rankings.
     """
 
     metric = "mrr"
@@ -49,13 +49,13 @@ class Prerequisites(Task):
             )
         self._alone, self._held = alone, held
         self._links = np.array(sorted(known))  # (links, 2)
-        self._barred = np.tile(~asked, (graph.n_concepts, 1))  # (concepts, concepts): not ranked beside the row's own
+        self._barred = np.tile(~asked, (graph.n_concepts, 1))  # (concepts, concepts): not ranked for this row
         self._barred[np.r_[self._links[:, 0], self._links[:, 1]], np.r_[self._links[:, 1], self._links[:, 0]]] = True
         np.fill_diagonal(self._barred, True)
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         own = self._held @ self.vectors(embeddings)[self._alone].astype(np.float64)
-        concepts = unit(own)  # the length of a mean plays no part in a cosine
+        concepts = unit(own)  # a cosine doesn't depend on the length of a mean
         cosine = concepts @ concepts.T  # (concepts, concepts)
         ways = []
         for one, other in (self._links.T, self._links[:, ::-1].T):

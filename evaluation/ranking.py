@@ -1,7 +1,7 @@
 """Rankings with ties: every figure is its expectation when ties are broken at random.
 
-Closed forms give all questions with the same concepts the same vector. Whatever order an implementation happens to put
-them in would be scored as if it meant something; the expectation can't be.
+Closed forms give all questions with the same concepts the same vector. With ties, the order in an implementation is
+arbitrary but would affect the score; the expectation doesn't depend on it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-GRID = 1_000_000  # cosines are compared in millionths: what float32 vectors can't tell apart is a tie
+GRID = 1_000_000  # cosines are compared in millionths: smaller differences of float32 vectors count as ties
 _BLOCK = 1 << 23  # similarities held at once
 
 
@@ -26,7 +26,7 @@ def distinct(rows: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
     words = rows.view(np.uint32).astype(np.uint64)
     key = words @ np.random.default_rng(0).integers(0, 2**64, rows.shape[1], dtype=np.uint64)  # modulo 2^64
     _, first, index = np.unique(key, return_index=True, return_inverse=True)
-    if not np.array_equal(rows[first][index], rows):  # two different rows met in one key
+    if not np.array_equal(rows[first][index], rows):  # two different rows have the same key
         return np.unique(rows, axis=0, return_inverse=True)
     return rows[first], index
 
@@ -41,11 +41,11 @@ def unit(rows: NDArray) -> NDArray[np.float64]:
 def similarities(vectors: NDArray, queries: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int32]]]:
     """For each query its cosines with all rows, in millionths: yields (query, int32 (rows,)).
 
-    Never holds more than a few queries at once, and identical rows are computed once, so they tie exactly.
+    Only a few queries are in memory at once. Identical rows are computed once, so they tie exactly.
     """
     kept, index = distinct(vectors)
     kept, same = unit(kept), len(kept) == len(index)
-    if same:  # nothing is double: back to the order of the rows, so that none has to be looked up
+    if same:  # no duplicates: back to the order of the rows, so that no look-up is needed
         kept, index = kept[index], np.arange(len(index))
     step = max(1, _BLOCK // len(kept))
     for at in range(0, len(queries), step):
@@ -65,7 +65,7 @@ def _harmonic(below: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.
 
 
 def expected_reciprocal_rank(better: ArrayLike, tied: ArrayLike) -> NDArray[np.float64]:
-    """E[1 / rank] of an item with ``better`` items above it and ``tied`` others at its height.
+    """E[1 / rank] of an item with ``better`` items above it and ``tied`` others with the same score.
 
     Its rank is uniform on better + 1 … better + tied + 1.
 
@@ -79,7 +79,7 @@ def expected_reciprocal_rank(better: ArrayLike, tied: ArrayLike) -> NDArray[np.f
 
 
 def expected_hit(better: ArrayLike, tied: ArrayLike, k: int) -> NDArray[np.float64]:
-    """P(rank ≤ k) of an item with ``better`` items above it and ``tied`` others at its height.
+    """P(rank ≤ k) of an item with ``better`` items above it and ``tied`` others with the same score.
 
     Examples
     --------
@@ -93,9 +93,10 @@ def expected_hit(better: ArrayLike, tied: ArrayLike, k: int) -> NDArray[np.float
 def expected_precision(scores: NDArray, relevant: NDArray[np.int64], k: int) -> tuple[float, float]:
     """Expected average precision, and expected precision among the first ``k``, of one ranking.
 
-    A group of n tied items, r of them relevant, stands below G better items, R of them relevant. Its place j is taken
-    by a relevant item with probability r/n, and then (j - 1)(r - 1)/(n - 1) of the places before it in the group are
-    too, so it adds Σ_j (r/n) (R + 1 + (j - 1)(r - 1)/(n - 1)) / (G + j) to the sum of precisions.
+    A group of n tied items, r of them relevant, is below G better items, R of them relevant. Position j in the group
+    has a relevant item with probability r/n, and then (j - 1)(r - 1)/(n - 1) of the positions before it in the group
+    are expected to have one too. So it adds Σ_j (r/n) (R + 1 + (j - 1)(r - 1)/(n - 1)) / (G + j) to the sum of
+    precisions.
 
     Parameters
     ----------

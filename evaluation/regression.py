@@ -1,4 +1,4 @@
-"""A number of each question, predicted from its vector: what difficulty and discrimination share."""
+"""A statistic of each question, predicted from its vector: the common code of difficulty and discrimination."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from qcq.errors import EvaluationError
 from qcq.evaluation.task import STAGES, Partition, Score, Stage, Task
 from qcq.support.seeds import generator
 
-FEWEST = 20  # questions with a known number that a data set needs
+FEWEST = 20  # questions with a known statistic that a data set needs
 PENALTIES = np.logspace(-5, 2, 15)  # candidates of the ridge penalty, per training question
 
 
 class Regression(Task):
-    """Ridge regression of a number of each question that training students give away, judged on other questions.
+    """Ridge regression of a statistic of each question from training responses, scored on other questions.
 
-    Questions whose number is known are divided 60/20/20: the ridge is fitted on the first part, its penalty chosen by
-    leave-one-out inside it, and judged on the second (validation) or third (test). Vectors are centred and scaled as a
-    whole, so rotating a table changes nothing.
+    Questions with a known statistic are split 60/20/20. The ridge is fitted on the first part, with a penalty chosen by
+    leave-one-out on that part, and scored on the second (validation) or third (test). Vectors are centred and scaled as
+    a whole, so rotating a table changes nothing.
 
     Class attributes
     ----------------
-    name : what errors call the task; its stream of random numbers too.
+    name : the task's name in errors and for its stream of random numbers.
     least : training responses that a question needs.
     """
 
@@ -53,14 +53,14 @@ class Regression(Task):
         self._judged: dict[Stage, NDArray[np.int64]] = {"test": order[:fifth], "validation": order[fifth : 2 * fifth]}
         for stage in STAGES:
             if np.ptp(self._target[self._judged[stage]]) == 0:
-                raise EvaluationError(f"{self.name}: all {stage} questions are alike in it; nothing can be explained")
+                raise EvaluationError(f"{self.name}: all {stage} questions have the same value; no variance to explain")
 
     @abstractmethod
     def target(self, train: TrainPart) -> NDArray[np.float64]:
-        """The number of each question: float64 (questions,), NaN where it can't be known."""
+        """The statistic of each question: float64 (questions,), NaN where it is unknown."""
 
     def questions(self, stage: Stage) -> NDArray[np.int64]:
-        """The questions judged on a stage, in the order of the units: int64 (units,)."""
+        """The questions scored in a stage, in the order of the units: int64 (units,)."""
         return self._judged[stage]
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
@@ -76,7 +76,7 @@ class Regression(Task):
         judged = self._judged[stage]
         truth = self._target[judged]
         guess = ridge.predict((vectors[judged] - centre) / scale)
-        # Equal vectors get equal ranks, whatever the last bits of their predictions.
+        # Equal vectors get equal ranks, even if the last bits of their predictions differ.
         a, b = rankdata(truth), rankdata(np.round(guess, 9))
         flat = np.ptp(b) == 0
         return Score.of_units(

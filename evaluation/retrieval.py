@@ -1,4 +1,4 @@
-"""Do questions on the same concept lie close together?"""
+"""Are questions on the same concept close together?"""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from qcq.evaluation.ranking import expected_precision, similarities
 from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.support.seeds import generator
 
-QUERIES = 1_000  # questions asked at most
+QUERIES = 1_000  # queries at most
 
 
 class Sharing(Task):
-    """Asks a seeded sample of questions about those that share a concept with them in the training graph.
+    """Compares a seeded sample of questions with those that share a concept with them in the training graph.
 
     Class attributes
     ----------------
-    name : what errors call the task; its stream of random numbers too.
+    name : the task's name in errors and for its stream of random numbers.
     """
 
     name: ClassVar[str]
@@ -49,9 +49,9 @@ class Sharing(Task):
 class Retrieval(Sharing):
     """All other questions ranked by cosine with one question; those that share a concept in the graph are relevant.
 
-    This is reconstruction: the relevant questions are read off the very graph that was learnt from. A high figure says
-    that the vectors keep the graph, not that they know anything else. Reported: MAP and precision@10 over a seeded
-    sample of questions that share a concept with another one, a unit a question; both stages are the same.
+    This is reconstruction: the relevant questions are taken from the training graph itself. A high figure says that the
+    vectors preserve the graph, not that they know anything else. Reported: MAP and precision@10 over a seeded sample of
+    questions that share a concept with another one, per question; both stages are the same.
     """
 
     name = "retrieval"

@@ -12,18 +12,18 @@ from qcq.evaluation.ranking import membership, similarities
 from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.support.seeds import generator
 
-QUERIES = 1_000  # questions asked at most
+QUERIES = 1_000  # queries at most
 K = 10  # neighbours
 
 
 class Stability(Task):
-    """The share of a question's ten nearest neighbours that another seed gives too.
+    """The share of a question's ten nearest neighbours that are also neighbours under another seed.
 
-    With ties a neighbour is one with a probability: m_j, which is 1 above the tie, (places left)/(size of the tie) in
-    it, and 0 below. The overlap of two tables is Σ_j min(m_j, m'_j) / k. This is the largest overlap that any way of
-    breaking the ties of both can reach, so identical tables overlap exactly 1 (breaking the ties of each by itself
-    would make a table differ from itself). Without ties it is the plain share. Chance is k / (questions - 1).
-    Reported: overlap@10, the mean over the other seeds, a unit a question of a seeded sample.
+    With ties, an item is a neighbour with a probability m_j: 1 above the tie, (places left)/(size of the tie) in it,
+    and 0 below. The overlap of two tables is Σ_j min(m_j, m'_j) / k. This is the largest overlap that any way of
+    breaking the ties of both can reach, so the overlap of identical tables is exactly 1 (if ties were broken
+    independently, a table would differ from itself). Without ties it is the plain share. Chance level is k / (questions
+    - 1). Reported: overlap@10, the mean over the other seeds, per question of a seeded sample.
     """
 
     metric = "overlap@10"

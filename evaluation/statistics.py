@@ -1,4 +1,4 @@
-"""Who is better, and could it be chance?"""
+"""Which method is better, and could it be chance?"""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Difference:
 
     Attributes
     ----------
-    mean, low, high : the difference and the ends of its interval; infinite where all units are of one cluster, which
-        says nothing about any other.
-    units, clusters : how many pairs, in how many independent clusters.
-    comparisons : how many differences were asked for together; their intervals hold all at once.
+    mean, low, high : the difference and the ends of its interval; infinite if all units are in one cluster, which says
+        nothing about other clusters.
+    units, clusters : number of pairs, and of independent clusters.
+    comparisons : how many differences were computed together; their intervals are simultaneous.
     """
 
     mean: float
@@ -35,7 +35,7 @@ class Difference:
 
     @property
     def decided(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -53,16 +53,16 @@ def paired_bootstrap(
     draws: int = 2_000,
     seed: int = 0,
 ) -> Difference:
-    """The mean of ``ours - theirs`` with a percentile bootstrap interval; whole groups are drawn where given.
+    """The mean of ``ours - theirs`` with a percentile bootstrap interval; with ``groups``, whole groups are resampled.
 
     Parameters
     ----------
     ours, theirs : the figures of the same units in the same order, (units,).
     groups : label of each unit's cluster, (units,). Units that aren't independent (one question under several seeds,
-        items of one walk) belong to one cluster. None: every unit is its own.
+        items of one walk) are in one cluster. None: each unit is its own cluster.
     level : of the interval.
     draws : bootstrap samples.
-    seed : which ones.
+    seed : of the samples.
 
     Raises
     ------
@@ -119,12 +119,12 @@ def _resampled(
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """Tables judged on the same units, and who is compared with whom.
+    """Tables scored on the same units, and the pairs to compare.
 
     Attributes
     ----------
     figures : float64 (tables, units).
-    pairs : (i, j): the difference of row i minus row j is asked for.
+    pairs : (i, j): the difference of row i minus row j is wanted.
     groups : cluster of each unit, as in :func:`paired_bootstrap`.
     """
 
@@ -136,20 +136,21 @@ class Contest:
 def simultaneous(
     contests: Sequence[Contest], *, level: float = 0.95, draws: int = 2_000, seed: int = 0
 ) -> list[list[Difference]]:
-    """Differences of several pairs whose intervals all hold at once with probability ``level``: one list a contest.
+    """Differences of several pairs with simultaneous intervals of coverage ``level``: one list per contest.
 
     The interval of pair k is d_k ± t s_k: d_k is the mean difference, s_k its standard error over bootstrap means d*_k
-    (times √(n/(n - 1)) for n clusters), and t the ``level`` quantile over draws of max_k |d*_k - d_k| / s_k, moved from
-    the normal law to Student's with n - 1 degrees of freedom at the same probability, as standard errors of few
-    clusters want. Contests with equally many clusters share their draws, so tables that err together aren't corrected
-    for as if they were independent. With one pair t is near 1.96; with m independent ones near Bonferroni's.
+    (times √(n/(n - 1)) for n clusters), and t the ``level`` quantile over draws of max_k |d*_k - d_k| / s_k, converted
+    from the normal distribution to Student's t with n - 1 degrees of freedom at the same probability, because the
+    standard errors come from few clusters. Contests with equally many clusters share their draws, so correlated tables
+    aren't corrected as if they were independent. With one pair t is near 1.96; with m independent pairs near
+    Bonferroni's value.
 
     Parameters
     ----------
     contests : the comparisons made together, on the same units or on different ones.
-    level : probability that no interval misses its truth.
+    level : probability that all intervals contain their true values.
     draws : bootstrap samples.
-    seed : which ones.
+    seed : of the samples.
 
     Raises
     ------
@@ -187,7 +188,7 @@ def simultaneous(
             mean = float(figures[i].mean() - figures[j].mean())
             away = drawn[:, i] - drawn[:, j] - mean
             spread = float(away.std(ddof=1))
-            if spread > 1e-12 * max(abs(mean), 1e-12):  # else the difference is the same in every unit
+            if spread > 1e-12 * max(abs(mean), 1e-12):  # otherwise the difference is the same in every unit
                 np.maximum(worst, np.abs(away) / spread, out=worst)
             mine.append((mean, spread, figures.shape[1], len(size)))
         found.append(mine)
@@ -204,19 +205,19 @@ def simultaneous(
 
 
 def auc_units(truth: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-    """One figure a cluster (a student) whose mean is the area under the ROC curve: float64 (clusters,), sorted labels.
+    """One figure per cluster (a student) whose mean is the area under the ROC curve: float64 (clusters,), by label.
 
-    With P and N right and wrong answers among n, V(i) the share of the other kind that answer i is ranked right
-    against (ties half), the area is A = mean of V over the right answers = mean over the wrong ones, and the influence
-    of answer i on it is n/P (V(i) - A) or n/N (V(i) - A). A student's figure is A plus his answers' influence, summed
-    and divided by the mean number of answers a student. So students, who are independent, can be drawn by
-    :func:`paired_bootstrap`, although an area is no mean over students.
+    With P and N right and wrong answers among n, V(i) is the share of the other kind against which answer i is ranked
+    correctly (ties half). The area is A = mean of V over the right answers = mean over the wrong ones, and the
+    influence of answer i on it is n/P (V(i) - A) or n/N (V(i) - A). A student's figure is A plus the influence of their
+    answers, summed and divided by the mean number of answers per student. So :func:`paired_bootstrap` can resample
+    students, who are independent, although an area is not a mean over students.
 
     Parameters
     ----------
-    truth : 0 or 1 a response, both among them.
+    truth : 0 or 1 for each response; both must occur.
     scores : of the same responses; higher means right is likelier.
-    groups : whose response it is; None: each is its own cluster.
+    groups : the student of each response; None: each is its own cluster.
 
     Raises
     ------
@@ -248,10 +249,10 @@ def auc_units(truth: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = No
 
 
 def mean_units(figures: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-    """One figure a cluster whose mean is the mean of ``figures``: float64 (clusters,), sorted labels.
+    """One figure per cluster whose mean is the mean of ``figures``: float64 (clusters,), sorted labels.
 
-    A cluster's figure is m + (Σ of its figures' distances from the mean m) / (mean size of a cluster): what it adds to
-    a mean over responses, of which one student gives more than another.
+    A cluster's figure is m + (Σ of its figures' differences from the mean m) / (mean size of a cluster): its
+    contribution to a mean over responses when students have different numbers of responses.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What every task is given, and what it gives back."""
+"""The input and output of every task."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from qcq.support.seeds import generator
 
 Stage = Literal["validation", "test"]
 STAGES: tuple[Stage, Stage] = ("validation", "test")
-SHARE = 0.3  # share of the questions with several concepts that give up one edge
+SHARE = 0.3  # share of the questions with several concepts of which one edge is held out
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Question–concept edges that left the graph: int64 arrays (edges,)."""
+    """Question–concept edges held out of the graph: int64 arrays (edges,)."""
 
     questions: NDArray[np.int64]
     concepts: NDArray[np.int64]
@@ -37,15 +37,15 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """What is to be solved, fixed before anything is walked or trained. :meth:`make` makes one.
+    """The data divided for evaluation, before any walk or training. :meth:`make` makes one.
 
     Attributes
     ----------
     dataset : as read.
-    split : its students divided, or None where it has no interactions.
-    graph : the training graph: the held-out edges are gone from it.
-    edges : the edges that left, by stage; empty where no edges were held out.
-    seed : which division.
+    split : the split of its students, or None if it has no interactions.
+    graph : the training graph, without the held-out edges.
+    edges : the held-out edges by stage; empty if none were held out.
+    seed : of the random division.
 
     Examples
     --------
@@ -68,17 +68,17 @@ class Partition:
     ) -> Partition:
         """Divide the students and hold out edges, once, by ``seed``.
 
-        Of the questions with several concepts, a share (``SHARE``) gives up one edge, drawn uniformly, so each
-        question keeps at least one; where a concept would lose its last question, one of its edges stays. Half of the
+        A share (``SHARE``) of the questions with several concepts loses one edge each, drawn uniformly, so each
+        question keeps at least one; if a concept would lose its last question, one of its edges stays. Half of the
         edges are for validation, the other half (and the odd one) for the test.
 
         Parameters
         ----------
         dataset : as read.
-        seed : which division.
-        hold_out_edges : False leaves the graph whole; then the task ``edges`` can't be asked.
-        fold : (k, n): whose turn it is to be a test student (:meth:`~qcq.data.Dataset.split`); the held-out edges are
-            the same in every fold.
+        seed : of the random division.
+        hold_out_edges : False leaves the graph whole; then the task ``edges`` can't be scored.
+        fold : (k, n): which fold has the test students (:meth:`~qcq.data.Dataset.split`); the held-out edges are the
+            same in every fold.
         """
         graph = KnowledgeGraph.from_dataset(dataset)
         split = None if dataset.interactions is None else dataset.split(seed, fold=fold)
@@ -92,7 +92,7 @@ class Partition:
 
     @cached_property
     def data_digest(self) -> str:
-        """SHA-256 over the training graph and all responses: equal exactly where a run would see the same data."""
+        """SHA-256 over the training graph and all responses: equal exactly if a run has the same data."""
         h = hashlib.sha256(self.graph.digest.encode())
         answers = self.dataset.interactions
         if answers is not None:
@@ -103,7 +103,7 @@ class Partition:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all that a score can depend on: the data, who is in which part, and the held-out edges."""
+        """SHA-256 over all that a score can depend on: the data, the part of each student, and the held-out edges."""
         data = self.dataset
         about = [self.data_digest, self.seed, KnowledgeGraph.from_dataset(data).digest, list(data.prerequisites)]
         about += [None if data.interactions is None else data.interactions.ordered, sorted(data.truth)]
@@ -119,7 +119,7 @@ class Partition:
 
     @property
     def part_sizes(self) -> dict[str, int]:
-        """Students in each part; empty where there are none."""
+        """Students in each part; empty if there are none."""
         split = self.split
         if split is None:
             return {}
@@ -136,7 +136,7 @@ def _draw_edges(graph: KnowledgeGraph, rng: np.random.Generator) -> tuple[NDArra
     several = rng.permutation(np.flatnonzero(degree > 1))
     rows = several[: round(SHARE * len(several))].astype(np.int64)
     columns = w.indices[w.indptr[rows] + rng.integers(0, degree[rows])].astype(np.int64)
-    # A question loses one edge at most, so only a concept all of whose edges were drawn is in danger: it keeps one.
+    # A question loses one edge at most. A concept could lose all its edges if all were drawn: then it keeps one.
     drawn = np.bincount(columns, minlength=graph.n_concepts)
     emptied = np.flatnonzero((drawn > 0) & (drawn == np.diff(graph.by_concept.indptr)))
     last, first = np.unique(columns, return_index=True)
@@ -152,8 +152,8 @@ class Score:
     Attributes
     ----------
     metrics : name → value.
-    units : name → float64 (units,), the figure of each unit (edge, question) where the metric is their mean, so that
-        two embeddings can be compared pair by pair; the same units in the same order for every embedding.
+    units : name → float64 (units,), the figure of each unit (edge, question, student) if the metric is their mean, so
+        that two embeddings can be compared in pairs; the same units in the same order for every embedding.
     choices : name → what the task itself chose for this embedding, on validation.
     """
 
@@ -163,26 +163,26 @@ class Score:
 
     @classmethod
     def of_units(cls, units: Mapping[str, NDArray[np.float64]], **more: float) -> Score:
-        """The score whose metrics are the means of ``units``, and ``more`` beside them."""
+        """The score whose metrics are the means of ``units``, and ``more`` metrics."""
         return cls({name: float(values.mean()) for name, values in units.items()} | more, units)
 
 
 class Task(ABC):
-    """One question put to an embedding. Made once for a partition, then asked for every embedding.
+    """One evaluation of embeddings. Made once for a partition, then used for every embedding.
 
     Class attributes
     ----------------
     metric : the headline figure; higher is better.
-    slices : further figures that stand beside it in every comparison.
-    description : one line: what is asked, and its caveat.
+    slices : further figures that every comparison shows.
+    description : one line: what is measured, and its caveat.
     tunes : True where the validation figure may choose settings and read-outs.
-    compares_seeds : True where the figure lies between the seeds of one trainer, so that one seed has none.
-    holds_out_edges : True where the task needs edges that left the graph before anything was walked or trained.
-    costly : True where only the read-out that the other tasks have chosen is judged.
+    compares_seeds : True where the figure compares the seeds of one trainer, so that a single seed has none.
+    holds_out_edges : True where the task needs edges that were held out before any walk or training.
+    costly : True where only the read-out chosen by the other tasks is scored.
     of_students : True where a unit is a test student.
-    baselines : trainers that a comparison with this task never goes without.
+    baselines : trainers that every comparison with this task includes.
     settings : the class of the task's settings, its second argument, where it has any.
-    revision : raised by its author when the same vectors get other figures; finished runs then score again.
+    revision : raised by its author when the same vectors get other figures; finished runs are then scored again.
     """
 
     metric: ClassVar[str]
@@ -198,7 +198,7 @@ class Task(ABC):
     revision: ClassVar[int] = 1
 
     def __init__(self, partition: Partition) -> None:
-        """Raises EvaluationError where the data set can't answer this task; the text says what is missing."""
+        """Raises EvaluationError where the data set lacks what this task needs; the text says what is missing."""
         self.partition = partition
 
     @abstractmethod
@@ -206,7 +206,7 @@ class Task(ABC):
         """The figures on one stage. ``others`` are the same trainer's embeddings from other seeds."""
 
     def traces(self, embeddings: Embeddings) -> Mapping[str, NDArray]:
-        """Arrays worth drawing, by name, after :meth:`score`: kept beside the scores of a run. Most tasks have none."""
+        """Arrays for plots, by name, after :meth:`score`: stored with the scores of a run. Most tasks have none."""
         return {}
 
     def vectors(self, embeddings: Embeddings) -> NDArray[np.float32]:
@@ -214,7 +214,7 @@ class Task(ABC):
 
         Raises
         ------
-        EvaluationError : the embeddings belong to other questions.
+        EvaluationError : the embeddings are of other questions.
         """
         wanted = self.partition.graph.questions
         if len(embeddings) != len(wanted):
@@ -228,8 +228,8 @@ class Task(ABC):
         return embeddings.vectors
 
     def concept_vectors(self, embeddings: Embeddings) -> NDArray[np.float64]:
-        """A concept as the mean of the vectors of its questions in the training graph: float64 (concepts, dim); zeros
-        for a concept without any."""
+        """Concept vectors, each the mean of the vectors of its questions in the training graph: float64 (concepts,
+        dim); zeros for a concept without questions."""
         incidence = (self.partition.graph.weights > 0).astype(np.float64)
         total = incidence.T @ self.vectors(embeddings).astype(np.float64)
         return total / np.maximum(incidence.sum(axis=0), 1)[:, None]
@@ -244,22 +244,22 @@ class TaskSpec:
     settings: Any = None
 
     def made(self, partition: Partition) -> Task:
-        """The task itself. Raises EvaluationError where the data can't answer it."""
+        """The task itself. Raises EvaluationError where the data don't have what it needs."""
         return self.task(partition) if self.settings is None else self.task(partition, self.settings)  # type: ignore[call-arg]
 
 
 def unanswerable(tasks: Sequence[TaskSpec], partition: Partition, seeds: int) -> dict[str, str]:
-    """Why some of the tasks can't be asked of these data with so many seeds, by name.
+    """Why some of the tasks can't be scored on these data with this number of seeds, by name.
 
     Raises
     ------
-    EvaluationError : none of them can.
+    EvaluationError : none of them can be scored.
     """
     out = {}
     for each in tasks:
         try:
             if each.task.compares_seeds and seeds < 2:
-                raise EvaluationError(f"{each.name} compares seeds; ask for at least two")
+                raise EvaluationError(f"{each.name} compares seeds; use at least two")
             each.made(partition)
         except EvaluationError as error:
             out[each.name] = str(error)

@@ -1,4 +1,4 @@
-"""Products of tall and wide matrices, a bounded block at a time."""
+"""Products of tall and wide matrices, in blocks of bounded size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rowdot(a: Matrix, b: Matrix, rows_a: NDArray, rows_b: NDArray) -> NDArray[np
         return out
     if a.nnz * b.shape[0] > b.nnz * a.shape[0]:
         a, b, rows_a, rows_b = b, a, rows_b, rows_a
-    order = np.argsort(rows_b, kind="stable")  # the fuller rows are spread out, some at a time
+    order = np.argsort(rows_b, kind="stable")  # the rows with more entries are expanded, some at a time
     kinds, start = np.unique(rows_b[order], return_index=True)
     start = np.r_[start, len(order)]
     size = max(1, BLOCK // b.shape[1])
@@ -39,7 +39,7 @@ def rowdot(a: Matrix, b: Matrix, rows_a: NDArray, rows_b: NDArray) -> NDArray[np
 
 
 def pick(dense: NDArray, held: sparse.csr_array, rows: NDArray, kinds: NDArray) -> NDArray[np.float64]:
-    """dense[rows] · held[kinds], row by row, touching only what ``held`` holds: float64 (rows,)."""
+    """dense[rows] · held[kinds], row by row, computing only the entries in ``held``: float64 (rows,)."""
     n = held.indptr[kinds + 1] - held.indptr[kinds]
     ends = np.cumsum(n)
     at = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - n, n) + np.repeat(held.indptr[kinds], n)

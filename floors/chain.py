@@ -1,4 +1,4 @@
-"""What can be asked of the exact law of a walk, whichever kind of chain it is."""
+"""The interface to the exact distribution of a walk, for all kinds of chain."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from qcq.errors import ChainError
 
 
 class Chain(ABC):
-    """The exact law of a walk, as something that can be asked.
+    """The exact distribution of a walk.
 
     Attributes
     ----------
     length : questions in a full walk.
     n_questions, n_hubs : sizes; token i < n_questions is question i, token n_questions + j is hub j.
     keep_concepts : whether the hubs between the questions are tokens of the walk.
-    graph_digest : which graph it describes ("" where that isn't known).
-    first_order : True where the next question depends on the last one alone.
+    graph_digest : digest of its graph ("" if unknown).
+    first_order : True where the next question depends only on the last one.
     """
 
     length: int
@@ -39,22 +39,22 @@ class Chain(ABC):
 
     @property
     def n_tokens(self) -> int:
-        """Size of the vocabulary of this walk's tokens: questions, and hubs where they are kept."""
+        """Size of the vocabulary of this walk's tokens: questions, and hubs if they are tokens."""
         return self.n_questions + (self.n_hubs if self.keep_concepts else 0)
 
     @abstractmethod
     def log_posterior(
         self, tokens: NDArray, asked: NDArray[np.bool_], left: NDArray | None, right: NDArray | None
     ) -> NDArray[np.float64]:
-        """log p(token | what is seen before it, what is seen after it), for every asked position.
+        """log p(token | visible tokens before it, visible tokens after it), for every asked position.
 
         Parameters
         ----------
         tokens : int (walks, width), the walks as they are; -1 pads.
-        asked : bool (walks, width); answers come in its row-major order. What is seen at the asked position itself
-            plays no part.
-        left, right : int (walks, width): what is seen; HIDDEN hides a token. ``left=None`` hides everything before
-            the asked position (which position it is stays known), ``right=None`` everything after it, the walk's end
+        asked : bool (walks, width); results are in its row-major order. The visible token at the asked position itself
+            isn't used.
+        left, right : int (walks, width): the visible tokens; HIDDEN hides one. ``left=None`` hides everything before
+            the asked position (the position itself stays known), ``right=None`` everything after it, the walk's end
             included.
 
         Returns
@@ -66,24 +66,24 @@ class Chain(ABC):
     def log_posterior_corrupted(
         self, tokens: NDArray, asked: NDArray[np.bool_], seen: NDArray, noise: Corruption
     ) -> NDArray[np.float64]:
-        """The same where every seen token may be a lie, as in BERT's 80/10/10 rule; ``seen`` holds HIDDEN at masks.
+        """The same if any visible token may be a replacement, as in BERT's 80/10/10 rule; ``seen`` has HIDDEN at masks.
 
-        An asked position is known to be selected; whether another one was selected is not.
+        An asked position is known to be selected; for the others this is unknown.
         """
 
     @abstractmethod
     def posterior(self, seen: ArrayLike, position: int) -> NDArray[np.float64]:
-        """The exact distribution of the token at one position: float64 (n_tokens,), given the other seen tokens.
+        """The exact distribution of the token at one position: float64 (n_tokens,), given the other visible tokens.
 
         Parameters
         ----------
-        seen : int (width,): one walk; HIDDEN where a token isn't shown, -1 after an early end.
-        position : the position asked; what ``seen`` holds there plays no part.
+        seen : int (width,): one walk; HIDDEN where a token isn't visible, -1 after an early end.
+        position : the position asked; the token of ``seen`` there isn't used.
         """
 
     @abstractmethod
     def pair_law(self, window: int) -> Pairs:
-        """The law of the (centre, context) pairs that skip-gram draws with a window that shrinks uniformly."""
+        """The distribution of skip-gram's (centre, context) pairs, with a window that shrinks uniformly."""
 
     @cached_property
     def unigram(self) -> NDArray[np.float64]:
@@ -95,10 +95,10 @@ class Chain(ABC):
 
     @abstractmethod
     def marginal(self, position: int) -> NDArray[np.float64]:
-        """mu_t: the probability that the walk is alive at ``position`` and there is each token: float64 (n_tokens,)."""
+        """mu_t: the probability that the walk reaches ``position`` and has each token there: float64 (n_tokens,)."""
 
     def check(self, tokens: NDArray, graph_digest: str = "") -> None:
-        """Raise ChainError where walks can't be of this chain: another graph's, or of another width."""
+        """Raise ChainError if walks can't come from this chain: they are of another graph or another width."""
         if graph_digest and self.graph_digest and graph_digest != self.graph_digest:
             raise ChainError(
                 f"these walks were sampled on another graph (digest {graph_digest[:12]}, the chain's graph has "
@@ -113,7 +113,7 @@ class Chain(ABC):
             raise ChainError(f"token {tokens.max()} isn't one of the chain's {self.n_tokens} tokens")
 
     def possible(self, log_p: NDArray[np.float64], walk: NDArray) -> NDArray[np.float64]:
-        """Give ``log_p`` back, or raise ChainError where a walk did what it can't do by this law."""
+        """Return ``log_p``, or raise ChainError if a walk has probability 0 under the chain."""
         bad = np.flatnonzero(~np.isfinite(log_p))
         if len(bad):
             raise ChainError(
@@ -124,7 +124,7 @@ class Chain(ABC):
 
 
 class Pairs(Protocol):
-    """The law of an (input, output) pair of skip-gram."""
+    """The distribution of an (input, output) pair of skip-gram."""
 
     def probability(self, x: ArrayLike) -> NDArray[np.float64]:
         """p(x): how often a pair's input (or output) is token x."""

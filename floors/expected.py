@@ -1,4 +1,4 @@
-"""Expected floors of a first-order walk, without sampling one: what the best possible model loses on average.
+"""Expected floors of a first-order walk, without sampling: the mean loss of the best possible model.
 
 Everything comes from two kinds of entropy, both computed at the size of the distinct questions: that of a position,
 H(X_p), and that of a later one given an earlier one, H(X_r | X_l). For l < p < r the chain rule and the Markov property
@@ -6,7 +6,7 @@ give
 
     H(X_p | X_l, X_r) = H(X_p | X_l) + H(X_r | X_p) - H(X_r | X_l),
 
-and a masked token's floor is its mean over where the nearest visible neighbours may be. In the stationary walk that is
+and a masked token's floor is its mean over positions of the nearest visible neighbours. In the stationary walk that is
 2 H_1 - H_2 for both neighbours visible, with H_a the entropy of a question given the one a steps before.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from qcq.errors import ChainError
 from qcq.floors.markov import MarkovChain
 
-MOST_CLASSES = 3_000  # beyond that many distinct questions, tables over pairs of them are too much: sample instead
+MOST_CLASSES = 3_000  # with more distinct questions, tables over pairs of them are too large: sample instead
 
 
 def entropy(p: NDArray, times: NDArray | float = 1.0) -> NDArray[np.float64]:
@@ -36,12 +36,12 @@ def entropy(p: NDArray, times: NDArray | float = 1.0) -> NDArray[np.float64]:
 
 
 class Expected:
-    """Expected floors of one chain, in nats a predicted token.
+    """Expected floors of one chain, in nats per predicted token.
 
     Parameters
     ----------
     chain : a first-order chain of at most MOST_CLASSES distinct questions.
-    like : the same of another chain; where that one takes the same steps, from another start, its entropies are used.
+    like : the Expected of another chain; if that chain has the same steps, from another start, its entropies are used.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class Expected:
         self._stuck = np.diff(chain.out.indptr)[chain._members] == 0
         lost = start * self._stuck * chain.sizes
         self.dead = float(lost.sum()) if chain.length > 1 else 0.0  # share of walks that end at their first question
-        self._dead_entropy = 0.0  # what is left to guess in such a walk: its only question
+        self._dead_entropy = 0.0  # the entropy of such a walk: of its only question
         if self.dead:
             self._dead_entropy = float(entropy(start[self._stuck] / self.dead, chain.sizes[self._stuck]))
         at = np.zeros((chain.width, k + chain.n_hubs))  # of one member of each kind, given that the walk goes on
@@ -87,12 +87,12 @@ class Expected:
             self._rows = like._rows
 
     def _kinds(self, position: int) -> slice:
-        """Kinds that may stand at a position."""
+        """Kinds that may occur at a position."""
         k = self.chain.n_classes
         return slice(k, k + self.chain.n_hubs) if self.chain.keep_concepts and position % 2 else slice(0, k)
 
     def row_entropies(self, steps: int, hub_first: bool = False, hub_last: bool = False) -> NDArray[np.float64]:
-        """Entropy of what stands behind ``steps`` further steps of M, given each kind: float64 (kinds of one type,)."""
+        """Entropy of the token after ``steps`` further steps of M, given each kind: float64 (kinds of one type,)."""
         key = (hub_first, hub_last)
         chain, k = self.chain, self.chain.n_classes
         rows, known = self._rows.setdefault(key, (None, []))
@@ -131,9 +131,9 @@ class Expected:
         return float(np.mean(each))
 
     def masked(self, rate: float = 0.15) -> float:
-        """Mean over positions and over where the nearest visible neighbours may be: each token is hidden at ``rate``.
+        """Mean over positions and over those of the nearest visible neighbours: each token is hidden at ``rate``.
 
-        Neighbourhoods of a probability under 1e-13 are left out.
+        Neighbourhoods with a probability under 1e-13 are left out.
         """
         return self._hidden(rate)
 
@@ -144,13 +144,13 @@ class Expected:
     def _hidden(self, rate: float) -> float:
         width = self.chain.width
         gaps = np.arange(width)
-        chance = (1.0 - rate) * rate**gaps  # nearest visible neighbour behind this many hidden ones
-        none = rate**gaps  # all of so many hidden
+        chance = (1.0 - rate) * rate**gaps  # nearest visible neighbour after this many hidden ones
+        none = rate**gaps  # all of this many hidden
         alone = [self.position(p) for p in range(width)]
         held: dict[tuple[int, int], float] = {}
 
         def later(a: int, b: int) -> float:
-            if b == width:  # nothing is known of what follows the end
+            if b == width:  # nothing is known after the end
                 return 0.0
             if a < 0:
                 return alone[b]
@@ -168,12 +168,12 @@ class Expected:
                         total += wl * wr * (later(left, p) + later(p, right) - later(left, right))
                         weights += wl * wr
         mean = total / weights
-        # Walks that ended at once have one token, and it is known that they did.
+        # Walks that end at their start have one token, and their length is known.
         n_alive, n_dead = (1.0 - self.dead) * width, self.dead
         return float((n_alive * mean + n_dead * self._dead_entropy) / (n_alive + n_dead))
 
     def skipgram(self, window: int = 5, negative: int = 5, exponent: float = 0.75) -> float:
-        """Nats a pair (one output and ``negative`` negatives), noise from the exact unigram^exponent.
+        """Nats per pair (one output and ``negative`` negatives), noise from the exact unigram^exponent.
 
         With p = p(y|x) and r = k p_n(y) (1 - p), the floor is Σ_x p(x) Σ_y p ln((p+r)/p) + r ln((p+r)/r).
         """
@@ -184,16 +184,16 @@ class Expected:
         return float((px * n)[px > 0] @ (cost[px > 0] @ n))
 
     def skipgram_of_rank(self, dim: int, window: int = 5, negative: int = 5, exponent: float = 0.75) -> float:
-        """The least loss of skip-gram that was *found* with vectors of ``dim`` numbers: nats a pair, never a floor.
+        """The least loss of skip-gram *found* with vectors of ``dim`` dimensions: nats per pair, not a floor.
 
         Skip-gram's scores are products of an input and an output vector, a matrix of rank ``dim``. Its expected loss
 
             Σ_x p(x) Σ_y p(y|x) ln(1 + e^-s(x,y)) + r(x,y) ln(1 + e^s(x,y)),        r = k p_n(y) (1 - p(y|x)),
 
         is minimised by L-BFGS over one pair of vectors for each kind of question, from the truncated SVD of the best
-        scores (at least -10) weighted by how many questions are of a kind. The problem isn't convex: what is found is
-        reached by some vectors, but nobody knows that none reach less. The budget is some three seconds, less where
-        there are few kinds.
+        scores (at least -10) weighted by how many questions are of a kind. The problem isn't convex: some vectors reach
+        the loss that is found, but a lower one may be possible. The budget is about three seconds, or shorter with few
+        kinds.
         """
         from scipy.optimize import minimize
         from scipy.special import expit
@@ -204,7 +204,7 @@ class Expected:
         n = self._sizes[: len(px)]
         weight = (px * n)[:, None] * n  # (kinds, kinds)
         with np.errstate(divide="ignore", invalid="ignore"):
-            best = np.nan_to_num(np.clip(np.log(p) - np.log(r), -10.0, 10.0))  # NaN: never met, nor drawn
+            best = np.nan_to_num(np.clip(np.log(p) - np.log(r), -10.0, 10.0))  # NaN: neither a pair nor a negative
         root = np.sqrt(n)
         dim, k = min(dim, len(n)), len(n)
         u, s, vt = svd(best * root * root[:, None], dim, random_state=0)
@@ -219,11 +219,11 @@ class Expected:
             return float(value.sum()), np.stack([slope @ y, slope.T @ x]).ravel()
 
         steps = int(np.clip(1e7 / k**2, 4, 150))
-        with threadpool_limits(1):  # products so small that threads would only wait for each other
+        with threadpool_limits(1):  # products too small for several threads
             return float(minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": steps}).fun)
 
     def _pairs(self, window: int, negative: int, exponent: float) -> tuple[NDArray, NDArray, NDArray]:
-        """p(x) of one input of each kind, (kinds,); p(y|x) and k p_n(y) (1 - p(y|x)) of one of each, (kinds, kinds)."""
+        """p(x) of one input of each kind, (kinds,); p(y|x) and k p_n(y) (1 - p(y|x)) for a pair, (kinds, kinds)."""
         self._need(2)
         chain = self.chain
         law = chain.pair_law(window)
@@ -245,7 +245,7 @@ class Expected:
 
 
 def _same_steps(one: MarkovChain, other: MarkovChain) -> bool:
-    """Whether both have the same U and V, and tell the same questions apart."""
+    """Whether both have the same U, V and classes of questions."""
     pairs = ((one.out, other.out), (one.into, other.into))
     return np.array_equal(one.classes, other.classes) and all(
         np.array_equal(a.indptr, b.indptr) and np.array_equal(a.indices, b.indices) and np.array_equal(a.data, b.data)

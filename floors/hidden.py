@@ -1,16 +1,16 @@
-"""Walks that remember the step they took: exact laws over (question, hub) edges.
+"""Walks that remember their last step: exact distributions over (question, hub) edges.
 
-A return-biased walk goes back to the question just left with weight α and out through the hub just used with weight β,
-against 1 for every other. Where it goes next depends on the edge it came along, so its questions alone are no Markov
-chain, but its edges are, and the questions are read off them: a hidden Markov chain. Two operators move a message over
-edges e = (x, c), and both are symmetric, so the messages of what follows use the same two:
+A return-biased walk goes back to the question just left with weight α and leaves through the hub just used with weight
+β, against 1 for every other. The next step depends on the edge of the last one. So the questions alone are no Markov
+chain, but the edges are, and the questions are functions of them: a hidden Markov chain. Two operators move a message
+over edges e = (x, c). Both are symmetric, so the messages from what follows use the same two:
 
     at a hub      f[x', c] = (Σ_x g[x, c] + (α - 1) g[x', c]) / (n_c - 1 + α)      n_c questions at hub c
     at a question g[x, c'] = (Σ_c f[x, c] + (β - 1) f[x, c']) / (d_x - 1 + β)      d_x hubs of question x
 
-(only edges that exist; where there is one way only, it is taken). Equal questions have equal entries unless one of them
-was seen, so a message holds one number an edge of each *class* of questions, and those of the last seen question beside
-them. That is exact: a way back to a question that nobody has seen leads to some member of its class, no matter which.
+(only existing edges; if there is only one way, it is taken). Equal questions have equal entries unless one of them is
+visible, so a message has one number per edge of each *class* of questions, and also those of the last visible question.
+That is exact: a return to a hidden question leads to some member of its class, no matter which one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from qcq.floors.chain import Chain, Corruption
 from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
 
-_MOST_EDGES = 20_000  # distinct edges up to which a message is held as a dense row
+_MOST_EDGES = 20_000  # distinct edges up to which a message is a dense row
 
 
 @dataclass(frozen=True)
 class _Message:
-    """One message a walk: a number for each edge of each class, and those of one seen question (-1: none)."""
+    """One message per walk: a number for each edge of each class, and those of one visible question (-1: none)."""
 
     each: NDArray[np.float64]  # (walks, class edges), of one member
     seen: NDArray[np.int64]  # (walks,)
@@ -52,26 +52,26 @@ class _Message:
 
 @dataclass(frozen=True, eq=False)
 class ReturnChain(Chain):
-    """The exact law of a return-biased question–hub–question walk.
+    """The exact distribution of a return-biased question–hub–question walk.
 
     Parameters
     ----------
-    graph : what is walked; weights play no part.
+    graph : the graph of the walk; weights aren't used.
     alpha : weight of the question just left, against 1 for each other question of the hub.
     beta : weight of the hub just used, against 1 for each other hub of the question.
     length, keep_concepts : as in the walk.
-    by_degree : start in proportion to the number of hubs; else uniform over questions.
-    name : the walk's, for messages.
+    by_degree : start in proportion to the number of hubs; otherwise uniformly over questions.
+    name : the walk's name, for messages.
 
     Raises
     ------
-    ChainError : more distinct edges than fit.
+    ChainError : too many distinct edges.
 
     Examples
     --------
     >>> graph = KnowledgeGraph.from_edges([("a", "x"), ("b", "x"), ("b", "y"), ("c", "y")])
-    >>> chain = ReturnChain(graph, alpha=1.0, beta=0.0, length=3)  # never out through the concept it came by
-    >>> chain.posterior([0, 1, HIDDEN], 2).tolist()  # a, then b, so by x, so out through y
+    >>> chain = ReturnChain(graph, alpha=1.0, beta=0.0, length=3)  # never leave by the concept of arrival
+    >>> chain.posterior([0, 1, HIDDEN], 2).tolist()  # a, then b, so by x, so leave by y
     [0.0, 0.5, 0.5]
     """
 
@@ -105,7 +105,7 @@ class ReturnChain(Chain):
 
     @property
     def n_edges(self) -> int:
-        """Distinct edges: what a message holds."""
+        """Distinct edges: the size of a message."""
         return len(self._hub)
 
     # --- classes of questions, and their edges -----------------------------------------------------------------------
@@ -155,7 +155,7 @@ class ReturnChain(Chain):
 
     @staticmethod
     def _weights(bias: float, ways: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(A, B): a step is A · sum + B · self; where there is one way only, it is taken."""
+        """(A, B): a step is A · sum + B · self; if there is only one way, it is taken."""
         total = np.where(ways > 1, ways - 1 + bias, 1.0)
         return 1.0 / total, np.where(ways > 1, (bias - 1.0) / total, 0.0)
 
@@ -193,17 +193,17 @@ class ReturnChain(Chain):
         return _Message(each, m.seen, own)
 
     def _of(self, m: _Message, question: NDArray) -> NDArray[np.float64]:
-        """The numbers of one question a walk: float64 (n, most hubs)."""
+        """The numbers of one question per walk: float64 (n, most hubs)."""
         at, real = self._own_edges(question)
         plain = np.where(real, m.each[np.arange(len(question))[:, None], at], 0.0)
         return np.where((question == m.seen)[:, None], m.own, plain)
 
     def _look(self, m: _Message, question: NDArray) -> _Message:
-        """What is left of a message once the question is seen."""
+        """The message after the question is observed."""
         return _Message(np.zeros_like(m.each), question.astype(np.int64), self._of(m, question))
 
     def _pass(self, m: _Message, token: NDArray) -> _Message:
-        """What is left of a message once the hub's token is seen."""
+        """The message after the hub's token is observed."""
         hub = token - self.n_questions
         at, _ = self._own_edges(m.seen)
         own = np.where(self._hub[at] == hub[:, None], m.own, 0.0)
@@ -226,7 +226,7 @@ class ReturnChain(Chain):
     # --- messages along a walk ---------------------------------------------------------------------------------------
 
     def _first(self, n: int) -> _Message:
-        """Leaving the first question, before it is seen."""
+        """Leaving the first question, before it is observed."""
         start = self.plain.start[self.plain._members][self._class] / np.diff(self._u.indptr)[self._class]
         most = self._at.shape[1]
         return _Message(np.tile(start, (n, 1)), np.full(n, -1), np.zeros((n, most)))
@@ -235,7 +235,7 @@ class ReturnChain(Chain):
         return _Message(np.ones((n, len(self._hub))), np.full(n, -1), np.zeros((n, self._at.shape[1])))
 
     def _tokens(self, view: NDArray, t: int) -> tuple[NDArray, NDArray]:
-        """What is seen of question t, and of the hub behind it."""
+        """The visible tokens of question t and of the hub after it."""
         none = np.full(len(view), HIDDEN)
         if not self.keep_concepts:
             return view[:, t], none
@@ -253,7 +253,7 @@ class ReturnChain(Chain):
 
     @cached_property
     def _prior(self) -> list[_Message]:
-        """Leaving each question of a walk of which nothing is seen: one message a question."""
+        """Leaving each question of a walk without visible tokens: one message per question."""
         out = [self._first(1)]
         for _ in range(1, self.length):
             out.append(self._through_question(self._through_hub(out[-1])))
@@ -264,7 +264,7 @@ class ReturnChain(Chain):
     ) -> NDArray[np.float64]:
         result = np.zeros(asked.shape)
         whole = (tokens >= 0).all(axis=1)
-        short = np.flatnonzero(~whole)  # such walks are one question without a way out
+        short = np.flatnonzero(~whole)  # such walks are one question without edges
         mu = self.plain.start
         stuck = np.diff(self.plain.out.indptr) == 0
         with np.errstate(divide="ignore"):
@@ -294,12 +294,12 @@ class ReturnChain(Chain):
     def _meetings(
         self, asked: NDArray, left: NDArray | None, right: NDArray | None
     ) -> Iterator[tuple[int, NDArray, _Message, _Message]]:
-        """For each position that is asked: where, in which walks, and the messages from the left and from the right.
+        """For each asked position: where, in which walks, and the messages from the left and from the right.
 
         Both are over the edges by which the walk leaves the question there (or the one before the hub there).
         """
         n = len(asked)
-        leaving: list[_Message] = []  # of each question, before it and what follows is seen
+        leaving: list[_Message] = []  # of each question, before it and what follows is observed
         for t in range(self.length):
             if left is None:
                 leaving.append(self._prior[t][np.zeros(n, dtype=np.int64)])
@@ -308,7 +308,7 @@ class ReturnChain(Chain):
             else:
                 m = self._seen(leaving[-1], *self._tokens(left, t - 1))
                 leaving.append(self._through_question(self._through_hub(m)).scaled())
-        back = self._ones(n)  # how probable is what is seen behind the hub
+        back = self._ones(n)  # likelihood of the visible tokens after the hub
         for t in range(self.length - 1, -1, -1):
             place = 2 * t if self.keep_concepts else t
             if t < self.length - 1 and right is not None:
@@ -334,8 +334,8 @@ class ReturnChain(Chain):
         self, tokens: NDArray, asked: NDArray[np.bool_], seen: NDArray, noise: Corruption
     ) -> NDArray[np.float64]:
         raise ChainError(
-            f"no exact floor for masked_bert on {self.name} walks, which remember a step: any token may be a lie, so "
-            "every question of the walk would have to be kept in mind; pure masks have one"
+            f"no exact floor for masked_bert on {self.name} walks, which remember a step: any token may be replaced, "
+            "so every question of the walk would matter; pure masks have a floor"
         )
 
     def posterior(self, seen: ArrayLike, position: int) -> NDArray[np.float64]:
@@ -361,7 +361,7 @@ class ReturnChain(Chain):
                     if one[0] >= 0:
                         out[one[0]] = (self._of(before, one) * self._of(after, one)).sum()
         if not out.sum() > 0:
-            raise ChainError("what is seen of this walk has probability 0 under this chain")
+            raise ChainError("the visible tokens of this walk have probability 0 under this chain")
         return out / out.sum()
 
     def marginal(self, position: int) -> NDArray[np.float64]:
@@ -380,12 +380,12 @@ class ReturnChain(Chain):
             raise ChainError(f"no exact floor for skipgram on {self.name} walks that keep their concepts")
         k = self.plain.n_classes
         half, same, each = np.zeros((k, k)), np.zeros(k), np.zeros(k)
-        going = [(m.each @ self._by_class)[0] for m in self._prior]  # of one member, if it goes on
+        going = [(m.each @ self._by_class)[0] for m in self._prior]  # of one member, if the walk goes on
         at, real = np.maximum(self._at, 0), self._at >= 0
         for d in range(1, min(window, self.length - 1) + 1):
             weight = (window - d + 1) / window
             start = sum(self._prior[t].each[0] for t in range(self.length - d))
-            # One row a class: from one of its members, and where it is d steps later.
+            # One row per class: from one of its members, and where the walk is d steps later.
             m = _Message(np.zeros((k, len(self._hub))), self.plain._members, np.where(real, start[at], 0.0))
             for _ in range(d - 1):
                 m = self._through_question(self._through_hub(m))
@@ -397,7 +397,7 @@ class ReturnChain(Chain):
 
 
 class PairTable:
-    """The law of a pair of skip-gram where a question may meet itself more or less often than its equals.
+    """The distribution of a skip-gram pair if a question may meet itself more or less often than its equals.
 
     Parameters
     ----------
@@ -416,7 +416,7 @@ class PairTable:
         return self._each[self._plain.classes[np.asarray(x)]] / self._scale
 
     def conditional(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-        """p(y | x), elementwise over token arrays of one shape; 0 for a token that these walks don't hold."""
+        """p(y | x), elementwise over token arrays of one shape; 0 for a token that isn't in these walks."""
         x, y = np.asarray(x), np.asarray(y)
         out = np.zeros(x.shape)
         there = (x < self._plain.n_questions) & (y < self._plain.n_questions)

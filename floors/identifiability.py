@@ -1,7 +1,7 @@
-"""What a walk can tell about its questions at all, worked out before anything is trained.
+"""What a walk can tell about its questions, computed before anything is trained.
 
-Two questions with the same hubs and the same weights are exchangeable: swapping them leaves the law of every such walk
-unchanged. So no structure tells them apart, only identity, and the entropy inside their class is lost to every model.
+Two questions with the same hubs and the same weights are exchangeable: swapping them doesn't change the distribution of
+such a walk. So no structure tells them apart, only identity, and no model can predict the entropy inside their class.
 """
 
 from __future__ import annotations
@@ -37,43 +37,43 @@ OBJECTIVES: tuple[Objective, ...] = (
     Cloze(),
     SkipGram(),
 )
-ENOUGH = 0.95  # of the log-ratio's energy: the dimension recommended
-RANK = 64  # numbers of a vector in the achieved losses: what trainers have by default
-_FAR = 10  # lags looked at where they have to be sampled
-_SAMPLE = 64  # questions whose distribution far ahead is worked out where there are too many for all of them
+ENOUGH = 0.95  # share of the log-ratio's energy, for the recommended dimension
+RANK = 64  # dimension of the vectors for the achieved losses: the trainers' default
+_FAR = 10  # number of lags if they have to be sampled
+_SAMPLE = 64  # questions whose distribution at large lags is computed if there are too many for all of them
 
 
 def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None = None, seed: int = 0) -> dict[str, Any]:
-    """All that can be said of a graph and a walk before training. Plain values, ready for JSON; entropies in nats.
+    """The facts about a graph and a walk before training. Plain values, ready for JSON; entropies in nats.
 
     Parameters
     ----------
-    graph, walk : what is walked, and how.
-    train : the training responses, if there are any: what edges made from them would add is worked out too.
-    seed : of whatever has to be sampled (large graphs; objectives without a closed form).
+    graph, walk : the graph, and the walk on it.
+    train : the training responses, if there are any: the gain from edges made from them is computed too.
+    seed : of everything sampled (large graphs; objectives without a closed form).
 
     Returns
     -------
     dict with
-        ``questions``, ``distinct_sets`` : questions, and how many of them differ to the walk.
+        ``questions``, ``distinct_sets`` : number of questions, and how many of them differ for the walk.
         ``indistinguishable_share`` : share of questions that are exchangeable with another.
-        ``ln_q`` : ln Q, the entropy of knowing nothing.
+        ``ln_q`` : ln Q, the entropy without any knowledge.
         ``unigram`` : entropy of a question of the stationary walk (start in proportion to degree).
-        ``within_class`` : the part of it inside the classes of exchangeable questions, which nobody can win.
-        ``components``, ``component_entropy`` : of the graph; nats that "which component" is worth.
+        ``within_class`` : the part of it inside the classes of exchangeable questions, which no model can predict.
+        ``components``, ``component_entropy`` : of the graph; entropy of the component of a question.
         ``mutual_information`` : list, of two questions 1, 2, … steps apart in the stationary walk.
-        ``mutual_information_above_components`` : the same less the component entropy, to which it falls.
-        ``mutual_information_given_neighbours`` : what a question two steps back adds once the last one is known.
+        ``mutual_information_above_components`` : the same minus the component entropy, its limit.
+        ``mutual_information_given_neighbours`` : information from a question two steps back, given the last one.
         ``log_ratio`` : share of the energy of the log-ratio matrix by rank, and ``recommended_dim``.
         ``floors.stationary`` : ``next_question``, ``masked_both_neighbours``.
-        ``floors.walk`` : by objective, for the walk as really started and cut.
-        ``achieved`` : the least skip-gram loss found with vectors of RANK numbers; reached, but not a floor.
-        ``standard_errors`` : of the sampled ones among the figures, by their path; those missing here are exact.
+        ``floors.walk`` : by objective, for the walk with its actual start and length.
+        ``achieved`` : the least skip-gram loss found with vectors of RANK dimensions; reachable, but not a floor.
+        ``standard_errors`` : of the sampled figures, by their path; figures missing here are exact.
         ``would_add`` : edges that would tell exchangeable questions apart.
-        ``notes`` : what could not be worked out, and why; one line each.
+        ``notes`` : what could not be computed, and why; one line each.
     """
     if isinstance(graph, TypedGraph):
-        train = graph.train  # the same students; a walk whose tokens are answers has other questions
+        train = graph.train  # the same students; in a walk over answers the questions are others
     notes: list[str] = []
     errors: dict[str, float] = {}
     chain: Chain | None = None
@@ -131,7 +131,7 @@ def inspect(graph: KnowledgeGraph, walk: WalkStrategy, train: TrainPart | None =
 
 
 def _at_rest(graph: KnowledgeGraph, walk: WalkStrategy, notes: list[str]) -> MarkovChain:
-    """The stationary chain of the walk's questions; of the plain walk where it has none."""
+    """The stationary chain of the walk's questions; of the plain walk if it has none."""
     try:
         found = replace(walk, start="degree", keep_concepts=False).chain(graph)
         if isinstance(found, MarkovChain):
@@ -143,7 +143,7 @@ def _at_rest(graph: KnowledgeGraph, walk: WalkStrategy, notes: list[str]) -> Mar
 
 
 def _settled(chain: MarkovChain) -> MarkovChain:
-    """The chain started from its stationary law: where it starts already, on undirected edges; else by iteration."""
+    """The chain started from its stationary distribution: its own start on undirected edges, otherwise by iteration."""
     mu = chain.start
     for _ in range(2_000):
         onwards = (mu @ chain.out) @ chain.into
@@ -151,7 +151,7 @@ def _settled(chain: MarkovChain) -> MarkovChain:
             break
         mu = onwards
     else:
-        raise ChainError("the walk doesn't settle down to a stationary law")
+        raise ChainError("the walk doesn't converge to a stationary distribution")
     return chain if mu is chain.start else replace(chain, start=mu)
 
 
@@ -189,7 +189,7 @@ def _sampled_at_rest(
 
 
 def _walks(chain: MarkovChain, rng: np.random.Generator, n: int, length: int) -> NDArray[np.int32]:
-    """Walks drawn from the chain itself: int32 (n, length)."""
+    """Walks sampled from the chain itself: int32 (n, length)."""
 
     def step(m: sparse.csr_array, at: NDArray) -> NDArray:
         total = np.r_[0.0, np.cumsum(m.data)]
@@ -213,7 +213,7 @@ def _walk_floors(
     errors: dict[str, float],
     notes: list[str],
 ) -> dict[str, float]:
-    """By objective: in closed form where there is one, else over sampled walks."""
+    """By objective: in closed form if there is one, otherwise over sampled walks."""
     out: dict[str, float] = {}
     if chain is None:
         return out
@@ -224,7 +224,7 @@ def _walk_floors(
                 n = _walks_worth(chain, objective)
                 batch = objective.held_out_batch(walk.sample(graph, derive(seed, "inspect", "walks"), limit=n), seed)
                 value, error = clustered(objective.floor(chain, batch), batch.walk)
-                if np.isfinite(error):  # a single walk has none
+                if np.isfinite(error):  # a single walk has no standard error
                     errors[f"floors.walk.{objective.name}"] = error
             out[objective.name] = value
         except (ChainError, CorpusError) as none:
@@ -233,7 +233,7 @@ def _walk_floors(
 
 
 def _achieved(expected: Expected) -> dict[str, float]:
-    """Losses that some vectors are known to reach: between them and the floor nobody knows what is possible."""
+    """Losses that some vectors are known to reach. Whether a loss between them and the floor is possible is unknown."""
     try:
         return {f"skipgram_rank_{RANK}": expected.skipgram_of_rank(RANK)}
     except ChainError:  # no pairs; the floors' notes say so
@@ -243,7 +243,7 @@ def _achieved(expected: Expected) -> dict[str, float]:
 def _beyond(
     graph: KnowledgeGraph, walk: WalkStrategy, chain: Chain | None, seed: int, errors: dict[str, float]
 ) -> float | None:
-    """I(X_t; all before X_(t-1) | X_(t-1)) at the end of a walk: what context adds to the last question seen."""
+    """I(X_t; all before X_(t-1) | X_(t-1)) at the end of a walk: what earlier context adds to the last question."""
     if chain is None:
         return None
     if chain.first_order or chain.length < 3:
@@ -275,10 +275,10 @@ def _walks_worth(chain: Chain, objective: Objective) -> int:
 
 
 def _log_ratio(chain: MarkovChain, notes: list[str], window: int = 5) -> dict[str, Any] | None:
-    """Energy by rank of max(0, ln p(x,y) / (p(x) p(y))), the matrix that a look-up table has to hold.
+    """Energy by rank of max(0, ln p(x,y) / (p(x) p(y))), the matrix that a look-up table has to represent.
 
-    The full matrix over questions has the rows of equal questions in common, so its singular values are those of the
-    small one with each row and column weighted by the square root of the class's size.
+    In the full matrix over questions, equal questions have equal rows. So its singular values are those of the small
+    matrix with each row and column weighted by the square root of the class's size.
     """
     if chain.n_classes > MOST_CLASSES:
         notes.append(f"log_ratio is left out beyond {MOST_CLASSES:,} distinct questions")
@@ -297,17 +297,17 @@ def _log_ratio(chain: MarkovChain, notes: list[str], window: int = 5) -> dict[st
 
 
 def would_add(graph: KnowledgeGraph, chain: MarkovChain, train: TrainPart | None) -> dict[str, dict[str, Any]]:
-    """What further edges would do for questions that are exchangeable now.
+    """The effect of further edges on questions that are exchangeable now.
 
     Returns
     -------
     source → ``separates`` (in words) and, where training responses are given, ``distinct_sets``,
-    ``indistinguishable_share`` and ``within_class`` as they would become.
+    ``indistinguishable_share`` and ``within_class`` with these edges.
     """
     words = {
         "students": "questions that different students answered",
         "answers": "questions that different students answered right, or wrong",
-        "order": "questions that stand beside different ones in the students' sequences",
+        "order": "questions with different neighbours in the students' sequences",
         "difficulty": "questions in different difficulty bins",
         "prerequisites": "no questions of one set: edges between concepts are the same for all of them",
     }
@@ -342,7 +342,7 @@ def would_add(graph: KnowledgeGraph, chain: MarkovChain, train: TrainPart | None
 def _by_set(classes: NDArray, question: NDArray, other: NDArray, bits: NDArray) -> NDArray[np.int64]:
     """Classes split by the set of ``other`` seen with each question: int64 (questions,).
 
-    A set is told by the sum of random 63-bit numbers of its members, which two sets share with a chance of 2^-63.
+    A set is identified by the sum of random 63-bit numbers of its members; two sets collide with a chance of 2^-63.
     """
     pairs = np.unique(question.astype(np.int64) * len(bits) + other)
     total = np.zeros(len(classes), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A model's held-out loss beside its floor: loss, floor, excess, standard error, verdict."""
+"""A model's held-out loss and its floor: loss, floor, excess, standard error, verdict."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 Verdict = Literal["at floor", "under-trained", "unigram trap", "overfitting", "diverged"]
 
-AT_FLOOR = 0.05  # nats an item
-TRAP = 0.1  # of the way from the unigram loss down to the floor
-RISE = 0.02  # nats an item above its own best
+AT_FLOOR = 0.05  # nats per item
+TRAP = 0.1  # share of the way from the unigram loss down to the floor
+RISE = 0.02  # nats per item above its own best
 
 
 def clustered(values: NDArray[np.float64], walk: NDArray) -> tuple[float, float]:
-    """Mean of per-item values and its standard error, items of one walk taken together.
+    """Mean of per-item values and its standard error, with the items of one walk as a cluster.
 
     With S_w the sum and n_w the number of items of walk w, of W walks, and N = Σ n_w: mean m = Σ S_w / N, and
     se = sqrt( W/(W-1) Σ (S_w - n_w m)² ) / N. NaN for the error of a single walk.
@@ -45,21 +45,21 @@ def clustered(values: NDArray[np.float64], walk: NDArray) -> tuple[float, float]
 def verdict(
     loss: float, floor: float, unigram: float, blank: float, se: float = 0.0, history: Sequence[float] = ()
 ) -> Verdict:
-    """One word for where training stands. The first rule that fits decides:
+    """The state of training in one word. The first rule that fits decides:
 
     1. ``diverged``: the loss is NaN or infinite, or over 1 nat above that of a blank answer, without ever having been
        better than the blank answer.
-    2. ``at floor``: loss - floor is at most 0.05 nat, or 3 of its standard errors where those are more.
-    3. ``overfitting``: the loss lies over 0.02 nat (and 3 standard errors) above its own best earlier measurement.
+    2. ``at floor``: loss - floor is at most 0.05 nat, or 3 of its standard errors if those are more.
+    3. ``overfitting``: the loss is over 0.02 nat (and 3 standard errors) above its own best earlier measurement.
     4. ``unigram trap``: less than a tenth of the way from the unigram loss down to the floor is done: the model knows
-       how frequent questions are and nothing of their order. (A loss over 5 % above the unigram one is no trap: it is
-       still on its way there.)
+       how frequent questions are and nothing of their order. (A loss over 5 % above the unigram loss is no trap: it is
+       still approaching it.)
     5. ``under-trained``: anything else. There is something left to learn.
 
     Parameters
     ----------
-    loss, floor, unigram, blank : nats an item on the same items; ``unigram`` of the best answer without context,
-        ``blank`` of the answer that knows nothing.
+    loss, floor, unigram, blank : nats per item on the same items; ``unigram`` of the best answer without context,
+        ``blank`` of the uniform answer.
     se : standard error of loss - floor.
     history : earlier held-out losses on the same batch, oldest first.
 
@@ -85,19 +85,19 @@ def verdict(
 
 @dataclass(frozen=True)
 class LossReport:
-    """What a model's held-out loss is worth.
+    """A model's held-out loss, compared with its floor.
 
     Attributes
     ----------
     objective : name of what was predicted.
-    items : predictions made.
-    loss : nats an item.
-    floor : the oracle's nats an item on the same items, or None where there is no exact floor.
+    items : number of predictions.
+    loss : nats per item.
+    floor : the oracle's nats per item on the same items, or None if there is no exact floor.
     excess : loss - floor, paired item by item, or None.
-    se : standard error of the excess (of the loss where there is no floor), items clustered by walk.
-    unigram : nats an item of the best answer without context.
+    se : standard error of the excess (of the loss if there is no floor), items clustered by walk.
+    unigram : nats per item of the best answer without context.
     verdict : see :func:`verdict`; None without a floor.
-    why : why there is no floor, in one line; "" where there is one.
+    why : why there is no floor, in one line; "" if there is one.
     """
 
     objective: str
@@ -112,23 +112,23 @@ class LossReport:
 
     @property
     def figures(self) -> dict[str, float | str]:
-        """For a progress line: loss, floor, excess, verdict; only those that there are."""
+        """For a progress line: loss, floor, excess, verdict; those that exist."""
         named = {"loss": self.loss, "floor": self.floor, "excess": self.excess, "verdict": self.verdict}
         return {key: value for key, value in named.items() if value is not None}
 
 
 class HeldOutLoss:
-    """A held-out batch with its floor worked out once, so that a training loop can be measured again and again.
+    """A held-out batch with its floor computed once, so that a training loop can measure its loss many times.
 
     Parameters
     ----------
-    source : gives the exact chain of the walk; its corpus gives token shares where there is no chain.
+    source : gives the exact chain of the walk; its corpus gives token shares if there is no chain.
     batch : what is predicted.
 
     Attributes
     ----------
     batch : the same.
-    floor : float64 (items,), or None where there is no exact floor; ``why`` says why not.
+    floor : float64 (items,), or None if there is no exact floor; ``why`` says why.
     """
 
     def __init__(self, source: TrainingData, batch: HeldOutBatch) -> None:
@@ -144,7 +144,7 @@ class HeldOutLoss:
             self.why = str(error)
             share = np.zeros(batch.n_questions + batch.n_concepts)
             kept = batch.tokens.max() >= batch.n_questions
-            share[: None if kept else batch.n_questions] = 1.0  # one more each, so that none is impossible
+            share[: None if kept else batch.n_questions] = 1.0  # one added to each, so that no token is impossible
             for shard in source.corpus.shards:
                 share += np.bincount(shard[shard >= 0], minlength=len(share))
             share /= share.sum()
@@ -154,12 +154,12 @@ class HeldOutLoss:
     def report(self, losses: NDArray[np.float64], history: Sequence[float] = ()) -> LossReport:
         """Compare a model's losses, float64 (items,) on this batch, with the floor.
 
-        ``history``: losses measured during training on one held-out batch, the last when training ended. That batch may
-        be another, easier or harder, so only the differences inside ``history`` count.
+        ``history``: losses measured during training on one held-out batch, the last one at the end of training. That
+        batch may be another, easier or harder one, so only the differences inside ``history`` count.
 
         Raises
         ------
-        ConfigError : not one loss an item.
+        ConfigError : not one loss per item.
         """
         name = self.batch.objective.name
         losses = np.asarray(losses, dtype=np.float64)
@@ -181,7 +181,7 @@ def measure(model: Model, source: TrainingData, seed: int = 0, history: Sequence
     Parameters
     ----------
     model : anything with an ``objective``.
-    source : what it was trained on.
+    source : its training data.
     seed : of the batch.
     history : held-out losses measured during training, oldest first (:meth:`HeldOutLoss.report`).
 

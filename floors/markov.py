@@ -1,17 +1,17 @@
-"""The walk as an exact Markov chain: how probable every question is, given whatever else of the walk is known.
+"""The walk as an exact Markov chain: the probability of every question, given any visible part of the walk.
 
 A first-order walk goes from a question to a hub (a concept, say) by U and from the hub to a question by V, so on
 questions P = U V and P^a = U M^(a-1) V with the small matrix M = V U. Everything below is computed at the size of the
-hubs and of the *distinct* questions: two questions with the same row of U, column of V and start probability have the
-same law and are computed once.
+hubs and of the *distinct* questions: questions with the same row of U, column of V and start probability have the same
+distribution and are computed once.
 
-The start and the end of a walk are hubs too. A source hub sits before the first question; behind the last one waits the
-hub "free" (the walk was cut at its full length: every question can stand there) or "dead" (the walk ended early: only
-questions without a way out can). This makes one formula serve every case,
+The start and the end of a walk are hubs too. A source hub is before the first question. After the last question is the
+hub "free" (the walk was cut at its full length: every question can be there) or "dead" (the walk ended early: only
+questions without edges can be there). So one formula serves every case,
 
     p(x | left, right) = (left · into[x]) (out[x] · right) / (left · M · right),
 
-where ``left`` is a distribution over the hub before x and ``right`` the likelihood of what follows over the hub behind
+where ``left`` is a distribution over the hub before x and ``right`` the likelihood of what follows, over the hub after
 it. For a visible question l, a steps to the left, left = U[l] M^(a-1); for a visible r, b steps to the right,
 right = M^(b-1) V[:, r]; so the formula reads P^a[l,x] P^b[x,r] / P^(a+b)[l,r].
 """
@@ -32,7 +32,7 @@ from qcq.floors.chain import Chain, Corruption
 from qcq.floors.pairs import PairLaw
 from qcq.graph import KnowledgeGraph
 
-_DENSE_HUBS = 2_000  # with more hubs, messages between positions are kept sparse
+_DENSE_HUBS = 2_000  # with more hubs, messages between positions are sparse
 
 
 def edge_steps(weights: sparse.csr_array) -> tuple[sparse.csr_array, sparse.csr_array]:
@@ -66,21 +66,21 @@ def edge_steps(weights: sparse.csr_array) -> tuple[sparse.csr_array, sparse.csr_
 
 @dataclass(frozen=True, eq=False)
 class MarkovChain(Chain):
-    """A first-order question–hub–question walk. Two matrices, a start and a length make one.
+    """A first-order question–hub–question walk, defined by two matrices, a start and a length.
 
     Parameters
     ----------
-    out : U, csr_array (questions × hubs): where a question goes. A row sums to 1, or to 0 where the walk ends.
-    into : V, csr_array (hubs × questions): where a hub goes. A row that is used sums to 1.
-    start : mu_0, float64 (questions,): where walks begin. Scaled to sum to 1.
+    out : U, csr_array (questions × hubs): steps from a question. A row sums to 1, or to 0 where the walk ends.
+    into : V, csr_array (hubs × questions): steps from a hub. A row that is used sums to 1.
+    start : mu_0, float64 (questions,): the start of walks. Scaled to sum to 1.
     length : questions in a full walk.
     keep_concepts : whether the hubs are tokens.
-    graph_digest : the graph's, so that walks of another graph are refused.
+    graph_digest : the digest of the graph; walks of another graph are refused.
 
     Raises
     ------
-    ChainError : shapes that don't fit, rows that are no probabilities, or a dead end that a walk can walk into (only
-        the start may be one, as in every undirected graph).
+    ChainError : shapes that don't fit, rows that aren't probabilities, or a dead end that a walk can reach after its
+        start (the start itself may be one, as in every undirected graph).
 
     Examples
     --------
@@ -128,11 +128,11 @@ class MarkovChain(Chain):
         keep_concepts: bool = False,
         weights: sparse.csr_array | None = None,
     ) -> MarkovChain:
-        """The chain of a walk that leaves every node along an edge drawn in proportion to its weight.
+        """The chain of a walk that leaves every node along an edge chosen in proportion to its weight.
 
         Parameters
         ----------
-        graph : gives the edges.
+        graph : has the edges.
         length, keep_concepts : as in the walk.
         start : "question" (uniform) or "degree" (in proportion to a question's total weight).
         weights : csr_array (questions × concepts), the weights that the walk uses; default: 1 on every edge.
@@ -150,7 +150,7 @@ class MarkovChain(Chain):
     def n_hubs(self) -> int:  # type: ignore[override]
         return int(self.out.shape[1])
 
-    # --- the quotient: one row for all questions of the same law -----------------------------------------------------
+    # --- the quotient: one row for all questions of the same distribution ---------------------------------------------
 
     @cached_property
     def classes(self) -> NDArray[np.int64]:
@@ -194,7 +194,7 @@ class MarkovChain(Chain):
         one[self.classes] = np.arange(self.n_questions)
         return one
 
-    # Kinds of things a position can hold, one row each in the tables below: the classes of questions, then the hubs
+    # Kinds of things a position can have, one row each in the tables below: the classes of questions, then the hubs
     # (as tokens), then START, FREE and DEAD. Columns are the hubs, then the source, "free" and "dead".
 
     @property
@@ -211,7 +211,7 @@ class MarkovChain(Chain):
 
     @property
     def dense(self) -> bool:
-        """Whether messages are held as dense rows."""
+        """Whether messages are dense rows."""
         return self.n_hubs <= _DENSE_HUBS and (self.n_classes + self.n_hubs) * self.n_hubs <= 2**25
 
     def _held(self, m: sparse.sparray) -> Matrix:
@@ -219,7 +219,7 @@ class MarkovChain(Chain):
 
     @cached_property
     def _out(self) -> Matrix:
-        """Distribution over the hub behind each kind: (kinds, hubs + 3)."""
+        """Distribution over the hub after each kind: (kinds, hubs + 3)."""
         u = self.out[self._members]  # (classes, hubs)
         dead = np.round(1.0 - u.sum(axis=1))
         ends = np.stack([np.zeros_like(dead), np.ones_like(dead), dead], axis=1)  # (classes, 3)
@@ -227,7 +227,7 @@ class MarkovChain(Chain):
 
     @cached_property
     def _into(self) -> Matrix:
-        """Probability of each kind given the hub before it, a question's for one member: (kinds, hubs + 3)."""
+        """Probability of each kind given the hub before it, for one member of a class: (kinds, hubs + 3)."""
         v = sparse.csr_array(self.into.T.tocsr())[self._members]  # (classes, hubs)
         ends = np.zeros((self.n_classes, 3))
         ends[:, 0] = self.start[self._members]
@@ -235,7 +235,7 @@ class MarkovChain(Chain):
 
     @cached_property
     def _step(self) -> Matrix:
-        """M: from the hub before a question to the hub behind it, over all questions: (hubs + 3, hubs + 3)."""
+        """M: from the hub before a question to the hub after it, over all questions: (hubs + 3, hubs + 3)."""
         k = self.n_classes
         into = sparse.csr_array(self._into[:k])
         into.data = into.data * np.repeat(self.sizes, np.diff(into.indptr))
@@ -243,7 +243,7 @@ class MarkovChain(Chain):
 
     @property
     def hub_steps(self) -> int:
-        """Entries of M that aren't 0: what one step of one message costs."""
+        """Nonzero entries of M: the cost of one step of one message."""
         return int(self._step.size if self.dense else self._step.nnz)
 
     @cached_property
@@ -251,11 +251,11 @@ class MarkovChain(Chain):
         return self._held(sparse.csr_array(sparse.csr_array(self._step).T.tocsr()))
 
     def _kind(self, tokens: NDArray) -> NDArray[np.int64]:
-        """Row of each token in the tables; hidden and pad tokens get any row."""
+        """Row of each token in the tables; hidden and pad tokens get an arbitrary row."""
         of = np.concatenate([self.classes, self.n_classes + np.arange(self.n_hubs)])
         return of[np.maximum(tokens, 0)]
 
-    # --- the law -----------------------------------------------------------------------------------------------------
+    # --- the distribution ---------------------------------------------------------------------------------------------
 
     def power(self, steps: int, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
         """P^a[x, y] = (U M^(a-1) V)[x, y], elementwise over the arrays ``x`` and ``y`` (broadcast against each other).
@@ -296,16 +296,16 @@ class MarkovChain(Chain):
             out[: self.n_questions] = self.class_marginal(t)[self.classes]
         return out
 
-    # --- what is hidden, given what is seen --------------------------------------------------------------------------
+    # --- hidden tokens, given visible ones ----------------------------------------------------------------------------
 
     def _slots(self, position: NDArray) -> tuple[NDArray, NDArray]:
-        """Which hub slot lies before and behind a position; slot s lies between the questions s and s + 1."""
+        """The hub slots before and after a position; slot s is between the questions s and s + 1."""
         if self.keep_concepts:
             return (position - 1) // 2, position // 2
         return position - 1, position
 
     def _neighbours(self, tokens: NDArray, asked: NDArray, left: NDArray | None, right: NDArray | None) -> _Items:
-        """For each asked position: the nearest seen thing on either side, and how many steps of M away it is."""
+        """For each asked position: the nearest visible kind on either side, and its distance in steps of M."""
         walk, at = np.nonzero(asked)
         n, width = tokens.shape
         place = np.arange(width)
@@ -318,7 +318,7 @@ class MarkovChain(Chain):
             l_kind = np.where(last >= 0, self._kind(left[walk, last]), l_kind)
             l_gap = np.where(last >= 0, before - self._slots(last)[1], l_gap)
         is_hub = tokens[walk, at] >= self.n_questions
-        r_kind, r_gap = np.full(len(at), self._FREE), is_hub.astype(np.int64)  # behind a hub some question follows
+        r_kind, r_gap = np.full(len(at), self._FREE), is_hub.astype(np.int64)  # after a hub some question follows
         if right is not None:
             seen = np.where(right >= 0, place, width)
             after = np.minimum.accumulate(np.c_[seen[:, 1:], np.full(n, width)][:, ::-1], axis=1)[:, ::-1][walk, at]
@@ -328,12 +328,12 @@ class MarkovChain(Chain):
         return _Items(walk, l_kind, l_gap, r_kind, r_gap, is_hub)
 
     def _messages(self, kind: NDArray, gap: NDArray, first: Matrix, step: Matrix) -> tuple[Matrix, NDArray]:
-        """``first[kind] @ step^gap`` for each pair, computed once for equal ones: rows, and which row is whose."""
+        """``first[kind] @ step^gap`` for each pair, computed once for equal pairs: rows, and the row of each pair."""
         n_kinds = self._DEAD + 1
         wanted, whose = np.unique(gap * n_kinds + kind, return_inverse=True)
         gaps, kinds = wanted // n_kinds, wanted % n_kinds
         made: list[Matrix] = []
-        alive = np.unique(kinds)  # kinds still wanted at this gap or further away, and their rows
+        alive = np.unique(kinds)  # kinds still needed at this gap or a larger one, and their rows
         row = first[alive]
         for g in range(int(gaps.max(initial=-1)) + 1):
             made.append(row[np.searchsorted(alive, kinds[gaps == g])])
@@ -378,7 +378,7 @@ class MarkovChain(Chain):
             k = self.n_classes
             out[: self.n_questions] = ((self._into[:k] @ left) * (self._out[:k] @ right))[self.classes]
         if not out.sum() > 0:
-            raise ChainError("what is seen of this walk has probability 0 under this chain")
+            raise ChainError("the visible tokens of this walk have probability 0 under this chain")
         return out / out.sum()
 
     def log_posterior_corrupted(
@@ -386,8 +386,8 @@ class MarkovChain(Chain):
     ) -> NDArray[np.float64]:
         """Forward–backward over the hubs.
 
-        A seen token y that needn't be true has the likelihood e(y|x) = ε + w [y = x] with ε = rate · random / Q and
-        w = 1 - rate + rate · keep, so the message through it is ε (h M) + w (h · into[y]) out[y]. At the scored
+        A visible token y that may be a replacement has the likelihood e(y|x) = ε + w [y = x] with ε = rate · random / Q
+        and w = 1 - rate + rate · keep, so the message through it is ε (h M) + w (h · into[y]) out[y]. At the scored
         position itself, which is known to be selected, ε = random / Q and w = keep.
         """
         block = max(1, BLOCK // (tokens.shape[1] * (self.n_hubs + 3)))
@@ -402,15 +402,15 @@ class MarkovChain(Chain):
         kind, true = self._kind(seen), self._kind(tokens)
         masked = seen == HIDDEN
         hub_place = (np.arange(width) % 2 == 1) & self.keep_concepts
-        may_be = ~masked & ((seen >= self.n_questions) == hub_place)  # a question at a concept's place is surely a lie
-        stranger = np.where(seen < self.n_questions, noise.random / self.n_questions, 0.0)  # a random one is a question
+        may_be = ~masked & ((seen >= self.n_questions) == hub_place)  # a question at a hub's position is false
+        stranger = np.where(seen < self.n_questions, noise.random / self.n_questions, 0.0)  # replacements are questions
         eps = np.where(masked, 1.0, noise.rate * stranger)  # (n, width)
         sure = np.where(may_be, 1.0 - noise.rate + noise.rate * noise.keep, 0.0)
 
         def rows(m: Matrix, at: NDArray) -> NDArray:
             return m[at] if self.dense else m[at].toarray()
 
-        def over(h: NDArray, m: Matrix, p: int) -> NDArray:  # each row of h through whatever may stand at p
+        def over(h: NDArray, m: Matrix, p: int) -> NDArray:  # each row of h through all kinds that may be at p
             return h if hub_place[p] else h @ m
 
         def through(h: NDArray, p: int, who: NDArray, first: Matrix, step: Matrix, last: Matrix) -> NDArray:

@@ -1,4 +1,4 @@
-"""What a model is asked, so that every model and the exact chain answer the very same questions."""
+"""What a model has to predict. Every model and the exact chain predict exactly the same items."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class HeldOutBatch:
 
     Attributes
     ----------
-    objective : who set it.
+    objective : the objective of the batch.
     tokens : int32 (walks, length), the walks as they are; -1 pads.
     asked : bool (walks, length); the positions to predict, in row-major order one item each. None for pairs.
     pairs : int32 (items, 2 + k): input, output, k negatives (-1 where a negative was skipped because it equals the
         output). None for positions.
     walk : int64 (items,), the walk each item comes from: items of one walk are not independent.
-    seen : int32 (walks, length), what is shown where that isn't the walk itself: -2 is a mask. None where every item
+    seen : int32 (walks, length), the visible tokens if they aren't the walk itself: -2 is a mask. None where every item
         hides something else (cloze, next question).
     noise : float64 (vocabulary,), the distribution that negatives were drawn from. None for positions.
-    apart : int64 (items,), how many steps behind the output the input stands; negative before it. None for positions.
+    apart : int64 (items,), how many steps after the output the input is; negative before it. None for positions.
     n_questions, n_concepts : the vocabulary: token Q + j is concept j.
-    graph_digest : which graph was walked.
+    graph_digest : digest of the graph of the walks.
     """
 
     objective: Objective
@@ -64,20 +64,20 @@ class HeldOutBatch:
 
 
 def first_walks(batch: HeldOutBatch, n_walks: int, most: int) -> HeldOutBatch:
-    """The items of a batch over ``n_walks`` walks that are about the first ``most`` of them."""
+    """The items of the first ``most`` walks in a batch over ``n_walks`` walks."""
     if batch.pairs is not None:
         assert batch.apart is not None
         kept = batch.walk < most
         return replace(batch, pairs=batch.pairs[kept], walk=batch.walk[kept], apart=batch.apart[kept])
     assert batch.asked is not None
-    n = len(batch.asked) // n_walks * most  # a batch of both directions holds each walk twice
+    n = len(batch.asked) // n_walks * most  # a batch of both directions has each walk twice
     seen = None if batch.seen is None else batch.seen[:n]
-    walk = batch.walk[: int(batch.asked[:n].sum())]  # items stand in row-major order
+    walk = batch.walk[: int(batch.asked[:n].sum())]  # items are in row-major order
     return replace(batch, tokens=batch.tokens[:n], asked=batch.asked[:n], walk=walk, seen=seen)
 
 
 class Objective(ABC):
-    """Says what is predicted of walks, and knows the least loss. ``name`` is what results call it."""
+    """Defines what is predicted in walks, and its floor. ``name`` is its name in results."""
 
     name: ClassVar[str]
 
@@ -86,20 +86,20 @@ class Objective(ABC):
         """A batch over all of ``corpus`` (held-out walks)."""
 
     def floor(self, chain: Chain, batch: HeldOutBatch) -> NDArray[np.float64]:
-        """The oracle's nats item by item on the same batch: float64 (items,). No model has a lower expected loss.
+        """The oracle's nats for each item of the same batch: float64 (items,). No model has a lower expected loss.
 
         Raises
         ------
         ChainError : there is no floor for this objective, or the walks are not this chain's.
         """
-        raise ChainError(f"no floor is known for the objective {self.name!r}, so its losses stand without one")
+        raise ChainError(f"no floor is known for the objective {self.name!r}, so its losses have none")
 
     def expected(self, law: Expected) -> float | None:
-        """The mean of the floor over all walks, in closed form; None where there is none."""
+        """The mean of the floor over all walks, in closed form; None if there is none."""
         return None
 
     def unigram(self, batch: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The nats of the best answer that ignores all context, item by item: float64 (items,).
+        """The nats of the best answer that ignores all context, for each item: float64 (items,).
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class Objective(ABC):
             return -np.log(share[batch.targets])
 
     def blank(self, batch: HeldOutBatch) -> float:
-        """The nats an item of the answer that knows nothing: all tokens of the vocabulary alike."""
+        """The nats per item of the uniform answer: all tokens of the vocabulary are equally likely."""
         kept = batch.tokens.size and int(batch.tokens.max()) >= batch.n_questions
         return float(np.log(max(batch.n_questions + (batch.n_concepts if kept else 0), 1)))
 
@@ -132,7 +132,7 @@ def _paper(objective: Objective, corpus: Corpus, asked: NDArray[np.bool_]) -> He
 class Masked(Objective):
     """Predict the tokens hidden behind a mask; every other token of the walk is visible.
 
-    Each token is hidden with probability ``rate``, independently (pure masks: no random or kept tokens, whatever a
+    Each token is hidden with probability ``rate``, independently (pure masks: no random or unchanged tokens, whatever a
     model's training does).
 
     The floor of a question x whose nearest visible neighbours are l, a steps to the left, and r, b steps to the right
@@ -180,8 +180,8 @@ class Cloze(Objective):
 class NextQuestion(Objective):
     """Predict each token from those before it (or, backward, from those after it), the first (last) one left out.
 
-    A bidirectional language model answers both. The floor forward is -log P[l,x]. Backward it is
-    -log(mu_t(x) P[x,r] / mu_(t+1)(r)): the position is known, for a walk has a fixed length.
+    A bidirectional language model makes both predictions. The floor forward is -log P[l,x]. Backward it is
+    -log(mu_t(x) P[x,r] / mu_(t+1)(r)): the position is known, because a walk has a fixed length.
 
     Parameters
     ----------
@@ -215,8 +215,8 @@ class NextQuestion(Objective):
 
 @dataclass(frozen=True)
 class BothDirections(Objective):
-    """The two batches of a bidirectional language model in one: each walk stands there twice, first to be predicted
-    forwards and then backwards. Its floor is that of both."""
+    """The two batches of a bidirectional language model in one: each walk occurs twice, first to be predicted forwards
+    and then backwards. Its floor is that of both."""
 
     name: ClassVar[str] = "next_and_previous"
     halves: ClassVar[tuple[NextQuestion, NextQuestion]] = (NextQuestion("forward"), NextQuestion("backward"))
@@ -226,11 +226,11 @@ class BothDirections(Objective):
         assert forward.asked is not None
         assert backward.asked is not None
         asked = np.stack([forward.asked, backward.asked], axis=1).reshape(-1, corpus.length)  # (2 walks, length)
-        where = np.nonzero(asked)[0] // 2  # both times it is the same walk
+        where = np.nonzero(asked)[0] // 2  # both are the same walk
         return replace(forward, objective=self, tokens=np.repeat(corpus.tokens, 2, axis=0), asked=asked, walk=where)
 
     def each(self, batch: HeldOutBatch, answer: Callable[[HeldOutBatch], NDArray[np.float64]]) -> NDArray[np.float64]:
-        """``answer`` of the forward and of the backward batch, item by item: float64 (items,)."""
+        """``answer`` of the forward and of the backward batch, for each item: float64 (items,)."""
         assert batch.asked is not None
         direction = np.nonzero(batch.asked)[0] % 2  # (items,)
         out = np.empty(len(batch))
@@ -250,10 +250,10 @@ class BothDirections(Objective):
 
 @dataclass(frozen=True)
 class Replaced(Objective):
-    """Say of every token whether it is the walk's own or was put there by a generator (ELECTRA).
+    """Predict for every token whether it is the walk's own or comes from a generator (ELECTRA).
 
-    Each token is given to the generator with probability ``rate``. What the generator puts there may be right by
-    chance; then it counts as the walk's own. The best answer depends on the generator, which learns as well: no floor.
+    Each token is given to the generator with probability ``rate``. The generator's token may be right by chance; then
+    it counts as the walk's own. The best answer depends on the generator, which is trained as well: no floor.
     """
 
     name: ClassVar[str] = "replaced"
@@ -270,7 +270,7 @@ class Replaced(Objective):
         )
 
     def unigram(self, batch: HeldOutBatch, share: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Knowing the rate alone, with a generator that is never right: its entropy."""
+        """Knowing only the rate, with a generator that is never right: the entropy of the rate."""
         return np.full(len(batch), -self.rate * np.log(self.rate) - (1 - self.rate) * np.log1p(-self.rate))
 
     def blank(self, batch: HeldOutBatch) -> float:
@@ -279,15 +279,15 @@ class Replaced(Objective):
 
 @dataclass(frozen=True)
 class MaskedBert(Objective):
-    """BERT's own rule: of the selected tokens most are masked, some replaced by a random question, some kept.
+    """BERT's own rule: of the selected tokens most are masked, some replaced by a random question, some unchanged.
 
-    Only selected tokens are asked. The model sees ``seen``; it knows that an asked position was selected, and can't
-    know which others were. The floor runs forward–backward with these emissions.
+    Only selected tokens are asked. The model sees ``seen``. It knows that an asked position was selected, but not which
+    others were. The floor runs forward–backward with these emissions.
 
     Parameters
     ----------
     rate : share of tokens selected, independently.
-    mask, random : shares of the selected that become the mask, and a question drawn uniformly; the rest is kept.
+    mask, random : shares of the selected that become the mask, and a uniformly drawn question; the rest is unchanged.
     """
 
     name: ClassVar[str] = "masked_bert"
@@ -317,11 +317,11 @@ class MaskedBert(Objective):
 
 @dataclass(frozen=True, eq=False)
 class SkipGram(Objective):
-    """Tell real (input, output) pairs from noise, pairs sampled as gensim samples them.
+    """Distinguish real (input, output) pairs from noise, with pairs sampled as in gensim.
 
-    At every centre the window shrinks to a uniform size of 1 … ``window``; each token inside is an input, the centre
-    its output; ``negative`` noise tokens are drawn from counts^``exponent``, and those equal to the output are skipped.
-    The loss of one item is -log σ(s(x,y)) - Σ log σ(-s(x,n)), and its expectation is least at
+    At every centre the window shrinks to a uniform size of 1 … ``window``. Each token inside is an input, the centre is
+    its output. ``negative`` noise tokens are drawn from counts^``exponent``; those equal to the output are skipped. The
+    loss of one item is -log σ(s(x,y)) - Σ log σ(-s(x,n)), and its expectation is least at
 
         s(x, y) = log( p(y|x) / (k p_n(y) (1 - p(y|x))) ).
 
@@ -331,9 +331,9 @@ class SkipGram(Objective):
     negative : k.
     exponent : of the noise.
     counts : float64 (vocabulary,), token counts of the *training* corpus that the noise is made from; None takes the
-        batch's own walks, with one count more for every token that this corpus could hold.
-    ordered : the model also hears how far apart the two tokens stand, and in which order. The pairs are the same; the
-        floor, which doesn't hear it, is none here.
+        batch's own walks, with one count added for every token that this corpus could have.
+    ordered : the model also gets the distance and order of the two tokens. The pairs are the same; the floor for pairs
+        without order doesn't apply, so there is none here.
     """
 
     name: ClassVar[str] = "skipgram"
@@ -357,7 +357,7 @@ class SkipGram(Objective):
         reach = rng.integers(1, self.window + 1, size=tokens.shape)
         walk, inputs, outputs, apart = [], [], [], []
         for d in range(1, min(self.window, tokens.shape[1] - 1) + 1):
-            both = tokens[:, d:] >= 0  # pads only follow, so the earlier token is there too
+            both = tokens[:, d:] >= 0  # pads are at the end, so the earlier token is there too
             for centre, other, wide, steps in (
                 (tokens[:, d:], tokens[:, :-d], reach[:, d:], -d),
                 (tokens[:, :-d], tokens[:, d:], reach[:, :-d], d),
@@ -393,7 +393,7 @@ class SkipGram(Objective):
             return np.log(p) - np.log(self.negative * noise) - np.log1p(-np.minimum(p, 1.0))
 
     def losses(self, batch: HeldOutBatch, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Nats an item: float64 (items,), from scores float64 (items, 1 + k) of the output and the negatives."""
+        """Nats per item: float64 (items,), from scores float64 (items, 1 + k) of the output and the negatives."""
         assert batch.pairs is not None
         kept = batch.pairs[:, 2:] >= 0
         wrong = np.logaddexp(0.0, np.where(kept, scores[:, 1:], -np.inf)).sum(axis=1)

@@ -1,4 +1,4 @@
-"""The law of a skip-gram pair under a first-order walk."""
+"""The distribution of a skip-gram pair under a first-order walk."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class PairLaw:
-    """The law of an (input, output) pair of skip-gram: p(x, y) ∝ Σ_δ w_δ (J_δ[x, y] + J_δ[y, x]).
+    """The distribution of an (input, output) pair of skip-gram: p(x, y) ∝ Σ_δ w_δ (J_δ[x, y] + J_δ[y, x]).
 
     J_δ[x, y] sums, over all positions, the probability of x there and y δ tokens later. gensim shrinks its window to a
-    uniform size of 1 … window at every centre, so w_δ = (window - δ + 1) / window. Every pair occurs both ways round,
-    so the law is symmetric.
+    uniform size of 1 … window at every centre, so w_δ = (window - δ + 1) / window. Every pair occurs in both
+    directions, so the distribution is symmetric.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class PairLaw:
         start = np.r_[start, len(x)]
         size = max(1, BLOCK // (chain.n_hubs + 3))
         into, leave = sparse.csr_array(chain._into), sparse.csr_array(chain._out)
-        for i in range(0, len(kinds), size):  # so many inputs at a time, with all their outputs
+        for i in range(0, len(kinds), size):  # this many inputs at a time, with all their outputs
             some = kinds[i : i + size]
             part = slice(start[i], start[min(i + size, len(kinds))])
             a, b = x[part], y[part]
@@ -136,7 +136,7 @@ class PairLaw:
         return out
 
     def conditional(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-        """p(y | x), elementwise over token arrays of one shape; 0 for a token that these walks don't hold."""
+        """p(y | x), elementwise over token arrays of one shape; 0 for a token that isn't in these walks."""
         x, y = np.asarray(x), np.asarray(y)
         there = (x < self._chain.n_tokens) & (y < self._chain.n_tokens)
         a, b = self._chain._kind(x[there]), self._chain._kind(y[there])

@@ -31,8 +31,8 @@ class KnowledgeGraph:
     questions, concepts : identifiers, in index order. They name nodes of different types, so one string may be both.
     weights : scipy.sparse.csr_array float64 (questions × concepts), positive and finite where there is an edge, with
         sorted indices and no explicit zeros.
-    responses : int64 (questions,), responses of training students a question, or None (:meth:`with_responses`).
-    parents, prerequisites : what is known of concepts beside their questions; as in :class:`~qcq.data.Dataset`.
+    responses : int64 (questions,), training responses per question, or None (:meth:`with_responses`).
+    parents, prerequisites : relations between concepts, where known; as in :class:`~qcq.data.Dataset`.
 
     Raises
     ------
@@ -87,7 +87,7 @@ class KnowledgeGraph:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all that the graph knows: equal exactly when the graphs are."""
+        """SHA-256 over the content of the graph: equal exactly when the graphs are equal."""
         return self._hash().hexdigest()
 
     def _hash(self) -> hashlib._Hash:
@@ -110,9 +110,9 @@ class KnowledgeGraph:
 
     @cached_property
     def concept_sets(self) -> NDArray[np.int64]:
-        """Class of each question, int64 (questions,): equal exactly for questions with the same concepts and weights.
+        """Class of each question, int64 (questions,): equal exactly if concepts and weights are equal.
 
-        Such questions are exchangeable: swapping two of them leaves the law of every walk unchanged.
+        Such questions are exchangeable: swapping two of them doesn't change the distribution of any walk.
         """
         w = self.weights
         seen: dict[bytes, int] = {}
@@ -138,8 +138,8 @@ class KnowledgeGraph:
 
         Raises
         ------
-        LeakageError : what is offered isn't the training part.
-        GraphError : the part belongs to other questions.
+        LeakageError : the argument isn't the training part.
+        GraphError : the part has other questions.
         """
         if not isinstance(train, TrainPart):
             raise LeakageError(
@@ -150,7 +150,7 @@ class KnowledgeGraph:
         return replace(self, responses=train.counts.astype(np.int64))
 
     def describe(self) -> dict[str, int | float]:
-        """Counts: questions, concepts, edges, degrees, and what is odd about them (isolated nodes, components)."""
+        """Counts: questions, concepts, edges, degrees, and anomalies (isolated nodes, components)."""
         w = self.weights
         both = scipy.sparse.block_array([[None, w], [w.T, None]], format="csr")
         n_components = scipy.sparse.csgraph.connected_components(both, directed=False, return_labels=False)
@@ -170,7 +170,7 @@ class KnowledgeGraph:
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> KnowledgeGraph:
-        """The graph of a data set's Q-matrix. Responses play no part in it."""
+        """The graph of a data set's Q-matrix. Responses aren't used."""
         return cls(
             dataset.questions,
             dataset.concepts,
@@ -196,17 +196,17 @@ class KnowledgeGraph:
 
     @classmethod
     def from_networkx(cls, graph: nx.Graph, *, attribute: str = "bipartite", question: Any = 0) -> KnowledgeGraph:
-        """From an undirected networkx graph whose nodes say by an attribute which side they stand on.
+        """From an undirected networkx graph whose nodes give their side in an attribute.
 
         Parameters
         ----------
         graph : edges may carry ``weight`` (default 1).
         attribute : the node attribute that tells the sides apart (networkx's own convention is ``bipartite``).
-        question : its value on question nodes; every other value is a concept.
+        question : its value on question nodes; a node with any other value is a concept.
 
         Raises
         ------
-        GraphError : a node without the attribute, or an edge between two nodes of one side.
+        GraphError : a node without the attribute, or an edge between two nodes of the same side.
         """
         return cls(*two_sides(graph, attribute, question))
 

@@ -1,6 +1,6 @@
-"""The typed graph: beside concepts, who answered each question and how, how hard it is, and what follows it.
+"""The typed graph: concepts, and the students, answers, difficulty and successors of each question.
 
-Everything here that derives from responses is made from a :class:`~qcq.data.TrainPart`, never from a data set.
+Everything here that derives from responses comes from a :class:`~qcq.data.TrainPart`, never from a data set.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NODES = {
     "d": "difficulty bin",
 }
 EDGES = (("q", "c"), ("q", "s"), ("q", "s+"), ("q", "s-"), ("q", "d"), ("q", "q"), ("c", "p"), ("c", "c"))
-LEAST = 5  # training responses below which a share of wrong answers says too little to put a question into a bin
+LEAST = 5  # training responses that a question needs to be in a difficulty bin
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +42,20 @@ class TypedGraph(KnowledgeGraph):
 
     - q–c, from the Q-matrix;
     - q–s, q–s+, q–s-: a training student answered the question, at least once right, at least once wrong;
-    - q–d: the question's bin by its share of wrong answers (``difficulty``);
-    - q–q: how often the second question came straight after the first in a training student's sequence; directed;
+    - q–d: the question's difficulty bin, by its share of wrong answers (``difficulty``);
+    - q–q: how often the second question came directly after the first in the training students' sequences; directed;
     - c–p: a concept and its parent; c–c: two concepts of which one is the parent or a prerequisite of the other.
 
-    All weights are 1 but those of q–q.
+    All weights are 1, except those of q–q.
 
     Parameters
     ----------
-    train : the training part, or None: then there are only the edges that need no responses.
+    train : the training part, or None: then the graph has only edges that need no responses.
 
     Raises
     ------
     LeakageError : ``train`` isn't the training part, or holds a response of another student.
-    GraphError : it belongs to other questions.
+    GraphError : ``train`` has other questions.
 
     Examples
     --------
@@ -78,7 +78,7 @@ class TypedGraph(KnowledgeGraph):
         strangers = np.setdiff1d(train.interactions.student, train.students)
         if len(strangers):
             raise LeakageError(
-                f"responses of {len(strangers)} students outside the training part were offered to the graph, of "
+                f"responses of {len(strangers)} students outside the training part were passed to the graph, of "
                 f"{train.dataset.students[int(strangers[0])]!r} first; pass dataset.split().train as it is"
             )
         if tuple(train.dataset.questions) != tuple(self.questions):
@@ -86,7 +86,7 @@ class TypedGraph(KnowledgeGraph):
 
     @classmethod
     def of(cls, graph: KnowledgeGraph, train: TrainPart | None) -> TypedGraph:
-        """``graph`` with what the training students did."""
+        """``graph`` with the responses of the training students."""
         same = {f.name: getattr(graph, f.name) for f in fields(KnowledgeGraph)}
         return cls(**same, train=train)
 
@@ -109,7 +109,7 @@ class TypedGraph(KnowledgeGraph):
 
         Raises
         ------
-        GraphError : no such edges; the text says why.
+        GraphError : there are no such edges; the text says why.
         """
         if (a, b) not in EDGES:
             if (b, a) in EDGES:
@@ -147,8 +147,8 @@ class TypedGraph(KnowledgeGraph):
     def difficulty(self, bins: int = 10) -> scipy.sparse.csr_array:
         """Bins of equally many questions by the share of wrong answers: float64 (questions, bins).
 
-        Questions with fewer than ``LEAST`` training responses have none. Equal shares fall into one bin, so some may
-        stay empty.
+        Questions with fewer than ``LEAST`` training responses are in no bin. Questions with equal shares are in the
+        same bin, so some bins may be empty.
         """
         train = self._trained("difficulty bins")
         known = np.flatnonzero(train.counts >= LEAST)
@@ -160,7 +160,7 @@ class TypedGraph(KnowledgeGraph):
 
     @cached_property
     def order(self) -> scipy.sparse.csr_array:
-        """How often question y came straight after x: float64 (questions, questions). Repeating x doesn't count."""
+        """How often question y came directly after x: float64 (questions, questions). Repeating x doesn't count."""
         r = self._trained("edges from question to question").interactions
         if not r.ordered:
             raise GraphError("the responses of this data set have no order, so no question follows another")
@@ -221,7 +221,7 @@ def onto(m: scipy.sparse.csr_array, columns: NDArray[np.bool_]) -> scipy.sparse.
 
 
 def rows(m: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """Rows scaled to sum to 1; a row without edges stays empty."""
+    """Rows scaled to sum to 1; a row without edges stays zero."""
     total = np.asarray(m.sum(axis=1)).ravel()
     each = m.data / np.repeat(np.where(total > 0, total, 1), np.diff(m.indptr))
     return scipy.sparse.csr_array((each, m.indices, m.indptr), shape=m.shape)

@@ -1,4 +1,4 @@
-"""Trainers by name. Being here is enough to be listed, documented and run through the contract tests."""
+"""Trainers by name. A trainer registered here is listed, documented and run through the contract tests."""
 
 from qcq.models.baselines import SVD, ConceptMean, ConceptOneHot, Random
 from qcq.models.factorization import PPMISVD, NetMF, Spectral

@@ -1,4 +1,4 @@
-"""The honest baselines: no walk, no learning. A method that doesn't beat them has learnt nothing."""
+"""The baselines: no walk, no learning. A method that doesn't beat them has learnt nothing useful."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST = 2**31  # entries of a dense table
 
 @settings
 class Random(Trainer):
-    """Independent standard normal vectors: what knowing nothing gives."""
+    """Independent standard normal vectors: the result without any knowledge."""
 
     learns: ClassVar[bool] = False
 
@@ -31,7 +31,7 @@ class Random(Trainer):
 
 @settings
 class ConceptOneHot(Trainer):
-    """A question's row of the Q-matrix, one dimension a concept (``dim`` is not used)."""
+    """A question's row of the Q-matrix, one dimension per concept (``dim`` is not used)."""
 
     learns: ClassVar[bool] = False
 
@@ -48,9 +48,9 @@ class ConceptOneHot(Trainer):
 
 @settings
 class ConceptMean(Trainer):
-    """A question is the mean of its concepts, whose vectors are independent standard normals: a short concept-onehot.
+    """The mean of a question's concept vectors, which are independent standard normals: a short concept-onehot.
 
-    x_q = Σ_c w_qc v_c / Σ_c w_qc. It knows which concepts a question has, and nothing else; a question without any
+    x_q = Σ_c w_qc v_c / Σ_c w_qc. It knows which concepts a question has, and nothing else. A question without concepts
     gets zeros.
     """
 

@@ -1,4 +1,4 @@
-"""How often two tokens stand near each other in a corpus: compiled, on all cores, the same at any thread count."""
+"""How often two tokens occur near each other in a corpus: compiled, on all cores, the same at any thread count."""
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from scipy import sparse
 
 from qcq.corpus import Corpus
 
-_CHUNKS = 64  # pieces of the vocabulary that threads take; each holds one row of scratch space
+_CHUNKS = 64  # parts of the vocabulary for the threads; each has one row of scratch space
 
 
 @njit(cache=True)
@@ -87,8 +87,8 @@ def cooccurrence(corpus: Corpus, decay: NDArray[np.float64], size: int) -> spars
     Parameters
     ----------
     corpus : the walks; read as one array.
-    decay : float64 (window,), positive; what a pair ``d`` steps apart counts is ``decay[d - 1]``.
-    size : the vocabulary, tokens are below it.
+    decay : float64 (window,), positive; a pair ``d`` steps apart counts ``decay[d - 1]``.
+    size : size of the vocabulary; tokens are below it.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def cooccurrence(corpus: Corpus, decay: NDArray[np.float64], size: int) -> spars
     """
     tokens = np.ascontiguousarray(corpus.tokens)
     start, where = _occurrences(tokens, corpus.n_tokens, size)
-    share = np.linspace(0, start[-1], _CHUNKS + 1)[1:-1]  # equal numbers of occurrences a chunk
+    share = np.linspace(0, start[-1], _CHUNKS + 1)[1:-1]  # equal numbers of occurrences per chunk
     bounds = np.concatenate([[0], np.searchsorted(start[1:], share), [size]])
     sizes = _row_sizes(tokens, start, where, bounds, len(decay))
     indptr = np.concatenate([[0], np.cumsum(sizes)])
@@ -109,5 +109,5 @@ def cooccurrence(corpus: Corpus, decay: NDArray[np.float64], size: int) -> spars
 
 
 def shrinking(window: int) -> NDArray[np.float64]:
-    """What a pair d steps apart counts when its reach is drawn from 1…window: (window − d + 1) / window."""
+    """Weight of a pair d steps apart if the window is drawn from 1…window: (window − d + 1) / window."""
     return (window - np.arange(window)) / window

@@ -1,4 +1,4 @@
-"""Closed forms: skip-gram's matrix written down and factorised instead of learnt."""
+"""Closed forms: skip-gram's matrix computed and factorised instead of learnt."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from qcq.support.settings import settings
 if TYPE_CHECKING:
     from qcq.floors.markov import MarkovChain
 
-_DENSE = 3_000  # rows up to which the log-ratio matrix is held and factorised exactly
-_BLOCK = 1_024  # rows held at a time beyond that
+_DENSE = 3_000  # rows up to which the log-ratio matrix is dense and factorised exactly
+_BLOCK = 1_024  # rows in memory at a time with more rows
 
 
 class Quotient:
@@ -32,10 +32,10 @@ class Quotient:
     Attributes
     ----------
     label : int64 (questions,), the class of each question.
-    sizes : float64 (classes,), questions a class.
-    rows : csr_array float64 (classes, concepts), a class's weights.
+    sizes : float64 (classes,), number of questions per class.
+    rows : csr_array float64 (classes, concepts), the weights of a class.
 
-    Classes are sorted by their rows, so that relabelling the questions changes nothing but ``label``.
+    Classes are sorted by their rows, so that relabelling the questions only changes ``label``.
     """
 
     def __init__(self, graph: KnowledgeGraph) -> None:
@@ -57,13 +57,13 @@ class LogRatio:
 
         K = vol / (bT) · (Σ_{r=1…T} P^r) D_q⁻¹ = vol / (bT) · U (Σ_{r=0…T−1} M^r) D_c⁻¹ Uᵀ,  M = VU.
 
-    With concept tokens kept, the walk on all nodes takes T steps of half that size, and vol counts both sides.
+    If concepts are tokens too, the walk on all nodes takes T steps of half that size, and vol counts both sides.
 
     Parameters
     ----------
     quotient : the merged graph.
     window, negatives : T and b.
-    keep : concepts are tokens too; they follow the classes as rows.
+    keep : concepts are tokens too; their rows follow those of the classes.
 
     Attributes
     ----------
@@ -92,8 +92,8 @@ class LogRatio:
         n_classes = self.u.shape[0]
         x = self.start[at].toarray()  # (rows, concepts)
         concept = np.arange(self.start.shape[0])[at] >= n_classes
-        # Steps to a question number 1…T, or with concepts kept every second of them, and to a concept the others; a
-        # concept stands half a step further on, so its own powers of M begin at one where a question's begin at zero.
+        # Steps to a question number 1…T. With concepts as tokens, every second step leads to a question and the others
+        # to a concept; a concept is half a step further, so its powers of M begin at one, a question's at zero.
         reach = np.zeros_like(x), np.zeros_like(x)  # summed powers towards questions, towards concepts
         for r in range(1, self.window + 1):
             if not self.keep:
@@ -113,21 +113,21 @@ class LogRatio:
         return self.gain[at, None] * np.log(np.maximum(self.scale * k, 1.0)) * self.gain
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """All rows, some at a time."""
+        """All rows, in blocks."""
         for at in range(0, len(self.gain), _BLOCK):
             span = slice(at, min(at + _BLOCK, len(self.gain)))
             yield span, self.rows(span)
 
 
 class ChainRatio(LogRatio):
-    """The same of any first-order chain P = UV with stationary law π: K = Σ_{r=1…T} (P^r + P*^r) / 2 / (bT π).
+    """The same for a first-order chain P = UV with stationary distribution π: K = Σ_{r=1…T} (P^r + P*^r) / 2 / (bT π).
 
-    P* = diag(1/π) Pᵀ diag(π) is the chain run backwards; skip-gram reads pairs both ways round. On undirected edges of
+    P* = diag(1/π) Pᵀ diag(π) is the chain run backwards; skip-gram uses pairs in both orders. On undirected edges of
     one kind P* = P, and this is eq. 7.
 
     Parameters
     ----------
-    chain : started from its stationary law.
+    chain : started from its stationary distribution.
     window, negatives : T and b.
     """
 
@@ -163,7 +163,7 @@ class ChainRatio(LogRatio):
 
 
 def _settle(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each column's sign such that its largest entry is positive."""
+    """Each column with the sign that makes its largest entry positive."""
     if vectors.size == 0:
         return vectors
     best = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]
@@ -181,21 +181,21 @@ def _widen(vectors: NDArray[np.float64], dim: int) -> NDArray[np.float32]:
 class NetMF(Trainer):
     """The closed form of skip-gram: the logarithm of the walk's exact expected co-occurrences, factorised.
 
-    X = U_d Σ_d^½ of log max(1, vol / (bT) · (Σ_{r=1…T} P^r) D⁻¹), where P is the walk on its stationary law, T the
+    X = U_d Σ_d^½ of log max(1, vol / (bT) · (Σ_{r=1…T} P^r) D⁻¹), where P is the stationary walk, T the
     window, b the negatives, and vol the total degree of the nodes that are tokens. No walk is sampled and nothing is
-    random. Questions with the same concepts and weights have the same row, so the matrix is written down once for each
-    distinct set; weighting a set by the square root of its size makes the factorisation equal to the full one. Where
-    distinct sets are many, a randomised factorisation passes over the rows without ever holding them all; its time
+    random. Questions with the same concepts and weights have the same row, so the matrix is computed once for each
+    distinct set. Weighting a set by the square root of its size makes the factorisation equal to the full one. With
+    many distinct sets, a randomised factorisation passes over the rows without having all of them in memory; its time
     grows with the square of the number of sets.
 
     The matrix is exact, but its truncation minimises a squared error: it isn't the rank-d optimum of skip-gram's own
     loss, which weights frequent pairs more.
 
-    On a typed graph P is the walk's own exact chain (``metapath``); a walk that has none is refused.
+    On a typed graph P is the walk's own exact chain (``metapath``); a walk without one is refused.
 
     Parameters
     ----------
-    window : T, the longest distance counted; all distances up to it weigh the same.
+    window : T, the longest distance counted; all distances up to it have the same weight.
     negatives : b; ratios below b times chance count as b.
 
     References
@@ -234,7 +234,7 @@ class NetMF(Trainer):
 
 
 def _stationary(source: TrainingData, graph: TypedGraph) -> MarkovChain:
-    """The exact chain of a walk over typed edges, started from its stationary law."""
+    """The exact chain of a walk over typed edges, started from its stationary distribution."""
     from qcq.floors.markov import MarkovChain
 
     try:
@@ -250,7 +250,7 @@ def _stationary(source: TrainingData, graph: TypedGraph) -> MarkovChain:
 def _top(matrix: NDArray[np.float64], rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Eigenpairs of a symmetric matrix, largest absolute values first.
 
-    Taken component by component: most graphs fall into several, and equal eigenvalues of different components would
+    Computed component by component: most graphs have several, and equal eigenvalues of different components would
     otherwise mix.
     """
     n, label = sparse.csgraph.connected_components(sparse.csr_array(matrix), directed=False)
@@ -272,9 +272,9 @@ def _leading(matrix: NDArray[np.float64], rank: int) -> tuple[NDArray[np.float64
     if n > max(500, 4 * rank):
         from scipy.sparse.linalg import eigsh
 
-        rng = generator(0, "lanczos")  # a fixed start: the result is exact, whatever it is
+        rng = generator(0, "lanczos")  # a fixed start: the result is exact for any start
         value, vector = eigsh(matrix, rank, v0=rng.standard_normal(n))
-        # Lanczos can pass over the copies of a repeated eigenvalue. What is left over shows it.
+        # Lanczos can miss copies of a repeated eigenvalue. The residual shows it.
         rest = linalg.qr(rng.standard_normal((n, 16)), mode="economic")[0]
         for _ in range(8):
             rest -= vector @ (vector.T @ rest)
@@ -297,7 +297,7 @@ def _streamed(
     image = np.empty((n, 0))
     block = rng.standard_normal((n, min(n, rank + 10)))
     for i in range(passes):
-        for _ in range(2):  # once isn't enough in floating point
+        for _ in range(2):  # one pass isn't enough in floating point
             block = linalg.qr(block - basis @ (basis.T @ block), mode="economic")[0][:, : n - basis.shape[1]]
         turned = np.empty_like(block)
         for span, rows in ratio.blocks():
@@ -360,12 +360,12 @@ class PPMISVD(Trainer):
 
 @settings
 class Spectral(Trainer):
-    """Regularised spectral embedding of the graph: leading singular vectors of D_q^−½ W D_c^−½, each
-    degree raised by the mean degree.
+    """Regularised spectral embedding of the graph: leading singular vectors of D_q^−½ W D_c^−½, with the mean degree
+    added to each degree.
 
-    Without raising them, a graph of many components has as many singular values of one, and its leading vectors say
-    only which component a question stands in. Questions and concepts share the space; singular values aren't used
-    (``svd`` scales by them).
+    Without this addition, a graph with many components has as many singular values of one, and its leading vectors only
+    say in which component a question is. Questions and concepts share the space; singular values aren't used (``svd``
+    scales by them).
 
     References
     ----------
@@ -387,5 +387,5 @@ class Spectral(Trainer):
         a = scale(w.sum(axis=1)) @ w @ scale(w.sum(axis=0))  # (questions, concepts)
         rank = min(self.dim, *w.shape)
         u, s, vt = randomized_svd(sparse.csr_matrix(a), rank, n_iter=7, random_state=derive(seed, "spectral") % 2**32)
-        real = s > 1e-9 * max(float(s[0]), 1e-300)  # what lies below is rounding
+        real = s > 1e-9 * max(float(s[0]), 1e-300)  # smaller ones are rounding errors
         return LookupModel(source.graph, _widen(u * real, self.dim), _widen(vt.T * real, self.dim))

@@ -18,16 +18,16 @@ from qcq.support.settings import settings
 class GloVe(Trainer):
     """Least squares on log counts: Σ f(X_ij) (w_i·w̃_j + b_i + b̃_j − log X_ij)², by AdaGrad; vectors are w + w̃.
 
-    X counts pairs of the corpus up to ``window`` apart, each worth 1/distance, and f(x) = min(1, (x / x_max)^¾). Only
-    pairs that occur are fitted: GloVe never hears that two questions don't meet. A question without any pair gets
-    zeros. One thread, the same vectors for the same seed.
+    X counts pairs of the corpus up to ``window`` apart, each with weight 1/distance, and f(x) = min(1, (x / x_max)^¾).
+    Only pairs that occur are fitted: GloVe doesn't learn that two questions never occur together. A question without
+    any pair gets zeros. One thread; the same seed gives the same vectors.
 
     Parameters
     ----------
     window : the longest distance counted.
     epochs : passes over the distinct pairs.
-    lr : AdaGrad's rate.
-    x_max : the count from which a pair weighs in full.
+    lr : AdaGrad's learning rate.
+    x_max : the count from which a pair has full weight.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The best possible model, computed instead of trained: the referee of every other."""
+"""The best possible model, computed instead of trained: the reference for all others."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _MOST = 2**31  # entries of a dense table
 
 @settings
 class Oracle(Trainer):
-    """Predicts with the walk's exact law, so its excess over the floor is 0.
+    """Predicts with the walk's exact distribution, so its excess over the floor is 0.
 
-    Its vectors are all that the walk knows of a question, and nothing else:
+    Its vectors have all that the walk tells about a question, and nothing else:
 
-    - ``row``: the question's row of U, where it goes from there (one dimension a hub; ``dim`` is not used);
+    - ``row``: the question's row of U, its step probabilities (one dimension per hub; ``dim`` is not used);
     - ``logratio``: R ≈ X Y^T with R[x, y] = max(0, ln p(x,y) / (p(x) p(y))) of the walk's exact pairs, X = A S^½ from
       the singular value decomposition R = A S B^T cut at rank ``dim``.
 
     Parameters
     ----------
     dim : rank of ``logratio``; a smaller R gives its own rank, padded with zeros.
-    window : of the pairs, tokens to either side before it shrinks.
+    window : of the pairs: tokens to either side, before it shrinks.
 
     References
     ----------
@@ -44,7 +44,7 @@ class Oracle(Trainer):
 
     window: Annotated[int, Field(ge=1)] = 5
 
-    learns: ClassVar[bool] = True  # it looks at the walk's law, if not at walks
+    learns: ClassVar[bool] = True  # it uses the walk's distribution, though not its walks
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         try:
@@ -57,7 +57,7 @@ class Oracle(Trainer):
             raise TrainingError(f"oracle would need {chain.n_questions:,} × {chain.n_hubs:,} numbers for its rows")
         if chain.n_classes > MOST_CLASSES or chain.length < 2:
             return _Oracle(source.graph, chain, None)
-        # Equal questions have equal rows: the small matrix, sides weighted by √size, has the same singular values.
+        # Equal questions have equal rows: the small matrix, both sides weighted by √size, has the same singular values.
         n = np.sqrt(chain.sizes)
         value, vector = np.linalg.eigh(chain.pair_law(self.window).log_ratio() * n * n[:, None])
         best = np.argsort(-np.abs(value), kind="stable")[: self.dim]

@@ -1,4 +1,4 @@
-"""Vectors that somebody else made, standing in a comparison like any other."""
+"""Vectors from a file, as a method in a comparison."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from qcq.support.settings import settings
 
 @settings
 class PrecomputedVectors(Trainer):
-    """A table as it was given: nothing is walked and nothing is trained.
+    """A table of given vectors: no walks and no training.
 
     Parameters
     ----------
     embeddings : the table, in the order of the graph's questions (:meth:`~qcq.embeddings.Embeddings.aligned`).
-    file : where it was read from, for the record.
+    file : the file that it comes from, for the provenance.
 
     Examples
     --------
@@ -40,6 +40,6 @@ class PrecomputedVectors(Trainer):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Where the table came from and the digest of its numbers, which stand for it."""
+        """The file of the table, and the digest of its numbers as its identity."""
         digest = hashlib.sha256(self.embeddings.vectors.tobytes()).hexdigest()
         return {"dim": self.embeddings.dim, "file": self.file, "sha256": digest}

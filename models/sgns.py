@@ -1,4 +1,4 @@
-"""Our own skip-gram with negative sampling: gensim's objective, on all cores, straight from the integers."""
+"""Skip-gram with negative sampling in compiled code: gensim's objective, on all cores, directly from integer tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
 from qcq.support.threads import n_threads
 
-_AT_ONCE = 1 << 18  # tokens between two reports
+_AT_ONCE = 1 << 18  # tokens between two progress reports
 _LARGEST_BATCH = 64  # segments that read the same state in the deterministic mode
 _LARGEST_TEAM = 16  # segments that share noise tokens
 
@@ -34,19 +34,19 @@ class SGNS(Trainer):
 
     Parameters
     ----------
-    window : most steps between the two tokens of a pair; each centre draws its own reach from 1…window.
-    negatives : noise tokens a pair, drawn in proportion to count^0.75.
+    window : most steps between the two tokens of a pair; each centre draws its own window from 1…window.
+    negatives : noise tokens per pair, drawn in proportion to count^0.75.
     epochs : passes over the corpus.
     lr : learning rate at the start; it falls linearly to lr / 250 at the end.
-    ordered : an output table for each of the 2 · window places around a centre, so that a pair is scored by where its
-        tokens stand and not only by which they are (structured skip-gram). It costs 2 · window times the memory of the
-        outputs, and noise is no longer shared. Its loss is asked on the same pairs as without, and has no floor here.
+    ordered : an output table for each of the 2 · window positions around a centre, so that the score of a pair depends
+        on the relative position of its tokens too (structured skip-gram). It costs 2 · window times the memory of the
+        outputs, and noise is no longer shared. Its loss uses the same pairs as without, and has no floor here.
     deterministic : the same vectors for the same seed at any number of threads: a few dozen walks read the same
-        state, and what they change is summed in their order. Without it threads write as they go: faster, and no two
-        runs are quite alike.
-    threads : how many; 0 means one a core.
+        state, and their changes are summed in their order. Without it, threads write without synchronisation: faster,
+        and no two runs are exactly equal.
+    threads : how many; 0 means one per core.
 
-    A question that never stands beside another in any walk gets a zero vector: nothing is known of it.
+    A question that is never near another one in any walk gets a zero vector: nothing is known about it.
 
     References
     ----------
@@ -99,7 +99,7 @@ class SGNS(Trainer):
         with ThreadPoolExecutor(threads) as pool:
 
             def everywhere(work: Callable[[int], None]) -> None:
-                """Every thread's share; numba's code lets go of the interpreter while it runs."""
+                """One thread's share; numba's code releases the GIL while it runs."""
                 for _ in pool.map(work, range(threads)):
                     pass
 
@@ -133,7 +133,7 @@ class SGNS(Trainer):
     def _sizes(self, counts: NDArray[np.int64], length: int) -> tuple[int, int]:
         """Segments that share noise, and teams of them that read the same state in the deterministic mode.
 
-        Both are so small that even the most frequent token hardly meets itself: on few questions they are 1.
+        Both are so small that even the most frequent token is rarely in two at once: with few questions they are 1.
         """
         spread = counts.sum() / counts.max()  # tokens, if all were as frequent as the most frequent
         team = 1 if self.ordered else int(np.clip(spread / 256, 1, _LARGEST_TEAM))

@@ -1,4 +1,4 @@
-"""What every trainer is given, and what it gives back."""
+"""The input and output of every trainer."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ HELD_OUT_WALKS = 2_000  # walks on which losses are measured: about 12,000 maske
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What a trainer may look at. Walks are sampled only when asked for: a closed form never pays for them.
+    """What a trainer may use. Walks are sampled only when needed: a closed form never needs them.
 
     Parameters
     ----------
     graph : the training graph.
     walk : the strategy of the corpus.
     seed : the seed of its walks.
-    sampled : a corpus already sampled (read from disk, say); else it is sampled on first use.
+    sampled : a corpus that is already sampled (for example from disk); otherwise it is sampled on first use.
 
     Raises
     ------
@@ -63,24 +63,24 @@ class TrainingData:
 
     @cached_property
     def heldout(self) -> Corpus:
-        """Walks of the same law that no trainer learns from: at most HELD_OUT_WALKS, from a stream of their own."""
+        """Held-out walks from the same distribution: at most HELD_OUT_WALKS, from a random stream of their own."""
         return self.walk.heldout(self.graph, derive(self.seed, "held-out"), HELD_OUT_WALKS)
 
     @cached_property
     def chain(self) -> Chain:
-        """The exact chain of the walk. Raises ChainError where there is none."""
+        """The exact chain of the walk. Raises ChainError if there is none."""
         return self.walk.chain(self.graph)
 
 
 class Model(ABC):
-    """What a trainer made.
+    """The result of a trainer.
 
     Attributes
     ----------
     readouts : names of the vectors that can be read from it, the default first.
-    objective : what it was trained to answer, or None where it has no likelihood.
-    tokens : training tokens it saw, all epochs together (0 for a closed form).
-    history : held-out losses measured during training, nats an item, oldest first.
+    objective : the objective that it was trained on, or None if it has no likelihood.
+    tokens : training tokens over all epochs (0 for a closed form).
+    history : held-out losses measured during training, nats per item, oldest first.
     """
 
     readouts: tuple[str, ...] = ("table",)
@@ -104,7 +104,7 @@ class Model(ABC):
     def _read(self, readout: str) -> Embeddings: ...
 
     def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
-        """Nats an item of a held-out batch: float64 (items,). Only where ``objective`` isn't None."""
+        """Nats per item of a held-out batch: float64 (items,). Only where ``objective`` isn't None."""
         raise ConfigError(f"{type(self).__name__} has no held-out loss")
 
 
@@ -118,7 +118,7 @@ class Trainer(ABC):
 
     Class attributes
     ----------------
-    learns : False for baselines, which don't look at walks.
+    learns : False for baselines, which don't use walks.
     tuning : candidate settings tried on validation, at most three, the default among them as ``{}``.
     revision : raised by its author when the same settings and seed give other vectors; finished runs then train again.
     """
@@ -131,7 +131,7 @@ class Trainer(ABC):
 
     @abstractmethod
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
-        """Learn from ``source``; same source, settings and seed, same vectors, unless the trainer's text says not."""
+        """Learn from ``source``. The same source, settings and seed give the same vectors, unless the text says no."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -140,11 +140,11 @@ class Trainer(ABC):
 
     @property
     def effort(self) -> float:
-        """Roughly how long a training takes, in no unit: long ones are begun first."""
+        """Rough duration of a training in arbitrary units: long ones start first."""
         return 10.0 if self.learns else 1.0
 
     def work(self, graph: KnowledgeGraph, tokens: int, length: int) -> int:
-        """What the time of a training grows with: training tokens, or edges where no walks are looked at.
+        """The amount of work, proportional to time: training tokens, or edges if no walks are used.
 
         Parameters
         ----------
@@ -154,18 +154,18 @@ class Trainer(ABC):
         return tokens or graph.n_edges
 
     def shortened(self) -> Trainer:
-        """The same settings for a trial of a second or less, from which the time of a whole training is foreseen."""
+        """The same settings for a trial of a second or less, which predicts the time of a whole training."""
         return self
 
     @property
     def reproducible(self) -> bool:
-        """Whether the same seed gives the same bytes with these settings; reports say so where it doesn't."""
+        """Whether the same seed gives the same bytes with these settings; reports say so if not."""
         return True
 
 
 @dataclass(frozen=True, eq=False)
 class LookupModel(Model):
-    """A look-up table without a likelihood: what baselines and closed forms give back."""
+    """A look-up table without a likelihood: the result of baselines and closed forms."""
 
     graph: KnowledgeGraph
     vectors: NDArray[np.float32]

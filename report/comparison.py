@@ -1,4 +1,4 @@
-"""The comparison table of a run, and who wins, said with intervals."""
+"""The comparison table of a run, and which method wins, with intervals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Column:
 class Line:
     """One trainer on one walk, with the read-out chosen on validation; or vectors from a file (walk ``file``).
 
-    ``values`` holds, for each column, the figures of all seeds (empty where there are none).
+    ``values`` has, for each column, the figures of all seeds (empty if there are none).
     """
 
     walk: str
@@ -53,7 +53,7 @@ class Comparison:
     lines: tuple[Line, ...]
 
     def cells(self) -> list[list[str]]:
-        """As text, row by row: walk, trainer, read-out, then a figure a column."""
+        """As text, row by row: walk, trainer, read-out, then one figure per column."""
         rows = []
         for line in self.lines:
             if line.error:
@@ -74,13 +74,13 @@ def _cell(values: Sequence[float], column: Column) -> str:
     if column.metric == "seconds":
         return f"{mean:.2f}" if mean < 10 else f"{mean:.0f}"
     text = f"{mean:.3f}"
-    # The spread over seeds: the sample standard deviation, so one seed shows none.
+    # The spread over seeds: the sample standard deviation; not shown for a single seed.
     return f"{text} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else text
 
 
 def entrants(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(walk, trainer) of all that may stand in a run with these settings, in order: trainers, the baselines that its
-    tasks never go without, and vectors from files."""
+    """(walk, trainer) of all methods that a run with these settings may have, in order: trainers, the baselines that
+    its tasks always need, and vectors from files."""
     asked = (name for task in config["tasks"] for name in find("task", task, TASKS).baselines)
     trainers = dict.fromkeys((*config["trainers"], *asked))
     made = [(walk, trainer) for trainer in trainers for walk in ("none", *config["walks"])]
@@ -120,7 +120,7 @@ def comparison(run: Run) -> Comparison:
 
 
 def _validation(run: Run, line: Line, task: str) -> float:
-    """The chosen settings' figure on validation: the task's own, or the mean of those that chose where it has none."""
+    """The chosen settings' figure on validation: the task's own, or else the mean over the tasks that choose."""
     mine = [r for r in run.rows("training") if (r["walk"], r["trainer"]) == (line.walk, line.trainer)]
     own = [r["judged"][task][find("task", task, TASKS).metric] for r in mine if task in r.get("judged", {})]
     if own:
@@ -138,12 +138,12 @@ def _units(run: Run, line: Line, task: str, metric: str) -> Any:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Two lines of the table against each other, on one figure.
+    """Two lines of the table compared on one figure.
 
     Attributes
     ----------
-    first : never a baseline; ``second`` is the best baseline, or vectors like the first.
-    difference : first minus second, unit by unit on test; the intervals of all pairs of a run hold at once.
+    first : never a baseline; ``second`` is the best baseline, or isn't a baseline either.
+    difference : first minus second, paired by unit on test; the intervals are simultaneous for all pairs of a run.
     """
 
     column: Column
@@ -163,20 +163,20 @@ class PairedComparison:
 
 
 def paired_comparisons(run: Run, table: Comparison) -> list[PairedComparison]:
-    """How the best learned vectors stand against the best baseline on every task that measures quality, and the
-    learners pairwise where they are three at most. Vectors from a file meet the best baseline each.
+    """Compare the best learned vectors with the best baseline on every task that measures quality, and the learners
+    pairwise if there are three at most. Vectors from a file are each compared with the best baseline.
 
-    Who is "best" is decided on validation; the difference is measured on test, unit by unit (a held-out edge, a
-    question, a student), averaged over seeds. The 95 % intervals are bootstrapped over units and hold for all pairs of
-    the run at once (:func:`~qcq.evaluation.simultaneous`).
+    The "best" ones are chosen on validation. The difference is measured on test, paired by unit (a held-out edge, a
+    question, a student) and averaged over seeds. The 95 % intervals are bootstrapped over these units and are
+    simultaneous for all pairs of the run (:func:`~qcq.evaluation.simultaneous`).
     """
     return pooled([(run, table)], [c for c in table.columns[3:] if c.task in TASKS and quality(TASKS[c.task])])
 
 
 def pooled(folds: Sequence[tuple[Run, Comparison]], columns: Sequence[Column]) -> list[PairedComparison]:
-    """:func:`paired_comparisons` over the units of several runs of the same settings, no unit in two of them.
+    """:func:`paired_comparisons` over the units of several runs of the same settings, without a common unit.
 
-    Validation figures are averaged over the runs; who failed in one of them takes no part.
+    Validation figures are averaged over the runs; a method that failed in one of them is left out.
     """
     held = [{(line.walk, line.trainer): line for line in table.lines if not line.error} for _, table in folds]
     lines = [line for key, line in held[0].items() if all(key in one for one in held)]
@@ -211,13 +211,13 @@ def pooled(folds: Sequence[tuple[Run, Comparison]], columns: Sequence[Column]) -
 
 
 def quality(task: type[Task]) -> bool:
-    """Whether a task's figure says that vectors are good: not reconstruction or stability, which can be had for
-    nothing."""
+    """Whether a task's figure says that vectors are good. Reconstruction and stability don't: vectors without further
+    use can be good at both."""
     return task.tunes or task.costly
 
 
 def correction(compared: Sequence[PairedComparison]) -> str:
-    """What the intervals of the paired_comparisons promise, in words."""
+    """What the intervals of the paired comparisons guarantee, in words."""
     n = len(compared)
     if n < 2:
         return "95 % bootstrap interval over units"
@@ -225,7 +225,7 @@ def correction(compared: Sequence[PairedComparison]) -> str:
 
 
 def cautions(run: Run) -> list[str]:
-    """What has to be known before the table is believed, one line each."""
+    """Warnings on how to read the table, one line each."""
     names = list(run.config.get("vectors", {}))
     if not names:
         return []
@@ -233,27 +233,26 @@ def cautions(run: Run) -> list[str]:
     if any(find("task", task, TASKS).holds_out_edges for task in run.config["tasks"]):
         said.append(
             "vectors from a file that were made from the whole question-concept graph have seen the held-out edges: "
-            "their figure on edges then says how well edges were kept, not foreseen"
+            "their figure on edges then says how well known edges are reproduced, not predicted"
         )
     return said
 
 
 def verdicts(run: Run, table: Comparison) -> list[str]:
-    """:func:`paired_comparisons` in words. Nothing is called better unless its interval excludes zero."""
+    """:func:`paired_comparisons` in words. A method is called better only if the interval excludes zero."""
     return [str(pair) for pair in paired_comparisons(run, table)]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where one figure of the table stands.
+    """The interval of one figure of the table, and its mark.
 
     Attributes
     ----------
-    low, high : 95 % bootstrap interval over units of the mean over seeds, or None where there are fewer than
-        two units.
-    mark : ``best`` of its column on test, ``level`` where the paired interval of the difference to the best takes in
-        zero, else "". The best is found on test, so the intervals hold for all pairs of the column at once. A column is
-        marked only where there are two figures to compare.
+    low, high : 95 % bootstrap interval over units of the mean over seeds, or None if there are fewer than two units.
+    mark : ``best`` of its column on test; ``level`` if the interval of its paired difference to the best includes
+        zero; else "". The best is chosen on test, so the intervals are simultaneous for all pairs of the column. A
+        column is marked only if it has two figures to compare.
     """
 
     low: float | None = None
@@ -262,7 +261,7 @@ class Standing:
 
 
 def standings(run: Run, table: Comparison) -> list[list[Standing]]:
-    """One a figure, in the shape of the table: lines × columns from the fourth on."""
+    """One per figure, in the shape of the table: lines × columns from the fourth on."""
     out = [[Standing() for _ in table.columns[3:]] for _ in table.lines]
     for j, column in enumerate(table.columns[3:]):
         if column.task not in TASKS:

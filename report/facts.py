@@ -1,4 +1,4 @@
-"""What the run folder says about its questions and its walks, read back for a report."""
+"""What the run folder says about its questions and its walks, read for a report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qcq.evaluation import TASKS
 from qcq.run import Row, Run
 from qcq.support.registry import find
 
-WALKS = 50_000  # walks looked at, evenly spaced over the corpus
+WALKS = 50_000  # walks used, evenly spaced over the corpus
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Bank:
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
-        """Questions a concept: int64 (concepts,)."""
+        """Questions per concept: int64 (concepts,)."""
         return np.bincount(self.members.indices, minlength=len(self.concept_ids))
 
     def label(self, concept: int) -> str:
@@ -54,12 +54,12 @@ class Bank:
 
     @property
     def largest(self) -> NDArray[np.int64]:
-        """Concepts by falling number of questions, equal ones in order: int64 (concepts,)."""
+        """Concepts by decreasing number of questions, ties in index order: int64 (concepts,)."""
         return np.argsort(-self.sizes, kind="stable")
 
     def groups(self, n: int) -> NDArray[np.int64]:
-        """Which of the ``n`` largest concepts a question tests, the largest of its own deciding: int64 (questions,);
-        ``n`` for none of them."""
+        """For each question, the largest of its concepts among the ``n`` largest of all: int64 (questions,), a rank
+        from 0; ``n`` if it tests none of them."""
         place = np.empty(len(self.sizes), dtype=np.int64)
         place[self.largest] = np.arange(len(self.sizes))
         out = np.full(len(self.ids), n)
@@ -69,7 +69,7 @@ class Bank:
 
     @classmethod
     def of(cls, run: Run) -> Bank | None:
-        """Read ``questions.csv``, ``concepts.csv`` and ``graph.npz``; None where an older run has none of them."""
+        """Read ``questions.csv``, ``concepts.csv`` and ``graph.npz``; None if an older run has none of them."""
         import polars as pl
 
         if not (run.path / "graph.npz").is_file() or not (run.path / "concepts.csv").is_file():
@@ -93,26 +93,26 @@ class Bank:
 
 
 def inspected(run: Run) -> dict[str, dict[str, Any]]:
-    """What each walk can tell about its questions (``inspect/*.json``), by walk; those of an older run are missing."""
+    """What each walk can tell about its questions (``inspect/*.json``), by walk; an older run has none."""
     names = {walk: f"inspect/{walk.replace(':', '-')}.json" for walk in run.config["walks"]}
     return {walk: run.read_json(name) for walk, name in names.items() if (run.path / name).is_file()}
 
 
 @dataclass(frozen=True)
 class WalkFacts:
-    """What the walks of one strategy are like, with the first seed.
+    """Statistics of the walks of one strategy, first seed.
 
     Attributes
     ----------
     walk : its name.
     walks, tokens, digest, counts : of the whole corpus.
-    looked_at : walks behind the figures below.
-    length : mean questions a walk.
+    looked_at : number of walks used for the figures below.
+    length : mean number of questions per walk.
     whole : share of walks that reached their full length.
     reached : share of the questions that occur.
-    stays : share of steps that end on the question where they began.
-    returns : share of a walk's questions that it had been on before.
-    busiest : share of the visits that the busiest 1 % of the questions get.
+    stays : share of steps that end at the question where they start.
+    returns : share of a walk's questions that it has visited before.
+    busiest : share of the visits that go to the most visited 1 % of the questions.
     """
 
     walk: str
@@ -130,7 +130,7 @@ class WalkFacts:
 
     @classmethod
     def of(cls, run: Run, walk: str) -> WalkFacts | None:
-        """None where the run has no corpus of this walk."""
+        """None if the run has no corpus of this walk."""
         folder = run.path / "corpus" / walk.replace(":", "-") / f"seed-{run.config['seed']}"
         try:
             corpus = Corpus.load(folder)
@@ -163,14 +163,14 @@ class WalkFacts:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a knowledge-tracing model takes one test student to have mastered, attempt by attempt.
+    """One test student's mastery as a knowledge-tracing model estimates it, attempt by attempt.
 
     Attributes
     ----------
-    task, label : which model, and whose vectors it reads.
-    student : the student's place in the data set.
-    question, correct : int (attempts,), what was asked and whether the answer was right.
-    concepts : int64 (concepts,), those that the student met, in that order.
+    task, label : the model, and the table of vectors that it reads.
+    student : index of the student in the data set.
+    question, correct : int (attempts,), the question, and whether the answer was right.
+    concepts : int64 (concepts,), the concepts that the student met, in that order.
     mastery : float (attempts + 1, concepts), probability of a right answer before the first attempt and after each.
     """
 
@@ -183,15 +183,15 @@ class Trace:
     mastery: NDArray[np.float32]
 
     def shown(self, bank: Bank, most: int) -> NDArray[np.int64]:
-        """Rows of ``concepts`` worth a row of a picture: the ``most`` often asked, in the order they were met."""
+        """The ``most`` most often asked of ``concepts`` (their rows), in the order in which they were met."""
         asked = np.asarray(bank.members[self.question].sum(axis=0)).ravel()[self.concepts]  # (concepts,)
         return np.sort(np.argsort(-asked, kind="stable")[:most])
 
 
 def traces(run: Run) -> list[Trace]:
-    """The test students whose mastery a run has kept (``traces/*.npz``), first seed.
+    """The test students whose mastery is stored in a run (``traces/*.npz``), first seed.
 
-    Of several tasks and tables the one with the highest figure is shown: a picture of a model, not a comparison.
+    Of several tasks and tables the one with the highest figure is shown: an illustration, not a comparison.
     """
     best: tuple[float, str, dict[str, Any]] | None = None
     for task in run.config["tasks"]:

@@ -1,4 +1,4 @@
-"""The plots of a report, each a Plotly figure that stands on the page and can be written as PNG, SVG or PDF."""
+"""The plots of a report, each a Plotly figure for the page that can be written as PNG, SVG or PDF."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qcq.support.folders import claim
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# Okabe & Ito's palette, which people with any colour vision can tell apart; shapes say the same again.
+# Okabe & Ito's palette, which people with any colour vision can tell apart; shapes repeat the information.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#7F7F7F")
 SHAPES = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "triangle-down")
 FORMATS = ("png", "svg", "pdf")
@@ -31,7 +31,7 @@ GROUPS = 7  # concepts with a colour of their own on a map
 
 
 def plain(text: str, most: int = 48) -> str:
-    """Text that Plotly shows as it is: it reads a little HTML, and an id may look like some.
+    """Text that Plotly shows as it is: Plotly interprets some HTML, and an id may look like HTML.
 
     Examples
     --------
@@ -62,9 +62,9 @@ def _look(i: int) -> dict[str, Any]:
 
 
 def cost(table: Comparison, stands: Sequence[Sequence[Standing]]) -> Figure | None:
-    """Cost against quality, a panel a task: trainers that nobody beats in both lie on the line (Pareto).
+    """Cost against quality, one panel per task: the line joins the trainers that no other beats in both (Pareto front).
 
-    Reconstruction and stability are no quality: they can be had for nothing.
+    Reconstruction and stability don't count as quality.
     """
     from plotly.subplots import make_subplots
 
@@ -95,7 +95,7 @@ def cost(table: Comparison, stands: Sequence[Sequence[Standing]]) -> Figure | No
             mode="lines",
             line={"shape": "hv", "dash": "dot", "width": 1.5, "color": "#7F7F7F"},
             hoverinfo="skip",
-            name="nobody is both cheaper and better",
+            name="no other is both cheaper and better",
             legendgroup="front",
             showlegend=at == 0,
             row=row,
@@ -128,7 +128,7 @@ def cost(table: Comparison, stands: Sequence[Sequence[Standing]]) -> Figure | No
 
 
 def _front(x: np.ndarray, y: np.ndarray) -> list[int]:
-    """Indices of the points that no other is left of and above, from left to right."""
+    """Indices of the points with no other point to the left and above, from left to right."""
     out: list[int] = []
     for i in sorted(np.flatnonzero(~np.isnan(y)).tolist(), key=lambda i: (x[i], -y[i])):
         if not out or y[i] > y[out[-1]]:
@@ -137,7 +137,7 @@ def _front(x: np.ndarray, y: np.ndarray) -> list[int]:
 
 
 def losses(run: Run) -> Figure | None:
-    """Held-out loss over training, a panel a model, with its floor and the unigram loss; each seed a line."""
+    """Held-out loss over training, one panel per model, with its floor and the unigram loss; one line per seed."""
     from plotly.subplots import make_subplots
 
     rows = [r for r in run.rows("training") if r.get("loss") is not None]
@@ -164,7 +164,7 @@ def losses(run: Run) -> Figure | None:
         last = 0.0
         for i, r in enumerate(mine):
             curve = [c for c in curves if (c["walk"], c["trainer"], c["seed"]) == (*model, r["seed"])]
-            x = [c["step"] for c in curve] or [1 + 0.08 * (i - (len(mine) - 1) / 2)]  # seeds beside one another
+            x = [c["step"] for c in curve] or [1 + 0.08 * (i - (len(mine) - 1) / 2)]  # seeds side by side
             y = [c["loss"] for c in curve] or [r["loss"]]
             last = max(last, x[-1]) if curve else last
             figure.add_scatter(
@@ -173,7 +173,7 @@ def losses(run: Run) -> Figure | None:
                 mode="lines+markers" if curve else "markers",
                 line={"color": COLOURS[0], "width": 1.6},
                 marker={"color": COLOURS[0], "size": 5 if curve else 9, "symbol": SHAPES[i % len(SHAPES)]},
-                name="held-out loss, a line a seed",
+                name="held-out loss, one line per seed",
                 legendgroup="loss",
                 showlegend=at == 0 and i == 0,
                 hovertemplate=f"seed {r['seed']}<br>step %{{x}}<br>%{{y:.3f}} nats<extra></extra>",
@@ -181,7 +181,7 @@ def losses(run: Run) -> Figure | None:
                 col=col,
             )
         for key, name, colour, dash in (
-            ("floor", "floor: nobody gets below", COLOURS[1], "dash"),
+            ("floor", "floor: no model gets below", COLOURS[1], "dash"),
             ("unigram", "unigram: frequencies only", COLOURS[2], "dot"),
         ):
             known = [r[key] for r in mine if r[key] is not None]
@@ -207,7 +207,7 @@ def losses(run: Run) -> Figure | None:
 
 
 def information(found: Mapping[str, Mapping[str, Any]]) -> Figure | None:
-    """Mutual information of two questions of a walk by the steps between them, beyond what their component tells."""
+    """Mutual information of two questions of a walk by the steps between them, minus what their component tells."""
     if not found:
         return None
     figure = _figure(340)
@@ -229,7 +229,7 @@ def information(found: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 
 def hubs(bank: Bank) -> Figure | None:
-    """The largest concepts by the questions that test them: the places through which walks mix."""
+    """The largest concepts by the questions that test them: walks mix through these."""
     order = bank.largest[:LARGEST]
     order = order[bank.sizes[order] > 0][::-1]
     if len(order) == 0:
@@ -304,8 +304,8 @@ def clusters(bank: Bank, drawn: Sequence[tuple[Pictured, Map]]) -> Figure | None
 
 
 def mastery(bank: Bank, traced: Sequence[Trace]) -> Figure | None:
-    """What the model takes test students to have mastered over time: a panel a student, a row a concept, a column an
-    attempt; a disc where an answer was right, a cross where it was wrong."""
+    """The estimated mastery of test students over time: one panel per student, one row per concept, one column per
+    attempt. A disc marks a right answer, a cross a wrong one."""
     from plotly.subplots import make_subplots
 
     drawn = [(one, one.shown(bank, ROWS)) for one in traced if len(one.concepts) and len(one.question)]
@@ -385,7 +385,7 @@ def _report_card(one: Trace) -> str:
 
 
 def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way: str = "tsne") -> Figure | None:
-    """The maps side by side, coloured by the largest concepts: for paper. The page draws its own, which answers."""
+    """The maps side by side, coloured by the largest concepts: for print. The page draws its own, interactive maps."""
     from plotly.subplots import make_subplots
 
     have = [(one, getattr(made, way), made) for one, made in drawn if len(getattr(made, way))]
@@ -449,7 +449,7 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
         # Plotly's own write_images() can't be told to leave out MathJax, which is fetched from another host.
         kaleido.write_fig_from_object_sync(jobs, cancel_on_error=True, kopts={"mathjax": False})
     except Exception as error:
-        # Whatever goes wrong in there comes from the browser, and its kinds of error change with its version.
+        # An error here comes from the browser, and its type changes with the browser's version.
         said = (str(error).strip().splitlines() or [""])[0]
         raise ConfigError(
             f"--figures: {type(error).__name__}: {said}; it needs Chromium or Chrome on the PATH"

@@ -1,4 +1,4 @@
-"""The table of several folds of the students: how much lies between folds, how much between seeds, and who wins."""
+"""The table of several folds of the students: the spread between folds and between seeds, and which method wins."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from qcq.support.terminal import markdown_table
 
 @dataclass(frozen=True)
 class Folds:
-    """Runs that differ in nothing but who the test students are.
+    """Runs that differ only in their test students.
 
     Parameters
     ----------
-    runs : one a fold.
+    runs : one per fold.
     """
 
     runs: Sequence[Run]
@@ -34,15 +34,15 @@ class Folds:
 
     @property
     def columns(self) -> list[Column]:
-        """Those that every fold has: a task may have too little to ask in one of them."""
+        """The columns that every fold has: one fold may have too little data for a task."""
         first, *others = self.tables
         return [column for column in first.columns if all(column in table.columns for table in others)]
 
     def cells(self) -> list[list[str]]:
-        """Row by row: walk, trainer, read-outs, then "mean ± between folds ± between seeds" a figure.
+        """Row by row: walk, trainer, read-outs, then "mean ± between folds ± between seeds" for each figure.
 
-        The mean is over folds of the mean over seeds; then the standard deviation of the latter between folds, and the
-        root of the mean variance between seeds of one fold (left out with a single seed).
+        The mean is over folds of the mean over seeds. The first ± is the standard deviation of the latter over folds,
+        the second the root of the mean variance between seeds of one fold (left out with a single seed).
         """
         figures = self.columns[3:]
         rows = []
@@ -62,9 +62,9 @@ class Folds:
         return rows
 
     def paired_comparisons(self) -> list[PairedComparison]:
-        """Who wins over the students of all folds, on the tasks whose units are students.
+        """Paired comparisons over the students of all folds, on the tasks whose units are students.
 
-        Each student is a test student in one fold, so all of them are drawn together. The units of other tasks
+        Each student is a test student in one fold, so all of them are resampled together. The units of other tasks
         (held-out edges, questions) are the same in every fold; pooling them would count each several times.
         """
         columns = [c for c in self.columns if c.task in TASKS and TASKS[c.task].of_students]
@@ -72,7 +72,7 @@ class Folds:
 
 
 def _cell(values: Sequence[Sequence[float]]) -> str:
-    """``values``: a fold a row, a seed a figure."""
+    """``values``: one row per fold, one figure per seed."""
     if any(len(fold) == 0 for fold in values):
         return "–"
     means = [float(np.mean(fold)) for fold in values]
@@ -83,7 +83,7 @@ def _cell(values: Sequence[Sequence[float]]) -> str:
 
 
 def write_folds(runs: Sequence[Run], folder: Path) -> Path:
-    """Write ``report.md`` of all folds; each fold has a report of its own beside it."""
+    """Write ``report.md`` of all folds; each fold also has a report of its own."""
     folds = Folds(runs)
     about, config = runs[0].read_json("about.json"), runs[0].config
     compared = folds.paired_comparisons()

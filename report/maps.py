@@ -1,4 +1,4 @@
-"""Question vectors as pictures: where each question lies in two dimensions, and beside whom, and why."""
+"""Question vectors as pictures: each question's position in two dimensions, and its neighbours."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from qcq.support.progress import Progress
 from qcq.support.seeds import derive, generator
 
 MOST = 20_000  # questions on one map
-NEIGHBOURS = 10  # kept for each question
+NEIGHBOURS = 10  # stored for each question
 LANDMARKS = 1_000  # distinct vectors that t-SNE itself arranges
 ITERATIONS = 300
-_PLACED_BY = 5  # landmarks that say where any other vector goes
+_PLACED_BY = 5  # landmarks that determine the position of any other vector
 _TWIN_STEP = 0.0024  # of the width of the map at most: how far apart questions of one vector are drawn
-_TWIN_AREA = 0.1  # of the map that all of them may cover together
+_TWIN_AREA = 0.1  # share of the map that all of them may cover together
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +40,9 @@ class Map:
     pca : float32 (n, 2), the first two principal components of the vectors scaled to length 1.
     explained : float64 (2,), their shares of the variance.
     tsne : float32 (n, 2), t-SNE of the same; (0, 2) where there are too few distinct vectors for one.
-    landmarks : how many distinct vectors t-SNE arranged itself; every other stands beside the landmarks nearest to it.
-    twins : int32 (n,), other questions on the map with the very same vector.
-    nearest : int32 (n, k), rows of the map by falling cosine, equal ones in order.
+    landmarks : how many distinct vectors t-SNE placed; each other vector is placed between its nearest landmarks.
+    twins : int32 (n,), number of other questions on the map with exactly the same vector.
+    nearest : int32 (n, k), rows of the map by decreasing cosine, ties in index order.
     similarity : float32 (n, k).
     together : int32 (n, k), training students who answered both; (0, k) without students.
     """
@@ -58,7 +58,7 @@ class Map:
     together: NDArray[np.int32]
 
     def save(self, path: Path) -> None:
-        """Write a whole ``.npz`` or none of it."""
+        """Write a complete ``.npz`` file or nothing."""
         with whole(path) as file:
             held = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
             np.savez_compressed(file, **held)  # type: ignore[arg-type]
@@ -76,11 +76,11 @@ class Map:
 
 @dataclass(frozen=True)
 class Pictured:
-    """A trainer whose vectors are drawn: on which walk, which read-out (chosen on validation), which seed (the first).
+    """A trainer whose vectors are drawn: its walk, its read-out (chosen on validation) and its seed (the first).
 
     Attributes
     ----------
-    label : what it is called on the page; the walk is left out where there is only one.
+    label : its name on the page; the walk is left out if there is only one.
     """
 
     walk: str
@@ -91,7 +91,7 @@ class Pictured:
 
 
 def pictured(run: Run) -> list[Pictured]:
-    """Everything in the run that has a map, in the configured order."""
+    """All methods of the run that have a map, in the configured order."""
     config = run.config
     rows = [row for row in run.rows("training") if "error" not in row]
     several = len(config["walks"]) > 1
@@ -105,7 +105,7 @@ def pictured(run: Run) -> list[Pictured]:
 
 
 def sample(n: int, maps: int, seed: int) -> NDArray[np.int64]:
-    """The questions to be shown, ascending: all of ``n``, or a sample that keeps ``maps`` maps fluid in a browser.
+    """The questions to be shown, ascending: all of ``n``, or a sample small enough for ``maps`` maps in a browser.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def sample(n: int, maps: int, seed: int) -> NDArray[np.int64]:
 
 
 def read_maps(run: Run) -> list[tuple[Pictured, Map]]:
-    """The maps of a run; a method whose map can't be read has none."""
+    """The maps of a run; a method whose map can't be read is left out."""
     found = [
         (one, Map.load(run.file("maps", one.walk, one.trainer, one.readout, one.seed, ".npz"))) for one in pictured(run)
     ]
@@ -132,8 +132,8 @@ class Mapped(OnData):
 
     Parameters
     ----------
-    trained, readout : of which vectors.
-    maps : how many maps stand on one page; with very many questions each shows a sample, the same on all of them.
+    trained, readout : the vectors of the map.
+    maps : how many maps are on one page; with very many questions each shows a sample, the same one in all maps.
     seed : of the sample and of t-SNE.
     """
 
@@ -159,7 +159,7 @@ class Mapped(OnData):
 
 
 def _answered(train: TrainPart) -> scipy.sparse.csr_array:
-    """Who answered what: csr_array float32 (questions × students) of ones."""
+    """Which students answered which questions: csr_array float32 (questions × students) of ones."""
     r, data = TrainPart.checked(train).interactions, train.dataset
     ones = np.ones(len(r), dtype=np.float32)
     made = scipy.sparse.csr_array((ones, (r.question, r.student)), shape=(len(data.questions), len(data.students)))
@@ -174,11 +174,11 @@ def draw(
     answered: scipy.sparse.csr_array | None = None,
     seed: int = 0,
 ) -> Map:
-    """Arrange the vectors of ``shown`` in two dimensions, by PCA and by t-SNE, and find each one's neighbours.
+    """Arrange the vectors of ``shown`` in two dimensions, by PCA and by t-SNE, and find the neighbours of each.
 
     Vectors are scaled to length 1, as for a cosine. t-SNE arranges at most ``LANDMARKS`` distinct vectors, so its time
-    doesn't grow with the question bank; the others are put between the landmarks nearest to them. Questions that share
-    one vector are spread over a small disc around their place, so that a crowd looks like a crowd.
+    doesn't grow with the question bank; the others are placed between the landmarks nearest to them. Questions that
+    share one vector are spread over a small disc around its position, so that their number is visible.
 
     References
     ----------
@@ -223,7 +223,7 @@ def _pca(unit: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.flo
 
 @dataclass(frozen=True, eq=False)
 class _Arranged:
-    """Places of the distinct vectors: float32 (distinct, 2), or (0, 2)."""
+    """Positions of the distinct vectors: float32 (distinct, 2), or (0, 2)."""
 
     places: NDArray[np.float32]
     landmarks: int
@@ -246,7 +246,7 @@ class _Arranged:
             max_iter=ITERATIONS,
             random_state=seed,
         )
-        with threadpool_limits(1):  # its threads wait for one another busily: with them it takes longer, not shorter
+        with threadpool_limits(1):  # its threads busy-wait for one another: more threads take longer
             places = tsne.fit_transform(distinct[chosen]).astype(np.float32)
         if len(chosen) < len(distinct):
             by = KNeighborsRegressor(_PLACED_BY, weights="distance", algorithm="brute").fit(distinct[chosen], places)
@@ -258,7 +258,7 @@ class _Arranged:
 
 
 def _spread(places: NDArray[np.float32], which: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Questions of one vector on a sunflower spiral around their place: float32 (n, 2)."""
+    """Questions of one vector on a sunflower spiral around its position: float32 (n, 2)."""
     order = np.argsort(which, kind="stable")
     first = np.r_[0, np.flatnonzero(np.diff(which[order])) + 1]
     rank = np.empty(len(which))
@@ -276,7 +276,7 @@ def _nearest(unit: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDAr
     from sklearn.neighbors import NearestNeighbors
 
     found = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(unit).kneighbors(return_distance=False)
-    # Of vectors of length 1 the nearest are those of highest cosine; the cosine itself is exact only as a product.
+    # For vectors of length 1, the nearest have the highest cosine; the product is the exact cosine.
     cosine = np.stack([(unit * unit[found[:, j]]).sum(axis=1) for j in range(k)], axis=1).clip(-1, 1)  # (n, k)
     order = np.lexsort((found, -np.round(cosine, 5)), axis=1)
     return np.take_along_axis(found, order, axis=1).astype(np.int32), np.take_along_axis(cosine, order, axis=1)

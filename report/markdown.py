@@ -13,7 +13,7 @@ from qcq.support.terminal import markdown_table
 
 
 def write_report(run: Run) -> None:
-    """Write ``report.md`` from the run's rows: everything in it is read back from the folder."""
+    """Write ``report.md`` from the run's rows: all its content is read from the folder."""
     about, config = run.read_json("about.json"), run.config
     table, seeds = comparison(run), config["seeds"]
     parts = [
@@ -44,7 +44,7 @@ def _data_section(about: dict[str, Any]) -> str:
     ]
     if about["students"]:
         s, out = about["students"], about.get("left_out", 0)
-        doubles = f", but for who of them is one person: {out:,} identifiers stand in no part" if out else ""
+        doubles = f", except duplicates of one person: {out:,} identifiers are in no part" if out else ""
         lines.append(
             f"- {about['responses']:,} responses; students: {s['train']:,} train, {s['validation']:,} validation, "
             f"{s['test']:,} test, divided before anything was derived from a response{doubles}"
@@ -61,8 +61,8 @@ def _verdict_section(run: Run, table: Comparison) -> str:
     if not said and not failed and not careful:
         return ""
     note = (
-        f"Differences are unit by unit on test, averaged over seeds, with {correction(compared)}; who stands for the "
-        "learners and for the baselines was decided on validation."
+        f"Differences are paired by unit on test, averaged over seeds, with {correction(compared)}; the learner and "
+        "the baseline to compare were chosen on validation."
     )
     return "\n".join([*(f"- {line}" for line in [*said, *failed, *careful]), "", note])
 
@@ -95,7 +95,7 @@ def _loss_section(run: Run) -> str:
         for r in rows
     ]
     text = (
-        "Held-out loss in nats, the floor that no model can go below, and what is left between them. Losses of two "
+        "Held-out loss in nats, the floor that no model can go below, and the difference. Losses of two "
         "objectives can't be compared, and their excesses are not on one scale: each says how far a model is from its "
         "own floor."
     )
@@ -123,7 +123,7 @@ def _tuning_section(run: Run) -> str:
 
 
 def _use_section(run: Run) -> str:
-    """How costly tasks used each table, which they chose on validation."""
+    """How costly tasks used each table, as chosen on validation."""
     cells = [
         [r["walk"], r["trainer"], task, str(r["seed"]), found["way"], _number(found[find("task", task, TASKS).metric])]
         for r in run.rows("training")
@@ -132,7 +132,7 @@ def _use_section(run: Run) -> str:
     ]
     if not cells:
         return ""
-    text = "Each way to use a table was tried; this one was the best on validation, whose figure stands beside it."
+    text = "Each way to use a table was tried; this one was the best on validation, with the figure in the last column."
     titles = ["walk", "trainer", "task", "seed", "way", "validation"]
     return "\n\n".join(["## How tables were used", text, markdown_table(titles, cells, 5)])
 
@@ -161,7 +161,7 @@ def _repeat_section(run: Run, config: dict[str, Any]) -> str:
         if r.get("corpus_digest")
     )
     lines = [
-        f"- command: `{env['command']}`; every setting stands in `config.toml`",
+        f"- command: `{env['command']}`; every setting is in `config.toml`",
         f"- Python {env['python']} on {env['cpu']}, {env['threads']} threads; "
         + ", ".join(f"{name} {version}" for name, version in env["versions"].items()),
         *digests,

@@ -47,17 +47,17 @@
     displaylogo: false,
     displayModeBar: "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-    // A report shares nothing with anybody.
+    // A report sends nothing to anybody.
     showSendToCloud: false,
     plotlyServerURL: "",
     doubleClick: "reset",
   };
 
   // ---- plots made beforehand -------------------------------------------------------------------------------------
-  // On a phone the panels of a figure stand below one another.
+  // On a phone the panels of a figure are below one another.
   function stacked(layout) {
     const axes = Object.keys(layout).filter((k) => /^xaxis\d*$/.test(k));
-    // Already below one another: only what stands beside them has to go elsewhere.
+    // Already below one another: only what is next to them has to move.
     if (axes.every((k) => (layout[k].domain || [0, 1]).join() === "0,1")) return beneath(layout);
     const out = { ...layout, height: 300 * axes.length + 130, margin: { ...layout.margin, l: 52, r: 10, b: 130 } };
     const part = 1 / axes.length;
@@ -87,7 +87,7 @@
       annotations: (layout.annotations || []).map((a) => ({ ...a, x: 1, xanchor: "right", font: { ...a.font, size: 12 } })),
     };
   }
-  // Long names leave no room for the bars there. An escaped character counts as one.
+  // Long names leave no space for the bars there. An escaped character counts as one.
   function shortened(layout) {
     const named = Object.keys(layout).filter((k) => /^yaxis\d*$/.test(k) && layout[k].ticktext);
     if (!named.length) return layout;
@@ -180,7 +180,7 @@
   }
   const conceptsOf = (i) => map.members.subarray(map.starts[i], map.starts[i + 1]);
   const rightOf = (i) => (map.wrong && map.wrong[i] !== NONE ? 1 - map.wrong[i] / 10000 : null);
-  // The empirical logit: half a response is added to either side, so a question nobody got wrong has one too.
+  // The empirical logit: half a response is added to either side, so a question without wrong answers has one too.
   function difficultyOf(i) {
     const right = rightOf(i);
     if (right === null) return null;
@@ -337,7 +337,7 @@
       if (!one.tsne) return `${one.label}: too few distinct vectors for t-SNE, PCA is shown`;
       return `${one.label}: ${one.landmarks.toLocaleString("en")} distinct vectors arranged`;
     });
-    const about = state.way === "pca" ? "" : " In t-SNE, who is near counts; distances between clusters and their sizes don’t. Vectors beyond those arranged stand between their nearest ones.";
+    const about = state.way === "pca" ? "" : " In t-SNE, neighbourhoods have a meaning; distances between clusters and their sizes don’t. Vectors that t-SNE did not place are put between their nearest placed ones.";
     $("map-note").textContent = parts.join("; ") + "." + about;
   }
   const short = (text, most) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
@@ -355,7 +355,7 @@
     const own = new Set(conceptsOf(i));
     const shared = [...conceptsOf(near.who)].filter((c) => own.has(c)).map((c) => short(map.concepts[c], 40));
     const said = [shared.length ? `shares ${shared.slice(0, 3).join(", ")}${shared.length > 3 ? ` and ${shared.length - 3} more` : ""}` : "shares no concept"];
-    if (near.together !== null) said.push(near.together ? `${near.together} training student${near.together > 1 ? "s" : ""} answered both` : "nobody answered both");
+    if (near.together !== null) said.push(near.together ? `${near.together} training student${near.together > 1 ? "s" : ""} answered both` : "no training student answered both");
     return said.join("; ");
   }
   function title(i) {

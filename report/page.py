@@ -1,4 +1,4 @@
-"""``report.html``: the run as one page that needs nothing but a browser. All of it is read from the run folder."""
+"""``report.html``: the run as one page that needs only a browser. All its content is read from the run folder."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _NONE = 65_535  # "not known" among 16-bit numbers
 MEANS = {
     "at floor": "within 0.05 nat, or three standard errors, of the least loss on this walk",
     "under-trained": "there is something left to learn",
-    "unigram trap": "it knows how frequent questions are and nothing of their order",
-    "overfitting": "it was better earlier on",
-    "diverged": "training ran away",
+    "unigram trap": "it has learnt how frequent questions are and nothing of their order",
+    "overfitting": "its held-out loss was lower earlier in training",
+    "diverged": "the loss isn't finite, or is far above that of a model that knows nothing",
 }
 
 
 def write_page(run: Run) -> Page:
-    """Write ``report.html`` from the run folder: one file, no network, plots and all."""
+    """Write ``report.html`` from the run folder: one file with all plots, no network needed."""
     from plotly.offline import get_plotlyjs
 
     about, env, config = run.read_json("about.json"), run.read_json("environment.json"), run.config
@@ -135,7 +135,7 @@ def _template() -> Any:
 
 
 def _as_it_is(text: str) -> Any:
-    """Our own code, which is not escaped."""
+    """A file of this package, which isn't escaped."""
     from markupsafe import Markup
 
     return Markup(text)
@@ -154,7 +154,7 @@ def _inline(settings: dict[str, Any]) -> str:
 
 
 def _json(value: Any) -> Any:
-    """JSON that may stand inside a script element: ``<``, ``>``, ``&`` and ``'`` are written as escapes."""
+    """JSON that can be put inside a script element: ``<``, ``>``, ``&`` and ``'`` are written as escapes."""
     from jinja2.utils import htmlsafe_json_dumps
     from plotly.io.json import to_json_plotly
 
@@ -166,7 +166,7 @@ def _bytes(values: NDArray, kind: str) -> str:
 
 
 def _map(bank: Bank, drawn: Sequence[tuple[Pictured, Map]]) -> dict[str, Any]:
-    """What the browser needs to draw the maps and to say who is near whom: numbers as base64, little-endian."""
+    """What the browser needs to draw the maps and show neighbours: numbers as base64, little-endian."""
     shown = drawn[0][1].shown
     members = bank.members[shown]
     difficulty = None if bank.difficulty is None or bank.responses is None else bank.difficulty[shown]
@@ -210,7 +210,7 @@ def _one_map(one: Pictured, made: Map) -> dict[str, Any]:
 
 
 def _whole_numbers(places: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Places scaled alike in both directions into ±30,000."""
+    """Positions, scaled equally in both directions into ±30,000."""
     centre = (places.max(axis=0) + places.min(axis=0)) / 2
     width = float(np.ptp(places, axis=0).max()) or 1.0
     return np.round((places - centre) / width * 60_000).astype(np.int16)
@@ -230,7 +230,7 @@ def _readouts(run: Run) -> dict[str, Any]:
 def sentences(
     run: Run, table: Comparison, compared: Sequence[PairedComparison], found: dict[str, dict[str, Any]]
 ) -> list[str]:
-    """The run in three sentences: whose vectors are worth using, where the losses stand, what the graph can tell."""
+    """The run in three sentences: the best vectors, the losses above their floors, the information in the graph."""
     return [_who_wins(table, compared), _losses(run), _graph(found)]
 
 
@@ -242,9 +242,9 @@ def _who_wins(table: Comparison, compared: Sequence[PairedComparison]) -> str:
     against = [pair for pair in compared if pair.second.baseline and (pair.column.task, pair.column.metric) in heads]
     if not against:
         if len(good) == 1:
-            return f"Only {good[0].label} was run, so there is nobody to compare it with."
+            return f"Only {good[0].label} was run, so there is nothing to compare it with."
         kind = "baselines" if all(line.baseline for line in good) else "learned vectors"
-        return f"Only {kind} were run, so no learned vectors stand against a baseline; the table compares them all."
+        return f"Only {kind} were run, so learned vectors and baselines can't be compared; the table has all figures."
     said = []
     for pair in against:
         d, a, b = pair.difference, pair.first.label, pair.second.label

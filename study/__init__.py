@@ -1,4 +1,4 @@
-"""``qcq study``: five conjectures on why a Transformer lost to skip-gram, each measured and judged."""
+"""``qcq study``: five conjectures on why a Transformer lost to skip-gram, each measured and decided by a rule."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Study:
 
     Parameters
     ----------
-    size : how much is run: a name of ``SIZES`` or a Size of your own.
-    data : data sets beside the simulated classroom, as ``qcq run --data`` takes them.
+    size : how much is run: a name in ``SIZES``, or your own Size.
+    data : data sets in addition to the simulated classroom, as ``qcq run --data`` takes them.
     only : names of the experiments to run; none: all.
     first : the data set that always comes first.
     store : a folder of finished cells that several studies and runs share; empty for one in the study's own folder.
@@ -58,13 +58,13 @@ class Study:
 
         Parameters
         ----------
-        out : folder of the study; finished cells in it are kept and skipped.
-        jobs : how many processes; changes no byte of the results.
-        watch : who is told of progress.
+        out : folder of the study; finished cells in it are skipped.
+        jobs : how many processes; doesn't change the results.
+        watch : receives the progress.
 
         Returns
         -------
-        dict : what ``study.json`` holds; :func:`qcq.study.conjectures.verdicts` reads the verdicts off it.
+        dict : the content of ``study.json``; :func:`qcq.study.conjectures.verdicts` makes the verdicts from it.
         """
         from qcq.study.page import write_study
 
@@ -76,12 +76,12 @@ class Study:
             source if isinstance(source, Experiment) else Experiment(Config(data=source, tasks=tasks))
             for source in dict.fromkeys([self.first, *self.data])
         ]
-        names = [experiment.data.name for experiment in experiments]  # what can't be read fails before anything is run
+        names = [experiment.data.name for experiment in experiments]  # unreadable data fail before anything is run
         if twice := [name for i, name in enumerate(names) if name in names[:i]]:
             raise ConfigError(f"two data sets are called {twice[0]!r}; give each once")
         sets = [StudyData(experiment) for experiment in experiments]
         for one in sets:
-            _ = one.experiment.tasks  # what can't be asked here fails now too
+            _ = one.experiment.tasks  # impossible tasks fail now too
         claim(out, "study")
         store = Store(self.store or out / "cells", {one.digest: one.experiment.partition for one in sets}).open()
         running = _Running(self, size, sets, store, out, watch)
@@ -93,7 +93,7 @@ class Study:
 
 
 class _Running:
-    """A study while it runs: which trials are still waited for, and what is known so far."""
+    """A study while it runs: the unfinished trials, and the results so far."""
 
     def __init__(
         self, study: Study, size: Size, sets: Sequence[StudyData], store: Store, out: Path, watch: Watch
@@ -108,7 +108,7 @@ class _Running:
             for (name, data), trials in self.trials.items()
         }
         self.plan = Plan(cell for cells in self.cells.values() for cell in sorted(cells, key=lambda cell: cell.key))
-        # Several experiments may have one trial: it is spoken of once, by the first name.
+        # Several experiments may share one trial: it is reported once, under the first name.
         self._lines: dict[frozenset[Cell], tuple[str, StudyData, Trial]] = {}
         for (_, data), trials in self.trials.items():
             for name, each in trials.items():
@@ -118,7 +118,7 @@ class _Running:
         self._experiments = Groups(self.cells)
 
     def on_done(self, cell: Cell, outcome: Outcome) -> None:
-        """One cell is over."""
+        """One cell has ended."""
         for its in self._trials.done(cell):
             if its & outcome.executed or any(c in outcome.errors for c in its):
                 name, data, trial = self._lines[its]
@@ -130,7 +130,7 @@ class _Running:
             write_text(self.out / "study.json", json.dumps(results, indent=1) + "\n")
 
     def results(self, outcome: Outcome) -> Row:
-        """What ``study.json`` holds: the experiments all of whose cells are over."""
+        """The content of ``study.json``: the experiments whose cells have all ended."""
         named = self.study.size if isinstance(self.study.size, str) else "of your own"
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.size).items()}
         results: Row = {"size": named, "settings": plain, "qcq": metadata.version("qcq"), "data": {}, "found": {}}

@@ -1,4 +1,4 @@
-"""What a study is made of: a law worked out exactly, or a model trained on a walk and judged, each as cells."""
+"""What a study is made of: an exact distribution of walks, or a model trained on a walk and scored, each as cells."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ Units = dict[str, NDArray[np.float64]]
 TASKS = ("edges", "difficulty", "kt-fast")
 HEADLINE = ("edges/mrr", "difficulty/r2", "kt-fast/auc")
 WIDTHS = (1, 2, 5)  # how many tokens to either side a prediction may see
-FAR = 5  # steps between far-apart questions
-LAW_WALKS = 300  # walks on which exact posteriors are asked
+FAR = 5  # steps between distant questions
+LAW_WALKS = 300  # walks for which exact posteriors are computed
 LOSS_WALKS = 400  # held-out walks on which a loss is measured: an exact floor over thousands of students takes minutes
 
 
@@ -43,7 +43,7 @@ class StudyData:
 
     Parameters
     ----------
-    experiment : gives data, division and tasks.
+    experiment : gives data, split and tasks.
     """
 
     experiment: Experiment
@@ -86,15 +86,15 @@ class StudyData:
 
 
 class Trial(ABC):
-    """One line of a study's experiment: the cells that it takes, and what is read off them."""
+    """One line of a study's experiment: the cells that it needs, and the figures taken from them."""
 
     @abstractmethod
     def cells(self, data: StudyData) -> list[Cell]:
-        """The cells; what they read comes along by itself."""
+        """The cells; the plan adds the cells that they read."""
 
     @abstractmethod
     def read(self, data: StudyData, outcome: Outcome) -> tuple[Row, Units]:
-        """The row of results, and figures unit by unit.
+        """The row of results, and the figures of each unit.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class Trial(ABC):
         """
 
     def result(self, data: StudyData, outcome: Outcome) -> tuple[Row, Units]:
-        """:meth:`read`, or a row that says why there is nothing to read."""
+        """:meth:`read`, or a row that says why there are no results."""
         try:
             return self.read(data, outcome)
         except QCQError as error:
@@ -119,11 +119,11 @@ def headline(row: Row) -> str:
 
 @dataclass(frozen=True)
 class LawTrial(Trial):
-    """What the exact law of a walk says, before anything is trained.
+    """Facts from the exact distribution of a walk, before anything is trained.
 
     Parameters
     ----------
-    walk : whose.
+    walk : the walk.
     """
 
     walk: WalkStrategy
@@ -137,12 +137,12 @@ class LawTrial(Trial):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Law(OnData):
-    """The facts of a walk's exact law that the rules look at.
+    """The facts about a walk's exact distribution that the rules use.
 
     Parameters
     ----------
-    walk : whose.
-    walks : on how many exact posteriors are asked.
+    walk : the walk.
+    walks : number of walks for which exact posteriors are computed.
     """
 
     code = ("qcq.walks", "qcq.floors", "qcq.evaluation.statistics", "qcq.study.cells", "qcq.study.conjectures")
@@ -175,15 +175,15 @@ class Law(OnData):
 def nearness(
     graph: KnowledgeGraph, walk: WalkStrategy, component: float, walks: int = LAW_WALKS, seed: int = 0
 ) -> dict[int, Measured]:
-    """Of what all other tokens say of the middle question beyond its component, the share that the w nearest on either
-    side say: 1 - I(X; all | w nearest) / (I(X; all) - H(component)), from exact posteriors on sampled walks.
+    """The share of the information about the middle question, beyond its component, that its w nearest tokens on either
+    side give: 1 - I(X; all | w nearest) / (I(X; all) - H(component)), from exact posteriors on sampled walks.
 
     Parameters
     ----------
     graph, walk : what is walked, and how; with an exact chain.
     component : entropy of the component, nats.
     walks : how many are sampled.
-    seed : which.
+    seed : of the sample.
     """
     chain = walk.chain(graph)
     tokens = walk.sample(graph, seed, limit=walks).tokens
@@ -199,7 +199,7 @@ def nearness(
     for width in WIDTHS:
         seen = np.where(away <= width, tokens, HIDDEN)
         lost = paired_bootstrap(every, chain.log_posterior(tokens, asked, seen, seen), seed=seed)
-        if said <= 1e-9 or lost.high - lost.low < 1e-9:  # nothing is said, or the nearest say all of it
+        if said <= 1e-9 or lost.high - lost.low < 1e-9:  # no information, or the nearest give all of it
             out[width] = Measured(1.0 if said <= 1e-9 else 1.0 - lost.mean / said)
         else:
             out[width] = Measured(1 - lost.mean / said, 1 - lost.high / said, 1 - lost.low / said)
@@ -207,12 +207,12 @@ def nearness(
 
 
 def direction(walk: WalkStrategy, graph: KnowledgeGraph, seed: int = 0) -> float:
-    """Nats a token that a walk's exact law gives away when its walks are read backwards: 0 where it is reversible."""
+    """Nats per token lost when walks are read backwards, by the exact distribution: 0 if it is reversible."""
     return backwards(walk.chain(graph), walk.sample(graph, seed, limit=LAW_WALKS).tokens)
 
 
 def backwards(chain: Chain, tokens: NDArray[np.int32]) -> float:
-    """Mean of ln p(walk) - ln p(walk read backwards) a token, for whole walks of the chain's own law."""
+    """Mean of ln p(walk) - ln p(walk read backwards) per token, for full walks sampled from the chain."""
     tokens = tokens[(tokens >= 0).all(axis=1)]
 
     def log_likelihood(walks: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -227,17 +227,17 @@ def backwards(chain: Chain, tokens: NDArray[np.int32]) -> float:
 
 @dataclass(frozen=True)
 class ModelTrial(Trial):
-    """A model trained on a walk, judged by its loss against the floor and by tasks.
+    """A model trained on a walk, evaluated by its loss against the floor and by tasks.
 
     Parameters
     ----------
     trainer : the name it is registered under.
-    changes : its settings where they differ from the defaults.
+    changes : its settings that differ from the defaults.
     walk : what it is trained on.
     seed : of walks and training.
-    tasks : who judges its vectors, as far as the data set can answer them.
-    measured : whether its loss is read against its floor. The exact floor of a walk over thousands of students takes an
-        hour.
+    tasks : tasks that score its vectors, if the data set has what they need.
+    measured : whether its loss is compared with the exact floor, which takes an hour for a walk over thousands of
+        students.
     """
 
     trainer: str
@@ -263,7 +263,7 @@ class ModelTrial(Trial):
         )
 
     def chosen(self, data: StudyData) -> Chosen:
-        """The read-out that is best on validation, by the tasks that take no students to answer."""
+        """The read-out that is best on validation, by the tasks that need no students."""
         judges = [each for each in data.tasks(self.tasks) if each.task.tunes and not each.task.of_students]
         judged = tuple(self._scored(data, each, stages=("validation",)) for each in judges)
         return Chosen(candidates=(self.trained(data),), judged=(judged,), label=f"{data.name}: read-out")
@@ -305,11 +305,11 @@ class ModelTrial(Trial):
 
 @dataclass(frozen=True)
 class Looks:
-    """Where a masked model looks, what it can do in a smaller window, and what another loses reading backwards.
+    """Where a masked model attends, its loss in smaller windows, and what a next-token model loses reading backwards.
 
     Parameters
     ----------
-    windows : whether the model knows how far away a token is, so that it can be shown a part of a walk.
+    windows : whether positions are relative, so that the model can be given a part of a walk.
     walks : held-out walks that are shown.
     """
 
@@ -346,8 +346,8 @@ def replace_tokens(corpus: Corpus, tokens: NDArray[np.int32]) -> Corpus:
 
 
 def in_windows(model: LanguageModel, tokens: NDArray[np.int32]) -> dict[int, Measured]:
-    """What a trained model loses at the middle question seeing only the w nearest tokens on either side, less what it
-    loses there seeing the whole walk: nats by w. Below 0, the rest of the walk confuses it."""
+    """The extra loss of a trained model at the middle question if it sees only the w nearest tokens on either side and
+    not the whole walk: nats by w. Below 0, the rest of the walk confuses the model."""
     tokens = tokens[(tokens >= 0).all(axis=1)]
     if len(tokens) == 0:
         return {}

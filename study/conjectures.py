@@ -1,4 +1,4 @@
-"""Five conjectures on why a Transformer lost to skip-gram, and the rules that judge them.
+"""Five conjectures on why a Transformer lost to skip-gram, and the rules that decide them.
 
 The rules were fixed before anything was measured at size: docs/decisions/0701-verdict-rules.md says what each threshold
 means. They are pure functions of measured figures; ``qcq.study.experiments`` measures.
@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 Word = Literal["supported", "refuted", "depends"]
 
-EQUAL = 0.05  # nats a prediction: two losses closer than this are as good as equal
-REVERSIBLE = 0.02  # nats a token that reading backwards may cost where direction says nothing
-FADED = 0.1  # of what neighbours share
-ALL = 0.95  # of what all tokens say
-COUNTS = 0.02  # of edges MRR or R², a difference worth having
+EQUAL = 0.05  # nats per prediction: two losses closer than this count as equal
+REVERSIBLE = 0.02  # nats per token that reading backwards may cost if direction has no information
+FADED = 0.1  # of the mutual information of neighbours
+ALL = 0.95  # of the information in all tokens
+COUNTS = 0.02  # of edges MRR or R², a difference that matters
 COUNTS_AUC = 0.005
 STUCK = 0.5  # nats of excess over the floor
 EXPLAINS, EXPLAINS_NOTHING = 0.8, 0.2  # of the excess
@@ -24,7 +24,7 @@ EXPLAINS, EXPLAINS_NOTHING = 0.8, 0.2  # of the excess
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure and its 95 % interval; ``low`` and ``high`` are the figure itself where it is exact.
+    """A figure and its 95 % interval; ``low`` and ``high`` are the figure itself if it is exact.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class Measured:
         return self.shown(3)
 
     def shown(self, digits: int) -> str:
-        """Rounded, with its interval where it has one; no minus before a zero."""
+        """Rounded, with its interval if it has one; no minus before a zero."""
         value, *ends = (
             f"{round(x, digits) + 0.0:.{digits}f}" for x in (self.value, self.low, self.high) if x is not None
         )
@@ -61,14 +61,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict and what made it.
+    """A verdict and its reasons.
 
     Attributes
     ----------
     word : supported, refuted, or depends.
-    on : on what it depends; "" otherwise.
+    on : what it depends on; "" otherwise.
     because : the rule's sentence with the figures that decided.
-    parts : the verdicts that this one sums up: halves of a conjecture, or data sets.
+    parts : the verdicts that this one summarises: halves of a conjecture, or data sets.
     """
 
     word: Word
@@ -85,12 +85,13 @@ Measures = Mapping[str, Measured]
 
 
 def far(m: Measures) -> Verdict:
-    """Far-apart questions in a walk are barely related.
+    """Distant questions in a walk are barely related.
 
     Parameters
     ----------
-    m : ``near``: share of what all other tokens say of a hidden question beyond its component that its two nearest
-        neighbours say; ``fading``: mutual information five steps apart over that of neighbours, above the component.
+    m : ``near``: share of the information of all other tokens about a hidden question, beyond its component, that its
+        two nearest neighbours give; ``fading``: mutual information five steps apart, divided by that of neighbours,
+        both minus the component entropy.
 
     Examples
     --------
@@ -119,8 +120,8 @@ def order(m: Measures) -> Verdict:
 
     Parameters
     ----------
-    m : ``direction``: nats a token lost by reading walks backwards; ``place``: nats lost without positions; ``gain …``:
-        AUC of knowledge tracing gained by richer walks, one figure a walk.
+    m : ``direction``: nats per token lost by reading walks backwards; ``place``: nats lost without positions;
+        ``gain …``: AUC of knowledge tracing gained by richer walks, one figure per walk.
     """
     return _halves(no_order=_no_order(m), limited_path=_limited_path(m))
 
@@ -156,7 +157,7 @@ def weak(m: Measures) -> Verdict:
 
     Parameters
     ----------
-    m : negative sampling less the full softmax in one Transformer: ``vectors`` (a task score) and ``loss`` (excess,
+    m : negative sampling minus full softmax in the same Transformer: ``vectors`` (a task score) and ``loss`` (excess,
         nats).
     """
     vectors, loss = m["vectors"], m["loss"]
@@ -173,7 +174,7 @@ def objective(m: Measures) -> Verdict:
 
     Parameters
     ----------
-    m : ``clm-mlm SCORE`` and ``clm-cloze SCORE``: next-token less masked, a figure a task score.
+    m : ``clm-mlm SCORE`` and ``clm-cloze SCORE``: next-token minus masked, one figure per task score.
     """
     pairs = {pair: {k: f for k, f in m.items() if k.startswith(pair)} for pair in ("clm-mlm", "clm-cloze")}
     sides = [_side(list(figures.values())) for figures in pairs.values()]
@@ -203,7 +204,7 @@ def traps(m: Measures) -> Verdict:
     Parameters
     ----------
     m : ``note``: excess of the note's configuration; ``explained``: share of it that the defaults remove; ``added``:
-        excess with input vectors added less with vectors concatenated, nats.
+        excess with input vectors added minus excess with vectors concatenated, nats.
     """
     return _halves(traps=_traps(m), adding=_adding(m["added"]))
 
@@ -240,7 +241,7 @@ _WHICH = "which half is meant"
 
 
 def together(parts: Mapping[str, Verdict], what: str = "the data") -> Verdict:
-    """One verdict over several: theirs where they agree, else it depends on ``what``.
+    """One verdict over several: theirs if they agree, else it depends on ``what``.
 
     Examples
     --------
@@ -263,7 +264,7 @@ def together(parts: Mapping[str, Verdict], what: str = "the data") -> Verdict:
 
 @dataclass(frozen=True)
 class Conjecture:
-    """What is claimed, and the rule that judges it."""
+    """What is claimed, and the rule that decides it."""
 
     claim: str
     rule: Callable[[Measures], Verdict]
@@ -282,11 +283,11 @@ UNJUDGED = Verdict("depends", "no data set has all that it takes", "data that ca
 
 
 def verdicts(found: Mapping[str, Mapping[str, Any]], name: str) -> tuple[Verdict, dict[str, Verdict]]:
-    """The verdict on one conjecture over all data sets, and the one of each that could be judged.
+    """The verdict on one conjecture over all data sets, and that of each data set with the necessary results.
 
     Parameters
     ----------
-    found : data set → what ``study.json`` holds of it: ``measures``, or ``why`` there are none.
+    found : data set → its entry in ``study.json``: ``measures``, or ``why`` there are none.
     name : of the conjecture.
     """
     each = {

@@ -1,6 +1,6 @@
 """Five experiments: which cells each has, and which figures its rule takes from them.
 
-The rules stand in ``qcq.study.conjectures`` and were fixed beforehand.
+The rules are in ``qcq.study.conjectures`` and were fixed beforehand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qcq.study.shuffled import Shuffled
 from qcq.support.settings import settings
 from qcq.walks import QCQ, ConceptHop, Metapath, Session, WalkStrategy
 
-# Steps that take about as long as one of mlm's (experiments/objectives.toml)
+# Steps that take about as long as one step of mlm (experiments/objectives.toml)
 EQUAL_COMPUTE = {"mlm": 1.0, "cloze": 0.61, "clm": 0.58, "bilm": 0.42, "rtd": 0.5}
 RICHER: Mapping[str, str] = {
     "difficulty": "0.6*q-c-q + 0.4*q-d-q",
@@ -42,7 +42,7 @@ NOTE: Mapping[str, Any] = {
     "lr": 1e-3,
     "table_lr": 1e-3,
 }
-# One change each, away from the trap that it may be
+# One change each, to avoid one possible trap
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "two layers": {"layers": 2},
     "tables not tied": {"tying": "start"},
@@ -58,13 +58,12 @@ class Size:
 
     Parameters
     ----------
-    steps : of a masked model; the others get what takes equally long.
-    per_question : walks a question.
-    seeds : of skip-gram. A language model has one.
+    steps : of a masked model; the others get as many as take equally long.
+    per_question : walks per question.
+    seeds : number of seeds of skip-gram. A language model has one seed.
     windows : of skip-gram.
-    lengths : of walks, at about 40 * per_question tokens a question.
-    kt : whether the five objectives, and skip-gram beside them, are judged by the task ``kt`` too (minutes a model on
-        real data).
+    lengths : of walks, at about 40 * per_question tokens per question.
+    kt : whether the five objectives and skip-gram are also scored on the task ``kt`` (minutes per model on real data).
     """
 
     steps: int
@@ -81,7 +80,7 @@ SIZES: dict[str, Size] = {
     "full": Size(steps=8000, per_question=10, windows=(1, 2, 3, 5, 10, 20), kt=True),
 }
 
-Trials = Mapping[str, Sequence[Trial]]  # a name's trials differ in their seed alone
+Trials = Mapping[str, Sequence[Trial]]  # the trials of a name differ only in their seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +89,8 @@ class ExperimentResults:
 
     Attributes
     ----------
-    rows : name → its rows, one a seed.
-    units : name → its figures unit by unit, one mapping a seed.
+    rows : name → its rows, one per seed.
+    units : name → its figures by unit, one mapping per seed.
     """
 
     rows: Mapping[str, Sequence[Row]]
@@ -110,13 +109,13 @@ class ExperimentResults:
         return row
 
     def figure(self, name: str, key: str) -> NDArray[np.float64] | None:
-        """Figures unit by unit, averaged over the seeds that have them: float64 (units,)."""
+        """Figures by unit, averaged over the seeds that have them: float64 (units,)."""
         self.row(name)
         held = [units[key] for units in self.units[name] if key in units]
         return np.mean(held, axis=0) if held else None
 
     def differences(self, pairs: Mapping[str, tuple[str, str, str]]) -> dict[str, Measured]:
-        """Ours less theirs, for each (ours, theirs, figure): intervals that hold at once. Left out where not scored.
+        """Ours minus theirs, for each (ours, theirs, figure), with simultaneous intervals. Left out if not scored.
 
         A higher score is better; a higher ``loss`` is worse.
         """
@@ -133,8 +132,8 @@ class ExperimentResults:
         return {name: interval(d[0]) for name, d in zip(names, simultaneous(contests), strict=True)}
 
     def shares(self, whole: str, names: Sequence[str]) -> dict[str, Measured]:
-        """The share r of the excess of ``whole`` that is gone in each other cell: intervals of the ratio that hold at
-        once, from what is left of (1 - r) whole - other walk by walk, whose mean is 0 (the delta method)."""
+        """The share r of the excess of ``whole`` that is gone in each other cell, with simultaneous intervals of the
+        ratio, from (1 - r) whole - other walk by walk, whose mean is 0 (the delta method)."""
         n, contests, ratios = self.figure(whole, "loss"), [], []
         for name in names:
             e = self.figure(name, "loss")
@@ -171,7 +170,7 @@ def _traced(size: Size) -> tuple[str, ...]:
 def _lm(
     size: Size, name: str = "mlm", walk: WalkStrategy | None = None, share: float = 1.0, **changes: Any
 ) -> list[Trial]:
-    """One language model. Without changes its vectors are judged by ``kt-fast`` too, which takes longest."""
+    """One language model. Without changes its vectors are also scored on ``kt-fast``, which takes longest."""
     steps = max(1, round(size.steps * EQUAL_COMPUTE[name] * share))
     tasks = _traced(size) if walk is None and not changes else TASKS[:2]
     return [ModelTrial(name, walk or _qcq(size), {"steps": steps, **changes}, tasks=tasks)]
@@ -180,7 +179,7 @@ def _lm(
 def _sgns(
     size: Size, walk: WalkStrategy, tasks: tuple[str, ...] = TASKS[:2], measured: bool = True, **changes: Any
 ) -> list[Trial]:
-    """Skip-gram, a cell a seed."""
+    """Skip-gram, one cell per seed."""
     return [ModelTrial("sgns", walk, {"threads": 1, **changes}, seed, tasks, measured) for seed in range(size.seeds)]
 
 
@@ -198,7 +197,7 @@ def _far_cells(size: Size, data: StudyData) -> Trials:
 
 
 def _exact(found: ExperimentResults) -> Row:
-    """The law of qcq, where its chain is small enough to be worked out."""
+    """The row of qcq's exact distribution, if its chain is small enough to compute."""
     law = found.row("law of qcq")
     if "near" not in law or "fading" not in law:
         raise EvaluationError(f"the exact law of qcq isn't known here: {'; '.join(law['notes']) or 'short walks'}")
@@ -292,7 +291,7 @@ def _weak_measures(found: ExperimentResults) -> dict[str, Measured]:
     step = law["information"][0]
     out = {"information a step": Measured(step), "share of the entropy": Measured(step / max(law["entropy"], 1e-9))}
     out["above components"] = Measured(law["above_components"][0])
-    # Edges where they can be held out, else difficulty: whichever comes first.
+    # Edges if they can be held out, else difficulty.
     scores = {key: ("mlm, negative sampling", "mlm, full softmax", key) for key in HEADLINE[:2]}
     made = found.differences(scores | {"loss": ("mlm, negative sampling", "mlm, full softmax", "loss")})
     key = next((key for key in HEADLINE[:2] if key in made), None)
@@ -323,7 +322,7 @@ def _objective_measures(found: ExperimentResults) -> dict[str, Measured]:
     out = found.differences(pairs)
     if not out:
         raise EvaluationError("no task can be scored here, so vectors can't be compared")
-    # No rule looks at these, so a failed cell among them voids nothing.
+    # No rule uses these, so a failed cell among them doesn't matter.
     whole = [name for name, rows in found.rows.items() if "error" not in rows[0]]
     whom = [pair for pair in (("clm", "mlm"), ("clm", "cloze"), ("sgns", "mlm")) if set(pair) <= set(whole)]
     out |= found.differences({f"kt, {ours} less {theirs}": (ours, theirs, "kt/auc") for ours, theirs in whom})
@@ -348,7 +347,7 @@ def _traps_cells(size: Size, data: StudyData) -> Trials:
 def _traps_measures(found: ExperimentResults) -> dict[str, Measured]:
     note = _excess(found.row("the note"))
     changed = [name for name in found.rows if name not in ("the note", "added", "concatenated")]
-    same = [name for name in changed if name != "one walk a question"]  # other walks, other held-out walks
+    same = [name for name in changed if name != "one walk a question"]  # excluded: other walks, so other held-out walks
     shares = found.shares("the note", same)
     out = {"note": note, "explained": shares.pop("all changes")}
     out |= {f"explained by {name}": share for name, share in shares.items()}

@@ -1,4 +1,4 @@
-"""Walks whose order is destroyed: what a model learns when only "in one walk" is known."""
+"""Walks in random order: what a model learns if it only knows which tokens are in one walk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from qcq.walks.strategy import MAX_MEMORY
 
 @settings
 class Shuffled(WalkStrategy):
-    """Another walk with the tokens of each walk in random order: what is left when only "in one walk" is known.
+    """Another walk with the tokens of each walk in random order: only which tokens are in one walk is left.
 
     Parameters
     ----------

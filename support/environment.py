@@ -1,4 +1,4 @@
-"""What a result was made with: versions, processor, command."""
+"""The environment of a result: versions, processor, command."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def environment() -> dict[str, Any]:
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:  # gensim, on a Python that it has no wheel for
+    except metadata.PackageNotFoundError:  # gensim, on a Python version without a wheel
         return None

@@ -31,7 +31,7 @@ def whole_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[IO[bytes]]:
-    """A binary file that gets its name when all of it is written and flushed to disk, and is gone if that fails.
+    """A binary file that gets its name after all of it is written and flushed to disk; if that fails, it is removed.
 
     Examples
     --------
@@ -63,10 +63,10 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in ``folder`` reach the disk, where the system can be asked for that."""
+    """Flush the names in ``folder`` to disk, if the system supports it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    except OSError:  # Windows can't open folders
         return
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Folders that belong to qcq. Nothing is written into a folder that holds somebody else's files."""
+"""Folders that belong to qcq. Nothing is written into a folder with files that qcq did not make."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from qcq.errors import ConfigError
 from qcq.support.files import write_text
 
-MARK = "qcq.json"  # stands in every folder that qcq made, and says what kind of folder it is
+MARK = "qcq.json"  # is in every folder that qcq made, and says what kind of folder it is
 
 
 def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
-    """Make ``folder`` where it is missing, mark it, and return it.
+    """Create ``folder`` if it is missing, mark it, and return it.
 
     Parameters
     ----------
-    folder : where something is about to be written.
+    folder : the folder to write into.
     kind : what the folder is: ``run``, ``folds``, ``store``, ``corpus``, ``study``, ``figures`` or ``model``.
-    also : file names that count as a mark beside ``qcq.json``.
+    also : other file names that count as a mark, as ``qcq.json`` does.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
 
 
 def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> None:
-    """The check of :func:`claim` alone: raises what it raises, and makes nothing."""
+    """The check of :func:`claim` alone: the same errors, and nothing is created."""
     if not folder.exists():
         return
     if not folder.is_dir():

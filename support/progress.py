@@ -1,4 +1,4 @@
-"""How long work reports on itself. The library never prints; whoever calls it may watch."""
+"""How long work reports progress. The library never prints; the caller may watch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Progress(Protocol):
 
 
 def silent(done: int, total: int, **figures: float | str) -> None:
-    """Reports to nobody: the default everywhere."""
+    """Reports nothing: the default everywhere."""
 
 
 class Watch:
     """Watches a whole experiment. This one sees nothing; the command line's draws it on the terminal."""
 
     def say(self, line: str) -> None:
-        """One finished thing, in one line."""
+        """One finished piece of work, in one line."""
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress]:

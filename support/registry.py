@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def find(kind: str, name: str, registry: Mapping[str, T]) -> T:
-    """The part called ``name``: a registered one, or outside code given as ``package.module:Class``.
+    """The part called ``name``: a registered one, or code outside the package, written as ``package.module:Class``.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """One seed in, independent named streams out.
 
-Every random piece asks for its own stream by name, so adding a consumer never shifts another's numbers.
+Every consumer of random numbers has its own named stream, so a new consumer doesn't change another's numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def derive(seed: int, *path: str | int) -> int:
-    """A 63-bit seed for the stream called ``path`` under ``seed``: the head of SHA-256 over both.
+    """A 63-bit seed for the stream called ``path`` under ``seed``: the first bits of SHA-256 over both.
 
     Examples
     --------

@@ -59,7 +59,7 @@ def fields(cls: type) -> dict[str, Any]:
 
 
 def explain(error: ValidationError, cls: type, section: str = "") -> ConfigError:
-    """The first complaint of a pydantic ValidationError as one line that names the key and what it takes."""
+    """The first complaint of a pydantic ValidationError as one line that names the key and its valid values."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     full = f"{section}.{key}" if section else key

@@ -1,4 +1,4 @@
-"""What a person sees on a terminal, and what a log file gets in its place."""
+"""Output on a terminal, and in a log file instead."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from qcq.support.progress import Progress, Watch
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-SHARE, SECONDS = 0.1, 60.0  # a line of a log comes after so much of the work, or so much time
+SHARE, SECONDS = 0.1, 60.0  # a log line is written after this share of the work, or this time
 
 
 class Terminal(Watch):
-    """Progress bars with the time left, one a running cell; where there is no terminal, lines now and then.
+    """Progress bars with the time left, one per running cell; without a terminal, a line now and then.
 
     Parameters
     ----------
     console : where to write.
     quiet : say nothing.
-    clock : tells the time in seconds.
+    clock : returns the time in seconds.
     """
 
     def __init__(self, console: Console, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,7 +54,7 @@ class Terminal(Watch):
         finally:
             bars.remove_task(task)
             self._running -= 1
-            if not self._running:  # nothing is left of the bars when nothing is running
+            if not self._running:  # the bars disappear when nothing is running
                 bars.stop()
                 self._bars = None
 
@@ -76,7 +76,7 @@ class Terminal(Watch):
         return bars
 
     def _lines(self, label: str) -> Progress:
-        """A line each tenth of the work and at least one a minute: who, per cent, figures, time left."""
+        """One line per tenth of the work and at least one per minute: label, per cent, figures, time left."""
         began = last = self.clock()
         next_share = SHARE
 
@@ -95,7 +95,7 @@ class Terminal(Watch):
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Seconds in readable form.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n: float) -> str:
-    """Bytes as a person says them.
+    """Bytes in readable form.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def _figures(figures: dict[str, float | str]) -> str:
 
 
 def show(console: Console, titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
-    """A table: drawn on a terminal, Markdown where the output goes elsewhere. The first ``left`` columns are text."""
+    """A table: drawn on a terminal, Markdown for other output. The first ``left`` columns are text."""
     if not console.is_terminal:
         console.print(markdown_table(titles, rows, left), markup=False)
         return

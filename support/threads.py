@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# What numba, OpenMP and the usual BLAS libraries read when they are loaded.
+# The variables that numba, OpenMP and the usual BLAS libraries read when they are loaded.
 THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "OMP_NUM_THREADS",
@@ -17,22 +17,22 @@ THREAD_VARIABLES = (
 
 
 def n_threads() -> int:
-    """``NUMBA_NUM_THREADS`` where it is set, else one a core that this process may use."""
+    """``NUMBA_NUM_THREADS`` if it is set, else one thread per core that this process may use."""
     given = os.environ.get("NUMBA_NUM_THREADS", "")
     if given.isdecimal() and int(given) > 0:
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_ROOM = 1.5 * 2**30  # bytes that a process takes with torch, numba and a middling data set loaded
+_ROOM = 1.5 * 2**30  # bytes that a process needs with torch, numba and a medium data set loaded
 
 
 def affordable_jobs() -> int:
-    """Processes that this machine has cores and free memory for, at least one."""
+    """Number of processes for which this machine has cores and free memory, at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:  # a system that doesn't say
+    except OSError:  # a system without this information
         return cores
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
     return max(1, min(cores, int(free / _ROOM))) if free else cores

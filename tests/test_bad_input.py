@@ -51,7 +51,7 @@ CSV_CASES: dict[str, tuple[dict[str, bytes | None], tuple[str, ...]]] = {
     "both columns of concepts": ({"questions.csv": b"question,concept,concepts\nq,a,a\n"}, ("row 1: both a column",)),
     "a column twice": (
         {"interactions.csv": b"student,question,correct,correct\ns,q1,1,0\n"},
-        ("row 1, column correct: a column stands twice",),
+        ("row 1, column correct: a column occurs twice",),
     ),
     "latin-1": (
         {"questions.csv": "question,concepts\nq1,a\nq2,é\n".encode("latin-1")},
@@ -261,7 +261,7 @@ PUBLISHED: list[tuple[Callable[[], dict[str, str]], str, str | None, tuple[str, 
     (s2kt, "skill_id_hashmap.json", '{"10": 0, "10__13": 1}', ("blank identifier: '10__13'",)),
     (s2kt, "train.txt", "1\n0\n0\n1\0\n", ("train.txt, row 4: NUL byte",)),
     (akt, "x_test3.csv", None, ("x_test3.csv: no such file",)),
-    (akt, "x_test3.csv", "1,u1\n7\n1\n1\n", ("x_test3.csv, row 1: a student who was there already: 'u1'",)),
+    (akt, "x_test3.csv", "1,u1\n7\n1\n1\n", ("x_test3.csv, row 1: a student who occurred already: 'u1'",)),
     (akt, "x_test3.csv", "3,\n7\n1\n1\n", ("x_test3.csv, row 1: blank identifier: '3,'",)),
     (akt, "x_test3.csv", "3,u3\n7\n1\n3\n", ("x_test3.csv, row 4, column entry 1: response is neither 0 nor 1: 3",)),
     (akt, "y_test1.csv", "3,u3\n7\n1\n1\n", ("2 data sets: 'x, y'",)),

@@ -100,7 +100,7 @@ def test_score_puts_the_truth_first_and_noise_behind_the_baselines(
     assert made.embeddings("truth").provenance["trainer"]["file"] == files[0]
     assert (made.path / "report.html").is_file()
     assert call("audit", str(made.path), "--quiet") == 0
-    assert "2 from files, which nobody can vouch for" in capsys.readouterr().out
+    assert "2 from files, which can't be checked" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_score_puts_the_truth_first_and_noise_behind_the_baselines(
     [
         ([f"q{i}" for i in range(119)], "1 of 120 questions have no vector, 'q119' first"),
         ([f"q{i}" for i in range(121)], "1 vectors belong to no question of the data set, 'q120' first"),
-        ([f"q{i % 60}" for i in range(120)], "60 of 120 question ids stand there more than once, 'q0' first"),
+        ([f"q{i % 60}" for i in range(120)], "60 of 120 question ids occur more than once, 'q0' first"),
         (list(range(120)), "120 of 120 questions have no vector, 'q0' first; give each question one; ids are compared"),
     ],
 )

@@ -405,11 +405,11 @@ def test_only_the_training_part_is_learnt_from(data, partition):
 def test_a_student_stands_in_one_part(data, partition):
     split = partition.split
     everybody = np.arange(len(data.students), dtype=np.int32)
-    with pytest.raises(LeakageError, match="stand in ValidationPart too"):
+    with pytest.raises(LeakageError, match="are in ValidationPart too"):
         Split(0, TrainPart(data, everybody, data.interactions), split.validation, split.test)
-    with pytest.raises(LeakageError, match="stand in ValidationPart too"):
+    with pytest.raises(LeakageError, match="are in ValidationPart too"):
         Split(0, TrainPart(data, split.train.students, data.interactions), split.validation, split.test)
-    with pytest.raises(LeakageError, match="stand in TestPart too"):
+    with pytest.raises(LeakageError, match="are in TestPart too"):
         Split(0, split.train, split.validation, TestPart(data, split.train.students, split.train.interactions))
 
 

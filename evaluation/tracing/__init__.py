@@ -1,1 +1,1 @@
-"""Knowledge tracing: do question vectors help to predict the next answer of students nobody has trained on?"""
+"""Knowledge tracing: do question vectors help to predict the next answer of students outside the training data?"""

@@ -1,4 +1,4 @@
-"""Vectors made of answers, made without one's own: an embedding for each fold of training students, turned alike."""
+"""Cross-fitting for vectors that derive from answers: one embedding without each fold of training students, aligned."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ def cross_fitted(
 ) -> NDArray[np.float32]:
     """The vectors of ``trainer`` on ``walk``, once without each fold of training students and once with all of them.
 
-    A student's answers stand in the edges of a typed graph. A knowledge-tracing model that is shown vectors made of
-    them learns to read the student's own answers out of the vectors, which no new student's are in. Given version f,
-    the students of fold f are shown vectors that their answers had no part in.
+    In a typed graph, a student's answers are in the edges. A knowledge-tracing model trained with vectors made from
+    them learns to read the student's own answers out of the vectors; the answers of a new student are not in them. So
+    the students of fold f are shown version f, made without their answers.
 
-    Two trainings agree up to a rotation at best. Version f is therefore turned and scaled onto the last by orthogonal
-    Procrustes, min ‖W (s V_f R - V)‖ over rotations R and scales s, with questions weighed by their training responses.
+    Two trainings agree up to a rotation at best. So version f is rotated and scaled onto the last version by orthogonal
+    Procrustes, min ‖W (s V_f R - V)‖ over rotations R and scales s, with questions weighted by their training
+    responses.
 
     Returns
     -------
-    float32 (CROSSFIT_FOLDS + 1, questions, dim), to stand beside the numbers of :meth:`Attempts.question_features`.
+    float32 (CROSSFIT_FOLDS + 1, questions, dim), to be joined with the features of :meth:`Attempts.question_features`.
 
     References
     ----------
@@ -42,7 +43,7 @@ def cross_fitted(
 
 
 def turned(vectors: NDArray, onto: NDArray, weight: NDArray) -> NDArray[np.float64]:
-    """``vectors`` centred, turned and scaled onto ``onto``; rows count with ``weight`` squared."""
+    """``vectors`` centred, rotated and scaled onto ``onto``; rows are weighted by ``weight`` squared."""
     x = vectors - vectors.mean(axis=0, dtype=np.float64)
     mine, theirs = x * weight[:, None], onto * weight[:, None]
     u, s, vt = np.linalg.svd(mine.T @ theirs, full_matrices=False)

@@ -1,4 +1,4 @@
-"""A fast stand-in for knowledge tracing: seconds instead of minutes."""
+"""A fast approximation of the task ``kt``: seconds instead of minutes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from qcq.embeddings import Embeddings
 from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.evaluation.tracing.tasks import Attempts, principal
 
-WIDTHS = (2, 8, 32)  # how fast a past answer counts for less as its question is less like the one asked: by fours
+WIDTHS = (2, 8, 32)  # how fast the weight of a past answer falls with the distance of its question, in steps of four
 PENALTIES = (0.1, 10.0, 1000.0)  # of the squared weights of the vector; tried on validation
 _ROUNDS = 12  # of Newton's method
 
 
 class KTFast(Task):
-    """``kt`` without a network: a logistic model whose features are read off the embedding.
+    """``kt`` without a network: a logistic model whose features come from the embedding.
 
     For the attempt t of a student at question q, with x the vectors and answers r (±1 around their mean):
 
     - m_β = Σ_i k_β r_i / (1 + Σ_i k_β) and n_β = log(1 + Σ_i k_β) over the attempts i before t, where
-      k_β = exp(β (cos(x_q, x_i) - 1)), for three widths β: how well similar questions went, and how many there were;
-    - the same mean and count over all attempts before t, alike or not;
-    - the vector itself, on at most 64 principal axes: the question's own bias, as far as the vector tells it.
+      k_β = exp(β (cos(x_q, x_i) - 1)), for three widths β: the results on similar questions, and their number;
+    - the same mean and count over all attempts before t, similar or not;
+    - the vector itself, on at most 64 principal axes: the question's own bias, as far as the vector shows it.
 
     Fitted on the training students by Newton's method with a ridge on the vector's weights, chosen on validation.
-    Figures and units as in ``kt``. docs/evaluation.md says how well it ranks tables as ``kt`` does.
+    Figures and units as in ``kt``. docs/evaluation.md says how well its ranking of tables agrees with that of ``kt``.
     """
 
     metric = "auc"
@@ -44,7 +44,7 @@ class KTFast(Task):
         vectors = principal(self.vectors(embeddings))[:, :64]
         x, y = self._features(vectors, "train")
         held, truth = self._features(vectors, "validation")
-        free = x.shape[1] - vectors.shape[1]  # features without a penalty of their own
+        free = x.shape[1] - vectors.shape[1]  # features before the vector, with a fixed penalty
         fits = [_fit(x, y, np.r_[np.full(free, 1e-3), np.full(vectors.shape[1], p)]) for p in PENALTIES]
         losses = [np.logaddexp(0, -(2 * truth - 1) * (held @ w)).mean() for w in fits]
         weights = fits[int(np.argmin(losses))]

@@ -1,4 +1,4 @@
-"""Numbers that training students' answers say of a question, to stand beside its vector."""
+"""Features of a question from training students' answers, used in addition to its vector."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from qcq.data.dataset import Interactions
 from qcq.graph import KnowledgeGraph
 
-PRIOR = 4.0  # responses that the overall share of wrong answers counts for in a question's own
+PRIOR = 4.0  # weight of the overall share of wrong answers in a question's own share, in responses
 SPREAD = 2.0  # variance of abilities, log-odds squared
-AROUND = 1.0  # variance of eases around those of the question's concepts
+AROUND = 1.0  # variance of eases around the mean ease of the question's concepts
 ROUNDS = 20  # of Newton steps
-REACH = 1.0  # log-odds that a step may go: a whole one may swing for ever where nearly all answers are right
+REACH = 1.0  # largest step in log-odds: a full step may oscillate for ever if nearly all answers are right
 
 Number = Literal["difficulty", "popularity", "rasch"]
 
@@ -34,11 +34,11 @@ def popularity(responses: Interactions, graph: KnowledgeGraph) -> NDArray[np.flo
 
 
 def rasch(responses: Interactions, graph: KnowledgeGraph) -> NDArray[np.float64]:
-    """How much harder a question is than others on its concepts, allowing for who answered: (questions,), log-odds.
+    """How much harder a question is than others on its concepts, given students' abilities: (questions,), log-odds.
 
-    logit P(right) = m + ability + ease, abilities normal around 0, a question's ease normal around the mean ease of its
-    concepts (each the mean over answers to its questions); the most probable values, by Newton steps on abilities and
-    eases in turn. The number is the concepts' ease less the question's own: 0 where nobody answered.
+    logit P(right) = m + ability + ease. Abilities are normal around 0, a question's ease is normal around the mean ease
+    of its concepts (each the mean over answers to its questions). The estimates are the most probable values, by Newton
+    steps on abilities and eases in turn. The result is the concepts' ease minus the question's own: 0 without answers.
 
     Examples
     --------

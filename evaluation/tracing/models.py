@@ -1,7 +1,7 @@
-"""Knowledge-tracing models: a student's past answers and the vector of the next question in, the next answer out.
+"""Knowledge-tracing models: they predict the next answer from past answers and the vector of the next question.
 
-Models are told vectors, never question numbers, so whatever is known about a question is known from its vector. Each is
-a step function with a state: a long sequence is read in chunks, and the state is handed from one to the next, so no
+Models get vectors, never question numbers, so they know of a question only what its vector says. Each is a step
+function with a state: a long sequence is read in chunks, and the state is passed from one chunk to the next, so no
 answer is forgotten at a border and padding stays small.
 """
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 CHUNK = 100  # attempts of a student that are read at once
 TOKENS = 2_048  # attempts in a batch at most, padding included
-BATCHES = 64  # in an epoch at least, as far as four students make a batch
-BACK = 200  # attempts that attention looks back at
+BATCHES = 64  # in an epoch at least, if a batch then has four students or more
+BACK = 200  # attempts to which attention looks back
 
 State = Any
 
 
 class Chunk:
-    """Some students' attempts of one stretch of time: int64 (students, steps) each, tensors.
+    """A chunk of the attempts of some students: int64 (students, steps) each, tensors.
 
     Attributes
     ----------
-    at : the place of each attempt in the part's responses, -1 pads (at the end of a row).
+    at : the index of each attempt in the part's responses, -1 pads (at the end of a row).
     question, correct : of each attempt, 0 where padded.
     before, answer : question and answer of the attempt before; -1 where there is none.
     """
@@ -56,12 +56,12 @@ class Chunk:
 
 
 class Sequences:
-    """The responses of one part as sequences, a student each.
+    """The responses of one part as sequences, one per student.
 
     Parameters
     ----------
     part : the responses.
-    version : which set of numbers beside the vectors each response is shown, int64 (responses,), one a student.
+    version : which version of the features each response gets, int64 (responses,), the same for all of a student.
     """
 
     def __init__(self, part: Interactions, version: NDArray[np.int64]) -> None:
@@ -79,8 +79,8 @@ class Sequences:
     def batches(self, rng: np.random.Generator | None = None) -> Iterator[list[Chunk]]:
         """Batches of students of about equal length, each cut in time into chunks.
 
-        A batch holds about TOKENS attempts a chunk, fewer where there are few in all. Given ``rng``, who shares a batch
-        and the order of batches are drawn anew.
+        A batch has about TOKENS attempts per chunk, fewer if there are few in all. With ``rng``, the students of a
+        batch and the order of batches are random.
         """
         key = np.log(self.length) + (0.0 if rng is None else rng.uniform(0, 0.3, len(self.length)))
         order = np.argsort(-key, kind="stable")
@@ -94,7 +94,7 @@ class Sequences:
             who = cuts[i][np.argsort(-self.length[cuts[i]], kind="stable")]  # the longest first
             chunks = []
             for start in range(0, int(self.length[who[0]]), CHUNK):
-                who = who[self.length[who] > start]  # those who have gone on; the others' states are dropped
+                who = who[self.length[who] > start]  # students with further attempts; other states are dropped
                 step = np.arange(start, min(start + CHUNK, int(self.length[who[0]])))
                 place = np.where(step < self.length[who][:, None], self.begin[who][:, None] + step, -1)  # (B, T)
                 chunks.append(Chunk(place, self.question, self.correct, self.first))
@@ -102,14 +102,14 @@ class Sequences:
 
 
 class QuestionInput(nn.Module):
-    """What a model is told about each question: its vector, and numbers beside it that never change.
+    """The input for each question: its vector, and fixed features.
 
     Parameters
     ----------
     vectors : float32 (questions, dim).
-    features : float32 (versions, questions, features): one set of numbers for each fold of students and, last, one for
-        everybody else; ``features`` may be 0.
-    moves : learn a change of each vector; it starts at 0 and decays to it, so what is hardly met hardly moves.
+    features : float32 (versions, questions, features): one version for each fold of students and, last, one for all
+        others; ``features`` may be 0.
+    moves : learn a change of each vector; it starts at 0 and decays to 0, so rarely answered questions hardly change.
     """
 
     vectors: Tensor
@@ -135,7 +135,7 @@ class QuestionInput(nn.Module):
 
 
 class OutputHead(nn.Module):
-    """From what is known of a student and the vector of a question to the logit of a right answer.
+    """From the state of a student and the vector of a question to the logit of a right answer.
 
     v · relu(A known + B asked) + w · asked + b
     """
@@ -181,7 +181,7 @@ class Attention(nn.Module):
     """Attention of the next question over the attempts before it.
 
     The query is the vector of the question asked, keys are the vectors of the questions answered before, values are
-    question and answer together. A head's score of an attempt ``a`` steps back is q · k / √d - θ a with a learned
+    question and answer together. The score of a head for an attempt ``a`` steps back is q · k / √d - θ a with a learned
     θ ≥ 0, so near attempts can weigh more. It looks at most BACK attempts back from where a chunk begins.
 
     References
@@ -232,7 +232,7 @@ MODELS: Mapping[str, Any] = {"dkt": DKT, "attention": Attention}
 
 
 def auc(probability: NDArray, correct: NDArray) -> float:
-    """Area under the ROC curve; a half where all answers are alike."""
+    """Area under the ROC curve; a half if all answers are the same."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(correct, probability)) if 0 < correct.sum() < len(correct) else 0.5
@@ -240,8 +240,8 @@ def auc(probability: NDArray, correct: NDArray) -> float:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch on one thread: a step is so small that threads only wait for one another, busily; beside another job on the
-    machine two are ten times slower than one. It also gives the same figures on any number of cores."""
+    """torch on one thread: a step is so small that threads mostly busy-wait. With another job on the machine, two
+    threads are ten times slower than one. One thread also gives the same figures on any number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -277,10 +277,10 @@ class Tracer:
 
     @one_thread()
     def fit(self, train: Sequences, validation: Sequences, progress: Progress = silent) -> Tracer:
-        """Learn from ``train``; keep the epoch with the highest AUC on ``validation``.
+        """Learn from ``train``; use the epoch with the highest AUC on ``validation``.
 
-        Adam; the learning rate falls linearly to a twentieth over the epochs. Training stops early where ``patience``
-        epochs bring nothing. Students of fold f are shown version f of the numbers beside the table.
+        Adam; the learning rate falls linearly to a twentieth over the epochs. Training stops early after ``patience``
+        epochs without improvement. Students of fold f are shown version f of the features.
 
         Raises
         ------
@@ -345,7 +345,7 @@ class Tracer:
 
     @one_thread()
     def predict(self, part: Sequences) -> NDArray[np.float64]:
-        """Probability that each response is right, from those before it: float64 (responses,)."""
+        """Probability that each response is right, from the responses before it: float64 (responses,)."""
         out = np.empty(len(part))
         training = self.model.training
         self.model.eval()

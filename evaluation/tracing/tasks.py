@@ -1,4 +1,4 @@
-"""Knowledge tracing: does an embedding help a model foresee what students it has never seen will answer?"""
+"""Knowledge tracing: does an embedding help a model to predict the answers of new students?"""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
 
 COLD = 5  # training responses of a cold question, at most
 BINS = 15  # of the calibration error
-CROSSFIT_FOLDS = 5  # of training students, so that nobody is shown numbers made of his own answers
-KEPT = 8  # trained models that a task remembers
+CROSSFIT_FOLDS = 5  # of training students, so that no student gets features made from their own answers
+KEPT = 8  # trained models that a task caches
 TableMode = Literal["frozen", "fine-tuned", "small-start"]
-TABLE_MODES: Mapping[TableMode, tuple[float, bool]] = {  # how large a table is at the start, and whether it learns
+TABLE_MODES: Mapping[TableMode, tuple[float, bool]] = {  # scale of a table at the start, and whether it is trained
     "frozen": (1.0, False),
     "fine-tuned": (1.0, True),
     "small-start": (0.1, True),
 }
-SHOWN = 30  # questions that a concept's mastery is the mean over, at most
-TRACED, LONG = 3, 60  # test students whose mastery is kept for a report: those with nearest to so many attempts
+SHOWN = 30  # questions for the mean mastery of a concept, at most
+TRACED, LONG = 3, 60  # test students whose mastery a report shows: those with the number of attempts closest to LONG
 
 
 @settings
 class KTSettings:
-    """How the knowledge-tracing model of ``kt`` is built and trained; the same for every table that is judged.
+    """How the knowledge-tracing model of ``kt`` is built and trained; the same for every table.
 
     Parameters
     ----------
     model : ``dkt`` (an LSTM) or ``attention``.
-    tables : ways to use a table, each tried on validation and the best kept. ``frozen``: the vectors stay as they are;
-        ``fine-tuned``: a change of each vector is learnt with ``table_lr``, decaying to none with ``table_decay``;
-        ``small-start``: the same, from vectors of a tenth of their size, so that what says nothing is soon outgrown.
-    features : numbers of training students beside a question's vector (:mod:`qcq.evaluation.tracing.features`):
-        ``difficulty``, ``popularity``, and ``rasch``, how much harder it is than others on its concepts, allowing for
-        who answered.
+    tables : ways to use a table; each is tried, and validation chooses the best. ``frozen``: the vectors stay as they
+        are; ``fine-tuned``: a change of each vector is learnt with ``table_lr``, decaying to none with ``table_decay``;
+        ``small-start``: the same, from vectors of a tenth of their size, so that useless vectors are soon outweighed.
+    features : features from training students in addition to a question's vector
+        (:mod:`qcq.evaluation.tracing.features`): ``difficulty``, ``popularity``, and ``rasch``, how much harder it is
+        than others on its concepts, given the abilities of its students.
     hidden : width of the model.
     dropout : share of the state and of the hidden layer that is dropped in training.
-    epochs, patience : at most so many, and stop after so many without a better validation AUC.
+    epochs, patience : number of epochs at most, and epochs without a better validation AUC after which to stop.
     lr : learning rate of the model, falling linearly.
     table_lr, table_decay : learning rate of the vectors' change, and its weight decay.
     """
@@ -88,20 +88,19 @@ class KTAttentionSettings(KTSettings):
 
 
 class KT(Task):
-    """The next answer of a student, foreseen from the vectors of the questions and the answers before.
+    """The next answer of a student, predicted from the vectors of the questions and the previous answers.
 
-    A question-level DKT (or attention) is trained on the training students: what it is told about a question is the
-    question's vector and nothing else. Each way to use a table (``TABLE_MODES``) is tried, and validation students
-    choose it and the epoch; test students are read once. Every attempt is foreseen exactly once, the first
-    one too. Vectors are centred, turned to their principal axes and scaled as a whole, so rotating or scaling a table
-    changes nothing. Reported: AUC, accuracy, log-loss and calibration error over all attempts, and the AUC over
-    attempts at cold questions (at most five training responses) and unseen ones (none); a unit a student. A model is
-    trained from the seed in the embedding's provenance.
+    A question-level DKT (or attention) is trained on the training students; it knows a question only by its vector.
+    Each way to use a table (``TABLE_MODES``) is tried; validation students choose the way and the epoch; test students
+    are used once. Every attempt is predicted exactly once, the first one too. Vectors are centred, rotated to their
+    principal axes and scaled as a whole, so rotating or scaling a table changes nothing. Reported: AUC, accuracy,
+    log-loss and calibration error over all attempts, and the AUC over attempts at cold questions (at most five training
+    responses) and unseen ones (none); per student. A model is trained from the seed in the embedding's provenance.
     """
 
     metric = "auc"
     slices = ("auc-cold",)
-    description = "the next answer of unseen students, by a DKT on the vectors; minutes a table on real data"
+    description = "the next answer of unseen students, by a DKT on the vectors; minutes per table on real data"
     tunes = False
     costly = True
     of_students = True
@@ -116,22 +115,22 @@ class KT(Task):
         self._kept: dict[str, tuple[str, Tracer]] = {}
 
     def tracer(self, embeddings: Embeddings) -> Tracer:
-        """The trained model, which can also say what a student has mastered (``Tracer.mastery``)."""
+        """The trained model, which can also estimate a student's mastery (``Tracer.mastery``)."""
         return self._trained(principal(self.vectors(embeddings)), self._seed(embeddings))[1]
 
     def mastery(self, embeddings: Embeddings, student: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """What a student can do of each concept he met, before the first attempt and after each.
+        """A student's mastery of each concept that they met, before the first attempt and after each.
 
         Parameters
         ----------
-        embeddings : whose model is asked; trained if it isn't yet.
+        embeddings : the embeddings of the model; it is trained if necessary.
         student : index into ``dataset.students``.
 
         Returns
         -------
-        concepts : indices, int64 (concepts,), in the order in which he met them.
+        concepts : indices, int64 (concepts,), in the order in which the student met them.
         mastery : float32 (attempts + 1, concepts), the mean probability of a right answer over the concept's questions,
-            at most SHOWN of them, the most answered first.
+            of at most SHOWN of them, the most answered first.
         """
         r = self.partition.dataset.interactions
         if r is None or not (mine := r.student == student).any():
@@ -176,7 +175,7 @@ class KT(Task):
         if key not in self._kept:
             found = []
             features = self.attempts.question_features(self.plan.features)
-            for way in self.plan.tables if vectors.shape[1] else self.plan.tables[:1]:  # no vectors: all ways are one
+            for way in self.plan.tables if vectors.shape[1] else self.plan.tables[:1]:  # no vectors: all ways are equal
                 size, moves = TABLE_MODES[way]
                 made = Tracer(np.float32(size) * vectors, features, moves and vectors.shape[1] > 0, self.plan, seed)
                 made.fit(self.attempts.sequences("train"), self.attempts.sequences("validation"))
@@ -185,7 +184,7 @@ class KT(Task):
             while len(self._kept) >= KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = way, made
-        self._kept[key] = self._kept.pop(key)  # the last to be dropped
+        self._kept[key] = self._kept.pop(key)  # now the most recently used
         return self._kept[key]
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
@@ -195,15 +194,15 @@ class KT(Task):
 
 
 class KTDifficulty(KT):
-    """``kt`` with two numbers of the training students beside each vector: the question's difficulty and popularity.
+    """``kt`` with two features from the training students for each vector: the question's difficulty and popularity.
 
-    What an embedding adds to them is the question, so the same model with the two numbers alone is always there:
-    ``auc-alone``. Training students see numbers made without their own fifth of the students; else a rarely answered
-    question's number would give their answer away, in training only.
+    The aim is to measure what an embedding adds to them, so the same model with only the two features is always scored
+    too: ``auc-alone``. Training students get features made without their own fold, a fifth of the students. Otherwise
+    the features of a rarely answered question would reveal their answer, in training only.
     """
 
     description = (
-        "kt with train-only difficulty and popularity beside each vector; auc-alone is these two without a vector"
+        "kt with train-only difficulty and popularity added to each vector; auc-alone is these two without a vector"
     )
     settings = KTDifficultySettings
     title = "kt-difficulty"
@@ -221,7 +220,7 @@ class KTDifficulty(KT):
 
 
 class KTAttention(KT):
-    """``kt`` with attention in the place of the LSTM, so that a gain isn't one model's quirk."""
+    """``kt`` with attention in place of the LSTM, to check that a gain doesn't depend on one model."""
 
     description = "kt with a model of another kind: attention of the next question over the attempts before it"
     settings = KTAttentionSettings
@@ -229,11 +228,11 @@ class KTAttention(KT):
 
 
 class Attempts:
-    """The attempts of a partition's students, what is known of each question, and how predictions are judged.
+    """The attempts of a partition's students, the features of each question, and the scoring of predictions.
 
     Raises
     ------
-    EvaluationError : no students, no order, or a part in which all answers are alike; the text names ``task``.
+    EvaluationError : no students, no order, or a part in which all answers are the same; the text names ``task``.
     """
 
     def __init__(self, partition: Partition, task: str) -> None:
@@ -247,7 +246,7 @@ class Attempts:
             "test": partition.split.test,
         }
         if not self.train.interactions.ordered:
-            raise EvaluationError(f"{task}: the responses of {name} have no order; it needs one, to foresee the next")
+            raise EvaluationError(f"{task}: the responses of {name} have no order; it needs one, to predict the next")
         for part, held in self.parts.items():
             right = int(held.interactions.correct.sum())
             if right in (0, len(held.interactions)):
@@ -269,10 +268,10 @@ class Attempts:
         return self._sequences[part]
 
     def question_features(self, features: Sequence[Number]) -> NDArray[np.float32]:
-        """Numbers of training students beside the vectors: float32 (CROSSFIT_FOLDS + 1, questions, features).
+        """Features from training students: float32 (CROSSFIT_FOLDS + 1, questions, features).
 
-        Version f leaves out the training students of fold f; the last leaves out nobody. Each number is centred and
-        scaled by its mean and spread over training responses.
+        Version f leaves out the training students of fold f; the last version uses all of them. Each feature is centred
+        and scaled by its mean and spread over training responses.
         """
         r, graph = self.train.interactions, self.graph
         out = np.empty((CROSSFIT_FOLDS + 1, graph.n_questions, len(features)))
@@ -284,7 +283,7 @@ class Attempts:
         return ((out - met.mean(axis=0)) / np.maximum(met.std(axis=0), 1e-9)).astype(np.float32)
 
     def judge(self, probability: NDArray[np.float64], stage: Stage) -> Score:
-        """The figures of predicted probabilities of a stage's responses, (responses,), in their order."""
+        """The figures of predicted probabilities, (responses,), of a stage's responses in order."""
         r = self.parts[stage].interactions
         right = r.correct.astype(np.float64)
         guess = np.clip(probability, 1e-7, 1 - 1e-7)
@@ -321,7 +320,7 @@ def calibration_error(correct: NDArray, probability: NDArray[np.float64], bins: 
 def principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Centred, on principal axes (the largest first), scaled as a whole to a mean square of 1: (questions, rank).
 
-    Directions in which nothing varies are left out. An axis points to where its third moment is positive, so a rotated
+    Directions without variance are left out. The sign of an axis makes its third moment positive, so a rotated
     table gives the same rows.
     """
     x = vectors.astype(np.float64)

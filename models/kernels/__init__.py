@@ -1,1 +1,1 @@
-"""Compiled inner loops. They know arrays, and nothing else of the package."""
+"""Compiled inner loops. They use arrays, and nothing else of the package."""

@@ -9,9 +9,9 @@ from numba import njit
 
 @njit(cache=True, fastmath=True)
 def epoch(order, rows, columns, log_count, weight, words, contexts, word_squares, context_squares, rate):
-    """One pass in the given order; returns Σ f(X) (w·w̃ + b + b̃ − log X)² as met on the way.
+    """One pass in the given order; returns Σ f(X) (w·w̃ + b + b̃ − log X)², each term before its update.
 
-    The last column of ``words`` and ``contexts`` is the bias; ``*_squares`` hold AdaGrad's sums, one a number.
+    The last column of ``words`` and ``contexts`` is the bias; ``*_squares`` have AdaGrad's sums, one per number.
     """
     dim = words.shape[1] - 1
     total = 0.0

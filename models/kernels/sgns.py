@@ -1,12 +1,12 @@
 """The compiled loops of ``sgns``.
 
-Noise tokens are shared, or fetching their rows would cost more than the arithmetic. They are shared by tokens of
-*different* walks: a team of segments is trained side by side, and each round draws noise once and trains the next pair
-of every member against it. Pairs of one window would push a shared noise token all the same way, which measurably costs
-loss; those of different walks don't.
+Noise tokens are shared, because fetching their rows would cost more than the arithmetic. They are shared by tokens of
+*different* walks: a team of segments is trained side by side; each round draws noise once and trains the next pair of
+every member with it. Pairs of one window would all push a shared noise token in the same direction, which measurably
+worsens the loss; pairs of different walks don't.
 
-What a round will need is known a round before, and is fetched then: tables are larger than a core's own cache. Every
-team has random streams of its own, so what is drawn never depends on which thread draws it.
+The rows for a round are known one round before and are prefetched: tables are larger than a core's own cache. Every
+team has its own random streams, so the random numbers don't depend on which thread runs the team.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc,call-arg"
 
@@ -19,7 +19,7 @@ from numba import njit
 
 from qcq.models.kernels.sgns_step import LANES, MOST, combine, fetch, step
 
-SEGMENT = 64  # centres handled as one piece of work
+SEGMENT = 64  # centres in one piece of work
 AHEAD = 4  # rows fetched before they are summed
 
 
@@ -43,9 +43,9 @@ def _mix(x):  # splitmix64's finaliser
 
 @njit(cache=True)
 def alias_table(weight):
-    """Walker's alias table as uint32 (n, 2): a threshold out of 2^32, and who takes over beyond it.
+    """Walker's alias table as uint32 (n, 2): a threshold out of 2^32, and the token used above it.
 
-    A token of weight zero is never drawn, not even when a random number hits its threshold.
+    A token of weight zero is never drawn, not even if a random number equals its threshold.
     """
     n = len(weight)
     table = np.empty((n, 2), dtype=np.uint32)
@@ -70,7 +70,7 @@ def alias_table(weight):
             stack[few] = large
             few += 1
     heaviest = np.argmax(weight)
-    for at in range(few):  # only rounding is left on either stack
+    for at in range(few):  # only rounding errors are left on either stack
         table[stack[at], 0] = 4294967295 if weight[stack[at]] > 0 else 0
         table[stack[at], 1] = stack[at] if weight[stack[at]] > 0 else heaviest
     for at in range(many, n):
@@ -98,17 +98,17 @@ def _ask(address, line):
 
 @functools.cache
 def compiled(dim, negatives):
-    """The loop that trains and the one that adds up, for rows of ``dim`` floats and so many noise tokens a pair."""
+    """The loop that trains and the one that adds up, for rows of ``dim`` floats and so many noise tokens per pair."""
     parts = -(-negatives // MOST)
-    share = -(-negatives // parts)  # noise tokens a step
-    line = dim * 4  # bytes a row
+    share = -(-negatives // parts)  # noise tokens per step
+    line = dim * 4  # bytes per row
 
     @njit(cache=True, nogil=True)
     def train(
         tokens,  # int32 (walks, length)
         inputs,  # float32 (vocabulary, dim), on a cache line
         outputs,  # float32 (tables · vocabulary, dim), the same
-        nothing,  # float32 (lanes, dim), the same: rows that take what counts for nothing
+        nothing,  # float32 (lanes, dim), the same: rows for updates with weight zero
         noise,  # uint32 (vocabulary, 2), alias table
         rates,  # float32 (2,), learning rate at the start and at the end of all training
         window,
@@ -122,7 +122,7 @@ def compiled(dim, negatives):
         stop,
         lane,
         lanes,
-        copied,  # work on copies of the rows, and hand over what changed
+        copied,  # work on copies of the rows, and return the changes
         slots,  # int32 (lanes, 2, tables · vocabulary), all -1
         kept_in,  # int64 (teams, rows), which rows a team changed …
         kept_out,
@@ -132,14 +132,14 @@ def compiled(dim, negatives):
     ):
         length = tokens.shape[1]
         size = np.uint64(len(noise))
-        pieces = (length + SEGMENT - 1) // SEGMENT  # segments a walk
+        pieces = (length + SEGMENT - 1) // SEGMENT  # segments per walk
         segments = tokens.shape[0] * pieces
         most_in, most_out = kept_in.shape[1], kept_out.shape[1]
         n_in, n_out = held[0], held[1]
         inputs_at, outputs_at = np.int64(inputs.ctypes.data), np.int64(outputs.ctypes.data)
         into = np.int64(by_in.ctypes.data) if copied else inputs_at
         outof = np.int64(by_out.ctypes.data) if copied else outputs_at
-        # Whose address is taken must be the caller's: an array made here would be freed at its last use by name.
+        # Arrays whose address is taken must be the caller's: an array made here would be freed at its last use by name.
         nowhere = np.int64(nothing.ctypes.data) + lane * line
         drawn, following = np.zeros(negatives, dtype=np.int64), np.zeros(negatives, dtype=np.int64)
         rows = np.full(parts * share, nowhere, dtype=np.int64)  # addresses
@@ -170,7 +170,7 @@ def compiled(dim, negatives):
                     centre[m] = begins - 1
                     left[m] = max(0, begins - window)
                     right[m] = min(length, begins + SEGMENT + window)
-                    while right[m] > left[m] and tokens[walk[m], right[m] - 1] < 0:  # pads stand at the end
+                    while right[m] > left[m] and tokens[walk[m], right[m] - 1] < 0:  # pads are at the end
                         right[m] -= 1
                     last[m] = min(right[m], begins + SEGMENT)
                 if copied:
@@ -192,7 +192,7 @@ def compiled(dim, negatives):
             while True:
                 alive = 0
                 for m in range(team):
-                    while at_s[m] >= end_s[m] and centre[m] + 1 < last[m]:  # on to the next centre
+                    while at_s[m] >= end_s[m] and centre[m] + 1 < last[m]:  # to the next centre
                         centre[m] += 1
                         t = centre[m]
                         state += _GOLDEN
@@ -210,7 +210,7 @@ def compiled(dim, negatives):
                         alive += 1
                 if alive == 0:
                     break
-                table = np.int64(0)  # where the table of this place begins; ordered teams have one member
+                table = np.int64(0)  # start of the table of this position; ordered teams have one member
                 for i in range(alive):
                     m = live[i]
                     x, y = np.int64(tokens[walk[m], at_s[m]]), np.int64(tokens[walk[m], centre[m]])
@@ -241,7 +241,7 @@ def compiled(dim, negatives):
                 for j in range(negatives):
                     y = drawn[j]
                     count = np.float32(1)
-                    for i in range(alive):  # what is being predicted isn't noise
+                    for i in range(alive):  # the predicted token isn't noise
                         if y_token[i] == y:
                             count = np.float32(0)
                     for h in range(j):  # drawn twice: one row, counted twice
@@ -275,7 +275,7 @@ def compiled(dim, negatives):
                         for part in range(1, parts):
                             step(x1, y1, rows, times, part, rate, dim, share, 0)
                         i += 1
-            if copied:  # hand over what changed
+            if copied:  # return the changes
                 for r in range(n_in[at]):
                     slots[lane, 0, kept_in[at, r]] = -1
                     if r + AHEAD < n_in[at]:
@@ -289,7 +289,7 @@ def compiled(dim, negatives):
 
     @njit(cache=True, nogil=True)
     def add(inputs, outputs, kept_in, kept_out, held, by_in, by_out, teams, lane, lanes):
-        """What the teams changed, summed into the tables in their order; this call takes every ``lanes``-th row."""
+        """Add the teams' changes to the tables, in the order of the teams; this call does every ``lanes``-th row."""
         for side in range(2):
             table, kept, by = (inputs, kept_in, by_in) if side == 0 else (outputs, kept_out, by_out)
             to, of = np.int64(table.ctypes.data), np.int64(by.ctypes.data)

@@ -1,9 +1,9 @@
 """One gradient step of ``sgns`` in vector instructions.
 
-The compiler doesn't find them by itself: it must assume that any two rows overlap. So the step is written down here, in
-LLVM's own vectors of eight floats, which every machine's registers are made of in the end. Two pairs take a step
-together, which halves how often the rows of their shared noise are fetched; their scores and sigmoids are computed side
-by side in the lanes of one vector.
+The compiler doesn't vectorise by itself: it must assume that any two rows overlap. So the step is written here in
+LLVM's vectors of eight floats, which compile to the registers of any machine. Two pairs take a step together, which
+halves how often the rows of their shared noise are fetched; their scores and sigmoids are computed side by side in the
+lanes of one vector.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
 
@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 8  # floats in a vector; also one score each for the real pair and for up to MOST noise tokens
-MOST = 5  # noise tokens a step; more would not stay in registers
+MOST = 5  # noise tokens per step; more would not stay in registers
 _FLOAT, _INT, _LONG = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 _FREE = ("fast",)
@@ -73,15 +73,15 @@ def _sigmoid(builder, x):
 
 @intrinsic(prefer_literal=True)
 def step(typing, inputs, outputs, rows, times, part, rate, dim, noise, real):
-    """The step of one pair, or of two, against noise tokens they share. For use inside compiled code.
+    """The step of one pair, or of two, with shared noise tokens. For use inside compiled code.
 
         x += rate (1 − σ(x·y)) y − Σ rate t σ(x·n) n,   y += rate (1 − σ(x·y)) x,   n −= Σ rate t σ(x·n) x
 
     ``inputs`` and ``outputs`` are tuples of int64: addresses of the pairs' rows x and y. ``rows`` (int64) are addresses
-    of noise rows, of which number ``part · noise`` and following are taken. ``times`` (float32, LANES a part) says what
-    the pair itself counts, and then each of the noise tokens. Rows are ``dim`` floats, a multiple of LANES, and start
-    at multiples of 32 bytes; no two may be the same one. ``dim``, ``noise`` (at most MOST) and ``real`` are constants;
-    where ``real`` is zero, outputs take no part.
+    of noise rows, of which number ``part · noise`` and following are taken. ``times`` (float32, LANES per part) has the
+    weight of the pair itself, and then of each noise token. Rows are ``dim`` floats, a multiple of LANES, and start at
+    multiples of 32 bytes; all rows must be different. ``dim``, ``noise`` (at most MOST) and ``real`` are constants; if
+    ``real`` is zero, outputs aren't used.
     """
     members, dim_, noise_, real_ = len(inputs), dim.literal_value, noise.literal_value, bool(real.literal_value)
 
@@ -92,7 +92,7 @@ def step(typing, inputs, outputs, rows, times, part, rate, dim, noise, real):
 
 
 def _built(context, builder, signature, given, members, dim, noise, real):
-    """What stands in a compiled function in place of :func:`step`."""
+    """The code that replaces :func:`step` in a compiled function."""
     inputs, outputs, rows, times, part, rate = given[:6]
     part = context.cast(builder, part, signature.args[4], types.int64)
 
@@ -157,7 +157,7 @@ def _built(context, builder, signature, given, members, dim, noise, real):
 
 @intrinsic(prefer_literal=True)
 def combine(typing, target, source, dim, sign):
-    """Row ``target`` becomes ``source`` (sign 0), or has it added (1) or taken away (-1). Addresses, as for a step."""
+    """Row ``target`` becomes ``source`` (sign 0), or has it added (1) or subtracted (-1). Addresses, as for a step."""
     chunks, kind = dim.literal_value // LANES, sign.literal_value
 
     def build(context, builder, signature, given):
@@ -176,7 +176,7 @@ def combine(typing, target, source, dim, sign):
 
 @intrinsic
 def fetch(typing, address):
-    """Ask for the cache line at an address (int64): it will be read and written soon."""
+    """Prefetch the cache line at an address (int64), for reading and writing."""
 
     def build(context, builder, signature, given):
         pointer = builder.inttoptr(given[0], ir.IntType(8).as_pointer())

@@ -14,10 +14,10 @@ from qcq.support.seeds import derive
 
 
 class Detector(Bidirectional):
-    """BERT's encoder that judges tokens, and a narrow one beside it that makes some up.
+    """BERT's encoder as discriminator, and a narrow encoder as generator of replaced tokens.
 
-    The generator reads the same token vectors through a map down to a quarter of their width, and its states go back
-    through another to be scored against the output table; the second starts as the first turned round.
+    The generator reads the same token vectors, mapped to a quarter of their width. Its states are mapped back by a
+    second map and scored with the output table; the second map starts as the transpose of the first.
     """
 
     def __init__(self, *, dim: int, heads: int, layers: int, **sizes: object) -> None:
@@ -31,7 +31,7 @@ class Detector(Bidirectional):
         self.generator = Bidirectional(dim=width, heads=1, layers=1, **sizes)
 
     def guesses(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None) -> Tensor:
-        """What the generator predicts the hidden tokens from: (hidden, D)."""
+        """The states from which the generator predicts the hidden tokens: (hidden, D)."""
         return self.up(self.generator.answers(self.down(tokens), hidden, real, types, hidden))
 
     def judgements(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None) -> Tensor:
@@ -40,7 +40,7 @@ class Detector(Bidirectional):
 
 
 class DetectiveLearner(Learner):
-    """A learner of both: the generator's masked loss plus ``weight`` times the judge's binary one."""
+    """A learner of both: the generator's masked loss plus ``weight`` times the discriminator's binary loss."""
 
     encoder: Detector
 
@@ -61,7 +61,7 @@ class DetectiveLearner(Learner):
         return made + self.weight * F.binary_cross_entropy_with_logits(odds, wrong.to(odds))
 
     def drawn(self, guesses: Tensor, chance: Tensor) -> NDArray[np.int64]:
-        """Tokens drawn from what the generator says: int64 (N,), from uniform ``chance`` (N, 1)."""
+        """Tokens sampled from the generator's distribution: int64 (N,), by uniform random ``chance`` (N, 1)."""
         most = max(1, 2**22 // len(self.output.weight))
         out = []
         for h, u in zip(torch.split(guesses, most), torch.split(chance.to(guesses), most), strict=True):
@@ -72,7 +72,7 @@ class DetectiveLearner(Learner):
 
     @torch.no_grad()
     def judged(self, tokens: NDArray[np.int32], given: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Nats of the judge at every real token, row-major, where the generator has filled ``given``: float64."""
+        """Nats of the discriminator at every real token, row-major, with ``given`` filled by the generator: float64."""
         self.encoder.eval()
         luck = torch.Generator().manual_seed(derive(0, "replaced"))
         out = []

@@ -1,4 +1,4 @@
-"""Replaced-token detection (``rtd``): a small generator fills masks, and the model says which tokens it made up."""
+"""Replaced-token detection (``rtd``): a small generator fills masks, and the model detects the replaced tokens."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @settings
 class RTD(LanguageTrainer):
-    """ELECTRA: a small masked model puts likely tokens in the place of some, and the model finds them out.
+    """ELECTRA: a small masked model replaces some tokens by likely ones, and the model detects them.
 
     Both share the token vectors and learn at the same time; only the model's states are read out. The generator has a
     quarter of the width, one layer and one head. There is a held-out loss but no floor: the best answer depends on the
-    generator, which learns as well.
+    generator, which is trained as well.
 
     Parameters
     ----------
     mask_rate : share of tokens given to the generator.
-    weight : of the detection loss beside the generator's.
+    weight : of the detection loss, against 1 for the generator's loss.
 
     References
     ----------
@@ -65,7 +65,7 @@ class Detecting(LanguageModel):
     """A trained detector with its generator."""
 
     def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
-        """Nats a judgement; the generator draws with a fixed seed, so the same batch has the same losses."""
+        """Nats per decision; the generator samples with a fixed seed, so the same batch has the same losses."""
         from qcq.models.language.detector import DetectiveLearner
 
         if batch.seen is None or not isinstance(batch.objective, Replaced):

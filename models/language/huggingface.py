@@ -1,7 +1,7 @@
 """Hugging Face both ways: BERT as a trainer of its own, and models as folders that transformers reads and writes.
 
 BERT's vocabulary is that of :meth:`Corpus.write_vocabulary`: five special tokens, then the questions. A walk is a text
-without [CLS] and [SEP], because it has neither begin nor end to speak of.
+without [CLS] and [SEP], because its begin and end have no meaning.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _extra(name: str) -> Any:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Without transformers' own log lines and progress bars."""
+    """Without the log lines and progress bars of transformers."""
     level = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity(logging.ERROR)
@@ -65,7 +65,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 
 def _tokenizer(transformers: Any, words: Sequence[str]) -> Any:
-    """One token a word, words divided by white space, nothing added."""
+    """One token per word, words separated by white space, nothing added."""
     tokenizers = _extra("tokenizers")
     made = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *words])}, unk_token="[UNK]")
@@ -82,17 +82,18 @@ def _tokenizer(transformers: Any, words: Sequence[str]) -> Any:
 class HFBert(Trainer):
     """BertForMaskedLM of transformers, from scratch on the same walks, with its own collator (extra ``hf``).
 
-    A peer: their model, masking, initial values, and one AdamW for everything, with a linear warm-up and decline. What
-    it has learnt is read out and held against the floor like ``mlm``; shares are those among the questions.
+    An independent implementation: its own model, masking and initial values, and one AdamW for all parameters, with
+    linear warm-up and decay. It is read out and compared with the floor like ``mlm``; probabilities are those among the
+    questions.
 
     Parameters
     ----------
     layers, heads : of the encoder; ``dim`` must be a multiple of ``heads``. The feed-forward width is 4 ``dim``.
     dropout : of states and attention.
-    mask_rate : share of tokens the collator selects; of them 80 % are masked, 10 % replaced, 10 % kept.
-    steps, batch : updates, and walks an update.
+    mask_rate : share of tokens the collator selects; of them 80 % are masked, 10 % replaced, 10 % unchanged.
+    steps, batch : updates, and walks per update.
     lr, warmup : peak learning rate, and the share of the steps in which it rises.
-    threads : of the processor; with one, the same seed gives the same bytes.
+    threads : CPU threads; with one, the same seed gives the same bytes.
     readouts : as for ``mlm``.
 
     References
@@ -172,7 +173,7 @@ class HFBert(Trainer):
             walks = next(batches)
             done += int((walks >= 0).sum())
             rows = [torch.from_numpy(walk[walk >= 0] + SHIFT).long() for walk in walks]
-            # No token is special: said here, it needn't be found out walk by walk.
+            # No token is special: saying so here saves a check of every walk.
             made = collate([{"input_ids": row, "special_tokens_mask": torch.zeros_like(row)} for row in rows])
             if (made["labels"] >= 0).any():
                 bert.train()
@@ -219,7 +220,7 @@ def _config(
 
 
 def _names(layer: int) -> dict[str, str]:
-    """BERT's names of a block's parts, and ours."""
+    """BERT's names for a block's parameters, and ours."""
     there, here = f"bert.encoder.layer.{layer}.", f"blocks.{layer}."
     return {
         f"{there}attention.self.query": f"{here}attention.query",
@@ -234,7 +235,7 @@ def _names(layer: int) -> dict[str, str]:
 
 
 def _parts(layers: int) -> dict[str, str]:
-    """BERT's names of all tensors that are the same here, and ours."""
+    """BERT's names for all tensors that both models have, and ours."""
     both = {
         "bert.embeddings.LayerNorm": "below",
         "cls.predictions.transform.dense": "head.0",
@@ -247,20 +248,20 @@ def _parts(layers: int) -> dict[str, str]:
 
 
 def export(model: LanguageModel, folder: str | Path) -> Path:
-    """Write a BERT-compatible model so that transformers loads it offline, without code of ours.
+    """Write a BERT-compatible model so that transformers loads it offline, without code from this package.
 
-    ``AutoModelForMaskedLM``, ``AutoModel`` and ``AutoTokenizer`` read the folder; a text is a walk, its questions by
-    name with spaces between, and gets the same logits. ``vocab.txt`` is written as well. A node type's vector goes into
-    the vectors of its tokens, and special tokens get a bias of -10,000.
+    ``AutoModelForMaskedLM``, ``AutoModel`` and ``AutoTokenizer`` read the folder. A text is a walk: the questions'
+    names, separated by spaces; it gets the same logits. ``vocab.txt`` is written as well. The vector of a node type is
+    added to the vectors of its tokens, and special tokens get a bias of -10,000.
 
     Parameters
     ----------
     model : trained with ``layout="bert"``, ``norm="post"``, ``position="absolute"``, ``combine="add"``, and a softmax.
-    folder : made if need be.
+    folder : created if necessary.
 
     Raises
     ------
-    ConfigError : the model is no BERT; the text says in what. Or transformers isn't installed.
+    ConfigError : the model differs from BERT; the text says how. Or transformers isn't installed.
     CorpusError : a question's name can't be a word.
     """
     import torch
@@ -311,7 +312,7 @@ def export(model: LanguageModel, folder: str | Path) -> Path:
 
 
 def _differences(learner: Learner) -> list[str]:
-    """What keeps a learner from being a BERT."""
+    """The differences between a learner and BERT."""
     from qcq.models.language.softmax import Binary
     from qcq.models.language.transformer import Absolute, Bidirectional, Block, Transform
 
@@ -333,18 +334,18 @@ def _differences(learner: Learner) -> list[str]:
 
 
 def load(folder: str | Path, source: TrainingData) -> LanguageModel:
-    """Read a BertForMaskedLM whose vocabulary holds the source's questions by name, as :func:`export` writes it.
+    """Read a BertForMaskedLM whose vocabulary has the source's questions by name, as :func:`export` writes it.
 
-    Vectors, read-outs and held-out losses then work as for any trained model; losses are shares among the questions.
+    Vectors, read-outs and held-out losses then work as for any trained model; losses are over the questions only.
 
     Parameters
     ----------
     folder : with ``config.json``, weights and a tokenizer; only files in it are read.
-    source : the graph whose questions these are, and the walks that read-outs such as ``context`` average over.
+    source : the graph with these questions, and the walks for read-outs such as ``context``.
 
     Raises
     ------
-    ConfigError : no such folder, no BERT that can be held here, or a question without a word.
+    ConfigError : no such folder, a BERT that this encoder can't represent, or a question without a word.
     """
     import torch
 
@@ -396,7 +397,7 @@ def _learner(bert: Any, corpus: Corpus, tokens: int, rows: Any = None, mask: int
         length=config.max_position_embeddings,
         layout="bert",
     )
-    # All tokens are of type 0 there: its vector goes into theirs, as in export.
+    # All tokens are of type 0 there: its vector is added to theirs, as in export.
     kind = held["bert.embeddings.token_type_embeddings.weight"][:1]
     words = held["bert.embeddings.word_embeddings.weight"] + kind
     rows = torch.arange(SHIFT, SHIFT + tokens) if rows is None else rows

@@ -1,4 +1,4 @@
-"""Question vectors out of a language model, and what may be done to them afterwards."""
+"""Question vectors from a language model, and transformations of them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from qcq.support.seeds import generator
 if TYPE_CHECKING:
     from qcq.models.language.training import Learner
 
-OCCURRENCES = 16  # states a question, on average, that ``context`` and ``principal`` are made from
+OCCURRENCES = 16  # states per question, on average, for ``context`` and ``principal``
 
 
 def names(layers: int, tied: bool, sees_itself: bool) -> tuple[str, ...]:
     """The read-outs of a model, the default ones first.
 
     - ``table``: the input table;
-    - ``output``: the output table, where it isn't the input table itself;
-    - ``hidden``: the last layer's state of the lone question, where a state depends on its own token;
+    - ``output``: the output table, if it isn't the input table itself;
+    - ``hidden``: the last layer's state of the question alone, if a state depends on its own token;
     - ``context``: the mean of the last layer's states over the question's occurrences in training walks;
     - ``principal``: the first principal component of those states, through the origin (Ethayarajh 2019, section 5);
     - ``mean``: the mean over layers, the input among them, of such mean states (ELMo's, Peters et al. 2018, eq. 1, with
-      equal weights); ``concat``: all of them side by side. Both where a state depends on its own token;
+      equal weights); ``concat``: all of them side by side. Both if a state depends on its own token;
     - ``hidden-1``, ``context-1`` …: the same of an inner layer, counted from the input; ``principal-1`` too.
 
     Examples
@@ -68,9 +68,9 @@ def lone(learner: Learner, layer: int, tokens: int) -> NDArray[np.float32]:
 
 
 class Occurrences:
-    """States of tokens where they stand in training walks, nothing hidden.
+    """States of tokens at their positions in training walks, nothing hidden.
 
-    Enough walks are drawn for OCCURRENCES states a token on average; a token that they miss gets one walk more.
+    Enough walks are used for OCCURRENCES states per token on average; a token that isn't in them gets one more walk.
 
     Attributes
     ----------
@@ -94,20 +94,20 @@ class Occurrences:
         self.tokens = tokens
 
     def sums(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Sum of ``states`` (states, dim) a token: float32 (tokens, dim)."""
+        """Sum of ``states`` (states, dim) per token: float32 (tokens, dim)."""
         import torch
 
         out = torch.zeros(self.tokens, states.shape[1])
         return out.index_add_(0, torch.from_numpy(self.token), torch.from_numpy(states)).numpy()
 
     def mean(self) -> NDArray[np.float32]:
-        """Mean state a token, float32 (tokens, dim); a token without one gets the mean of the others."""
+        """Mean state per token, float32 (tokens, dim); a token without states gets the mean of the others."""
         n = np.bincount(self.token, minlength=self.tokens)[:, None]
         mean = self.sums(self.states) / np.maximum(n, 1)
         return np.where(n > 0, mean, mean[n[:, 0] > 0].mean(axis=0)).astype(np.float32)
 
     def principal(self, rounds: int = 12) -> NDArray[np.float32]:
-        """The unit vector v with the largest sum of (state · v)² for each token, turned towards the token's mean.
+        """The unit vector v with the largest sum of (state · v)² for each token, with the sign of the token's mean.
 
         By power iteration from the mean: float32 (tokens, dim).
         """
@@ -122,7 +122,7 @@ class Occurrences:
 
 
 def choose(corpus: Corpus, tokens: int) -> NDArray[np.int32]:
-    """Walks, int32 (n, length), that hold each of the first ``tokens`` tokens OCCURRENCES times on average."""
+    """Walks, int32 (n, length), with each of the first ``tokens`` tokens OCCURRENCES times on average."""
     n = min(corpus.n_walks, -(-OCCURRENCES * tokens // corpus.length))
     rng = generator(corpus.seed, "occurrences")
     picked = np.sort(rng.choice(corpus.n_walks, size=n, replace=False))

@@ -28,7 +28,7 @@ class Layer(nn.Module):
 
 
 class LSTM(Encoder):
-    """Reads from left to right (Hochreiter & Schmidhuber 1997). Order is in the reading: no positions, no heads."""
+    """Reads from left to right (Hochreiter & Schmidhuber 1997). The reading gives the order: no positions, no heads."""
 
     hides = False
 
@@ -64,9 +64,9 @@ class LSTM(Encoder):
 
 
 class BiLSTM(LSTM):
-    """ELMo's encoder: one stack of LSTMs reads from the left, another from the right, and they never meet.
+    """ELMo's encoder: one stack of LSTMs reads from the left, another from the right, without connections between them.
 
-    The states above the input hold both directions side by side, (B, L, 2 D), left to right first. They share only
+    The states above the input concatenate both directions, (B, L, 2 D), left to right first. They share only
     the token vectors and the output table.
 
     References
@@ -85,7 +85,7 @@ class BiLSTM(LSTM):
         """States of either direction, each (B, L, D), the input first."""
         x = self.drop(self.combined(tokens.masked_fill(hidden[..., None], 0.0), types))
         place = torch.arange(x.shape[1], device=x.device)
-        n = real.sum(dim=1, keepdim=True)  # (B, 1); pads stand at the end
+        n = real.sum(dim=1, keepdim=True)  # (B, 1); pads are at the end
         turn = torch.where(place < n, n - 1 - place, place)[..., None]  # (B, L, 1), its own inverse
         there = read(x, self.blocks)
         back = [s.take_along_dim(turn, 1) for s in read(x.take_along_dim(turn, 1), self.back)]

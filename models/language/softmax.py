@@ -1,6 +1,6 @@
 """Losses over a large vocabulary: the full softmax, a sampled one whose cost doesn't grow with it, and two that only
-tell the right token from noise. All of them end in shares that sum to 1 (``log_shares``), so their held-out losses are
-on one scale and have one floor."""
+distinguish the right token from noise. All of them give probabilities that sum to 1 (``log_shares``), so their held-out
+losses are on one scale and have the same floor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Loss(ABC):
-    """What a model is trained by, and how its scores are read afterwards."""
+    """A training loss, and the probabilities that its scores mean."""
 
     @classmethod
     def planned(cls, plan: LanguageTrainer, counts: NDArray[np.int64], seed: int) -> Loss:
@@ -31,44 +31,44 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
-        """Mean nats a prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
+        """Mean nats per prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
 
     def start(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The bias (V,) that answers ``share`` (V,) to everything."""
+        """The bias (V,) that predicts ``share`` (V,) for everything."""
         return np.log(share)
 
     def log_shares(self, scores: Tensor) -> Tensor:
-        """Logits (N, V) whose softmax is what ``scores`` (N, V) say of each token."""
+        """Logits (N, V) whose softmax is the probability that ``scores`` (N, V) mean for each token."""
         return scores
 
 
 class Full(Loss):
-    """-log softmax(W h + b)[target] over the whole vocabulary; only predicted positions pay for it."""
+    """-log softmax(W h + b)[target] over the whole vocabulary, computed for predicted positions only."""
 
     def __init__(self, counts: NDArray[np.int64], negatives: int, proposal: str, seed: int = 0) -> None:
         pass
 
     def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
-        """Mean nats a prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
+        """Mean nats per prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
         return F.cross_entropy(h @ output.rows().T + bias.rows()[:, 0], targets)  # (N, V)
 
 
 class Sampled(Loss):
     """Softmax over the target and a set of negatives shared by the batch (Jean et al. 2015; Bengio & Senécal 2008).
 
-    The set S holds token v with probability pi(v) = min(1, negatives · q(v)), q being the proposal. Scores are
-    corrected by -log pi, so that the scores which minimise the loss are those of the full softmax whatever q is; a
-    negative that happens to be the target is masked. With S the whole vocabulary this *is* the full softmax.
+    The set S has token v with probability pi(v) = min(1, negatives · q(v)), q being the proposal. Scores are
+    corrected by -log pi, so that the scores which minimise the loss are those of the full softmax for any q; a negative
+    that is also the target is masked. With S the whole vocabulary this *is* the full softmax.
 
-    S is a systematic sample: the tokens lie in random order on a line, each as long as its q, and ``negatives`` equally
-    spaced points are laid on it. From step to step the points move on, and when they have covered the line a new order
-    is drawn. So each token comes about once a round, where independent draws would have some come thrice and some not
-    at all: the same mean, and less noise in the tables (docs/decisions/0402).
+    S is a systematic sample. The tokens are in random order on a line, each with a length of its q, and ``negatives``
+    equally spaced points are put on the line. The points move from step to step; when they have covered the line, a new
+    order is drawn. So each token occurs about once per round, where with independent draws some would occur three times
+    and some never: the same mean, and less noise in the tables (docs/decisions/0402).
 
     Parameters
     ----------
-    counts : int64 (V,), how often each token stands in the corpus.
-    negatives : points a batch.
+    counts : int64 (V,), how often each token occurs in the corpus.
+    negatives : points per batch.
     proposal : "unigram" is count^0.75 (Mikolov et al. 2013), "log-uniform" is Zipf's law over ranks by count.
     seed : of the orders.
     """
@@ -83,7 +83,7 @@ class Sampled(Loss):
     def draw(self, step: int) -> NDArray[np.int64]:
         """The set S of a step, ascending."""
         at, turn = divmod(step, self.round_steps)
-        if at != self.round:  # a pass over the vocabulary, but once in so many steps that a step's share is constant
+        if at != self.round:  # a pass over the vocabulary, but so rarely that its cost per step is constant
             rng = generator(self.seed, "negatives", at)
             self.round, self.order, self.shift = at, rng.permutation(len(self.q)), rng.random()
             self.upto = np.cumsum(self.q[self.order])[:-1]
@@ -91,7 +91,7 @@ class Sampled(Loss):
         return np.unique(self.order[np.searchsorted(self.upto, points, side="right")])
 
     def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
-        """Mean nats a prediction, on the scale of a choice among S and the target."""
+        """Mean nats per prediction, on the scale of a choice among S and the target."""
         ids, drawn, *parts = self.gathered(targets, output, bias, step)
         rows, scores, places = parts[:2], parts[2:4], parts[4:]
         correction = self.log_inclusion = self.log_inclusion.to(h.device)  # moved once
@@ -99,25 +99,25 @@ class Sampled(Loss):
         return cast(Tensor, _SharedSoftmax.apply(h, *rows, *offsets, *places))  # type: ignore[no-untyped-call]
 
     def gathered(self, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> tuple[Tensor, ...]:
-        """Distinct targets (T,), negatives (S,), their output rows (T, D) and (S, D) and biases (T,) and (S,); where
-        each target stands among the distinct ones (N,) and among the negatives (N,), and whether it does (N,)."""
+        """Distinct targets (T,), negatives (S,), their output rows (T, D) and (S, D) and biases (T,) and (S,); the
+        index of each target among the distinct ones (N,) and among the negatives (N,), and if it is there (N,)."""
         drawn = torch.from_numpy(self.draw(step)).to(targets.device)  # (S,)
         ids, where = torch.unique(targets, return_inverse=True)
         rows = output.rows(ids), output.rows(drawn)  # (T, D), (S, D); a token may be in both
         biases = bias.rows(ids)[:, 0], bias.rows(drawn)[:, 0]  # (T,), (S,)
-        # Where a target stands among the sorted negatives, if it does.
+        # The index of a target among the sorted negatives, if it is one.
         at = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)
         return ids, drawn, *rows, *biases, where, at, drawn[at] == targets
 
 
 class Binary(Sampled):
-    """Tells the right token from noise, each token by itself:
+    """Distinguishes the right token from noise, each token by itself:
 
         -β log σ(s(target)) - Σ_v w_v log σ(-s(v)), v over the drawn set without the target.
 
-    With m_v = w_v pi(v), the expected weight of v as a negative, the loss is least where the odds of v are
-    β p_v / (m_v (1 - p_v)), so a trained score says p_v = σ(s(v) + log(m_v / β)). These are the shares that
-    ``log_shares`` gives, normalised to sum to 1: held-out losses are cross-entropies like everybody's. (For small p
+    With m_v = w_v pi(v), the expected weight of v as a negative, the loss is least if the odds of v are
+    β p_v / (m_v (1 - p_v)), so a trained score means p_v = σ(s(v) + log(m_v / β)). ``log_shares`` gives these
+    probabilities, normalised to sum to 1: held-out losses are cross-entropies as for all other losses. (For small p
     this is the familiar p ∝ e^s m.)
 
     Attributes
@@ -143,7 +143,7 @@ class Binary(Sampled):
         self.offset = torch.from_numpy(np.log(w * inclusion / self.positive)).float()
 
     def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
-        """Mean nats a prediction, on the scale of all the binary choices together."""
+        """Mean nats per prediction, on the scale of all the binary choices together."""
         _, drawn, *parts = self.gathered(targets, output, bias, step)
         self.weight = self.weight.to(h)  # moved once
         return cast(Tensor, _SharedBinary.apply(h, *parts, self.weight[drawn], self.positive))  # type: ignore[no-untyped-call]
@@ -157,10 +157,10 @@ class Binary(Sampled):
 
 
 class NegativeSampling(Binary):
-    """Skip-gram's own loss (Mikolov et al. 2013, eq. 4): β = 1, and m_v = k q(v), so that a prediction meets ``k``
+    """Skip-gram's own loss (Mikolov et al. 2013, eq. 4): β = 1, and m_v = k q(v), so that a prediction has ``k``
     negatives in expectation. They are spread over the whole drawn set, w_v = k q(v) / pi(v): less noise, same mean.
 
-    A negative that happens to be the target is left out, as in word2vec's code.
+    A negative that is also the target is left out, as in word2vec's code.
     """
 
     def __init__(self, counts: NDArray[np.int64], negatives: int, proposal: str, seed: int = 0, k: int = 5) -> None:
@@ -172,11 +172,11 @@ class NegativeSampling(Binary):
 
 
 class GBCE(Binary):
-    """gBCE, binary cross-entropy whose positives are damped (Petrov & Macdonald 2023, gSASRec, section 5): w = 1 and
+    """gBCE, binary cross-entropy with damped positives (Petrov & Macdonald 2023, gSASRec, section 5): w = 1 and
     β = 1 - t (1 - α), with α the share of the vocabulary that is drawn.
 
     With t = 1 and a uniform proposal, σ(s) itself is p; with t = 0 it is plain binary cross-entropy, which is
-    overconfident. In their paper negatives are uniform.
+    overconfident. In the original, negatives are uniform.
     """
 
     def __init__(
@@ -197,8 +197,8 @@ class GBCE(Binary):
 
 
 class _SharedSoftmax(torch.autograd.Function):
-    """log(e^right + sum e^wrong) - right, averaged. The gradient is made on the way forward, with the (N, S) scores
-    exponentiated in place: a third of the time of the same in separate operations."""
+    """log(e^right + sum e^wrong) - right, averaged. The gradient comes from the forward pass, with the (N, S) scores
+    exponentiated in place: a third of the time of separate operations."""
 
     @staticmethod
     def forward(
@@ -231,7 +231,7 @@ class _SharedSoftmax(torch.autograd.Function):
 
 
 class _SharedBinary(torch.autograd.Function):
-    """β softplus(-right) + Σ w softplus(wrong), averaged; the gradient is made on the way forward, as above."""
+    """β softplus(-right) + Σ w softplus(wrong), averaged; the gradient is computed in the forward pass, as above."""
 
     @staticmethod
     def forward(
@@ -262,7 +262,7 @@ class _SharedBinary(torch.autograd.Function):
 
 
 def unigram(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Noise in proportion to count^0.75; a token that never occurs counts half, so that its probability isn't zero."""
+    """Noise in proportion to count^0.75; a token that never occurs counts 1/2, so that its probability isn't zero."""
     q = np.maximum(counts, 0.5) ** 0.75
     return q / q.sum()
 
@@ -275,7 +275,7 @@ def log_uniform(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def uniform(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Noise that likes all tokens alike."""
+    """Uniform noise."""
     return np.full(len(counts), 1.0 / len(counts))
 
 

@@ -1,7 +1,7 @@
 """Language models over walks: masked prediction (``mlm``), leave-one-out cloze (``cloze``), the next question
 (``clm``), the next and the previous one (``bilm``).
 
-A trainer is embedding × encoder × position × objective × loss. This module holds the settings and the objectives; torch
+A trainer is embedding × encoder × position × objective × loss. This module has the settings and the objectives; torch
 is loaded when something is trained.
 """
 
@@ -51,22 +51,22 @@ class LanguageTrainer(Trainer):
     softmax : the loss. Full, or with ``negatives`` that are shared by a batch and drawn from ``proposal``: sampled
         softmax, negative-sampling (skip-gram's loss), or gbce. The held-out loss is a cross-entropy over the whole
         vocabulary with all of them.
-    ns_k : negatives a prediction that negative sampling weighs its drawn set down to.
+    ns_k : negatives per prediction: the total weight of the drawn set in negative sampling.
     gbce_t : how far gbce damps its positives: 0 is plain binary cross-entropy, 1 makes its scores probabilities.
     layout : "bert" adds the layer norm below the blocks and the transform above them that BERT has. With post-norm,
         absolute positions, heads as you like and vectors added it *is* BERT, and ``to_huggingface`` can export it.
-    init : standard deviation of a token vector's entries times sqrt(dim), that is about its length.
-    steps, batch : updates, and walks an update.
+    init : standard deviation of a token vector's entries times sqrt(dim), which is about its length.
+    steps, batch : updates, and walks per update.
     lr, table_lr : peak learning rates of the body and of the tables.
     warmup : share of the steps in which rates rise; they fall to 0 in the rest.
     clip : largest norm of a gradient.
-    patience : stop after so many measurements (20 a run) without a new best on held-out walks; 0 never does.
-    stop_excess : stop as soon as the held-out loss is within so many nats of its floor.
+    patience : stop after this many measurements (20 per run) without a new best on held-out walks; 0 never stops.
+    stop_excess : stop as soon as the held-out loss is within this many nats of its floor.
     device : where to train: "cpu", "cuda", "mps".
-    threads : of the processor. One gives the same bytes in every run; more round differently from run to run, and pay
+    threads : CPU threads. One gives the same bytes in every run; more round differently from run to run, and are faster
         only with the full softmax or a wide encoder.
-    readouts : which vectors are looked at, the default first; none names table, output, hidden and context, as far as
-        the model has them. See ``readout.py``; ``+centred``, ``+abtt`` and ``+whitened`` may follow a name.
+    readouts : the vectors to use, the default first; none means table, output, hidden and context, if the model has
+        them. See ``readout.py``; ``+centred``, ``+abtt`` and ``+whitened`` may follow a name.
     checkpoint : a ``.safetensors`` file: written now and then, continued from where it exists.
     """
 
@@ -108,11 +108,11 @@ class LanguageTrainer(Trainer):
 
     @abstractmethod
     def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
-        """Turn a batch of walks, int32 (walks, length) with -1 pads, into questions."""
+        """Turn a batch of walks, int32 (walks, length) with -1 pads, into a prediction exercise."""
 
     @abstractmethod
     def architecture(self) -> type[Encoder]:
-        """The kind of encoder that answers them."""
+        """The kind of encoder for it."""
 
     @property
     def effort(self) -> float:
@@ -133,7 +133,7 @@ class LanguageTrainer(Trainer):
 
         Raises
         ------
-        ConfigError : a device that isn't there, or a read-out that this model lacks.
+        ConfigError : a missing device, or a read-out that this model lacks.
         TrainingError : training diverged; the text says at which step and learning rate.
         """
         import torch
@@ -142,7 +142,7 @@ class LanguageTrainer(Trainer):
 
         try:
             torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        except (RuntimeError, AssertionError) as error:  # torch raises AssertionError if it was built without CUDA
             text = str(error).splitlines()[0]
             raise ConfigError(f"setting device: {self.device!r} can't be used here ({text}); use 'cpu'") from None
         corpus, before = source.corpus, torch.get_num_threads()
@@ -207,8 +207,8 @@ class MLM(LanguageTrainer):
     Parameters
     ----------
     mask_rate : share of tokens that is predicted.
-    mask_share, random_share : of those, the share replaced by the mask and by a random question; the rest stays as it
-        is. BERT's rule is 0.15, 0.8, 0.1; (…, 1, 0) is pure masking.
+    mask_share, random_share : of those, the share replaced by the mask and by a random question; the rest is unchanged.
+        BERT's rule is 0.15, 0.8, 0.1; (…, 1, 0) is pure masking.
 
     References
     ----------
@@ -237,7 +237,7 @@ class MLM(LanguageTrainer):
 
         real = tokens >= 0
         asked = (rng.random(tokens.shape) < self.mask_rate) & real
-        if not asked.any():  # a batch with nothing to predict teaches nothing: ask for one real token
+        if not asked.any():  # nothing is learnt from a batch without predictions: ask for one real token
             asked.flat[rng.choice(np.flatnonzero(real))] = True
         fate = rng.random(tokens.shape)
         hidden = asked & (fate < self.mask_share)
@@ -252,8 +252,8 @@ class Cloze(LanguageTrainer):
 
     Parameters
     ----------
-    hide_rate : share of tokens that nobody may see in training (they are still predicted), so that the model also
-        answers where its neighbours are hidden.
+    hide_rate : share of tokens hidden from all predictions in training (they are still predicted), so that the model
+        can also predict when neighbours are hidden.
 
     References
     ----------
@@ -280,7 +280,7 @@ class Cloze(LanguageTrainer):
 
 @settings
 class CLM(LanguageTrainer):
-    """Predict the next question from those before it, as GPT does; nothing of the future is seen.
+    """Predict the next question from those before it, as GPT does; later questions are hidden.
 
     Parameters
     ----------
@@ -312,11 +312,11 @@ class CLM(LanguageTrainer):
 
 @settings
 class BiLM(LanguageTrainer):
-    """ELMo's bidirectional language model: an LSTM predicts the next question, another one the previous.
+    """ELMo's bidirectional language model: one LSTM predicts the next question, another the previous one.
 
     The two share the token vectors and the output table, and neither sees what it has to predict. A state above the
-    input is both directions side by side, so it has 2 ``dim`` entries; so have the read-outs ``context`` (the top
-    layer), ``mean`` (of embedding and layers) and, with more, ``concat`` (all of them).
+    input concatenates both directions, so it has 2 ``dim`` entries, as have the read-outs ``context`` (the top layer)
+    and ``mean`` (of embedding and layers); ``concat`` (all of them) has more.
 
     References
     ----------
@@ -343,7 +343,7 @@ class BiLM(LanguageTrainer):
 
 
 class Monitor:
-    """Held-out loss, floor, excess and verdict, on a batch small enough to be measured many times."""
+    """Held-out loss, floor, excess and verdict, on a batch small enough for many measurements."""
 
     def __init__(self, model: LanguageModel, source: TrainingData, vocabulary: int) -> None:
         batch = model.objective.held_out_batch(source.heldout, seed=1)
@@ -360,8 +360,8 @@ class LanguageModel(Model):
 
     Attributes
     ----------
-    known : every read-out that can be asked for; each may be followed by changes, "context+whitened".
-    readouts : those that are looked at when nothing is asked for.
+    known : all read-outs of the model; each may be followed by changes, "context+whitened".
+    readouts : the default selection of read-outs.
     """
 
     objective: Objective
@@ -406,9 +406,9 @@ class LanguageModel(Model):
         return self.learner.nats(batch.tokens, batch.asked)
 
     def attention(self, batch: HeldOutBatch, walks: int = 256) -> NDArray[np.float64]:
-        """Where predictions look: mean attention of asked places to tokens d = 0, 1 … steps away, over all heads.
+        """Mean attention of asked positions to tokens d = 0, 1 … steps away, over all heads.
 
-        float64 (length,), sums to 1. Only of a masked model, whose asked place is the one that looks.
+        float64 (length,), sums to 1. Only for a masked model, where the asked position is the query.
 
         Raises
         ------
@@ -420,7 +420,7 @@ class LanguageModel(Model):
 
         encoder = self.learner.encoder.eval()
         if not isinstance(encoder, Bidirectional) or batch.asked is None:
-            raise ConfigError(f"where a model of {self.objective.name!r} looks isn't known; ask a masked one")
+            raise ConfigError(f"no attention by distance for a model of {self.objective.name!r}; use a masked one")
         found: list[torch.Tensor] = []
         hooks = [
             layer.register_forward_pre_hook(lambda layer, given: found.append(layer.weights(*given)))
@@ -451,7 +451,7 @@ class LanguageModel(Model):
         vectors = self._vectors(plain)
         n = self.graph.n_questions
         rows, others = vectors[:n], vectors[n:]
-        for change in changes:  # fitted on the questions; concepts aren't changed, so they have no place beside them
+        for change in changes:  # fitted on the questions; concepts aren't changed, so they are left out
             rows, others = readout.CHANGES[change](rows), vectors[:0]
         if len(others):
             return Embeddings(self.graph.questions, rows, self.graph.concepts, others)
@@ -468,7 +468,7 @@ class LanguageModel(Model):
         tokens = len(self.learner.input.weight)
         if kind in ("mean", "concat"):
             each = [readout.Occurrences(self.learner, self.source.corpus, i, tokens).mean() for i in range(top + 1)]
-            # Both directions of a bidirectional model stand side by side, but for the input, which they share.
+            # Both directions of a bidirectional model are concatenated, except at the input, which they share.
             wide = [np.tile(x, each[-1].shape[1] // x.shape[1]) for x in each]
             return np.mean(wide, axis=0, dtype=np.float32) if kind == "mean" else np.concatenate(each, axis=1)
         if kind == "hidden":

@@ -31,15 +31,15 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015)
 
 
 class SparseTable:
-    """Vectors of which a step reads, and updates, only a few rows: its cost doesn't grow with the vocabulary.
+    """A table of vectors. A step reads and updates only a few rows, so its cost doesn't grow with the vocabulary.
 
-    Rows are updated by Adam with a step count of their own (a row met for the first time is bias-corrected as such), so
-    a row that a step didn't read stays as it is.
+    Rows are updated by Adam, each with a step count of its own (bias correction uses the row's count), so a row that a
+    step didn't read stays unchanged.
 
     Attributes
     ----------
-    held : float32 (rows, 3 dim + 1). A row holds its vector, Adam's two means and its count side by side, because most
-        of a step's cost is fetching rows from all over the memory.
+    held : float32 (rows, 3 dim + 1). A row has its vector, Adam's two moments and its count side by side, because most
+        of a step's cost is fetching rows from memory.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -54,7 +54,7 @@ class SparseTable:
         return self.held[:, : self.dim]
 
     def rows(self, ids: Tensor | None = None) -> Tensor:
-        """Rows (n, dim) for distinct ``ids`` int64 (n,), or all of them; their gradient is kept for :meth:`step`."""
+        """Rows (n, dim) for distinct ``ids`` int64 (n,), or all of them; their gradient is stored for :meth:`step`."""
         if not torch.is_grad_enabled():
             return self.weight if ids is None else self.weight[ids]
         leaf = (self.weight if ids is None else self.weight[ids]).detach().requires_grad_()
@@ -69,7 +69,7 @@ class SparseTable:
         return F.embedding(where, self.rows(distinct))
 
     def gradients(self) -> tuple[Tensor | None, Tensor] | None:
-        """Rows read since the last step (None: all) and their gradient; a row read twice gets the sum. Forgets them."""
+        """Rows read since the last step (None: all) and their gradient; a row read twice gets the sum. Clears them."""
         taken = [(ids, leaf.grad) for ids, leaf in self.taken if leaf.grad is not None]
         self.taken = []
         if not taken:
@@ -101,17 +101,17 @@ class SparseTable:
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """A batch of walks turned into questions.
+    """A batch of walks turned into predictions.
 
     Attributes
     ----------
-    tokens : int64 (walks, length), what the model is given; any token where nothing is to be seen.
+    tokens : int64 (walks, length), the input of the model; an arbitrary token at hidden positions.
     hidden : bool (walks, length), tokens behind a mask.
     real : bool (walks, length), False at padding.
     asked : bool (walks, length), the positions to predict.
     targets : int64 (asked,), the right answers in row-major order.
-    back : bool (walks, length), the positions to predict from their right; their answers stand behind the others. None
-        where there are none.
+    back : bool (walks, length), the positions to predict from their right; their answers come after the others. None if
+        there are none.
     """
 
     tokens: NDArray[np.int64]
@@ -128,9 +128,9 @@ class Learner:
     Attributes
     ----------
     encoder : any Encoder.
-    input, output, bias : tables (V, dim), (V, dim), (V, 1). ``output`` *is* ``input`` where they are tied.
+    input, output, bias : tables (V, dim), (V, dim), (V, 1). ``output`` *is* ``input`` if they are tied.
     loss : how predictions are scored in training.
-    n_questions : tokens from here on are of type 1.
+    n_questions : tokens from this number on are of type 1.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Learner:
         asked: NDArray[np.bool_],
         back: NDArray[np.bool_] | None = None,
     ) -> Tensor:
-        """What predictions are made from, (asked + back, dim); see Encoder."""
+        """The states for predictions, (asked + back, dim); see Encoder."""
         there = torch.from_numpy(asked).to(self.device)
         behind = None if back is None else torch.from_numpy(back).to(self.device)
         return self.encoder.answers(*self.seen(tokens, hidden, real), there, behind)
@@ -169,7 +169,7 @@ class Learner:
     def seen(
         self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Walks as an encoder wants them: vectors, what is hidden, what is real, types."""
+        """The input of an encoder from walks: vectors, hidden, real, types."""
         ids = torch.from_numpy(np.where(hidden | ~real, 0, tokens).astype(np.int64)).to(self.device)  # (B, L)
         types = (ids >= self.n_questions).long() if self.encoder.types.shape[0] > 1 else None
         behind, there = (torch.from_numpy(m).to(self.device) for m in (hidden, real))
@@ -237,18 +237,18 @@ def train(
     measure: Callable[[Sequence[float]], Mapping[str, Any]],
     about: Mapping[str, Any],
 ) -> tuple[int, list[float]]:
-    """Train in place; returns the tokens seen and the held-out losses measured on the way.
+    """Train in place; returns the number of tokens seen and the held-out losses measured during training.
 
     Parameters
     ----------
     ask : turns a batch of walks, int32 (walks, length), into an exercise.
-    measure : given the losses measured so far, held-out figures: ``loss``, and ``floor``, ``excess`` and ``verdict``
-        where there is a floor.
-    about : what a checkpoint must agree on to be continued.
+    measure : from the losses measured so far, gives held-out figures: ``loss``, and ``floor``, ``excess`` and
+        ``verdict`` if there is a floor.
+    about : what must agree with a checkpoint to continue from it.
 
     Raises
     ------
-    TrainingError : the loss is no longer finite, or has grown far beyond where it began; the last good
+    TrainingError : the loss is no longer finite, or has grown far above its start; the last good
         checkpoint stays.
     """
     body = [p for p in learner.encoder.parameters() if p.requires_grad]
@@ -319,9 +319,9 @@ def train(
 
 
 class Checkpoint:
-    """All that a run needs to go on as if it had never stopped, in one ``.safetensors`` file.
+    """All that a run needs to continue as if it had never stopped, in one ``.safetensors`` file.
 
-    Everything random is drawn from a stream named after its step, so tensors and a few counters are enough.
+    Every random stream is named after its step, so tensors and a few counters are enough.
     """
 
     def __init__(self, path: str, learner: Learner, optimiser: torch.optim.Optimizer, about: Mapping[str, Any]) -> None:
@@ -332,7 +332,7 @@ class Checkpoint:
         return self.path.exists()
 
     def save(self, *counters: float | list[float]) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, completely or not at all."""
         from safetensors.torch import save_file
 
         tensors = {f"encoder.{name}": p for name, p in self.learner.encoder.state_dict().items()}
@@ -345,11 +345,11 @@ class Checkpoint:
             save_file(tensors, partial, metadata={"about": self.about, "counters": json.dumps(counters)})
 
     def load(self) -> list[Any]:
-        """Put the saved state back; returns the counters.
+        """Restore the saved state; returns the counters.
 
         Raises
         ------
-        TrainingError : the file is no checkpoint, or one of another run.
+        TrainingError : the file is not a checkpoint, or one of another run.
         """
         from safetensors import SafetensorError, safe_open
 

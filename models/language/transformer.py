@@ -1,7 +1,7 @@
 """Encoders: attention, positions and blocks, written by hand on torch's scaled-dot-product attention.
 
-An encoder turns token vectors into states. It is told which tokens exist and which may be looked at, and gives back the
-states of every layer, so that one training loop and one set of read-outs serve all of them.
+An encoder turns token vectors into states. It gets masks for existing and for hidden tokens, and returns the states of
+every layer, so that one training loop and one set of read-outs serve all encoders.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 
 class Position(nn.Module):
-    """Says where a token stands: by a vector added to it, by a bias on attention, by both or by neither.
+    """The position of a token: as a vector added to it, as a bias on attention, as both or as neither.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Position(nn.Module):
         self.length, self.dim, self.heads = length, dim, heads
 
     def vectors(self, length: int) -> Tensor | None:
-        """One vector a place, (length, dim), or None."""
+        """One vector per position, (length, dim), or None."""
         return None
 
     def bias(self, length: int) -> Tensor | None:
@@ -45,7 +45,7 @@ class Position(nn.Module):
 
 
 class Absolute(Position):
-    """A learned vector for each place (Devlin et al. 2019)."""
+    """A learned vector for each position (Devlin et al. 2019)."""
 
     def __init__(self, length: int, dim: int, heads: int) -> None:
         super().__init__(length, dim, heads)
@@ -56,7 +56,7 @@ class Absolute(Position):
 
 
 class Sinusoidal(Position):
-    """Fixed waves of geometric wavelengths (Vaswani et al. 2017, section 3.5)."""
+    """Fixed sine and cosine waves of geometric wavelengths (Vaswani et al. 2017, section 3.5)."""
 
     table: Tensor
 
@@ -66,7 +66,7 @@ class Sinusoidal(Position):
         wave = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10_000.0) / dim))
         angle = place * wave  # (L, ceil(D / 2))
         table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :dim]
-        # Token vectors start small; unit waves would drown them.
+        # Token vectors start small; waves of amplitude 1 would dominate them.
         self.register_buffer("table", table / math.sqrt(dim), persistent=False)
 
     def vectors(self, length: int) -> Tensor:
@@ -90,11 +90,11 @@ class Relative(Position):
 
 
 class Local(Relative):
-    """A relative bias that starts by falling with distance, so that neighbours are seen first.
+    """A relative bias that starts by falling with distance, so that attention starts at the neighbours.
 
-    Head h starts at -s_h |distance|. The first looks to both sides, the second to the left, the third to the right (the
-    other side starts 4 lower), all with slope 2; the next three do the same with half the slope, and so on.
-    A mask says nothing of its neighbours, so hidden keys start 4 lower as well.
+    Head h starts at -s_h |distance|. The first head attends to both sides, the second to the left, the third to the
+    right (the other side starts 4 lower), all with slope 2; the next three do the same with half the slope, and so on.
+    A mask has no information about its neighbours, so hidden keys start 4 lower as well.
     """
 
     def __init__(self, length: int, dim: int, heads: int) -> None:
@@ -129,7 +129,7 @@ POSITIONS: Mapping[str, type[Position]] = {
 class Attention(nn.Module):
     """Multi-head attention, softmax(Q K^T / sqrt(d_head) + bias) V (Vaswani et al. 2017, eq. 1).
 
-    Values and output start as the identity: a query begins by copying the mean vector of what it looks at.
+    Values and output start as the identity: at first, a query copies the mean vector of the tokens that it attends to.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
@@ -144,7 +144,7 @@ class Attention(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, queries: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
-        """``queries`` (B, L, D) look at ``memory`` (B, M, D); ``bias`` broadcasts to (B, H, L, M), -inf hides."""
+        """``queries`` (B, L, D) attend to ``memory`` (B, M, D); ``bias`` broadcasts to (B, H, L, M), -inf hides."""
         q, k = self._heads(self.query(queries)), self._heads(self.key(memory))  # (B, H, L, D / H), (B, H, M, D / H)
         v = self._heads(self.value(memory))  # (B, H, M, D / H)
         p = self.dropout if self.training else 0.0
@@ -152,7 +152,7 @@ class Attention(nn.Module):
         return self.out(seen.transpose(1, 2).flatten(2))  # (B, L, D)
 
     def weights(self, queries: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
-        """How much each query looks at each place of the memory: (B, H, L, M), rows sum to 1."""
+        """The attention of each query to each position of the memory: (B, H, L, M), rows sum to 1."""
         q, k = self._heads(self.query(queries)), self._heads(self.key(memory))
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])  # (B, H, L, M)
         return torch.softmax(scores if bias is None else scores + bias, dim=-1)
@@ -183,9 +183,9 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, bias: Tensor | None, memory: Tensor | None = None, only: Tensor | None = None
     ) -> Tensor:
-        """States (B, L, D) → (B, L, D). Looks at ``memory`` (B, M, D), or at itself where none is given.
+        """States (B, L, D) → (B, L, D). Attends to ``memory`` (B, M, D), or to itself without one.
 
-        With ``only``, bool (B, L), the second half is worked out at those places alone: (N, D).
+        With ``only``, bool (B, L), the second half is computed only at those positions: (N, D).
         """
         n = self.norm1(x) if self.pre else x
         x = x + self.drop(self.attention(n, n if memory is None else memory, bias))
@@ -212,11 +212,11 @@ class Encoder(nn.Module, ABC):
     length : the longest walk.
     n_types : node types ("segments").
     combine : token, type and position vectors are added, or concatenated and mapped back to ``dim``.
-    layout : "bert" adds what BERT has and does not need: a layer norm below the blocks, a Transform above them.
+    layout : "bert" adds what BERT has in addition: a layer norm below the blocks, a Transform above them.
     """
 
     sees_itself = True  # whether the state of a visible token depends on that token
-    hides = True  # whether a token must be hidden for its place to be asked for
+    hides = True  # whether a token must be hidden to be predicted
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class Encoder(nn.Module, ABC):
         self.join: nn.Linear | None = None
         if combine == "concatenate":
             self.join = nn.Linear(3 * dim, dim, bias=False)
-            with torch.no_grad():  # starts as the sum, which is one of the maps that it can learn
+            with torch.no_grad():  # starts as the sum, which is one of the maps it can represent
                 self.join.weight.copy_(torch.eye(dim).repeat(1, 3))
 
     def block(self, dim: int, heads: int, norm: Literal["pre", "post"], dropout: float) -> nn.Module:
@@ -251,7 +251,7 @@ class Encoder(nn.Module, ABC):
         return Block(dim, heads, norm, dropout)
 
     def combined(self, tokens: Tensor, types: Tensor | None) -> Tensor:
-        """Token (B, L, D), type (B, L, or None for type 0) and place as one vector: (B, L, D)."""
+        """Token (B, L, D), type (B, L, or None for type 0) and position as one vector: (B, L, D)."""
         kind = self.types[0] if types is None else self.types[types]
         place = self.position.vectors(tokens.shape[1])
         if self.join is None:
@@ -280,15 +280,15 @@ class Encoder(nn.Module, ABC):
 
         Parameters
         ----------
-        tokens : (B, L, D), vectors of the tokens; what stands at hidden or padded places is not used.
+        tokens : (B, L, D), vectors of the tokens; those at hidden or padded positions are not used.
         hidden : bool (B, L), tokens that must not be seen.
         real : bool (B, L), False at padding.
-        types : int64 (B, L), node types; None where there is only one.
-        only : bool (B, L), places whose last state is wanted; None for all.
+        types : int64 (B, L), node types; None if there is only one.
+        only : bool (B, L), positions whose last state is needed; None for all.
 
         Returns
         -------
-        list of (B, L, D), ``layers + 1`` of them; the last, from which predictions are made, is (N, D) with ``only``.
+        list of (B, L, D), ``layers + 1`` of them; the last one, used for predictions, is (N, D) with ``only``.
         """
 
     def answers(
@@ -300,10 +300,10 @@ class Encoder(nn.Module, ABC):
         asked: Tensor,
         back: Tensor | None = None,
     ) -> Tensor:
-        """What the tokens at ``asked``, bool (B, L), are predicted from: (asked, D), row-major.
+        """The states that predict the tokens at ``asked``, bool (B, L): (asked, D), row-major.
 
-        ``back``, bool (B, L), are the places to predict from their right, behind the others: (asked + back, D). Only
-        a model of both directions has answers to them.
+        ``back``, bool (B, L), are the positions to predict from their right, after the others: (asked + back, D). Only
+        a bidirectional model has states for them.
         """
         return self.head(self(tokens, hidden, real, types, asked)[-1])
 
@@ -322,7 +322,7 @@ class Transform(nn.Sequential):
 
 
 class Bidirectional(Encoder):
-    """BERT's encoder: every token looks at every other; a hidden one is replaced by a learned mask vector."""
+    """BERT's encoder: every token attends to every other; a hidden one is replaced by a learned mask vector."""
 
     def __init__(self, *, dim: int, **sizes: object) -> None:
         super().__init__(dim=dim, **sizes)  # type: ignore[arg-type]
@@ -344,11 +344,11 @@ class Bidirectional(Encoder):
 
 
 class TwoStream(Encoder):
-    """Every position predicted in one pass: a query knows its place only and never meets its own token.
+    """Every position predicted in one pass: a query knows only its position and never its own token.
 
-    Queries start from the place alone. In every layer they look at the raw vectors of the other visible tokens: not at
-    states, because from the second layer on the state of a neighbour would have seen the query's own token. A learned
-    first key is always visible, so that a walk with everything hidden still has an answer.
+    Queries start from the position alone. In every layer they attend to the raw vectors of the other visible tokens,
+    not to states, because from the second layer on the state of a neighbour would contain the query's own token. A
+    learned first key is always visible, so that a walk with all tokens hidden still has a prediction.
     """
 
     sees_itself = False
@@ -381,7 +381,7 @@ class TwoStream(Encoder):
 
 
 class Causal(Encoder):
-    """GPT's encoder: a token looks at itself and at those before it; what comes next is predicted from its state.
+    """GPT's encoder: a token attends to itself and to those before it; its state predicts the next one.
 
     References
     ----------
@@ -417,12 +417,12 @@ class Causal(Encoder):
 
 
 def before(asked: Tensor) -> Tensor:
-    """The places one to the left of ``asked``, bool (B, L); the first has none."""
+    """The positions one to the left of ``asked``, bool (B, L); the first has none."""
     return F.pad(asked[:, 1:], (0, 1))
 
 
 def behind(asked: Tensor) -> Tensor:
-    """The places one to the right of ``asked``, bool (B, L); the last has none."""
+    """The positions one to the right of ``asked``, bool (B, L); the last has none."""
     return F.pad(asked[:, :-1], (1, 0))
 
 
