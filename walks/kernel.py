@@ -12,10 +12,11 @@ threads counting on one array's counter took eight times as long as the walks.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import threading
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -230,16 +231,19 @@ def _code(kind):
     """
     if kind.__module__ == "__main__" or getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is not kind:
         return ""
-    todo, seen = [walk_lanes, *(getattr(kind, name, getattr(_step, name, None)) for name in _PARTS)], set()
+    todo = [walk_lanes, *(getattr(kind, name, getattr(_step, name, None)) for name in _PARTS)]
+    seen, files = set(), set()
     while todo:
-        function = todo.pop()
-        if isinstance(function, FunctionType) and function not in seen:
-            seen.add(function)
-            todo += [function.__globals__.get(name) for name in function.__code__.co_names]
-    files = {Path(function.__code__.co_filename) for function in seen}
-    if not all(file.is_file() for file in files):
+        thing = todo.pop()
+        if isinstance(thing, FunctionType) and thing not in seen:
+            seen.add(thing)
+            files.add(thing.__code__.co_filename)
+            todo += [thing.__globals__.get(name) for name in thing.__code__.co_names]
+        elif isinstance(thing, ModuleType):
+            files.add(getattr(thing, "__file__", __file__))
+    if not all(map(os.path.isfile, files)):
         return ""
-    return hashlib.sha256(b"".join(sorted(file.read_bytes() for file in files))).hexdigest()[:16]
+    return hashlib.sha256(b"".join(sorted(Path(file).read_bytes() for file in files))).hexdigest()[:16]
 
 
 def walk(
