@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test env lint types clean
+.PHONY: run test env lint types resolve clean
 
 run: env
 	@$(BIN)/qcq run experiments/classroom.toml $(ARGS)
@@ -28,6 +28,23 @@ lint: env
 
 types: env
 	@$(BIN)/mypy
+
+# Is there a wheel of everything, for every Python that pyproject.toml names? Asked of what a user installs and of what
+# `env` installs; nothing is installed but uv, in a folder that goes again. A mirror is named by UV_DEFAULT_INDEX.
+PYTHONS = $(shell sed -n 's/.*:: Python :: \(3\.[0-9]*\)",.*/\1/p' pyproject.toml)
+WHEELS = --python-platform x86_64-manylinux_2_28 --only-binary :all: --no-python-downloads
+
+resolve:
+	@test -n "$(PYTHONS)" || { echo "pyproject.toml names no Python"; exit 1; }
+	@here=$$(mktemp -d) && trap 'rm -rf "$$here"' EXIT && \
+	$(PYTHON) -m venv "$$here" && \
+	"$$here/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: uv && \
+	for python in $(PYTHONS); do \
+		for more in "" "--extra dev --extra hf --constraint constraints.txt"; do \
+			echo "Python $$python $$more"; \
+			"$$here/bin/uv" pip compile pyproject.toml $$more --python-version $$python $(WHEELS) > /dev/null || exit 1; \
+		done; \
+	done
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

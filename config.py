@@ -20,6 +20,13 @@ from qcq.walks import WALKS, WalkStrategy
 
 BASELINES = ("random", "concept-onehot", "svd")
 YARDSTICKS = ("random", "concept-mean", "concept-onehot", "svd")  # baselines for every comparison of vectors from files
+SUBSTITUTES = {"skipgram": "sgns"}  # what a run without named trainers takes where the first can't learn here
+
+
+def default_trainers() -> tuple[str, ...]:
+    """The trainers of a run that names none; a substitute for one that can't learn on this machine."""
+    names = ("skipgram", "mlm", *BASELINES)
+    return tuple(SUBSTITUTES.get(name, name) if TRAINERS[name].missing() else name for name in names)
 
 
 @settings
@@ -31,6 +38,8 @@ class Config:
     data : ``format:path``, a bare path (recognised by its contents), or ``simulated``.
     walks, trainers, tasks : names from the registries, or ``package.module:Class``. A walk or trainer may occur more
         than once, each time with its own settings: as ``name@label``, whose section overrides that of the name.
+        By default skip-gram, a masked Transformer and three baselines; ``sgns`` for ``skipgram`` where gensim isn't
+        installed.
     seeds : number of seeds; every random step is repeated for each.
     seed : the first seed; the split and the held-out edges depend on it alone.
     dim : dimension of every trainer's vectors.
@@ -48,7 +57,7 @@ class Config:
 
     data: str = "simulated"
     walks: tuple[str, ...] = ("qcq",)
-    trainers: tuple[str, ...] = ("skipgram", "mlm", *BASELINES)
+    trainers: tuple[str, ...] = Field(default_factory=default_trainers)
     tasks: tuple[str, ...] = ("edges", "difficulty", "retrieval", "stability")
     seeds: Annotated[int, Field(ge=1)] = 3
     seed: int = 0
@@ -99,6 +108,16 @@ class Config:
             name: _build(find("trainer", _part(name), TRAINERS), shared | self._given(_part(name), name))
             for name in names
         }
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results should know: which default trainer was replaced by which, and why."""
+        replaced = {} if self.trainers != default_trainers() else SUBSTITUTES
+        return [
+            f"{other} takes the place of {name}, with settings of its own: {why}"
+            for name, other in replaced.items()
+            if (why := TRAINERS[name].missing())
+        ]
 
     def _settings_of(self, section: str) -> type[Any] | None:
         """The class of a section's settings; None for ``walk``, whose settings are for all walks."""

@@ -252,8 +252,19 @@ class Embeddings:
         return [name if wide == 1 else f"{name}.{j}" for name, wide in spans for j in range(wide)]
 
     def to_keyedvectors(self) -> KeyedVectors:
-        """The question vectors as gensim's KeyedVectors."""
-        from gensim.models import KeyedVectors
+        """The question vectors as gensim's KeyedVectors.
+
+        Raises
+        ------
+        EmbeddingError : gensim can't be imported.
+        """
+        try:
+            from gensim.models import KeyedVectors
+        except ImportError:
+            raise EmbeddingError(
+                "gensim can't be imported here (it has no wheel for Python 3.14 and later), and KeyedVectors are its "
+                "own; take to_frame(), or save() the vectors for another Python"
+            ) from None
 
         out = KeyedVectors(self.dim)
         out.add_vectors(list(self.ids), self.vectors)

@@ -21,7 +21,7 @@ from qcq.engine.comparison import FILE, NO_WALK, Method
 from qcq.engine.folder import Tables, write_description, write_views
 from qcq.engine.kinds import Inspected, Walked
 from qcq.engine.plan import Outcome
-from qcq.errors import ConfigError, DataError, EmbeddingError
+from qcq.errors import ConfigError, DataError, EmbeddingError, TrainingError
 from qcq.evaluation import Partition, TaskSpec, unanswerable
 from qcq.graph import KnowledgeGraph
 from qcq.models import PrecomputedVectors, Trainer
@@ -105,9 +105,16 @@ class Experiment:
 
     @cached_property
     def methods(self) -> list[Method]:
-        """What is compared: trainers on walks, baselines, and vectors from files."""
+        """What is compared: trainers on walks, baselines, and vectors from files.
+
+        Raises
+        ------
+        TrainingError : a trainer that can't learn on this machine, which the settings name.
+        """
         out = []
         for name, trainer in self.config.build_trainers().items():
+            if why := trainer.missing():
+                raise TrainingError(f"trainer {name!r}: {why}")
             # A baseline doesn't use walks, so it has one row for all of them.
             for walk in self.graphs if trainer.learns else (NO_WALK,):
                 walks = {seed: self.walked(walk, seed) for seed in self.seeds}

@@ -31,11 +31,12 @@ def write_description(run: Run, config: Config, partition: Partition, skipped: M
     import tomli_w
 
     data = partition.dataset
-    for note in data.notes:
+    notes = [*config.notes, *data.notes]
+    for note in notes:
         watch.say(note)
     about: dict[str, Any] = {
         "dataset": data.name,
-        "notes": list(data.notes),
+        "notes": notes,
         "graph": partition.graph.describe(),
         "graph_digest": partition.graph.digest,
         "data_digest": partition.data_digest,

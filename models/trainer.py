@@ -133,6 +133,14 @@ class Trainer(ABC):
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         """Learn from ``source``. The same source, settings and seed give the same vectors, unless the text says no."""
 
+    @classmethod
+    def missing(cls) -> str:
+        """Why it can't learn on this machine and what to do, in one line; empty where it can.
+
+        Only a trainer that needs a library which isn't installed everywhere has something to say.
+        """
+        return ""
+
     @property
     def config(self) -> dict[str, Any]:
         """The settings as plain values."""

@@ -4,11 +4,13 @@ gensim is fed integers, not words: a walk's row becomes a short-lived list of in
 dictionary of ids. Its own traps are handled here: a sentence is cut silently after 10,000 tokens (longer walks are
 handed over in pieces), its defaults drop rare and frequent tokens (here every token of the corpus is in the vocabulary
 and none is subsampled), and an exception in the feeding thread would leave its workers waiting for ever (here it
-surfaces in the caller).
+surfaces in the caller). Where gensim isn't installed (it has no wheel for Python 3.14 and later) its trainers say so.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -181,6 +183,7 @@ class _Gensim(Trainer):
     skip_gram: ClassVar[bool] = True
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
+        self._library()  # before walks are sampled for nothing
         corpus = source.corpus
         counts, paired = token_counts(corpus)
         if not paired.any():
@@ -203,6 +206,26 @@ class _Gensim(Trainer):
         made = self._finish(model, source.graph, words, paired, self.epochs * corpus.n_tokens)
         return replace(made, objective=self._objective(counts))
 
+    @classmethod
+    def missing(cls) -> str:
+        return "" if importlib.util.find_spec("gensim") else cls._unable("it isn't installed")
+
+    @classmethod
+    def _unable(cls, why: str) -> str:
+        return (
+            f"{cls.__name__} learns with gensim, which can't be imported here ({' '.join(why.split())}); gensim has no "
+            "wheel for Python 3.14 and later: take an older Python, or sgns, which is skip-gram without gensim"
+        )
+
+    def _library(self) -> Any:
+        """The module ``gensim.models``; TrainingError where it can't be imported."""
+        if why := self.missing():
+            raise TrainingError(why)
+        try:
+            return importlib.import_module("gensim.models")
+        except ImportError as error:  # installed, but broken or made for other versions
+            raise TrainingError(self._unable(str(error))) from None
+
     def _options(self, seed: int, batch_words: int) -> dict[str, Any]:
         return {
             "vector_size": self.dim,
@@ -223,9 +246,7 @@ class _Gensim(Trainer):
         }
 
     def _start(self, graph: KnowledgeGraph, words: NDArray[np.int64], seed: int, batch_words: int) -> Word2Vec:
-        from gensim.models import Word2Vec
-
-        return Word2Vec(**self._options(seed, batch_words))
+        return self._library().Word2Vec(**self._options(seed, batch_words))
 
     def _prepare(self, model: Word2Vec, graph: KnowledgeGraph, words: NDArray[np.int64]) -> None:
         """Last touches between vocabulary and training."""
@@ -301,9 +322,7 @@ class FastText(_Gensim):
     """
 
     def _start(self, graph: KnowledgeGraph, words: NDArray[np.int64], seed: int, batch_words: int) -> Word2Vec:
-        from gensim.models import FastText as Gensim
-
-        return Gensim(**self._options(seed, batch_words), max_n=0)  # no character n-grams
+        return self._library().FastText(**self._options(seed, batch_words), max_n=0)  # no character n-grams
 
     def _prepare(self, model: Word2Vec, graph: KnowledgeGraph, words: NDArray[np.int64]) -> None:
         own = np.split(graph.weights.indices.astype(np.uint32), graph.weights.indptr[1:-1])

@@ -209,11 +209,10 @@ def test_text_reads_back(keep: bool, tmp_path: Path) -> None:
 
 
 def test_gensim_reads_the_text(tmp_path: Path) -> None:
-    from gensim.models.word2vec import LineSentence
-
+    word2vec = pytest.importorskip("gensim.models.word2vec")
     corpus = WALK.sample(GRAPH)
     path = corpus.to_text(tmp_path / "walks.txt", GRAPH.questions)
-    read = [[GRAPH.question_index[word] for word in line] for line in LineSentence(str(path))]
+    read = [[GRAPH.question_index[word] for word in line] for line in word2vec.LineSentence(str(path))]
     assert read == [walk.tolist() for walk in corpus.sentences()]
 
 

@@ -20,6 +20,7 @@ import pytest
 
 import qcq
 from qcq import cli
+from qcq.models import SkipGram
 from qcq.walks.sampler import Sampler
 
 ROOT = Path(qcq.__file__).parent
@@ -29,6 +30,8 @@ MODULES = ["qcq"] + [
     for m in pkgutil.walk_packages(qcq.__path__, "qcq.")
     if not any(m.name == s or m.name.startswith(s + ".") for s in SKIPPED)
 ]
+
+needs_skipgram = pytest.mark.skipif(bool(SkipGram.missing()), reason=SkipGram.missing())
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -41,6 +44,7 @@ def blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
+@needs_skipgram
 def test_readme_python() -> None:
     names: dict = {}
     found = blocks(ROOT / "README.md", "python")
@@ -113,6 +117,7 @@ def test_links_of_the_pages_lead_somewhere() -> None:
     assert not broken
 
 
+@needs_skipgram
 def test_notebook(tmp_path: Path) -> None:
     import nbformat
     from nbclient import NotebookClient

@@ -8,7 +8,6 @@ from contextlib import suppress
 import numpy as np
 import polars as pl
 import pytest
-from gensim.models import KeyedVectors
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ VECTORS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 
 
 def keyed(ids=IDS):
-    out = KeyedVectors(3)
+    out = pytest.importorskip("gensim.models").KeyedVectors(3)
     out.add_vectors(ids, VECTORS)
     return out
 

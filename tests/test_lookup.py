@@ -21,6 +21,8 @@ from qcq.models.factorization import PPMISVD, LogRatio, NetMF, Quotient, _top
 from qcq.models.word2vec import CBOW, FastText, SkipGram, token_counts
 from qcq.walks import QCQ
 
+needs_gensim = pytest.mark.skipif(bool(SkipGram.missing()), reason=SkipGram.missing())
+
 
 @pytest.fixture(scope="module")
 def blocks() -> KnowledgeGraph:
@@ -83,6 +85,7 @@ GENSIM = [
 
 
 @pytest.mark.parametrize("trainer", GENSIM, ids=repr)
+@needs_gensim
 def test_gensim_finds_the_planted_blocks(trainer, source):
     model = trainer.fit(source, 0)
     assert same_block(model.embeddings().vectors) > 0.9
@@ -90,6 +93,7 @@ def test_gensim_finds_the_planted_blocks(trainer, source):
 
 
 @pytest.mark.parametrize("name", ["skipgram", "cbow", "fasttext"])
+@needs_gensim
 def test_same_seed_same_vectors_in_another_process(name):
     code = (
         "import hashlib, numpy as np\n"
@@ -114,17 +118,20 @@ def test_same_seed_same_vectors_in_another_process(name):
     assert len(digests) == 1
 
 
+@needs_gensim
 def test_another_seed_gives_other_vectors(source):
     one, two = (SkipGram(dim=8).fit(source, seed).embeddings().vectors for seed in (0, 1))
     assert not np.array_equal(one, two)
 
 
+@needs_gensim
 def test_a_question_that_was_never_paired_reads_as_zero(source, blocks):
     emb = SkipGram(dim=8).fit(source, 0).embeddings()
     assert not emb["lonely"].any()
     assert np.abs(emb.vectors[:80]).max(axis=1).min() > 0
 
 
+@needs_gensim
 def test_concept_vectors_come_with_concept_tokens(blocks):
     kept = SkipGram(dim=8).fit(walks(blocks, 5, 2, keep=True), 0).embeddings()
     bare = SkipGram(dim=8).fit(walks(blocks, 5, 2), 0).embeddings()
@@ -132,6 +139,7 @@ def test_concept_vectors_come_with_concept_tokens(blocks):
     assert bare.concept_vectors is None
 
 
+@needs_gensim
 def test_tokens_beyond_gensims_cut_are_learnt(blocks):
     rng = np.random.default_rng(0)
     walk = np.concatenate([rng.integers(0, 40, 10_000), rng.integers(40, 80, 3_000)])
@@ -140,6 +148,7 @@ def test_tokens_beyond_gensims_cut_are_learnt(blocks):
     assert np.abs(model.outputs[:80]).max(axis=1).min() > 0  # output rows start at zero
 
 
+@needs_gensim
 def test_ragged_walks_and_empty_ones(blocks):
     rows = np.full((200, 6), -1)
     rng = np.random.default_rng(0)
@@ -155,11 +164,13 @@ def test_ragged_walks_and_empty_ones(blocks):
     assert SkipGram(dim=4).fit(TrainingData(blocks, sampled=corpus), 0).tokens == corpus.n_tokens
 
 
+@needs_gensim
 def test_nothing_to_learn_from_is_an_error(blocks):
     with pytest.raises(TrainingError, match="no walk has two tokens"):
         SkipGram().fit(TrainingData(blocks, sampled=corpus_of(np.array([[3], [4]]), blocks)), 0)
 
 
+@needs_gensim
 def test_losses_are_the_formula(source):
     model = SkipGram(dim=8).fit(source, 0)
     pairs = some_pairs(80)
@@ -172,12 +183,14 @@ def test_losses_are_the_formula(source):
     np.testing.assert_allclose(model.losses(batch), expected, rtol=1e-6)
 
 
+@needs_gensim
 def test_hierarchical_softmax_has_no_pair_loss(source):
     model = SkipGram(dim=8, hierarchical=True).fit(source, 0)
     with pytest.raises(ConfigError, match="no held-out loss"):
         model.losses(HeldOutBatch(Masked(), source.corpus.tokens, np.arange(1), pairs=some_pairs(80, 1)))
 
 
+@needs_gensim
 def test_progress_reaches_the_end_and_its_errors_reach_the_caller(source):
     seen = []
     SkipGram(dim=4, epochs=2).fit(source, 0, lambda done, total, **_: seen.append((done, total)))
@@ -193,12 +206,14 @@ def test_progress_reaches_the_end_and_its_errors_reach_the_caller(source):
         SkipGram(dim=4, epochs=2).fit(source, 0, stop)
 
 
+@needs_gensim
 def test_silence(source, capfd):
     SkipGram(dim=4, workers=2).fit(source, 0)
     FastText(dim=4).fit(source, 0)
     assert capfd.readouterr() == ("", "")
 
 
+@needs_gensim
 def test_fasttext_composes_a_question_from_its_concepts(blocks):
     rows = walks(blocks, 10, 5).corpus.tokens
     rows = np.where(rows == 7, 8, rows)  # question 7 is never reached
@@ -219,6 +234,7 @@ def test_registered():
     )
 
 
+@needs_gensim
 def test_skip_grams_objective_is_scored_on_its_own_paper(source):
     model = SkipGram(dim=16, epochs=3, window=3, negatives=2).fit(source, 0)
     assert (model.objective.window, model.objective.negative) == (3, 2)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import qcq
 
@@ -66,3 +70,30 @@ def test_wheel_imports_from_a_clean_folder(wheel: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(site))
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def pythons() -> list[str]:
+    found = (re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", each) for each in project()["classifiers"])
+    return [each[1] for each in found if each]
+
+
+def test_the_pythons_named_are_those_it_is_for() -> None:
+    assert pythons() == ["3.11", "3.12", "3.13", "3.14"]
+    allowed = SpecifierSet(project()["requires-python"])
+    assert all(allowed.contains(python) for python in pythons())
+    assert not allowed.contains("3.10")
+    wanted = subprocess.run(["make", "--dry-run", "resolve"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"for python in {' '.join(pythons())};" in wanted.stdout
+
+
+def test_gensim_is_left_out_where_it_has_no_wheel() -> None:
+    needed = [Requirement(each) for each in project()["dependencies"]]
+    missing = {
+        python: {each.name for each in needed if each.marker and not each.marker.evaluate({"python_version": python})}
+        for python in (*pythons(), "3.15")
+    }
+    assert missing == {"3.11": set(), "3.12": set(), "3.13": set(), "3.14": {"gensim"}, "3.15": {"gensim"}}

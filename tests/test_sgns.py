@@ -264,6 +264,8 @@ def test_equals_gensim_on_real_data(reader, folder):
     path = Path(os.environ.get("QCQ_DATA", "")) / folder
     if not os.environ.get("QCQ_DATA") or not path.is_dir():
         pytest.skip(f"no {folder} under $QCQ_DATA")
+    if why := SkipGram.missing():
+        pytest.skip(why)
     partition = Partition.make(load(f"{reader}:{path}"), 0)
     source = TrainingData(partition.graph, sampled=QCQ().sample(partition.graph, 0, limit=24_000))
     gensim = SkipGram(dim=32, lr=0.1, workers=2).fit(source, 0)
