@@ -105,12 +105,7 @@ class Experiment:
 
     @cached_property
     def methods(self) -> list[Method]:
-        """What is compared: trainers on walks, baselines, and vectors from files.
-
-        Raises
-        ------
-        TrainingError : a trainer that can't learn on this machine, which the settings name.
-        """
+        """Trainers on walks, baselines, and vectors from files. TrainingError for one that can't learn here."""
         out = []
         for name, trainer in self.config.build_trainers().items():
             if why := trainer.missing():
