@@ -20,13 +20,12 @@ from qcq.data import Dataset, duplicate_students
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.engine import Plan, Store, make_executor
-from qcq.engine.comparison import FILE, NO_WALK
 from qcq.engine.kinds import Trained
 from qcq.errors import CorpusError, EmbeddingError, WalkError
 from qcq.evaluation import Task
 from qcq.models import Trainer
 from qcq.pipeline import Experiment
-from qcq.run import Run
+from qcq.run import FILE, NO_WALK, Run
 from qcq.support.progress import Watch
 from qcq.support.seeds import generator
 
@@ -208,7 +207,6 @@ class _Audit:
 
     def walk(self, name: str) -> Check:
         about = f"walk {name}"
-        folder = self.run.path / "corpus" / name.replace(":", "-")
         rows = {r["seed"]: r["corpus_digest"] for r in self.trained if r["walk"] == name and r["corpus_digest"]}
         wanted = self.real.graphs[name].digest
         for world, other in self.others.items():
@@ -222,7 +220,7 @@ class _Audit:
         if not rows:
             return Check(about, True, f"its graph has the same digest {wanted[:12]} in both worlds; it has no walks")
         for seed, digest in rows.items():
-            kept = Corpus.load(folder / f"seed-{seed}")
+            kept = Corpus.load(self.run.corpus(name, seed))
             kept.verify()
             if kept.graph_digest != wanted or kept.digest != digest:
                 return Check(

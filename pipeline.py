@@ -17,7 +17,7 @@ from qcq.config import Config
 from qcq.data import Dataset
 from qcq.embeddings import Embeddings
 from qcq.engine import Cell, Plan, Store, make_executor
-from qcq.engine.comparison import FILE, NO_WALK, Method
+from qcq.engine.comparison import Method
 from qcq.engine.folder import Tables, write_description, write_views
 from qcq.engine.kinds import Inspected, Walked
 from qcq.engine.plan import Outcome
@@ -26,7 +26,7 @@ from qcq.evaluation import Partition, TaskSpec, unanswerable
 from qcq.graph import KnowledgeGraph
 from qcq.models import PrecomputedVectors, Trainer
 from qcq.report import Mapped, write_folds, write_page, write_report
-from qcq.run import Run
+from qcq.run import FILE, NO_WALK, Run
 from qcq.support.folders import claim, refuse_foreign
 from qcq.support.progress import Watch
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 Row = Mapping[str, Any]
+NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
+FILE = "file"  # the walk of vectors that come from a file
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,14 @@ class Run:
         import polars as pl
 
         return pl.DataFrame(self.rows(name), infer_schema_length=None)
+
+    def corpus(self, walk: str, seed: int) -> Path:
+        """The folder of the walks of one seed."""
+        return self.path / "corpus" / walk.replace(":", "-") / f"seed-{seed}"
+
+    def inspection(self, walk: str) -> Path:
+        """The file of what the graph can tell under a walk."""
+        return self.path / "inspect" / f"{walk.replace(':', '-')}.json"
 
     def file(self, kind: str, walk: str, trainer: str, readout: str, seed: int, suffix: str) -> Path:
         """The path of an embedding or of its scores."""

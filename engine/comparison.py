@@ -16,11 +16,9 @@ from qcq.engine.plan import Outcome
 from qcq.errors import QCQError
 from qcq.evaluation import TaskSpec
 from qcq.models import Trainer
-from qcq.run import Run
+from qcq.run import FILE, NO_WALK, Run
 from qcq.support.files import link, whole
 
-NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
-FILE = "file"  # the walk of vectors that come from a file
 TABLES = ("tuning", "training", "curves", "results")  # tables to which a method adds rows
 
 

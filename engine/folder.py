@@ -134,7 +134,7 @@ def write_views(
             there.add(view)
     for walk, cell in inspected.items():
         if cell not in outcome.errors:
-            view = run.path / "inspect" / f"{walk.replace(':', '-')}.json"
+            view = run.inspection(walk)
             write_text(view, json.dumps(outcome.row(cell), indent=1) + "\n")
             there.add(view)
     for folder in VIEWS:
@@ -150,7 +150,7 @@ def _link_walks(run: Run, method: Method, outcome: Outcome) -> Iterable[Path]:
         walked = trained.walked
         if not isinstance(walked, Walked) or walked in outcome.errors:
             continue
-        view = run.path / "corpus" / method.walk.replace(":", "-") / f"seed-{seed}"
+        view = run.corpus(method.walk, seed)
         for file in sorted(outcome.store.file(walked, "corpus").iterdir()):
             link(file, view / file.name)
             yield view / file.name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qcq.evaluation import TASKS, Contest, Difference, Task, paired_bootstrap, simultaneous
-from qcq.run import Run
+from qcq.run import FILE, NO_WALK, Run
 from qcq.support.registry import find
 
 
@@ -38,11 +38,11 @@ class Line:
 
     @property
     def baseline(self) -> bool:
-        return self.walk == "none"
+        return self.walk == NO_WALK
 
     @property
     def label(self) -> str:
-        return self.trainer if self.walk in ("none", "file") else f"{self.trainer} on {self.walk}"
+        return self.trainer if self.walk in (NO_WALK, FILE) else f"{self.trainer} on {self.walk}"
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def entrants(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     its tasks always need, and vectors from files."""
     asked = (name for task in config["tasks"] for name in find("task", task, TASKS).baselines)
     trainers = dict.fromkeys((*config["trainers"], *asked))
-    made = [(walk, trainer) for trainer in trainers for walk in ("none", *config["walks"])]
-    return made + [("file", name) for name in config.get("vectors", {})]
+    made = [(walk, trainer) for trainer in trainers for walk in (NO_WALK, *config["walks"])]
+    return made + [(FILE, name) for name in config.get("vectors", {})]
 
 
 def comparison(run: Run) -> Comparison:
@@ -199,7 +199,7 @@ def pooled(folds: Sequence[tuple[Run, Comparison]], columns: Sequence[Column]) -
         pairs: list[tuple[Line, Line]] = []
         if learned and base:
             first, second = (max(group, key=lambda line: validation(line, column.task)) for group in (learned, base))
-            pairs += [(line, second) for line in learned if line is first or line.walk == "file"]
+            pairs += [(line, second) for line in learned if line is first or line.walk == FILE]
         pairs += list(combinations(learned, 2)) if len(learned) <= 3 else []
         for pair in pairs:
             both = [units(line, column) for line in pair]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from qcq.corpus import Corpus
 from qcq.errors import CorpusError
 from qcq.evaluation import TASKS
-from qcq.run import Row, Run
+from qcq.run import FILE, NO_WALK, Row, Run
 from qcq.support.registry import find
 
 WALKS = 50_000  # walks used, evenly spaced over the corpus
@@ -94,8 +95,8 @@ class Bank:
 
 def inspected(run: Run) -> dict[str, dict[str, Any]]:
     """What each walk can tell about its questions (``inspect/*.json``), by walk; an older run has none."""
-    names = {walk: f"inspect/{walk.replace(':', '-')}.json" for walk in run.config["walks"]}
-    return {walk: run.read_json(name) for walk, name in names.items() if (run.path / name).is_file()}
+    files = {walk: run.inspection(walk) for walk in run.config["walks"]}
+    return {walk: json.loads(path.read_text(encoding="utf-8")) for walk, path in files.items() if path.is_file()}
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class WalkFacts:
     @classmethod
     def of(cls, run: Run, walk: str) -> WalkFacts | None:
         """None if the run has no corpus of this walk."""
-        folder = run.path / "corpus" / walk.replace(":", "-") / f"seed-{run.config['seed']}"
+        folder = run.corpus(walk, run.config["seed"])
         try:
             corpus = Corpus.load(folder)
         except CorpusError:
@@ -212,7 +213,7 @@ def traces(run: Run) -> list[Trace]:
     _, task, row = best
     with np.load(_traced(run, row, task)) as held:
         arrays = {key: held[key] for key in held.files}
-    label = row["trainer"] if row["walk"] in ("none", "file") else f"{row['trainer']} on {row['walk']}"
+    label = row["trainer"] if row["walk"] in (NO_WALK, FILE) else f"{row['trainer']} on {row['walk']}"
     students = dict.fromkeys(key.partition("/")[0] for key in arrays)
     parts = ("question", "correct", "concepts", "mastery")
     return [Trace(task, label, int(s), *(arrays[f"{s}/{part}"] for part in parts)) for s in students]

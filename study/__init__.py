@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from qcq.config import Config
-from qcq.engine import Cell, Outcome, Plan, Store, make_executor
+from qcq.engine import Cell, Outcome, Plan, Row, Store, make_executor
 from qcq.engine.plan import Groups
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
-from qcq.study.cells import TASKS, Row, StudyData, Trial, headline
+from qcq.study.cells import TASKS, StudyData, Trial, headline
 from qcq.study.conjectures import UNJUDGED, verdicts
 from qcq.study.experiments import EXPERIMENTS, SIZES, ExperimentResults, Size, StudyExperiment, Trials
 from qcq.support.files import write_text

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.corpus import HIDDEN, Corpus
-from qcq.engine import Cell, Outcome, Store
+from qcq.engine import Cell, Outcome, Row, Store
 from qcq.engine.kinds import Chosen, OnData, Scored, Trained, Walked, mean_by_walk
 from qcq.errors import ChainError, ConfigError, QCQError
 from qcq.evaluation import Difference, TaskSpec, paired_bootstrap
@@ -26,7 +26,6 @@ from qcq.study.conjectures import Measured
 from qcq.support.progress import Progress
 from qcq.walks import WalkStrategy
 
-Row = dict[str, Any]
 Units = dict[str, NDArray[np.float64]]
 
 TASKS = ("edges", "difficulty", "kt-fast")

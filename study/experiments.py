@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcq.engine import Row
 from qcq.errors import EvaluationError
 from qcq.evaluation import Contest, simultaneous
-from qcq.study.cells import HEADLINE, TASKS, LawTrial, ModelTrial, Row, StudyData, Trial, Units, interval
+from qcq.study.cells import HEADLINE, TASKS, LawTrial, ModelTrial, StudyData, Trial, Units, interval
 from qcq.study.conjectures import Measured
 from qcq.study.shuffled import Shuffled
 from qcq.support.settings import settings

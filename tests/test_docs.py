@@ -198,3 +198,26 @@ def test_the_picture_of_the_house_is_drawn_from_the_imports() -> None:
     drawing = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(drawing)
     assert drawing.picture() in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+FOREIGN = {"pretraining/data_utils.py"}  # files of other projects that pages name
+
+
+def test_pages_name_files_and_modules_that_there_are() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]
+    gone = []
+    for page in pages:
+        for span in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
+            if re.fullmatch(r"[\w/]+/\w+\.py", span) and span not in FOREIGN and not (ROOT / span).is_file():
+                gone.append((page.name, span))
+            if re.fullmatch(r"qcq(\.[a-z_]+)+", span) and span != "qcq.json":
+                path = ROOT.joinpath(*span.split(".")[1:])
+                if not (path.is_dir() or path.with_suffix(".py").is_file() or _attribute(span)):
+                    gone.append((page.name, span))
+    assert not gone
+
+
+def _attribute(name: str) -> bool:
+    """Whether a dotted name is a function or object of the package."""
+    module, _, last = name.rpartition(".")
+    return module in MODULES and hasattr(importlib.import_module(module), last)
