@@ -1,16 +1,23 @@
-"""Your own data: three CSV files, or the same tables as frames. Nothing is repaired; anything wrong is an error."""
+"""Your own data: files of questions, responses and concepts, or the same tables as frames.
+
+Nothing is repaired. What is surely wrong is an error, what is probably wrong a note (:mod:`qcq.data.checks`).
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from qcq.data.assembly import cycle, interactions, q_matrix, remarks, several
+from qcq.data import checks
+from qcq.data.assembly import chronological, cycle, q_matrix, remarks, several
 from qcq.data.dataset import Dataset, Interactions
+from qcq.data.excel import first_row, others
 from qcq.data.reader import Reader
-from qcq.data.table import RawTable, codes
+from qcq.data.table import OFFICE, RawTable, codes
 from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
@@ -18,54 +25,123 @@ from qcq.support.settings import settings
 if TYPE_CHECKING:
     import polars as pl
 
-QUESTIONS, INTERACTIONS, CONCEPTS = "questions.csv", "interactions.csv", "concepts.csv"
+TABLES = ("questions", "interactions", "concepts")
+ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".csv.gz", ".tsv.gz")
+ANSWER = ("student", "question", "correct")
+WIDE = re.compile(r"concepts?[ _-]?\d+")
 
 
 @settings
 class CSV(Reader):
-    """``questions.csv``, and, where present, ``interactions.csv`` and ``concepts.csv``; or one file of questions.
+    """A folder with ``questions.csv``, and, where present, ``interactions.csv`` and ``concepts.csv``; or one file.
 
-    - ``questions.csv``: ``question,concepts`` with ``;`` between concepts, or ``question,concept`` with one row per
-      edge. The concepts of all rows of a question count. An empty cell gives a question without a concept. ``name`` is
-      optional.
+    - ``questions.csv``: ``question,concepts`` with ``;`` between concepts; or ``question,concept`` with one row per
+      edge; or ``question,concept1,concept2``. The concepts of all rows of a question count. An empty cell gives a
+      question without a concept. ``name`` and ``weight`` (of the row's edges) are optional.
     - ``interactions.csv``: ``student,question,correct`` and optionally ``timestamp`` (seconds, or ISO 8601); without
       it, the rows of a student are in the order of the answers.
     - ``concepts.csv``: ``concept`` and optionally ``name`` and ``parent``.
+    - One file may have all in one: ``student,question,concept,correct,timestamp``.
+
+    Columns are separated by commas, semicolons or tabs. The endings ``.tsv``, ``.txt``, ``.xlsx`` (with the extra
+    ``excel``) and ``.csv.gz`` are read as well; so are UTF-16, GB18030 and the Windows code page 1252.
+
+    Parameters
+    ----------
+    merge_repeats : whether a response that repeats the one before it (same student, question and answer, and the same
+        time where it is known) is merged with it. None: it is kept, and a note says how many there are.
     """
 
-    needs: ClassVar[str] = f"{QUESTIONS} with the columns question and concepts (or concept)"
+    needs: ClassVar[str] = "questions.csv with the columns question and concepts (or concept)"
+    merge_repeats: bool | None = None
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        names = header(path / QUESTIONS if path.is_dir() else path)
-        return "question" in names and ("concept" in names or "concepts" in names)
+        file = _find(path, TABLES[0]) if path.is_dir() else path
+        if file is None:
+            return False
+        if file.suffix.lower() == ".xlsx":
+            return True  # no other format is read from a workbook
+        names = header(file)
+        return "question" in names and bool(_concept_columns(names))
 
     def read(self, path: Path | None) -> Dataset:
         assert path is not None
-        folder = path.is_dir()
-        questions = read_questions(path / QUESTIONS if folder else path)
+        if not path.is_dir():
+            return assemble(path.name.partition(".")[0], read_questions(path), merge_repeats=self.merge_repeats)
+        files = {name: _find(path, name) for name in TABLES}
+        if files["questions"] is None:
+            near = [file.name for file in sorted(path.iterdir()) if checks.meant(_stem(file), ["questions"])]
+            fix = f"rename {near[0]!r} to 'questions.csv'" if near else f"it needs {self.needs}"
+            raise DataError("no such file", file=path / "questions.csv", fix=fix)
         answers = concepts = None
-        if folder and (path / INTERACTIONS).exists():
-            answers = RawTable.read(path / INTERACTIONS, ("student", "question", "correct"), ("timestamp",))
-        if folder and (path / CONCEPTS).exists():
-            concepts = RawTable.read(path / CONCEPTS, ("concept",), ("name", "parent"))
-        name = path.resolve().name if folder else path.stem
-        return assemble(name, questions, answers, concepts)
+        if files["interactions"] is not None:
+            answers = RawTable.read(files["interactions"], ANSWER, ("timestamp",), OFFICE)
+        if files["concepts"] is not None:
+            concepts = RawTable.read(files["concepts"], ("concept",), ("name", "parent"), OFFICE)
+        read = [file for file in files.values() if file is not None]
+        left = {_stem(file): file.name for file in sorted(path.iterdir()) if _left(file) and file not in read}
+        there = [name for name, file in files.items() if file is not None]
+        made = assemble(
+            path.resolve().name, read_questions(files["questions"]), answers, concepts, merge_repeats=self.merge_repeats
+        )
+        return made.noting(checks.unread(path.resolve(), "file", left.values(), [f"{n}.csv" for n in TABLES if n not in there]))
+
+
+def _stem(file: Path) -> str:
+    return file.name.partition(".")[0].lower()
+
+
+def _left(file: Path) -> bool:
+    """Whether a file that isn't read is worth a word."""
+    return file.is_file() and not file.name.startswith((".", "~$"))
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    """The file of a table in a folder, whichever ending it has; None if there is none."""
+    found = [folder / f"{name}{ending}" for ending in ENDINGS if (folder / f"{name}{ending}").is_file()]
+    if len(found) > 1:
+        both = ", ".join(file.name for file in found)
+        raise DataError(f"several files of {name}", file=folder, value=both, fix="keep one of them")
+    return found[0] if found else None
+
+
+def _concept_columns(names: Sequence[str]) -> list[str]:
+    """The columns of concepts, in whichever of the layouts: ``concepts``, ``concept``, or ``concept1``, ``concept2`` …"""
+    named = [name for name in ("concepts", "concept") if name in names]
+    return named or [name for name in names if WIDE.fullmatch(name)]
+
+
+def questions_columns(names: Sequence[str], source: Path | str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that a table of questions must have, and those it may have; those of responses if it has all of them.
+
+    Raises
+    ------
+    DataError : the columns ``concept`` and ``concepts`` are both there.
+    """
+    concepts = _concept_columns(names) or ["concepts"]
+    if {"concept", "concepts"} <= set(concepts):
+        fix = "keep concepts (';' between them) or concept (one row per edge)"
+        raise DataError("both a column concept and a column concepts", file=source, row=1, fix=fix)
+    log = (*ANSWER, "timestamp") if set(ANSWER) <= set(names) else ()
+    return ("question", *concepts), ("name", "weight", *(name for name in log if name != "question"))
 
 
 def read_questions(path: Path) -> RawTable:
-    """The table of questions, with whichever of the two columns of concepts it has."""
-    names = header(path)
-    if "concept" in names and "concepts" in names:
-        fix = "keep concepts (';' between them) or concept (one row per edge)"
-        raise DataError("both a column concept and a column concepts", file=path, row=1, fix=fix)
-    return RawTable.read(path, ("question", "concept" if "concept" in names else "concepts"), ("name",))
+    """The table of questions of a file; with the columns of responses if it is a log."""
+    names = first_row(path) if path.suffix.lower() == ".xlsx" else header(path)
+    return RawTable.read(path, *questions_columns(names, path), OFFICE)
 
 
 def assemble(
-    name: str, questions: RawTable, answers: RawTable | None = None, concepts: RawTable | None = None
+    name: str,
+    questions: RawTable,
+    answers: RawTable | None = None,
+    concepts: RawTable | None = None,
+    *,
+    merge_repeats: bool | None = None,
 ) -> Dataset:
-    """The data set of three tables.
+    """The data set of three tables, whichever door they came through, with notes on what is doubtful in them.
 
     Raises
     ------
@@ -73,9 +149,9 @@ def assemble(
     """
     import polars as pl
 
+    log = answers is None and set(ANSWER) <= set(questions.frame.columns)
     called = questions.identifiers("question")
     question_ids = called.unique(maintain_order=True)
-    row = codes(called, question_ids)
     pieces, record = _concepts(questions)
     known = concepts.identifiers("concept") if concepts is not None else pl.Series([], dtype=pl.String)
     if concepts is not None and known.n_unique() < len(known):
@@ -83,13 +159,23 @@ def assemble(
     concept_ids = pl.concat([pieces.rename("concept"), known.rename("concept")]).unique(maintain_order=True)
     if len(concept_ids) == 0:
         raise DataError("no question has a concept", file=questions.source, fix="name at least one concept")
-    matrix, repeated = q_matrix(
-        len(question_ids), len(concept_ids), row.to_numpy()[record.to_numpy()], codes(pieces, concept_ids).to_numpy()
-    )
-    notes = remarks(matrix, repeated)
-    if concepts is not None and (unlisted := len(concept_ids) - len(known)):
-        notes.append(f"{several(unlisted, 'concept')} without a row in {CONCEPTS}")
-    responses, students = (None, ()) if answers is None else _interactions(answers, question_ids)
+    rows, columns = codes(called, question_ids).to_numpy()[record], codes(pieces, concept_ids).to_numpy()
+    matrix, repeated = q_matrix(len(question_ids), len(concept_ids), rows, columns)
+    if "weight" in questions.frame.columns:
+        matrix = _weighted(questions, matrix, rows, columns, record)
+    notes = [*_looks(questions, "question", question_ids), *checks.alike(questions.source, concept_ids, "concept")]
+    for column in _concept_columns(questions.frame.columns):
+        notes += checks.lists(questions.source, column, pieces)
+    if concepts is not None:
+        notes += _looks(concepts, "concept", known)
+        if unlisted := len(concept_ids) - len(known):
+            notes.append(f"{several(unlisted, 'concept')} without a row in {Path(concepts.source).name}")
+    responses, students = None, ()
+    if log or answers is not None:
+        responses, students, said = _interactions(questions if answers is None else answers, question_ids, merge_repeats)
+        notes += said
+    if log:
+        notes.append(f"{Path(questions.source).name}: read as questions and their responses in one table")
     return Dataset(
         name,
         tuple(question_ids),
@@ -100,36 +186,108 @@ def assemble(
         _names(questions, "question"),
         {} if concepts is None else _names(concepts, "concept"),
         {} if concepts is None else _parents(concepts, concept_ids),
-        notes=tuple(notes),
+        notes=(*notes, *remarks(matrix, 0 if log else repeated)),
     )
 
 
-def _concepts(table: RawTable) -> tuple[pl.Series, pl.Series]:
+def _looks(table: RawTable, column: str, names: pl.Series) -> list[str]:
+    """The checks of a table of questions or concepts: what was read and how, and its identifiers."""
+    return [
+        *table.notes(),
+        *checks.alike(table.source, names, column),
+        *checks.rounded(table.source, names, column),
+        *checks.names_apart(table, column),
+    ]
+
+
+def _concepts(table: RawTable) -> tuple[pl.Series, np.ndarray]:
     """The concept names, one after the other, and the record each is in; empty cells give none."""
     import polars as pl
 
-    column = "concept" if "concept" in table.frame.columns else "concepts"
-    cells = table.frame[column]
-    listed = cells.dtype == pl.List
-    filled = (cells.list.len() > 0).fill_null(False) if listed else ~table.blank(column)
-    long = pl.DataFrame({"piece": cells, "at": np.arange(len(cells))}).filter(filled)
-    if listed:
-        long = long.explode("piece")
-    elif column == "concepts":  # a space after a semicolon belongs to the separator
-        long = long.with_columns(pl.col("piece").str.split(";")).explode("piece")
-        long = long.with_columns(pl.col("piece").str.strip_chars(" "))
-    return table.identifiers(column, long["piece"], long["at"]), long["at"]
+    pieces, records = [], []
+    for column in _concept_columns(table.frame.columns):
+        cells = table.frame[column]
+        listed = cells.dtype == pl.List
+        filled = (cells.list.len() > 0).fill_null(False) if listed else ~table.blank(column)
+        long = pl.DataFrame({"piece": cells, "at": np.arange(len(cells))}).filter(filled)
+        if listed:
+            long = long.explode("piece")
+        elif column == "concepts":  # a space after a separator belongs to it
+            if table.between == ";":  # what separates columns is no separator within a cell that isn't quoted
+                long = long.with_columns(pl.col("piece").str.replace_all(",", ";"))
+            long = long.with_columns(pl.col("piece").str.split(";")).explode("piece")
+            long = long.with_columns(pl.col("piece").str.strip_chars(" "))
+        pieces.append(table.identifiers(column, long["piece"], long["at"]).rename("concept"))
+        records.append(long["at"].to_numpy())
+    record = np.concatenate(records)
+    order = np.argsort(record, kind="stable")
+    return pl.concat(pieces).gather(order), record[order]
 
 
-def _interactions(table: RawTable, question_ids: pl.Series) -> tuple[Interactions, tuple[str, ...]]:
+def _weighted(table: RawTable, matrix, rows, columns, record):  # type: ignore[no-untyped-def]
+    """The Q-matrix with the weight of each row on its edges."""
+    import polars as pl
+
+    number = table.frame["weight"].str.strip_chars().cast(pl.Float64, strict=False)
+    bad = ~(number.is_finite() & (number > 0)).fill_null(False)
+    table.reject(bad, "not a positive weight", "weight", "give a number, or leave the edge's row out")
+    given = number.to_numpy()[record]
+    order = np.lexsort((columns, rows))
+    same = (np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)
+    apart = same & (np.diff(given[order]) != 0)
+    if apart.any():
+        at = int(record[order][1:][apart][0])
+        fix = "give an edge one weight"
+        raise table.error("an edge with two weights", at=at, column="weight", value=table.frame["weight"][at], fix=fix)
+    first = order[np.concatenate([[True], ~same])]  # in the order of rows and columns, as the matrix holds its edges
+    made = matrix.copy()
+    made.sort_indices()
+    made.data[:] = given[first]
+    return made
+
+
+def _interactions(
+    table: RawTable, question_ids: pl.Series, merge_repeats: bool | None
+) -> tuple[Interactions, tuple[str, ...], list[str]]:
+    """Responses, the students' identifiers, and what is doubtful in them."""
     who = table.identifiers("student")
-    question = codes(table.identifiers("question"), question_ids)
-    table.reject(question.is_null(), "unknown question", "question", "add it to the questions, or take the row out")
+    asked = table.identifiers("question")
+    question = codes(asked, question_ids)
+    if question.has_nulls():
+        raise _unknown(table, asked, question, question_ids)
     correct = table.binary("correct")
     time = table.seconds("timestamp") if "timestamp" in table.frame.columns else None
     students = who.unique(maintain_order=True)
-    made = interactions(codes(who, students).to_numpy(), question.to_numpy(), correct, time)
-    return made, tuple(students)
+    student = codes(who, students).to_numpy()
+    order = chronological(student, time)
+    made = Interactions.sorted(order, student, question.to_numpy(), correct, time)
+    notes = [
+        *table.notes(),
+        *checks.alike(table.source, students, "student"),
+        *checks.rounded(table.source, students, "student"),
+    ]
+    if time is not None:
+        notes += checks.times(table.source, order, student, time)
+    again = checks.repeats(made)
+    if again.any() and merge_repeats:
+        notes.append(f"merged {int(again.sum()):,} of {len(made):,} responses that repeat the row before them")
+        made = made.where(~again)
+    elif again.any() and merge_repeats is None:
+        notes.append(checks.repeated(table.source, made, again, students, question_ids))
+    return made, tuple(students), notes
+
+
+def _unknown(table: RawTable, asked: pl.Series, question: pl.Series, question_ids: pl.Series) -> DataError:
+    """Which questions of the responses aren't among the questions, how many rows, and what would match them."""
+    lost = asked.filter(question.is_null())
+    names = lost.unique(maintain_order=True)
+    shown = ", ".join(names.to_list()[:5]) + (", …" if len(names) > 5 else "")
+    plural = f"{len(lost):,} rows are about {len(names):,} questions" if len(lost) > 1 else "the row is about a question"
+    close = checks.plain(names).is_in(checks.plain(question_ids).implode()).sum()
+    hint = f" ({close:,} would match but for case, blanks, leading zeros or '.0')" if close else ""
+    what = f"unknown question: {plural} without a row among the questions{hint}"
+    fix = "add them to the questions, or take the rows out"
+    return table.error(what, at=question.is_null().arg_max(), column="question", value=shown, fix=fix)
 
 
 def _names(table: RawTable, column: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.data.text import read_text, records
+from qcq.data.checks import meant, refuse_names, second_heading
+from qcq.data.excel import sheet
+from qcq.data.text import OFFICE, read_text, records, separator
 from qcq.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,12 +33,17 @@ class RawTable:
     frame : polars frame of strings (a column of a frame given by hand may hold lists of strings).
     text : the file's text, from which the row of a record is found; None for a frame, whose rows count from 0.
     encoding : the encoding the file was read in.
+    between, first : what separates its columns, and the row on which its heading is.
+    unread : its other columns.
     """
 
     source: Path | str
     frame: pl.DataFrame
     text: str | None = None
     encoding: str = "utf-8"
+    between: str = ","
+    first: int = 1
+    unread: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.frame.height
@@ -46,7 +52,7 @@ class RawTable:
     def _rows(self) -> list[int]:
         assert self.text is not None
         assert isinstance(self.source, Path)
-        return [row for row, _ in records(self.text, self.source)][1:]  # the header is a record too
+        return [row for row, _ in records(self.text, self.source, self.between, self.first)][1:]  # the header is a record too
 
     def error(self, what: str, *, at: int | None = None, column: str | None = None, **more: Any) -> DataError:
         """A DataError for record ``at`` (counted from 0 without the header)."""
@@ -74,21 +80,10 @@ class RawTable:
 
         Raises
         ------
-        DataError : a blank name, space around one, or a control character in it.
+        DataError : a blank name, space around one, an invisible character in it, or a word for an empty cell.
         """
         cells = self.frame[column] if cells is None else cells
-        for bad, what, fix in (
-            (cells.is_null() | (cells.str.strip_chars() == "").fill_null(False), "blank identifier", "give it a name"),
-            (
-                cells.str.contains(r"^\s|\s$|[\x00-\x1f\x7f]"),
-                "identifier with space around it or a control character in it",
-                "take it out: 'a' and ' a' would be two different things",
-            ),
-        ):
-            at = bad.fill_null(False).arg_max()
-            if at is not None and bad[at]:
-                value = cells[at] if cells[at] is not None else ""
-                raise self.error(what, at=at if rows is None else rows[at], column=column, value=value, fix=fix)
+        refuse_names(self, column, cells, rows)
         return cells
 
     def binary(self, column: str) -> NDArray[np.int8]:
@@ -121,9 +116,13 @@ class RawTable:
             try:
                 moment = cells.str.to_datetime(strict=False, time_unit="us")
             except pl.exceptions.PolarsError:  # no cell shows the format
-                moment = pl.Series([None], dtype=pl.Datetime("us"))
-            if moment.null_count() == 0:
+                moment = pl.Series([None], dtype=pl.Datetime("us")).new_from_index(0, len(cells))
+            if moment.null_count() < wrong.sum():  # most are dates: the others are the wrong ones
+                self.reject(moment.is_null(), "not a time", column, "write it as the other rows do, in ISO 8601")
                 return (moment.dt.epoch("us") / 1e6).to_numpy()
+            if cells.filter(wrong).str.contains(r"^\d{1,2}[/.]\d{1,2}[/.]\d{2,4}").any():
+                fix = "write year-month-day (2024-03-01T10:05:00): which number is the day can't be told"
+                self.reject(wrong, "a date whose day and month can't be told apart", column, fix)
         self.reject(wrong, "not a time", column, "give seconds as a number, or ISO 8601 in every row")
         return number.to_numpy()
 
@@ -167,26 +166,44 @@ class RawTable:
 
     @classmethod
     def read(
-        cls, path: Path, required: Sequence[str], optional: Sequence[str] = (), encodings: tuple[str, ...] = ("utf-8",)
+        cls,
+        path: Path,
+        required: Sequence[str],
+        optional: Sequence[str] = (),
+        encodings: tuple[str, ...] = ("utf-8", OFFICE),
     ) -> RawTable:
         """The required columns of a CSV file, and the optional columns that it has.
+
+        Columns are separated by commas, semicolons or tabs, whichever the heading has most; their names are compared
+        without case and space.
 
         Raises
         ------
         DataError : missing file or column, wrong encoding, NUL byte, ragged row, broken quotes, no rows.
         """
+        text, encoding = (sheet(path), "utf-8") if path.suffix.lower() == ".xlsx" else read_text(path, encodings)
+        return cls.parse(path, text, encoding, required, optional)
+
+    @classmethod
+    def parse(
+        cls, path: Path, text: str, encoding: str, required: Sequence[str], optional: Sequence[str] = ()
+    ) -> RawTable:
+        """:meth:`read` for a text that is known already."""
         import polars as pl
 
-        text, encoding = read_text(path, encodings)
-        first = next(records(text, path), None)
+        row = 1
+        if text[:4].lower() == "sep=":  # a line that spreadsheet programs write for themselves
+            text, row = text.partition("\n")[2], 2
+        between = separator(text.partition("\n")[0])
+        first = next(records(text, path, between, row), None)
         if first is None or not first[1]:
             what = "no header in the first row" if text.strip() else "the file is empty"
             raise DataError(what, file=path, fix=f"it needs the columns {', '.join(required)}")
-        names = first[1]
+        names = _headings(first[1], (*required, *optional))
         for name in required:
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-                fix = f"rename {near[0]!r} to {name!r}" if near else f"the columns are {', '.join(names[:12])}"
+                near = next((each for each in names if meant(each, [name]) == name), None)
+                fix = f"rename {near!r} to {name!r}" if near else f"the columns are {', '.join(names[:12])}"
                 raise DataError("missing column", file=path, row=first[0], column=name, fix=fix)
         wanted = [name for name in (*required, *optional) if name in names]
         for name in wanted:
@@ -195,27 +212,42 @@ class RawTable:
         # Polars is fast but accepts short rows; so anything suspicious is checked again, record by record.
         columns = [f"{i}" for i in range(len(names))]
         try:
-            frame = pl.read_csv(text.encode(), infer_schema=False, has_header=True, new_columns=columns)
+            frame = pl.read_csv(
+                text.encode(), infer_schema=False, has_header=True, new_columns=columns, separator=between
+            )
             odd = frame.width != len(names) or frame[columns[-1]].null_count() > 0
         except pl.exceptions.PolarsError:
             odd = True
         if odd:
             rows: list[list[str]] = []
-            for row, fields in records(text, path):
+            for at, fields in records(text, path, between, row):
                 if len(fields) != len(names):
                     what = (
                         f"ragged row: {len(fields)} fields where the header has {len(names)}"
                         if fields
                         else "blank line"
                     )
-                    value = ",".join(fields) if fields else None
-                    raise DataError(what, file=path, row=row, value=value, fix="quote fields that hold a comma")
+                    value = between.join(fields) if fields else None
+                    fix = f"quote fields that hold {between!r}"
+                    raise DataError(what, file=path, row=at, value=value, fix=fix)
                 rows.append(fields)
             frame = pl.DataFrame(rows[1:], schema=dict.fromkeys(columns, pl.String), orient="row")
         frame = frame.select(pl.col(columns[names.index(name)]).alias(name) for name in wanted)
         if frame.height == 0:
             raise DataError("no rows under the header", file=path, fix="give at least one")
-        return cls(path, frame, text, encoding)
+        made = cls(path, frame, text, encoding, between, row, tuple(n for n in names if n and n not in wanted))
+        second_heading(made)
+        return made
+
+
+def _headings(names: list[str], known: Sequence[str]) -> list[str]:
+    """Headings as they are called here: one that differs in case or space only is taken for the known one."""
+    plain = [name.strip().lower() for name in names]
+    exact = set(names)
+    return [
+        low if low in known and low not in exact and plain.count(low) == 1 else name
+        for name, low in zip(names, plain, strict=True)
+    ]
 
 
 def codes(cells: pl.Series, names: pl.Series) -> pl.Series:

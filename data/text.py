@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import ast
 import csv
+import gzip
 import io
 import json
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from qcq.errors import DataError
 
-BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+GZIP = b"\x1f\x8b"
+OFFICE = "any-8-bit"  # stands for what spreadsheet programs write that isn't UTF-8: GB18030, or a Windows code page
+csv.field_size_limit(2**31 - 1)  # a cell may hold the text of a question
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
+    """The bytes of a file; those inside a gzip file.
 
     Raises
     ------
     DataError : it is missing, a folder, or can't be opened.
     """
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
+        return gzip.decompress(data) if data[:2] == GZIP else data
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"damaged gzip file ({error})", file=path, fix="get it again") from None
     except FileNotFoundError:
         raise DataError("no such file", file=path, fix="check the folder and the spelling of the name") from None
     except OSError as error:
@@ -38,15 +47,19 @@ def read_text(path: Path, encodings: tuple[str, ...] = ("utf-8",)) -> tuple[str,
     DataError : missing file, none of the encodings fits, or a NUL byte (which no text has).
     """
     data = read_bytes(path)
-    if data[:2] in BOMS:
-        raise DataError("wrong encoding", file=path, row=1, value=BOMS[data[:2]], fix="save the file as UTF-8")
+    if data[:2] in UTF16:
+        try:
+            return data.decode("utf-16"), "utf-16"
+        except UnicodeDecodeError:
+            raise DataError("damaged UTF-16", file=path, fix="save the file as UTF-8") from None
     if b"\0" in data:
         row = data.count(b"\n", 0, data.index(b"\0")) + 1
         raise DataError(
             "NUL byte in the file", file=path, row=row, value="\0", fix="it is damaged or binary; save as text"
         )
     failed: UnicodeDecodeError | None = None
-    for encoding in encodings:
+    for name in encodings:
+        encoding = _eight_bit(data) if name == OFFICE else name
         try:
             return data.decode(encoding).removeprefix("\ufeff"), encoding
         except UnicodeDecodeError as error:
@@ -57,6 +70,25 @@ def read_text(path: Path, encodings: tuple[str, ...] = ("utf-8",)) -> tuple[str,
     raise DataError("wrong encoding", file=path, row=row, value=bad, fix="save the file as UTF-8") from None
 
 
+def _eight_bit(data: bytes) -> str:
+    """GB18030 where bytes beyond ASCII come in pairs, as Chinese characters do; else the Windows code page of the West."""
+    runs = re.findall(rb"[\x80-\xff]+", data[: 1 << 20])
+    paired = sum(len(run) % 2 == 0 for run in runs)
+    return "gb18030" if paired == len(runs) or (len(runs) > 20 and paired > 0.95 * len(runs)) else "cp1252"
+
+
+def separator(line: str) -> str:
+    """What is between the columns of a heading: a comma, a semicolon or a tab, whichever occurs most.
+
+    Examples
+    --------
+    >>> separator("question,concepts"), separator("question;concepts"), separator("question")
+    (',', ';', ',')
+    """
+    bare = re.sub(r'"[^"]*"', "", line)
+    return max((",", ";", "\t"), key=bare.count)
+
+
 def header(path: Path) -> list[str]:
     """The column names of a CSV file; empty if there is no such file or no names in it. Never raises.
 
@@ -64,9 +96,18 @@ def header(path: Path) -> list[str]:
     """
     try:
         with path.open("rb") as file:
-            line = file.readline(1 << 16).decode("utf-8-sig")
-        return next(csv.reader([line]), [])
-    except (OSError, ValueError, csv.Error):
+            start = file.read(2)
+        with gzip.open(path) if start == GZIP else path.open("rb") as file:
+            line = file.readline(1 << 16)
+            if line[:2] in UTF16:
+                line = line[: len(line) // 2 * 2] + (b"\0" if len(line) % 2 else b"")
+                text = line.decode("utf-16", errors="replace").split("\n")[0]
+            else:
+                text = line.decode("utf-8-sig", errors="replace")
+            if text[:4].lower() == "sep=":  # written by spreadsheet programs for themselves
+                text = file.readline(1 << 16).decode("utf-8", errors="replace")
+        return [name.strip().lower() for name in next(csv.reader([text], delimiter=separator(text)), [])]
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error):
         return []
 
 
@@ -110,24 +151,26 @@ def literal(text: str, kind: type, *, file: Path, row: int) -> Any:
     return made
 
 
-def records(text: str, file: Path) -> Iterator[tuple[int, list[str]]]:
+def records(text: str, file: Path, between: str = ",", first: int = 1) -> Iterator[tuple[int, list[str]]]:
     """The records of a CSV text and the row on which each begins; blank lines at the end aren't records.
+
+    ``between`` separates the columns; ``first`` is the row of the file on which the text begins.
 
     Raises
     ------
     DataError : a quote that is never closed, or text after a closing one.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    row = 1
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=between)
+    row = first
     blank: list[int] = []
     try:
         for fields in reader:
-            if fields:
+            if any(fields):
                 yield from ((at, []) for at in blank)
                 blank = []
                 yield row, fields
             else:
                 blank.append(row)
-            row = reader.line_num + 1
+            row = reader.line_num + first
     except csv.Error as error:
         raise DataError(f"not valid CSV ({error})", file=file, row=row, fix="check the quotes of this row") from None

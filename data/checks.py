@@ -1,0 +1,262 @@
+"""What a careful colleague would ask about the tables of somebody's own data. docs/data.md lists the checks.
+
+What is surely wrong is an error. What is probably wrong is a :class:`Doubt`: a note that says how often, with an example.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.data.assembly import several
+from qcq.data.dataset import Interactions
+from qcq.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from qcq.data.table import RawTable
+
+# How programs write an empty cell. "Na" and "none" may be names.
+EMPTY = ("nan", "NaN", "NAN", "null", "NULL", "None", "NONE", "N/A", "n/a", "#N/A", "#NA", "NA", "<NA>", "#REF!", "#VALUE!")
+CONCEPTS = "concepts"
+SEPARATORS = (";", ",", "|", "/", "+", "&", "~")
+SYNONYMS = {
+    "student": ("user", "user_id", "student_id", "learner", "learner_id"),
+    "question": ("question_id", "item", "item_id", "problem", "problem_id", "exercise"),
+    "correct": ("is_correct", "score", "right", "outcome"),
+    "timestamp": ("time", "date", "datetime", "start_time", "answered_at", "when"),
+    "concept": ("skill", "skill_id", "kc", "tag", "concept_id", "knowledge_component"),
+    "concepts": ("skills", "kcs", "tags", "concept_ids", "knowledge_components"),
+}
+
+
+class Doubt(str):
+    """A note on something that is probably wrong: ``--strict`` makes an error of it.
+
+    Examples
+    --------
+    >>> doubt("2 names differ in case only", file="questions.csv", value="A", fix="write one name if they are one")
+    "doubtful: questions.csv: 2 names differ in case only: 'A'; write one name if they are one"
+    """
+
+
+def doubt(what: str, *, file: str | Path, column: str | None = None, value: object = None, fix: str) -> Doubt:
+    """A Doubt in the form of a DataError."""
+    return Doubt(f"doubtful: {DataError(what, file=Path(file).name, column=column, value=value, fix=fix)}")
+
+
+def refuse_doubts(notes: Sequence[str]) -> None:
+    """DataError if there is a Doubt among the notes."""
+    doubts = [str(note) for note in notes if isinstance(note, Doubt)]
+    if doubts:
+        more = f" (and {several(len(doubts) - 1, 'more doubt')})" if len(doubts) > 1 else ""
+        raise DataError(f"{doubts[0]}{more}; --strict makes an error of it")
+
+
+def meant(name: str, known: Sequence[str]) -> str | None:
+    """The name in ``known`` that was probably meant by ``name``; None where there is none.
+
+    Examples
+    --------
+    >>> meant("Timestamp ", ["student", "timestamp"]), meant("time", ["timestamp"]), meant("hints", ["timestamp"])
+    ('timestamp', 'timestamp', None)
+    """
+    plain = name.strip().lower()
+    for each in known:
+        if plain == each or plain in SYNONYMS.get(each, ()):
+            return each
+    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.75)
+    return near[0] if near else None
+
+
+def refuse_names(table: RawTable, column: str, cells: pl.Series, rows: pl.Series | None = None) -> None:
+    """DataError for a name that is surely none: blank, with space around it, with invisible characters, a word for
+    an empty cell. Each distinct name is looked at once.
+    """
+    names = cells.unique()
+    blank = names.is_null() | (names.str.strip_chars() == "").fill_null(False)
+    empty = names.is_in([*EMPTY, "-1"] if column.startswith("concept") else list(EMPTY))
+    for bad, what, fix in (
+        (blank, "blank identifier", "give it a name"),
+        (
+            names.str.contains(r"^\s|\s$|[\x00-\x1f\x7f]"),
+            "identifier with space around it or a control character in it",
+            "take it out: 'a' and ' a' would be two different things",
+        ),
+        (
+            # not the joiners U+200C and U+200D, which Persian, Hindi and emoji need
+            names.str.contains(r"[\x{AD}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{FEFF}]"),
+            "identifier with an invisible character in it",
+            "take it out: two names that look alike would be two different things",
+        ),
+        (empty, "word for an empty cell as an identifier", "leave the cell empty, or rename what is really called that"),
+    ):
+        bad = bad.fill_null(False)
+        if bad.any():
+            wrong = names.filter(bad)
+            found = cells.is_in(wrong.drop_nulls().implode()).fill_null(wrong.has_nulls())
+            at = found.arg_max()
+            assert at is not None
+            n, shown = int(found.sum()), ", ".join(repr(name or "") for name in wrong.sort().to_list()[:5])
+            where = f" (in {n:,} rows: {shown})" if n > 1 else ""
+            row = at if rows is None else rows[at]
+            raise table.error(what + where, at=row, column=column, value=cells[at] or "", fix=fix)
+
+
+def plain(names: pl.Series) -> pl.Series:
+    """Names without what is easily written in two ways: Unicode form, case, blanks, leading zeros, ``.0``."""
+    return (
+        names.str.normalize("NFKC")
+        .str.to_lowercase()
+        .str.replace_all(r"\s+", " ")
+        .str.strip_chars()
+        .str.replace(r"^(-?\d+)\.0+$", "$1")
+        .str.replace(r"^0+(\d)", "$1")
+    )
+
+
+def alike(source: str | Path, names: pl.Series, kind: str) -> list[Doubt]:
+    """Names that differ in case, blanks, leading zeros, ``.0`` or Unicode form only."""
+    bare = plain(names)
+    twice = bare.is_duplicated()
+    if not twice.any():
+        return []
+    one, other = names.filter(bare == bare.filter(twice)[0]).to_list()[:2]
+    what = (
+        f"{int(twice.sum()):,} {kind}s differ from another one only in case, blanks, leading zeros, '.0' or the form "
+        "of a letter"
+    )
+    return [doubt(what, file=source, value=[one, other], fix="write one name if they are one")]
+
+
+def rounded(source: str | Path, names: pl.Series, kind: str) -> list[Doubt]:
+    """Identifiers that a spreadsheet has turned into rounded numbers."""
+    power = names.str.contains(r"^\d(?:[.,]\d+)?[eE]\+?\d+$")
+    long = names.str.contains(r"^\d{16,}$")
+    zeros = names.str.contains(r"^\d{15,}0$")
+    found = names.filter(power | (long & zeros)) if (long & ~zeros).sum() == 0 else names.filter(power)
+    if len(found) == 0:
+        return []
+    what = f"{several(len(found), kind)} may be numbers that a spreadsheet or a float has rounded"
+    return [doubt(what, file=source, value=found[0], fix="export the column as text")]
+
+
+def lists(source: str | Path, column: str, cells: pl.Series) -> list[Doubt]:
+    """Concepts that look like several: another separator than the column's, or a list in another notation."""
+    names = cells.unique(maintain_order=True)
+    known = set(names)
+    said = []
+    for separator in SEPARATORS:
+        cut = {
+            cell: parts
+            for cell in names.filter(names.str.contains(separator, literal=True)).to_list()
+            if all(parts := [part.strip() for part in cell.split(separator)])
+        }
+        times = Counter(part for parts in cut.values() for part in set(parts))
+        found = [
+            cell
+            for cell, parts in cut.items()
+            if separator == ";" or any(part in known for part in parts) or all(times[part] > 1 for part in parts)
+        ]
+        if found:
+            fix = f"call the column {CONCEPTS}" if separator == ";" else f"write ';' between them, in a column {CONCEPTS}"
+            what = f"{several(len(found), 'concept')} may be several with {separator!r} between them"
+            said.append(doubt(what, file=source, column=column, value=found[0], fix=fix))
+    noted = names.filter(names.str.contains(r"^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"))
+    if len(noted):
+        what = f"{several(len(noted), 'concept')} may be a list in the notation of a programming language"
+        fix = "write ';' between concepts, without brackets"
+        said.append(doubt(what, file=source, column=column, value=noted[0], fix=fix))
+    return said
+
+
+def second_heading(table: RawTable) -> None:
+    """DataError where a row repeats the heading, as in files that were joined."""
+    import polars as pl
+
+    columns = [name for name in table.frame.columns if table.frame[name].dtype == pl.String]
+    if len(columns) < 2:
+        return
+    rows = table.frame.with_row_index("at ").select("at ", *columns)
+    for name in columns:
+        rows = rows.filter(pl.col(name).str.strip_chars().str.to_lowercase() == name)
+    if rows.height:
+        fix = "take the row out; the file was put together from several"
+        raise table.error("a second heading", at=rows["at "][0], value=",".join(columns), fix=fix)
+
+
+def names_apart(table: RawTable, column: str) -> list[Doubt]:
+    """Identifiers with two different readable names."""
+    if "name" not in table.frame.columns:
+        return []
+    named = table.frame.filter(~table.blank("name")).select(column, "name").unique(maintain_order=True)
+    twice = named[column].is_duplicated()
+    if not twice.any():
+        return []
+    who = named.filter(twice)[column][0]
+    both = named.filter(named[column] == who)["name"].to_list()[:2]
+    what = f"{several(named.filter(twice)[column].n_unique(), column)} with different names, {who!r} first"
+    return [doubt(what, file=table.source, column="name", value=both, fix="keep one; the last one is shown")]
+
+
+def repeats(made: Interactions) -> NDArray[np.bool_]:
+    """bool (responses,): where a response repeats the one before it: same student, question, answer, and time if known."""
+    same = np.zeros(len(made), dtype=bool)
+    known = [made.student, made.question, made.correct, *([] if made.timestamp is None else [made.timestamp])]
+    if len(made) > 1:
+        same[1:] = np.logical_and.reduce([array[1:] == array[:-1] for array in known])
+    return same
+
+
+def repeated(
+    source: str | Path, made: Interactions, again: NDArray[np.bool_], students: Sequence[str], questions: Sequence[str]
+) -> Doubt:
+    """Of responses that repeat the row before: an attempt that is written once a concept gives its own answer away."""
+    at = int(again.argmax())
+    what = (
+        f"{int(again.sum()):,} of {len(made):,} responses repeat the row before them (same student, question and answer), "
+        "perhaps attempts written once a concept, of which a model reads the answer off the row before"
+    )
+    example = [students[made.student[at]], questions[made.question[at]]]
+    fix = "merge them with csv.merge_repeats=true, or set it to false if they are attempts"
+    return doubt(what, file=source, value=example, fix=fix)
+
+
+def times(
+    source: str | Path, order: NDArray[np.int64], student: NDArray, time: NDArray[np.float64]
+) -> list[str]:
+    """Times that run backwards in the file, and times that tie; ``order`` sorts by student and time."""
+    same = np.diff(student[order]) == 0
+    said = []
+    if back := int((same & (np.diff(order) < 0)).sum()):
+        said.append(f"{Path(source).name}: sorted by time; {back:,} of {len(time):,} rows were not in its order")
+    if tied := int((same & (np.diff(time[order]) == 0)).sum()):
+        said.append(f"{Path(source).name}: {tied:,} of {len(time):,} rows have the time of the row before: in the file's order")
+    return said
+
+
+def unread(
+    source: str | Path, kind: str, names: Iterable[str], known: Sequence[str], there: Iterable[str]
+) -> list[str]:
+    """Columns, files or sheets that were not read, each with the one that was probably meant."""
+    held = set(there)
+    missing = [name for name in known if name not in held]
+    said: list[str] = []
+    others = []
+    for name in names:
+        near = meant(name, missing)
+        if near is None:
+            others.append(name)
+        else:
+            said.append(doubt(f"{kind} {name!r} was not read", file=source, fix=f"rename it if it is {near}"))
+    if others:
+        shown = ", ".join(map(repr, others[:8])) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
+        said.append(f"{Path(source).name}: {kind}s not read: {shown}")
+    return said

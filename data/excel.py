@@ -1,0 +1,64 @@
+"""The first sheet of an .xlsx workbook as CSV text, for a reader of CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from qcq.errors import DataError
+
+
+def sheet(path: Path) -> str:
+    """The cells of the first sheet, rows at the end without any cell left out.
+
+    Raises
+    ------
+    DataError : no such file, no workbook, or openpyxl isn't installed.
+    """
+    try:
+        import openpyxl
+    except ImportError:
+        fix = "install it with: pip install 'qcq[excel]', or save the sheet as CSV"
+        raise DataError("reading .xlsx needs openpyxl", file=path, fix=fix) from None
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except FileNotFoundError:
+        raise DataError("no such file", file=path, fix="check the folder and the spelling of the name") from None
+    except Exception as error:  # openpyxl lets errors of zipfile, XML and its own through
+        raise DataError(f"no readable workbook ({type(error).__name__})", file=path, fix="save it anew") from None
+    out, ends = io.StringIO(), 0
+    writer = csv.writer(out, lineterminator="\n")
+    rows = book.worksheets[0].iter_rows(values_only=True)
+    width = 0
+    for row in rows:
+        cells = [_text(cell) for cell in row]
+        width = width or max((i for i, cell in enumerate(cells, start=1) if cell), default=0)
+        writer.writerow(cells[:width] + [cell for cell in cells[width:] if cell])
+        if any(cells):
+            ends = out.tell()
+    book.close()
+    return out.getvalue()[:ends]
+
+
+def others(path: Path) -> list[str]:
+    """The names of the sheets that :func:`sheet` leaves unread."""
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True)
+    try:
+        return list(book.sheetnames[1:])
+    finally:
+        book.close()
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return str(int(cell))
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return cell.isoformat() if isinstance(cell, datetime) else str(cell)
