@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -45,6 +46,9 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, for example walk.length=20.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+StrictOption = Annotated[
+    bool | None, typer.Option("--strict", help="Make an error of everything doubtful in the data.", show_default=False)
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result and errors.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -99,6 +103,7 @@ def run(
         Path | None, typer.Option("--out", file_okay=False, help="Run folder.", show_default="runs/DATA")
     ] = None,
     set_: SetOption = None,
+    strict: StrictOption = None,
     jobs: JobsOption = None,
     store: StoreOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and what it will cost.")] = False,
@@ -113,7 +118,7 @@ def run(
     from qcq.config import Config
 
     options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds, "size": size}
-    settled = Config.load(config, set_ or (), **options, store=store)
+    settled = Config.load(config, set_ or (), **options, store=store, strict=strict)
 
     from qcq.pipeline import Experiment, run_folds
 
@@ -190,6 +195,7 @@ def score(
         Path | None, typer.Option("--out", file_okay=False, help="Run folder.", show_default="runs/DATA-FILE")
     ] = None,
     set_: SetOption = None,
+    strict: StrictOption = None,
     jobs: JobsOption = None,
     store: StoreOption = None,
     redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
@@ -205,9 +211,8 @@ def score(
     named = {file.stem: str(file) for file in files}
     if len(named) < len(files):
         raise ConfigError("two files have the same name; name them apart, the table goes by their names")
-    settled = Config.load(
-        None, set_ or (), data=data, walks=(), trainers=YARDSTICKS, tasks=tasks, seeds=seeds, vectors=named, store=store
-    )
+    options = {"data": data, "tasks": tasks, "seeds": seeds, "store": store, "strict": strict}
+    settled = Config.load(None, set_ or (), walks=(), trainers=YARDSTICKS, vectors=named, **options)
 
     from qcq.pipeline import Experiment
 
@@ -369,17 +374,19 @@ def walk(
     redo: Annotated[bool, typer.Option("--redo", help="Replace another corpus in the folder.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the walks.")] = 0,
     set_: SetOption = None,
+    strict: StrictOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Sample the walks only: int32 shards and their digest."""
     from qcq.config import Config
+    from qcq.corpus import words
     from qcq.data import load
 
-    settled = Config.load(None, set_ or (), data=data, walks=walk)
+    settled = Config.load(None, set_ or (), data=data, walks=walk, strict=strict)
     strategy = settled.build_walks()[walk]
     watch = _terminal(quiet)
-    dataset = load(settled.data, settled.sections)
+    dataset = load(settled.data, settled.sections, strict=settled.strict)
     for note in dataset.notes:
         watch.say(note)
     graph = _graph(dataset, strategy)
@@ -387,11 +394,14 @@ def walk(
     for line in strategy.remarks(graph):
         watch.say(line)
     watch.say(str(strategy.plan(graph, max_memory=limit)))
+    names = [*graph.questions, *(graph.concepts if strategy.keep_concepts else ())]
+    if text:
+        words(names)  # an error now, not after sampling
     with watch.progress("walks") as progress:
         corpus = strategy.stream(graph, out_dir, seed, max_memory=limit, progress=progress, replace=redo)
     if text:
-        corpus.to_text(out_dir / "corpus.txt", graph.questions)
-        corpus.write_vocabulary(out_dir / "vocab.txt", graph.questions)
+        corpus.to_text(out_dir / "corpus.txt", names)
+        corpus.write_vocabulary(out_dir / "vocab.txt", names)
     _show(
         ["corpus", "value"],
         [
@@ -472,6 +482,7 @@ def inspect(
     data: DataOption = "simulated",
     walk: Annotated[str, typer.Option("--walk", help="Walk strategy whose floors are computed.")] = "qcq",
     set_: SetOption = None,
+    strict: StrictOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -480,8 +491,8 @@ def inspect(
     from qcq.data import load
     from qcq.floors.identifiability import inspect as look
 
-    settled = Config.load(None, set_ or (), data=data, walks=walk)
-    dataset = load(settled.data, settled.sections)
+    settled = Config.load(None, set_ or (), data=data, walks=walk, strict=strict)
+    dataset = load(settled.data, settled.sections, strict=settled.strict)
     strategy = settled.build_walks()[walk]
     graph = _graph(dataset, strategy)
     found = look(graph, strategy, None if dataset.interactions is None else dataset.split().train)
@@ -491,7 +502,8 @@ def inspect(
         out.print_json(json.dumps(found))
         return
     for note in notes:
-        out.print(note, markup=False)
+        doubtful = note.startswith("doubtful: ") and out.is_terminal
+        out.print(note, markup=False, style="yellow" if doubtful else None)
     _show(["what", "value"], [[key, _plain(value)] for key, value in _flat(found) if key != "notes"], left=1)
 
 
@@ -578,13 +590,26 @@ def main(args: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if args is None else args)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal can't show must not end finished work
+            stream.reconfigure(errors="replace")
     try:
         app(given)
     except KeyboardInterrupt:
         err.print("interrupted; the same command goes on where it was stopped", markup=False)
         raise SystemExit(130) from None
-    except QCQError as error:
+    except (QCQError, OSError, MemoryError) as error:
         if "--debug" in given:
             raise
-        err.print(f"error: {error}", markup=False, style="red" if err.is_terminal else None)
+        err.print(f"error: {_reason(error)}", markup=False, style="red" if err.is_terminal else None)
         raise SystemExit(2) from None
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, QCQError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror or error}; finished work is kept: the same command goes on with it"
+    return "not enough memory; finished work is kept. Take fewer --jobs, or a smaller dim or corpus"

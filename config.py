@@ -50,6 +50,7 @@ class Config:
     vectors : name → file of vectors made elsewhere (:meth:`~qcq.embeddings.Embeddings.load` reads them), which are
         compared with those of the trainers.
     size : which of the file's ``[sizes.NAME]`` tables replaces settings of the same names; none if empty.
+    strict : whether something doubtful in the data is an error instead of a note.
     store : a folder of finished cells that several runs share; empty for one in the run's own folder.
     sections : settings of single parts by section: ``walk`` (all walks), a walk's, a trainer's, a task's or a data
         format's name.
@@ -67,6 +68,7 @@ class Config:
     tune: bool = True
     size: str = ""
     store: str = ""
+    strict: bool = False
     vectors: Mapping[str, str] = Field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
 

@@ -226,17 +226,24 @@ class Corpus:
         kept = self.n_questions + (self.n_concepts if self.strategy.get("keep_concepts") else 0)
         if len(ids) < kept:
             raise CorpusError(f"{len(ids)} names for {kept} tokens; pass the questions' names and then the concepts'")
-        ids = ids[:kept]
-        seen = set(SPECIAL)
-        for name in ids:
-            if name.split() != [name] or "\0" in name:
-                raise CorpusError(
-                    f"{name!r} can't be a word of a text: it is empty or has white space in it; rename it"
-                )
-            if name in seen:
-                raise CorpusError(f"{name!r} names two tokens, so a text can't tell them apart; rename one")
-            seen.add(name)
-        return [name.encode() for name in ids]
+        return words(ids[:kept])
+
+
+def words(names: Sequence[str]) -> list[bytes]:
+    """The names as bytes, after checking that a reader of a text gets the same tokens back.
+
+    Raises
+    ------
+    CorpusError : a name that is empty, has white space in it, or occurs twice.
+    """
+    seen = set(SPECIAL)
+    for name in names:
+        if name.split() != [name] or "\0" in name:
+            raise CorpusError(f"{name!r} can't be a word of a text: it is empty or has white space in it; rename it")
+        if name in seen:
+            raise CorpusError(f"{name!r} names two tokens, so a text can't tell them apart; rename one")
+        seen.add(name)
+    return [name.encode() for name in names]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,9 @@ class Experiment:
     @cached_property
     def data(self) -> Dataset:
         """The data set, read once."""
-        return self.dataset if self.dataset is not None else _data.load(self.config.data, self.config.sections)
+        if self.dataset is not None:
+            return self.dataset
+        return _data.load(self.config.data, self.config.sections, strict=self.config.strict)
 
     @cached_property
     def partition(self) -> Partition:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qcq.data.akt import AKT
 from qcq.data.assistments import ASSISTments
+from qcq.data.checks import refuse_doubts
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
 from qcq.data.duplicates import duplicate_students, without_duplicates
 from qcq.data.eedi import Eedi
-from qcq.data.frames import from_frames, from_graph, is_frame, is_graph
+from qcq.data.frames import from_edges, from_frames, from_graph, is_frame, is_graph
 from qcq.data.icd import ICD
 from qcq.data.math2015 import Math2015
 from qcq.data.pebg import PEBG
@@ -38,17 +38,27 @@ DATASETS: dict[str, type[Reader]] = {
 }
 
 
-def read(source: Any, *, interactions: Any = None, concepts: Any = None) -> Dataset:
+def read(
+    source: Any,
+    *,
+    interactions: Any = None,
+    concepts: Any = None,
+    merge_repeats: bool | None = None,
+    strict: bool = False,
+) -> Dataset:
     """A data set from wherever it is.
 
     Parameters
     ----------
     source : ``"format:path"``; the name of a format that needs no path (``"simulated"``); a path, recognised by its
         contents, in which ``~`` and environment variables are expanded; a polars or pandas frame with the columns
-        ``question`` and ``concept`` or ``concepts``; or a networkx graph whose nodes have the attribute ``bipartite``.
+        ``question`` and ``concept`` or ``concepts``; a networkx graph whose nodes have the attribute ``bipartite``; or
+        a list of pairs (question, concept).
     interactions : together with a frame or a graph: a frame with ``student, question, correct`` and optionally
         ``timestamp``.
     concepts : together with a frame of questions: a frame with ``concept`` and optionally ``name`` and ``parent``.
+    merge_repeats : with a frame: as in :class:`qcq.data.CSV`.
+    strict : whether something doubtful is an error instead of a note.
 
     Returns
     -------
@@ -67,21 +77,29 @@ def read(source: Any, *, interactions: Any = None, concepts: Any = None) -> Data
     (('halves', 'thirds'), 3)
     """
     if is_frame(source):
-        return _checked(from_frames(source, interactions, concepts), "read from a frame")
+        made = from_frames(source, interactions, concepts, merge_repeats=merge_repeats)
+        return _checked(made, "read from a frame", strict)
+    if merge_repeats is not None:
+        fix = "give frames, or the setting csv.merge_repeats"
+        raise DataError("merge_repeats goes with a frame", value=type(source).__name__, fix=fix)
     if is_graph(source):
         if concepts is not None:
             raise DataError("a graph brings its concepts along", file="networkx graph", fix="leave concepts= out")
-        return _checked(from_graph(source, interactions), "read from a networkx graph")
+        return _checked(from_graph(source, interactions), "read from a networkx graph", strict)
+    if isinstance(source, list):
+        if concepts is not None:
+            raise DataError("edges bring their concepts along", file="edges", fix="leave concepts= out")
+        return _checked(from_edges(source, interactions), "read from edges", strict)
     if interactions is not None or concepts is not None:
         fix = "put interactions.csv and concepts.csv into the folder"
         raise DataError("frames of interactions and concepts go with a frame of questions", value=source, fix=fix)
     if not isinstance(source, str | os.PathLike):
-        fix = "give a path, a polars or pandas frame, or a networkx graph"
+        fix = "give a path, a polars or pandas frame, a networkx graph, or a list of pairs"
         raise DataError("no data set can be read from this", value=type(source).__name__, fix=fix)
-    return load(os.fspath(source))
+    return load(os.fspath(source), strict=strict)
 
 
-def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -> Dataset:
+def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None, *, strict: bool = False) -> Dataset:
     """What :func:`read` does with text; ``settings`` are by format (``{"simulated": {"students": 50}}``)."""
     name, where = _parts(source)
     if name is not None:
@@ -95,7 +113,7 @@ def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None) -
         name = recognise(path)
         kind = DATASETS[name]
         said = f"recognised as {name}"
-    return _checked(kind(**(settings or {}).get(name, {})).read(path), said)
+    return _checked(kind(**(settings or {}).get(name, {})).read(path), said, strict)
 
 
 def recognise(path: Path) -> str:
@@ -139,8 +157,10 @@ def _path(text: str) -> Path:
     return path
 
 
-def _checked(dataset: Dataset, said: str) -> Dataset:
-    return without_duplicates(replace(dataset, notes=(said, *dataset.notes)))
+def _checked(dataset: Dataset, said: str, strict: bool) -> Dataset:
+    if strict:
+        refuse_doubts(dataset.notes)
+    return without_duplicates(dataset.noting([said]))
 
 
 __all__ = [

@@ -42,16 +42,15 @@ def interactions(
     ordered: bool = True,
 ) -> Interactions:
     """Responses grouped by student, sorted by time where it is known, otherwise in the input order."""
-    student = np.asarray(student, dtype=np.int32)
     time = None if timestamp is None else np.asarray(timestamp, dtype=np.float64)
-    order = np.lexsort((student,) if time is None else (time, student))  # lexsort is stable
-    return Interactions(
-        student[order],
-        np.asarray(question, dtype=np.int32)[order],
-        np.asarray(correct, dtype=np.int8)[order],
-        None if time is None else time[order],
-        ordered,
-    )
+    order = chronological(student, time)
+    return Interactions.sorted(order, student, question, correct, time, ordered)
+
+
+def chronological(student: ArrayLike, time: NDArray[np.float64] | None) -> NDArray[np.int64]:
+    """The rows by student, then by time where it is known; rows of one time stay in the input order."""
+    student = np.asarray(student, dtype=np.int32)
+    return np.lexsort((student,) if time is None else (time, student))  # lexsort is stable
 
 
 def halves(share: NDArray[np.float64]) -> tuple[NDArray[np.int8], list[str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.checks import EMPTY
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
 from qcq.data.table import RawTable, codes
@@ -45,21 +46,27 @@ class ASSISTments(Reader):
         table.reject(order.is_null(), "not a whole number", "order_id")
         users, problems = table.identifiers("user_id"), table.identifiers("problem_id")
         skills = table.whole("skill_id")
+        bare = table.blank("skill_id") | skills.is_in(EMPTY).fill_null(False)
         rows = pl.DataFrame(
             {
                 "order": order,
                 "user": users,
                 "problem": problems,
                 "correct": table.binary("correct"),
-                "skill": skills.set(table.blank("skill_id"), None),
+                "skill": skills.set(bare, None),
             }
         )
+        joint = rows["skill"].drop_nulls().str.contains("_")
+        if joint.any():  # some copies write the skills of an attempt into one cell
+            example = rows["skill"].drop_nulls().filter(joint)[0]
+            notes.append(f"{several(int(joint.sum()), 'cell')} of several skills, as {example!r}: one edge each")
         questions = problems.unique(maintain_order=True)
         students = users.unique(maintain_order=True)
-        concepts = rows["skill"].drop_nulls().unique(maintain_order=True)
+        single = rows.with_columns(pl.col("skill").str.split("_")).explode("skill").drop_nulls("skill")
+        concepts = single["skill"].unique(maintain_order=True)
         if len(concepts) == 0:
             raise DataError("no row has a skill", file=file, column="skill_id")
-        edges = rows.drop_nulls("skill").unique(["problem", "skill"], maintain_order=True)
+        edges = single.unique(["problem", "skill"], maintain_order=True)
         matrix, _ = q_matrix(
             len(questions), len(concepts), codes(edges["problem"], questions), codes(edges["skill"], concepts)
         )
@@ -68,8 +75,8 @@ class ASSISTments(Reader):
             notes.append(f"merged {several(merged, 'repeated row')} of attempts written again, once a skill or in full")
         if torn := len(rows.unique(["user", "order", "problem", "correct"])) - len(attempts):
             notes.append(f"{several(torn, 'attempt')} both right and wrong: the first row counts")
-        if bare := rows["skill"].null_count():
-            notes.append(f"{several(bare, 'row')} without a skill: kept as attempts, no edge")
+        if bare.any():
+            notes.append(f"{several(int(bare.sum()), 'row')} without a skill: kept as attempts, no edge")
         if "original" in table.frame.columns and (aids := int((table.whole("original") == "0").sum())):
             notes.append(f"{several(aids, 'row')} of scaffolding (original is 0), kept")
         ordered = not (indexed and not table.whole("").cast(pl.Int64, strict=False).is_sorted())

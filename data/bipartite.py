@@ -20,7 +20,8 @@ def two_sides(
 
     Parameters
     ----------
-    graph : edges may carry ``weight`` (default 1).
+    graph : edges may have a ``weight`` (default 1). An edge given more than once, in both directions or in a
+        multigraph, counts once.
     attribute : the node attribute that tells the sides apart (networkx's own convention is ``bipartite``).
     question : its value on question nodes; a node with any other value is a concept.
 
@@ -31,29 +32,42 @@ def two_sides(
 
     Raises
     ------
-    GraphError : a node without the attribute, or an edge between two nodes of the same side.
+    GraphError : a node without the attribute, no question, an edge between two nodes of the same side, a weight that
+        is no number, or an edge with two weights.
     """
     side = {}
     for node, values in graph.nodes(data=True):
         if attribute not in values:
             raise GraphError(f"node {node!r} has no attribute {attribute!r}; set it to {question!r} on questions")
         side[node] = values[attribute] == question
+    if side and not any(side.values()):
+        found = sorted({repr(values[attribute]) for _, values in graph.nodes(data=True)})[:4]
+        raise GraphError(
+            f"no node has {attribute}={question!r}, which marks questions; the values are {', '.join(found)}: set "
+            "it on the questions, or name the value of questions in KnowledgeGraph.from_networkx(graph, question=...)"
+        )
 
     def label(node: Any) -> str:  # KnowledgeGraph names nodes ("question", id) so that one id may be both
         return str(node[1]) if isinstance(node, tuple) and len(node) == 2 else str(node)
 
     questions = {node: i for i, node in enumerate(n for n in side if side[n])}
     concepts = {node: i for i, node in enumerate(n for n in side if not side[n])}
-    rows, cols, data = [], [], []
-    for a, b, weight in graph.edges(data="weight", default=1.0):
+    edges: dict[tuple[int, int], float] = {}
+    for a, b, given in graph.edges(data="weight", default=1.0):
         if side[a] == side[b]:
             kind = "questions" if side[a] else "concepts"
             raise GraphError(f"edge {a!r} – {b!r} joins two {kind}; only question–concept edges are allowed")
+        try:
+            weight = float(given)
+        except (TypeError, ValueError):
+            raise GraphError(f"the weight of edge {a!r} – {b!r} is {given!r}; give a positive number") from None
         q, c = (a, b) if side[a] else (b, a)
-        rows.append(questions[q])
-        cols.append(concepts[c])
-        data.append(float(weight))
-    weights = scipy.sparse.csr_array((data, (rows, cols)), shape=(len(questions), len(concepts)))
+        known = edges.setdefault((questions[q], concepts[c]), weight)
+        if known != weight and weight == weight:  # NaN is refused later, by name
+            raise GraphError(f"edge {q!r} – {c!r} is given with the weights {known} and {weight}; give it one")
+    rows, columns = zip(*edges, strict=True) if edges else ((), ())
+    shape = (len(questions), len(concepts))
+    weights = scipy.sparse.csr_array((list(edges.values()), (rows, columns)), shape=shape, dtype=np.float64)
     return tuple(map(label, questions)), tuple(map(label, concepts)), weights
 
 

@@ -26,11 +26,12 @@ class Block(NamedTuple):
 
 
 def numbers(line: str, *, file: Path, row: int) -> list[int]:
-    """Whole numbers with commas between them: ``3,1,2``."""
+    """Whole numbers with commas between them, and perhaps one at the end: ``3,1,2,``."""
+    pieces = line.rstrip().removesuffix(",").split(",")
     try:
-        return list(map(int, line.split(",")))
+        return list(map(int, pieces))
     except ValueError:
-        for position, piece in enumerate(line.split(","), start=1):
+        for position, piece in enumerate(pieces, start=1):
             if not piece.strip().lstrip("-").isdecimal():
                 at = f"entry {position}"
                 raise DataError("not a whole number", file=file, row=row, column=at, value=piece) from None

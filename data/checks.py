@@ -1,6 +1,6 @@
 """What a careful colleague would ask about the tables of somebody's own data. docs/data.md lists the checks.
 
-What is surely wrong is an error. What is probably wrong is a :class:`Doubt`: a note that says how often, with an example.
+What is surely wrong is an error. What is probably wrong is a :class:`Doubt`: a note with a count and an example.
 """
 
 from __future__ import annotations
@@ -24,7 +24,23 @@ if TYPE_CHECKING:
     from qcq.data.table import RawTable
 
 # How programs write an empty cell. "Na" and "none" may be names.
-EMPTY = ("nan", "NaN", "NAN", "null", "NULL", "None", "NONE", "N/A", "n/a", "#N/A", "#NA", "NA", "<NA>", "#REF!", "#VALUE!")
+EMPTY = (
+    "nan",
+    "NaN",
+    "NAN",
+    "null",
+    "NULL",
+    "None",
+    "NONE",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "#NA",
+    "NA",
+    "<NA>",
+    "#REF!",
+    "#VALUE!",
+)
 CONCEPTS = "concepts"
 SEPARATORS = (";", ",", "|", "/", "+", "&", "~")
 SYNONYMS = {
@@ -96,7 +112,11 @@ def refuse_names(table: RawTable, column: str, cells: pl.Series, rows: pl.Series
             "identifier with an invisible character in it",
             "take it out: two names that look alike would be two different things",
         ),
-        (empty, "word for an empty cell as an identifier", "leave the cell empty, or rename what is really called that"),
+        (
+            empty,
+            "word for an empty cell as an identifier",
+            "leave the cell empty, or rename what is really called that",
+        ),
     ):
         bad = bad.fill_null(False)
         if bad.any():
@@ -166,7 +186,9 @@ def lists(source: str | Path, column: str, cells: pl.Series) -> list[Doubt]:
             if separator == ";" or any(part in known for part in parts) or all(times[part] > 1 for part in parts)
         ]
         if found:
-            fix = f"call the column {CONCEPTS}" if separator == ";" else f"write ';' between them, in a column {CONCEPTS}"
+            fix = (
+                f"call the column {CONCEPTS}" if separator == ";" else f"write ';' between them, in a column {CONCEPTS}"
+            )
             what = f"{several(len(found), 'concept')} may be several with {separator!r} between them"
             said.append(doubt(what, file=source, column=column, value=found[0], fix=fix))
     noted = names.filter(names.str.contains(r"^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"))
@@ -200,18 +222,24 @@ def names_apart(table: RawTable, column: str) -> list[Doubt]:
     twice = named[column].is_duplicated()
     if not twice.any():
         return []
-    who = named.filter(twice)[column][0]
+    who = str(named.filter(twice)[column][0])
     both = named.filter(named[column] == who)["name"].to_list()[:2]
     what = f"{several(named.filter(twice)[column].n_unique(), column)} with different names, {who!r} first"
     return [doubt(what, file=table.source, column="name", value=both, fix="keep one; the last one is shown")]
 
 
 def repeats(made: Interactions) -> NDArray[np.bool_]:
-    """bool (responses,): where a response repeats the one before it: same student, question, answer, and time if known."""
-    same = np.zeros(len(made), dtype=bool)
-    known = [made.student, made.question, made.correct, *([] if made.timestamp is None else [made.timestamp])]
-    if len(made) > 1:
-        same[1:] = np.logical_and.reduce([array[1:] == array[:-1] for array in known])
+    """bool (responses,): true for one that repeats the one before it: student, question, answer, and time if known."""
+    same = np.ones(len(made), dtype=bool)
+    same[:1] = False
+    known: list[NDArray] = [
+        made.student,
+        made.question,
+        made.correct,
+        *([] if made.timestamp is None else [made.timestamp]),
+    ]
+    for array in known:
+        same[1:] &= array[1:] == array[:-1]
     return same
 
 
@@ -221,33 +249,29 @@ def repeated(
     """Of responses that repeat the row before: an attempt that is written once a concept gives its own answer away."""
     at = int(again.argmax())
     what = (
-        f"{int(again.sum()):,} of {len(made):,} responses repeat the row before them (same student, question and answer), "
-        "perhaps attempts written once a concept, of which a model reads the answer off the row before"
+        f"{int(again.sum()):,} of {len(made):,} responses repeat the row before them (same student, question and "
+        "answer), perhaps attempts written once a concept, of which a model reads the answer off the row before"
     )
     example = [students[made.student[at]], questions[made.question[at]]]
     fix = "merge them with csv.merge_repeats=true, or set it to false if they are attempts"
     return doubt(what, file=source, value=example, fix=fix)
 
 
-def times(
-    source: str | Path, order: NDArray[np.int64], student: NDArray, time: NDArray[np.float64]
-) -> list[str]:
+def times(source: str | Path, order: NDArray[np.int64], student: NDArray, time: NDArray[np.float64]) -> list[str]:
     """Times that run backwards in the file, and times that tie; ``order`` sorts by student and time."""
     same = np.diff(student[order]) == 0
     said = []
     if back := int((same & (np.diff(order) < 0)).sum()):
         said.append(f"{Path(source).name}: sorted by time; {back:,} of {len(time):,} rows were not in its order")
     if tied := int((same & (np.diff(time[order]) == 0)).sum()):
-        said.append(f"{Path(source).name}: {tied:,} of {len(time):,} rows have the time of the row before: in the file's order")
+        said.append(
+            f"{Path(source).name}: {tied:,} of {len(time):,} rows have the time of the row before: in the file's order"
+        )
     return said
 
 
-def unread(
-    source: str | Path, kind: str, names: Iterable[str], known: Sequence[str], there: Iterable[str]
-) -> list[str]:
+def unread(source: str | Path, kind: str, names: Iterable[str], missing: Sequence[str]) -> list[str]:
     """Columns, files or sheets that were not read, each with the one that was probably meant."""
-    held = set(there)
-    missing = [name for name in known if name not in held]
     said: list[str] = []
     others = []
     for name in names:

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import scipy  # its submodules load when they are first used
+from numpy.typing import NDArray
 
 from qcq.data import checks
 from qcq.data.assembly import chronological, cycle, q_matrix, remarks, several
 from qcq.data.dataset import Dataset, Interactions
-from qcq.data.excel import first_row, others
+from qcq.data.excel import first_row
 from qcq.data.reader import Reader
-from qcq.data.table import OFFICE, RawTable, codes
-from qcq.data.text import header
+from qcq.data.table import RawTable, codes
+from qcq.data.text import OFFICE, header
 from qcq.errors import DataError
 from qcq.support.settings import settings
 
@@ -80,12 +82,12 @@ class CSV(Reader):
         if files["concepts"] is not None:
             concepts = RawTable.read(files["concepts"], ("concept",), ("name", "parent"), OFFICE)
         read = [file for file in files.values() if file is not None]
-        left = {_stem(file): file.name for file in sorted(path.iterdir()) if _left(file) and file not in read}
-        there = [name for name, file in files.items() if file is not None]
+        left = [file.name for file in sorted(path.iterdir()) if _left(file) and file not in read]
         made = assemble(
             path.resolve().name, read_questions(files["questions"]), answers, concepts, merge_repeats=self.merge_repeats
         )
-        return made.noting(checks.unread(path.resolve(), "file", left.values(), [f"{n}.csv" for n in TABLES if n not in there]))
+        missing = [f"{name}.csv" for name in TABLES if files[name] is None]
+        return made.noting(checks.unread(path.resolve(), "file", left, missing))
 
 
 def _stem(file: Path) -> str:
@@ -99,7 +101,7 @@ def _left(file: Path) -> bool:
 
 def _find(folder: Path, name: str) -> Path | None:
     """The file of a table in a folder, whichever ending it has; None if there is none."""
-    found = [folder / f"{name}{ending}" for ending in ENDINGS if (folder / f"{name}{ending}").is_file()]
+    found = [folder / f"{name}{ending}" for ending in ENDINGS if (folder / f"{name}{ending}").exists()]
     if len(found) > 1:
         both = ", ".join(file.name for file in found)
         raise DataError(f"several files of {name}", file=folder, value=both, fix="keep one of them")
@@ -107,7 +109,7 @@ def _find(folder: Path, name: str) -> Path | None:
 
 
 def _concept_columns(names: Sequence[str]) -> list[str]:
-    """The columns of concepts, in whichever of the layouts: ``concepts``, ``concept``, or ``concept1``, ``concept2`` …"""
+    """The columns of concepts: ``concepts``, ``concept``, or ``concept1``, ``concept2`` …"""
     named = [name for name in ("concepts", "concept") if name in names]
     return named or [name for name in names if WIDE.fullmatch(name)]
 
@@ -163,16 +165,19 @@ def assemble(
     matrix, repeated = q_matrix(len(question_ids), len(concept_ids), rows, columns)
     if "weight" in questions.frame.columns:
         matrix = _weighted(questions, matrix, rows, columns, record)
-    notes = [*_looks(questions, "question", question_ids), *checks.alike(questions.source, concept_ids, "concept")]
+    notes = [*_looks(questions, "question", question_ids), *checks.alike(questions.source, question_ids, "question")]
+    notes += checks.alike(questions.source, concept_ids, "concept")
     for column in _concept_columns(questions.frame.columns):
         notes += checks.lists(questions.source, column, pieces)
     if concepts is not None:
         notes += _looks(concepts, "concept", known)
         if unlisted := len(concept_ids) - len(known):
             notes.append(f"{several(unlisted, 'concept')} without a row in {Path(concepts.source).name}")
-    responses, students = None, ()
+    responses: Interactions | None = None
+    students: tuple[str, ...] = ()
     if log or answers is not None:
-        responses, students, said = _interactions(questions if answers is None else answers, question_ids, merge_repeats)
+        table = questions if answers is None else answers
+        responses, students, said = _interactions(table, question_ids, merge_repeats, log)
         notes += said
     if log:
         notes.append(f"{Path(questions.source).name}: read as questions and their responses in one table")
@@ -186,7 +191,10 @@ def assemble(
         _names(questions, "question"),
         {} if concepts is None else _names(concepts, "concept"),
         {} if concepts is None else _parents(concepts, concept_ids),
-        notes=(*notes, *remarks(matrix, 0 if log else repeated)),
+        notes=(
+            *sorted(notes, key=lambda note: not isinstance(note, checks.Doubt)),
+            *remarks(matrix, 0 if log else repeated),
+        ),
     )
 
 
@@ -194,13 +202,12 @@ def _looks(table: RawTable, column: str, names: pl.Series) -> list[str]:
     """The checks of a table of questions or concepts: what was read and how, and its identifiers."""
     return [
         *table.notes(),
-        *checks.alike(table.source, names, column),
         *checks.rounded(table.source, names, column),
         *checks.names_apart(table, column),
     ]
 
 
-def _concepts(table: RawTable) -> tuple[pl.Series, np.ndarray]:
+def _concepts(table: RawTable) -> tuple[pl.Series, NDArray[np.int64]]:
     """The concept names, one after the other, and the record each is in; empty cells give none."""
     import polars as pl
 
@@ -224,7 +231,9 @@ def _concepts(table: RawTable) -> tuple[pl.Series, np.ndarray]:
     return pl.concat(pieces).gather(order), record[order]
 
 
-def _weighted(table: RawTable, matrix, rows, columns, record):  # type: ignore[no-untyped-def]
+def _weighted(
+    table: RawTable, matrix: scipy.sparse.csr_array, rows: NDArray, columns: NDArray, record: NDArray
+) -> scipy.sparse.csr_array:
     """The Q-matrix with the weight of each row on its edges."""
     import polars as pl
 
@@ -247,7 +256,7 @@ def _weighted(table: RawTable, matrix, rows, columns, record):  # type: ignore[n
 
 
 def _interactions(
-    table: RawTable, question_ids: pl.Series, merge_repeats: bool | None
+    table: RawTable, question_ids: pl.Series, merge_repeats: bool | None, log: bool
 ) -> tuple[Interactions, tuple[str, ...], list[str]]:
     """Responses, the students' identifiers, and what is doubtful in them."""
     who = table.identifiers("student")
@@ -262,18 +271,21 @@ def _interactions(
     order = chronological(student, time)
     made = Interactions.sorted(order, student, question.to_numpy(), correct, time)
     notes = [
-        *table.notes(),
+        *([] if log else table.notes()),
         *checks.alike(table.source, students, "student"),
         *checks.rounded(table.source, students, "student"),
     ]
     if time is not None:
+        if (order_of_dates := table.day_first("timestamp")) is not None:
+            which = "day, month, year" if order_of_dates else "month, day, year"
+            notes.append(f"{Path(table.source).name}: dates read as {which}: no other order fits all of them")
         notes += checks.times(table.source, order, student, time)
     again = checks.repeats(made)
     if again.any() and merge_repeats:
         notes.append(f"merged {int(again.sum()):,} of {len(made):,} responses that repeat the row before them")
         made = made.where(~again)
     elif again.any() and merge_repeats is None:
-        notes.append(checks.repeated(table.source, made, again, students, question_ids))
+        notes.append(checks.repeated(table.source, made, again, students.to_list(), question_ids.to_list()))
     return made, tuple(students), notes
 
 
@@ -282,12 +294,13 @@ def _unknown(table: RawTable, asked: pl.Series, question: pl.Series, question_id
     lost = asked.filter(question.is_null())
     names = lost.unique(maintain_order=True)
     shown = ", ".join(names.to_list()[:5]) + (", …" if len(names) > 5 else "")
-    plural = f"{len(lost):,} rows are about {len(names):,} questions" if len(lost) > 1 else "the row is about a question"
+    many = f" (in {len(lost):,} rows, about {several(len(names), 'question')})" if len(lost) > 1 else ""
     close = checks.plain(names).is_in(checks.plain(question_ids).implode()).sum()
-    hint = f" ({close:,} would match but for case, blanks, leading zeros or '.0')" if close else ""
-    what = f"unknown question: {plural} without a row among the questions{hint}"
-    fix = "add them to the questions, or take the rows out"
-    return table.error(what, at=question.is_null().arg_max(), column="question", value=shown, fix=fix)
+    hint = f"; {close:,} would match but for case, blanks, leading zeros or '.0'" if close else ""
+    fix = f"add {'them' if len(names) > 1 else 'it'} to the questions, or take the rows out{hint}"
+    return table.error(
+        f"unknown question{many}", at=question.is_null().arg_max(), column="question", value=shown, fix=fix
+    )
 
 
 def _names(table: RawTable, column: str) -> dict[str, str]:

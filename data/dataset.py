@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import scipy  # its submodules load when they are first used
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qcq.errors import DataError, LeakageError
 from qcq.support.seeds import generator
@@ -36,9 +36,31 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.student)
 
+    @classmethod
+    def sorted(
+        cls,
+        order: NDArray[np.int64],
+        student: ArrayLike,
+        question: ArrayLike,
+        correct: ArrayLike,
+        timestamp: NDArray[np.float64] | None = None,
+        ordered: bool = True,
+    ) -> Interactions:
+        """Rows in any order, taken in ``order``."""
+        return cls(
+            np.asarray(student, dtype=np.int32)[order],
+            np.asarray(question, dtype=np.int32)[order],
+            np.asarray(correct, dtype=np.int8)[order],
+            None if timestamp is None else timestamp[order],
+            ordered,
+        )
+
     def of(self, students: NDArray[np.int32]) -> Interactions:
         """The responses of the given students only, in the same order."""
-        keep = np.isin(self.student, students)
+        return self.where(np.isin(self.student, students))
+
+    def where(self, keep: NDArray[np.bool_]) -> Interactions:
+        """The responses where ``keep``, bool (n,), is true, in the same order."""
         time = None if self.timestamp is None else self.timestamp[keep]
         return Interactions(self.student[keep], self.question[keep], self.correct[keep], time, self.ordered)
 
@@ -86,6 +108,10 @@ class Dataset:
             )
         if len(self.questions) == 0:
             raise DataError("no questions in the data set", value=self.name, fix="give at least one question")
+
+    def noting(self, notes: Iterable[str]) -> Dataset:
+        """The data set with these notes before its own."""
+        return replace(self, notes=(*notes, *self.notes))
 
     def split(
         self, seed: int = 0, fractions: tuple[float, float] = (0.1, 0.2), fold: tuple[int, int] | None = None

@@ -18,17 +18,7 @@ def sheet(path: Path) -> str:
     ------
     DataError : no such file, no workbook, or openpyxl isn't installed.
     """
-    try:
-        import openpyxl
-    except ImportError:
-        fix = "install it with: pip install 'qcq[excel]', or save the sheet as CSV"
-        raise DataError("reading .xlsx needs openpyxl", file=path, fix=fix) from None
-    try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except FileNotFoundError:
-        raise DataError("no such file", file=path, fix="check the folder and the spelling of the name") from None
-    except Exception as error:  # openpyxl lets errors of zipfile, XML and its own through
-        raise DataError(f"no readable workbook ({type(error).__name__})", file=path, fix="save it anew") from None
+    book = _opened(path)
     out, ends = io.StringIO(), 0
     writer = csv.writer(out, lineterminator="\n")
     rows = book.worksheets[0].iter_rows(values_only=True)
@@ -43,15 +33,34 @@ def sheet(path: Path) -> str:
     return out.getvalue()[:ends]
 
 
+def first_row(path: Path) -> list[str]:
+    """The heading of the first sheet, lower-cased."""
+    book = _opened(path)
+    row: tuple[Any, ...] = next(iter(book.worksheets[0].iter_rows(values_only=True)), ())
+    book.close()
+    return [_text(cell).strip().lower() for cell in row]
+
+
 def others(path: Path) -> list[str]:
     """The names of the sheets that :func:`sheet` leaves unread."""
-    import openpyxl
+    book = _opened(path)
+    names = list(book.sheetnames[1:])
+    book.close()
+    return names
 
-    book = openpyxl.load_workbook(path, read_only=True)
+
+def _opened(path: Path) -> Any:
     try:
-        return list(book.sheetnames[1:])
-    finally:
-        book.close()
+        import openpyxl
+    except ImportError:
+        fix = "install it with: pip install 'qcq[excel]', or save the sheet as CSV"
+        raise DataError("reading .xlsx needs openpyxl", file=path, fix=fix) from None
+    try:
+        return openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except FileNotFoundError:
+        raise DataError("no such file", file=path, fix="check the folder and the spelling of the name") from None
+    except Exception as error:  # openpyxl lets errors of zipfile, XML and its own through
+        raise DataError(f"no readable workbook ({type(error).__name__})", file=path, fix="save it anew") from None
 
 
 def _text(cell: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.data.checks import meant, refuse_names, second_heading
-from qcq.data.excel import sheet
-from qcq.data.text import OFFICE, read_text, records, separator
+from qcq.data.checks import meant, refuse_names, second_heading, unread
+from qcq.data.excel import others, sheet
+from qcq.data.text import read_text, records, separator
 from qcq.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class RawTable:
     text : the file's text, from which the row of a record is found; None for a frame, whose rows count from 0.
     encoding : the encoding the file was read in.
     between, first : what separates its columns, and the row on which its heading is.
-    unread : its other columns.
+    unread, absent : its columns that weren't read, and the columns looked for that it lacks.
+    sheets : the sheets of its workbook that weren't read.
     """
 
     source: Path | str
@@ -44,6 +46,8 @@ class RawTable:
     between: str = ","
     first: int = 1
     unread: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    sheets: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.frame.height
@@ -52,7 +56,9 @@ class RawTable:
     def _rows(self) -> list[int]:
         assert self.text is not None
         assert isinstance(self.source, Path)
-        return [row for row, _ in records(self.text, self.source, self.between, self.first)][1:]  # the header is a record too
+        return [row for row, _ in records(self.text, self.source, self.between, self.first)][
+            1:
+        ]  # the header is a record too
 
     def error(self, what: str, *, at: int | None = None, column: str | None = None, **more: Any) -> DataError:
         """A DataError for record ``at`` (counted from 0 without the header)."""
@@ -60,11 +66,34 @@ class RawTable:
         return DataError(what, file=self.source, row=row, column=column, **more)
 
     def reject(self, bad: pl.Series, what: str, column: str, fix: str | None = None) -> None:
-        """Raise for the first record where ``bad`` is true, if there is one; the error names its cell."""
-        at = bad.fill_null(False).arg_max()
-        if at is not None and bad[at]:
-            cell = self.frame[column][at]
-            raise self.error(what, at=at, column=column, value=cell if cell is not None else "", fix=fix)
+        """Raise for the first record where ``bad`` is true, if there is one: its cell, and how many more there are."""
+        bad = bad.fill_null(False)
+        at = bad.arg_max()
+        if at is None or not bad[at]:
+            return
+        cells = self.frame[column].filter(bad)
+        if len(cells) > 1:
+            shown = ", ".join(repr(cell if cell is not None else "") for cell in cells.unique(maintain_order=True)[:4])
+            what = f"{what} (in {len(cells):,} rows: {shown})"
+        raise self.error(what, at=at, column=column, value=cells[0] if cells[0] is not None else "", fix=fix)
+
+    def notes(self) -> list[str]:
+        """How the file was read, and what of it was not read."""
+        if self.text is None:
+            return unread(self.source, "column", self.unread, self.absent)
+        assert isinstance(self.source, Path)
+        said = []
+        if self.encoding != "utf-8":
+            beyond = re.search(r"\w*[^\x00-\x7f]+\w*", self.text)
+            example = f", for example {beyond[0][:20]!r}" if beyond else ""
+            said.append(f"{self.source.name}: read as {self.encoding}{example}")
+        if self.between != ",":
+            said.append(f"{self.source.name}: columns separated by {self.between!r}")
+        return [
+            *said,
+            *unread(self.source, "column", self.unread, self.absent),
+            *unread(self.source, "sheet", self.sheets, ()),
+        ]
 
     def blank(self, column: str) -> pl.Series:
         """Where cells are empty or only space."""
@@ -113,6 +142,12 @@ class RawTable:
         number = cells.cast(pl.Float64, strict=False)
         wrong = ~number.is_finite().fill_null(False)
         if wrong.any():
+            first = self.day_first(column)
+            if first is not None:
+                cells = cells.str.replace(_DATE, "${year}-${b}-${a}" if first else "${year}-${a}-${b}")
+            elif (slashed := cells.str.contains(_DATE)).any():
+                fix = "write year-month-day, as 2024-03-01T10:05:00"
+                self.reject(slashed, "a date whose day and month can't be told apart", column, fix)
             try:
                 moment = cells.str.to_datetime(strict=False, time_unit="us")
             except pl.exceptions.PolarsError:  # no cell shows the format
@@ -120,11 +155,18 @@ class RawTable:
             if moment.null_count() < wrong.sum():  # most are dates: the others are the wrong ones
                 self.reject(moment.is_null(), "not a time", column, "write it as the other rows do, in ISO 8601")
                 return (moment.dt.epoch("us") / 1e6).to_numpy()
-            if cells.filter(wrong).str.contains(r"^\d{1,2}[/.]\d{1,2}[/.]\d{2,4}").any():
-                fix = "write year-month-day (2024-03-01T10:05:00): which number is the day can't be told"
-                self.reject(wrong, "a date whose day and month can't be told apart", column, fix)
         self.reject(wrong, "not a time", column, "give seconds as a number, or ISO 8601 in every row")
         return number.to_numpy()
+
+    def day_first(self, column: str) -> bool | None:
+        """Whether dates such as 13/03/2024 begin with the day; None where there are none, or both orders fit."""
+        import polars as pl
+
+        pairs = self.frame[column].str.strip_chars().str.extract_groups(_DATE).struct.unnest()
+        a, b = pairs["a"].cast(pl.Int64).max(), pairs["b"].cast(pl.Int64).max()
+        if a is None or b is None or (a > 12) == (b > 12):  # type: ignore[operator]
+            return None
+        return bool(a > 12)  # type: ignore[operator]
 
     def shares(self, column: str) -> NDArray[np.float64]:
         """The cells of a column of scores as float64 from 0 to 1.
@@ -170,9 +212,9 @@ class RawTable:
         path: Path,
         required: Sequence[str],
         optional: Sequence[str] = (),
-        encodings: tuple[str, ...] = ("utf-8", OFFICE),
+        encodings: tuple[str, ...] = ("utf-8",),
     ) -> RawTable:
-        """The required columns of a CSV file, and the optional columns that it has.
+        """The required columns of a CSV file or of the first sheet of a workbook, and the optional columns it has.
 
         Columns are separated by commas, semicolons or tabs, whichever the heading has most; their names are compared
         without case and space.
@@ -181,8 +223,10 @@ class RawTable:
         ------
         DataError : missing file or column, wrong encoding, NUL byte, ragged row, broken quotes, no rows.
         """
-        text, encoding = (sheet(path), "utf-8") if path.suffix.lower() == ".xlsx" else read_text(path, encodings)
-        return cls.parse(path, text, encoding, required, optional)
+        if path.suffix.lower() == ".xlsx":
+            made = cls.parse(path, sheet(path), "utf-8", required, optional)
+            return replace(made, sheets=tuple(others(path)))
+        return cls.parse(path, *read_text(path, encodings), required, optional)
 
     @classmethod
     def parse(
@@ -211,13 +255,14 @@ class RawTable:
                 raise DataError("a column occurs twice", file=path, row=first[0], column=name, fix="keep one of them")
         # Polars is fast but accepts short rows; so anything suspicious is checked again, record by record.
         columns = [f"{i}" for i in range(len(names))]
+        data = text.encode()
         try:
-            frame = pl.read_csv(
-                text.encode(), infer_schema=False, has_header=True, new_columns=columns, separator=between
-            )
-            odd = frame.width != len(names) or frame[columns[-1]].null_count() > 0
+            frame = pl.read_csv(data, infer_schema=False, has_header=True, new_columns=columns, separator=between)
+            short = frame[columns[-1]].null_count() > 0 and not _rectangular(data, between, frame.shape)
+            odd = frame.width != len(names) or short
         except pl.exceptions.PolarsError:
             odd = True
+        del data
         if odd:
             rows: list[list[str]] = []
             for at, fields in records(text, path, between, row):
@@ -235,9 +280,32 @@ class RawTable:
         frame = frame.select(pl.col(columns[names.index(name)]).alias(name) for name in wanted)
         if frame.height == 0:
             raise DataError("no rows under the header", file=path, fix="give at least one")
-        made = cls(path, frame, text, encoding, between, row, tuple(n for n in names if n and n not in wanted))
+        left = tuple(name for name in names if name and name not in wanted)
+        absent = tuple(name for name in optional if name not in names)
+        made = cls(path, frame, text, encoding, between, row, left, absent)
         second_heading(made)
         return made
+
+
+_DATE = r"^(?P<a>\d{1,2})[/.-](?P<b>\d{1,2})[/.-](?P<year>\d{4})"
+
+
+def _rectangular(data: bytes, between: str, shape: tuple[int, int]) -> bool:
+    """Whether a CSV text surely has ``shape`` rows × columns and no blank row: counted outside of quotes.
+
+    False means that it isn't certain.
+    """
+    text = np.frombuffer(data.rstrip(b"\r\n") + b"\n", dtype=np.uint8)
+    ends, parts = text == 10, text == ord(between)
+    quotes = text == 34
+    if quotes.any():
+        outside = ~np.logical_xor.accumulate(quotes)
+        ends &= outside
+        parts &= outside
+    at = np.flatnonzero(ends)
+    counts = np.diff(np.searchsorted(np.flatnonzero(parts), at), prepend=0)
+    filled = np.diff(at, prepend=-1) - 1 - counts - (text[at - 1] == 13)
+    return len(at) == shape[0] + 1 and bool((counts == shape[1] - 1).all()) and bool((filled > 0).all())
 
 
 def _headings(names: list[str], known: Sequence[str]) -> list[str]:

@@ -17,7 +17,8 @@ from qcq.errors import DataError
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 GZIP = b"\x1f\x8b"
-OFFICE = "any-8-bit"  # stands for what spreadsheet programs write that isn't UTF-8: GB18030, or a Windows code page
+EIGHT_BIT = "any-8-bit"  # stands for GB18030 or a Windows code page, whichever the bytes look like
+OFFICE = ("utf-8", EIGHT_BIT)  # what spreadsheet programs write
 csv.field_size_limit(2**31 - 1)  # a cell may hold the text of a question
 
 
@@ -59,7 +60,7 @@ def read_text(path: Path, encodings: tuple[str, ...] = ("utf-8",)) -> tuple[str,
         )
     failed: UnicodeDecodeError | None = None
     for name in encodings:
-        encoding = _eight_bit(data) if name == OFFICE else name
+        encoding = _eight_bit(data) if name == EIGHT_BIT else name
         try:
             return data.decode(encoding).removeprefix("\ufeff"), encoding
         except UnicodeDecodeError as error:
@@ -71,7 +72,7 @@ def read_text(path: Path, encodings: tuple[str, ...] = ("utf-8",)) -> tuple[str,
 
 
 def _eight_bit(data: bytes) -> str:
-    """GB18030 where bytes beyond ASCII come in pairs, as Chinese characters do; else the Windows code page of the West."""
+    """GB18030 where bytes beyond ASCII come in pairs, as Chinese characters do; else the Windows code page 1252."""
     runs = re.findall(rb"[\x80-\xff]+", data[: 1 << 20])
     paired = sum(len(run) % 2 == 0 for run in runs)
     return "gb18030" if paired == len(runs) or (len(runs) > 20 and paired > 0.95 * len(runs)) else "cp1252"
@@ -165,7 +166,7 @@ def records(text: str, file: Path, between: str = ",", first: int = 1) -> Iterat
     blank: list[int] = []
     try:
         for fields in reader:
-            if any(fields):
+            if any(fields):  # a record of empty cells, as spreadsheets leave below a table, is a blank line
                 yield from ((at, []) for at in blank)
                 blank = []
                 yield row, fields

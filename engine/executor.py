@@ -9,7 +9,7 @@ from types import TracebackType
 
 from qcq.engine.cell import Cell
 from qcq.engine.store import Store
-from qcq.errors import QCQError, TrainingError
+from qcq.errors import EngineError, QCQError, TrainingError
 from qcq.support.progress import Progress, Watch
 
 
@@ -65,6 +65,9 @@ def work(cell: Cell, store: Store, progress: Progress, redo: bool = False) -> Ce
             store.perform(cell, lambda: cell.run(store, progress), redo=redo)
     except QCQError as error:
         return CellResult(cell, error)
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return CellResult(cell, EngineError(f"{cell.label}: {where}{error.strerror or error}"))
     except MemoryError:
         return CellResult(cell, TrainingError(f"{cell.label}: not enough memory on this machine"))
     return CellResult(cell)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from qcq.support.progress import Progress, Watch
 
@@ -24,7 +25,7 @@ class Terminal(Watch):
     Parameters
     ----------
     console : where to write.
-    quiet : say nothing.
+    quiet : say nothing but what is doubtful in the data.
     clock : returns the time in seconds.
     """
 
@@ -34,8 +35,9 @@ class Terminal(Watch):
         self._running = 0
 
     def say(self, line: str) -> None:
-        if not self.quiet:
-            self.console.print(line, markup=False)
+        doubtful = line.startswith("doubtful: ")  # shown in any case
+        if doubtful or not self.quiet:
+            self.console.print(line, markup=False, style="yellow" if doubtful and self.console.is_terminal else None)
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress]:
@@ -133,9 +135,9 @@ def show(console: Console, titles: Sequence[str], rows: Sequence[Sequence[str]],
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for i, title in enumerate(titles):
-        table.add_column(title, justify="left" if i < left else "right", overflow="fold")
+        table.add_column(Text(title), justify="left" if i < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # a cell may look like markup
     console.print(table)
 
 
