@@ -194,6 +194,12 @@ def score(
     out_dir: Annotated[
         Path | None, typer.Option("--out", file_okay=False, help="Run folder.", show_default="runs/DATA-FILE")
     ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            help="What becomes of questions without a vector: refuse, or mean-of-concepts.", show_default="refuse"
+        ),
+    ] = None,
     set_: SetOption = None,
     strict: StrictOption = None,
     jobs: JobsOption = None,
@@ -207,11 +213,12 @@ def score(
     Every question of the data set needs one vector. With several files they are compared with each other too.
     """
     from qcq.config import YARDSTICKS, Config
+    from qcq.models import TRAINERS
 
-    named = {file.stem: str(file) for file in files}
+    named = {f"{file.stem}-file" if file.stem in TRAINERS else file.stem: str(file) for file in files}
     if len(named) < len(files):
         raise ConfigError("two files have the same name; name them apart, the table goes by their names")
-    options = {"data": data, "tasks": tasks, "seeds": seeds, "store": store, "strict": strict}
+    options = {"data": data, "tasks": tasks, "seeds": seeds, "store": store, "strict": strict, "missing": missing}
     settled = Config.load(None, set_ or (), walks=(), trainers=YARDSTICKS, vectors=named, **options)
 
     from qcq.pipeline import Experiment

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -49,6 +49,8 @@ class Config:
     tune : try each trainer's candidate settings on validation before the seeds are run.
     vectors : name → file of vectors made elsewhere (:meth:`~qcq.embeddings.Embeddings.load` reads them), which are
         compared with those of the trainers.
+    missing : what becomes of questions without a vector in such a file: ``refuse``, or ``mean-of-concepts``
+        (:meth:`~qcq.embeddings.Embeddings.matched`).
     size : which of the file's ``[sizes.NAME]`` tables replaces settings of the same names; none if empty.
     strict : whether something doubtful in the data is an error instead of a note.
     store : a folder of finished cells that several runs share; empty for one in the run's own folder.
@@ -70,6 +72,7 @@ class Config:
     store: str = ""
     strict: bool = False
     vectors: Mapping[str, str] = Field(default_factory=dict)
+    missing: Literal["refuse", "mean-of-concepts"] = "refuse"
     sections: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,6 +86,8 @@ class Config:
             raise ConfigError(
                 f"setting fold: there are {self.folds} folds, given {self.fold}; set folds, or leave it 0"
             )
+        if taken := set(self.vectors) & set(TRAINERS):
+            raise ConfigError(f"vectors {min(taken)!r}: a trainer has this name; give the vectors another one")
         # Building every component once makes a wrong name or setting fail here, before anything is read or written.
         self.build_walks(), self.build_trainers(), self.task_settings(), self.reader(self.data.partition(":")[0])
         known = ["walk", *WALKS, *TRAINERS, *DATASETS, *(name for name in TASKS if TASKS[name].settings)]

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcq.errors import EmbeddingError, UnknownNameError
 from qcq.support.files import whole_path
+from qcq.support.vectors import READERS, WRITERS, Vectors, by_ending
 
 if TYPE_CHECKING:
     import polars as pl
     from gensim.models import KeyedVectors
 
+    from qcq.data import Dataset
+
 
 def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.float32]:
+    if np.iscomplexobj(vectors):
+        raise EmbeddingError(f"{kind} vectors of complex numbers; give real ones")
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinity, which is reported below
         out = np.ascontiguousarray(vectors, dtype=np.float32)
     if out.ndim != 2 or out.shape[0] != len(names):
@@ -40,8 +44,8 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
 
 
 @dataclass(frozen=True, eq=False)
-class Embeddings:
-    """Row i is question i.
+class Embeddings(Mapping[str, NDArray[np.float32]]):
+    """Row i is question i. A mapping from a question's identifier to its vector.
 
     Parameters
     ----------
@@ -79,6 +83,12 @@ class Embeddings:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    __eq__ = object.__eq__  # a mapping would compare arrays
+    __hash__ = object.__hash__
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
         return np.array(self.vectors, dtype=dtype) if copy or dtype else self.vectors
 
@@ -113,19 +123,26 @@ class Embeddings:
         return [(self.ids[j], float(similarity[j])) for j in best]
 
     def save(self, path: str | Path) -> Path:
-        """Write a ``.safetensors`` file: tensors ``questions`` and ``concepts``, ids and provenance as JSON bytes."""
-        from safetensors.numpy import save_file
+        """Write the vectors in the format of the path's ending (see :meth:`load`).
 
-        def text(value: Any) -> NDArray[np.uint8]:
-            return np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), dtype=np.uint8)
+        ``.safetensors`` holds everything; the other formats hold the questions' ids and vectors only.
 
-        tensors: dict[str, NDArray] = {"questions": self.vectors, "question_ids": text(list(self.ids))}
-        if self.concept_vectors is not None:
-            tensors |= {"concepts": self.concept_vectors, "concept_ids": text(list(self.concept_ids))}
-        # One key only: safetensors writes several in no fixed order, and the same vectors should be the same bytes.
-        about = {"provenance": json.dumps(dict(self.provenance), sort_keys=True)}
+        Raises
+        ------
+        EmbeddingError : an unknown ending, or an id that the format can't hold.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Embeddings(["a", "b"], np.eye(2)).save(f"{folder}/vectors.parquet")
+        ...     Embeddings.load(file)["b"].tolist()
+        [0.0, 1.0]
+        """
+        write = by_ending(Path(path), WRITERS, "written as")
+        held = Vectors(self.ids, self.vectors, self.concept_ids, self.concept_vectors, self.provenance)
         with whole_path(path) as partial:
-            save_file(tensors, partial, metadata=about)
+            write(held, partial)
         return Path(path)
 
     @classmethod
@@ -135,12 +152,14 @@ class Embeddings:
         - ``.safetensors``: the format of :meth:`save`; or a tensor ``vectors``, and ids as a JSON list under ``ids``
           in the metadata.
         - ``.npz``: arrays ``ids`` and ``vectors``.
-        - ``.parquet``: a column ``question`` (or ``id``), and either one column of lists or one column per dimension.
+        - ``.parquet``: a column ``question`` (or ``id``, or pandas' index), and either one column of lists or
+          one column per dimension.
         - ``.json``: an object, id → list of numbers.
-        - ``.txt``, ``.vec``: word2vec's text (a line "rows dimensions", then "id number number …"); ``.bin``: its
-          binary.
+        - ``.txt``, ``.vec``: word2vec's text (a line "rows dimensions", then "id number number …"), or GloVe's, without
+          the first line; ``.bin``: word2vec's binary.
 
-        Ids are text. No code in a file is ever run: no pickles are read.
+        Ids are text. Numbers may have any type but complex; ``.safetensors`` may hold bfloat16 and float8. No code in a
+        file is ever run: no pickles are read.
 
         Raises
         ------
@@ -148,12 +167,11 @@ class Embeddings:
             NaN, something that isn't a number).
         """
         file = Path(path)
-        if file.suffix.lower() not in FORMATS:
-            raise EmbeddingError(f"{file}: no vectors are read from {file.suffix or 'no ending'!r}; {_endings()}")
+        read = by_ending(file, READERS, "read from")
         if not file.is_file():
             raise EmbeddingError(f"{file}: no such file; check the spelling and the current folder")
         try:
-            return FORMATS[file.suffix.lower()](file)
+            return cls(*read(file))
         except EmbeddingError as error:
             raise EmbeddingError(f"{file}: {error}") from None
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -174,11 +192,7 @@ class Embeddings:
         """
         missing = [q for q in questions if q not in self.index]
         if missing:
-            hint = "; ids are compared as text" if len(missing) == len(questions) else ""
-            raise EmbeddingError(
-                f"{len(missing)} of {len(questions)} questions have no vector, {missing[0]!r} first; "
-                f"give each question one{hint}"
-            )
+            raise EmbeddingError(_mismatch(self.ids, questions, missing))
         if len(self) > len(questions):
             known = set(questions)
             extra = [name for name in self.ids if name not in known]
@@ -187,6 +201,59 @@ class Embeddings:
             )
         order = [self.index[q] for q in questions]
         return Embeddings(questions, self.vectors[order], self.concept_ids, self.concept_vectors, dict(self.provenance))
+
+    def matched(
+        self, dataset: Dataset, missing: Literal["refuse", "mean-of-concepts"] = "refuse"
+    ) -> tuple[Embeddings, tuple[str, ...]]:
+        """The vectors of a data set's questions, in its order, from a file that may hold other rows too.
+
+        Rows called like the data set's concepts become concept vectors. Rows that word2vec and BERT tools add
+        (``</s>``, ``[PAD]`` …) are left out.
+
+        Parameters
+        ----------
+        missing : what becomes of a question without a vector: an error, or the mean over its concepts of the mean
+            vector of each concept's questions.
+
+        Returns
+        -------
+        embeddings : one row per question.
+        notes : what was left out, used for concepts, or filled in, with counts.
+
+        Raises
+        ------
+        EmbeddingError : a question without a vector (and, where they are filled in, without a concept that has one), or
+            a row that is none of these.
+        """
+        notes = []
+        extra = [name for name in self.ids if name not in set(dataset.questions)]
+        added = [name for name in extra if name in ADDED]
+        concepts = [name for name in extra if name not in ADDED and name in set(dataset.concepts)]
+        unknown = len(extra) - len(added) - len(concepts)
+        missed = [q for q in dataset.questions if q not in self.index]
+        if unknown and not missed:
+            known = {*dataset.concepts, *ADDED}
+            first = next(name for name in extra if name not in known)
+            raise EmbeddingError(
+                f"{unknown} vectors belong to no question of the data set, {first!r} first; leave them out"
+            )
+        if added:
+            notes.append(f"{len(added)} rows that are no questions, left out: {', '.join(added)}")
+        if concepts:
+            notes.append(f"{len(concepts)} rows of concepts, taken as concept vectors")
+        vectors = np.full((len(dataset.questions), self.dim), np.nan, dtype=np.float32)
+        there = np.array([q in self.index for q in dataset.questions])
+        if missed and (missing == "refuse" or not there.any()):
+            fill = "; missing=mean-of-concepts fills them in" if there.any() else ""
+            raise EmbeddingError(_mismatch(self.ids, dataset.questions, missed) + fill)
+        vectors[there] = self.vectors[[self.index[q] for q in dataset.questions if q in self.index]]
+        if missed:
+            vectors[~there] = _mean_of_concepts(dataset, vectors, there)
+            notes.append(f"{len(missed)} of {len(there)} questions have no vector: the mean of their concepts' vectors")
+        whole = len(concepts) == len(dataset.concepts)
+        rows = self.vectors[[self.index[c] for c in dataset.concepts]] if whole else self.concept_vectors
+        ids = dataset.concepts if whole else self.concept_ids
+        return Embeddings(dataset.questions, vectors, ids, rows, dict(self.provenance)), tuple(notes)
 
     def concatenate(
         self, others: Mapping[str, Embeddings | NDArray | Sequence[float]], name: str = "embedding"
@@ -279,156 +346,58 @@ class Embeddings:
         return pl.DataFrame(columns)
 
 
-def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Embeddings:
-    """Embeddings from single vectors, whose lengths are checked."""
-    names = [str(name) for name in ids]
-    if len(names) == 0:
-        raise EmbeddingError("there are no vectors in it")
-    if len(names) != len(rows):
-        raise EmbeddingError(f"{len(names)} ids for {len(rows)} vectors; give one each")
-    made = []
-    for name, row in zip(names, rows, strict=True):
-        try:
-            made.append(np.asarray(row, dtype=np.float64))
-        except (TypeError, ValueError):
-            raise EmbeddingError(f"the vector of question {name!r} isn't a list of numbers") from None
-        if made[-1].ndim != 1 or made[-1].shape != made[0].shape or len(made[0]) == 0:
-            shape = "×".join(map(str, made[-1].shape)) or "a single number"
-            raise EmbeddingError(
-                f"the vector of question {name!r} has dimension {shape}, that of {names[0]!r} "
-                f"{'×'.join(map(str, made[0].shape)) or 'a single number'}; give all the same, 1 at least"
-            )
-    return Embeddings(names, np.stack(made))
+ADDED = ("</s>", "<s>", "<unk>", "<pad>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # rows that tools add
 
 
-def _safetensors(path: Path) -> Embeddings:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            meta = file.metadata() or {}
-            held = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-    except SafetensorError as error:
-        raise EmbeddingError(f"no readable embeddings ({error})") from None
-    if "vectors" in held:
-        if "ids" not in meta:
-            raise EmbeddingError("the metadata has no 'ids'; put a JSON list of question ids there")
-        return _rows(_list(json.loads(meta["ids"])), held["vectors"])
-    if not {"questions", "question_ids"} <= held.keys():
-        raise EmbeddingError(f"it holds {', '.join(sorted(held)) or 'nothing'}; give 'questions' and 'question_ids'")
-    concept_ids = json.loads(held["concept_ids"].tobytes()) if "concepts" in held else ()
-    ids, provenance = json.loads(held["question_ids"].tobytes()), json.loads(meta.get("provenance", "{}"))
-    return Embeddings(ids, held["questions"], concept_ids, held.get("concepts"), provenance)
-
-
-def _npz(path: Path) -> Embeddings:
-    with np.load(path, allow_pickle=False) as held:
-        if not {"ids", "vectors"} <= set(held.files):
-            raise EmbeddingError(f"it holds {', '.join(held.files) or 'nothing'}; give arrays 'ids' and 'vectors'")
-        try:
-            ids, vectors = held["ids"], held["vectors"]
-        except ValueError:
-            raise EmbeddingError("'ids' or 'vectors' is an array of objects; give text or numbers") from None
-    if ids.ndim != 1 or vectors.ndim != 2:
-        raise EmbeddingError(f"'ids' of shape {ids.shape} and 'vectors' of shape {vectors.shape}; give (n,) and (n, d)")
-    return _rows(ids.tolist(), vectors)
-
-
-def _parquet(path: Path) -> Embeddings:
-    import polars as pl
-
-    try:
-        frame = pl.read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise EmbeddingError(f"no readable embeddings ({str(error).splitlines()[0]})") from None
-    name = next((column for column in ("question", "id") if column in frame.columns), None)
-    if name is None:
-        raise EmbeddingError(f"it has columns {', '.join(frame.columns[:8])}; name one 'question'")
-    rest = frame.drop(name)
-    if rest.width == 1 and rest.dtypes[0].is_nested():
-        return _rows(frame[name].to_list(), rest.to_series().to_list())
-    wrong = [column for column, kind in zip(rest.columns, rest.dtypes, strict=True) if not kind.is_numeric()]
-    if wrong or rest.width == 0:
+def _mean_of_concepts(dataset: Dataset, vectors: NDArray, there: NDArray[np.bool_]) -> NDArray:
+    """float64 (questions without a vector, dim): for each, the mean over its concepts of their questions' mean."""
+    w = dataset.q_matrix.astype(bool).astype(np.float64)
+    known = w[there]  # (with a vector, concepts)
+    n = known.sum(axis=0)  # (concepts,)
+    means = (known.T @ vectors[there].astype(np.float64)) / np.maximum(n, 1)[:, None]  # (concepts, dim)
+    wanted = w[~there] * (n > 0)  # (without a vector, concepts)
+    degree = np.asarray(wanted.sum(axis=1)).ravel()
+    if (degree == 0).any():
+        first = [q for q, has in zip(dataset.questions, there, strict=True) if not has][int((degree == 0).argmax())]
         raise EmbeddingError(
-            f"column {wrong[0]!r} doesn't hold numbers" if wrong else f"there is no column except {name!r}"
+            f"{int((degree == 0).sum())} questions have neither a vector nor a concept whose other questions have one, "
+            f"{first!r} first; give them vectors"
         )
-    return _rows(frame[name].to_list(), rest.to_numpy())  # an empty cell becomes NaN
+    return (wanted @ means) / degree[:, None]
 
 
-def _json(path: Path) -> Embeddings:
-    # Pairs, because a dictionary would hide an id that occurs twice.
-    found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)
-    if not isinstance(found, tuple):
-        raise EmbeddingError("not an object; write {id: [number, …], …}")
-    return _rows([name for name, _ in found], [row for _, row in found])
+def _mismatch(ids: Sequence[str], questions: Sequence[str], missing: Sequence[str]) -> str:
+    """Which questions have no vector, ids of both sides, and the rule by which they would match."""
+    known = set(questions)
+    spare = [name for name in ids if name not in known]
+    said = f"{len(missing)} of {len(questions)} questions have no vector: {_some(missing)}"
+    if not spare:
+        return f"{said}; give each question one"
+    prefix = _shared(spare).rstrip("0123456789")
+    suffix = _shared([name[::-1] for name in spare])[::-1].lstrip("0123456789")
+    before = _shared(missing).rstrip("0123456789")
+    rules: dict[str, Callable[[str], str]] = {
+        f"with {before!r} before them": lambda name: before + name,
+        f"without the prefix {prefix!r}": lambda name: name.removeprefix(prefix),
+        f"without the ending {suffix!r}": lambda name: name.removesuffix(suffix),
+        "without space around them": str.strip,
+        "in lower case": str.lower,
+        "in upper case": str.upper,
+        "without leading zeros": lambda name: name.lstrip("0") or "0",
+    }
+    wanted = set(missing)
+    matches = {rule: len(wanted.intersection(map(change, spare))) for rule, change in rules.items()}
+    best = max(matches, key=lambda rule: matches[rule])
+    hint = f"; {matches[best]} of them would match {best}" if matches[best] else "; ids are compared as text"
+    return f"{said}; the file's other ids are {_some(spare)}{hint}"
 
 
-def _word2vec_text(path: Path) -> Embeddings:
-    ids, rows = [], []
-    with path.open(encoding="utf-8") as file:
-        n, dim = _heading(file.readline())
-        for number, line in enumerate(file, start=2):
-            if not line.strip():
-                continue
-            name, *numbers = line.rstrip().rsplit(" ", dim)  # from the right: an id may have spaces in it
-            if len(numbers) != dim:
-                raise EmbeddingError(f"row {number} has {len(numbers)} numbers; the heading says {dim}")
-            try:
-                rows.append(np.array(numbers, dtype=np.float64))
-            except ValueError:
-                raise EmbeddingError(f"row {number} doesn't end in {dim} numbers") from None
-            ids.append(name)
-    if len(ids) != n:
-        raise EmbeddingError(f"{len(ids)} vectors follow; the heading says {n}")
-    return _rows(ids, rows)
+def _shared(names: Sequence[str]) -> str:
+    """What all names begin with."""
+    first, last = min(names), max(names)
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[:n]
 
 
-def _word2vec_binary(path: Path) -> Embeddings:
-    # gensim reads this format too, but silently drops an id that occurs twice.
-    data = path.read_bytes()
-    at = data.find(b"\n") + 1
-    n, dim = _heading(data[:at].decode("utf-8"))
-    if n * 4 * dim > len(data):
-        raise EmbeddingError(f"{len(data):,} bytes can't hold the {n} vectors of {dim} dimensions it announces")
-    ids, rows = [], np.empty((n, dim), dtype=np.float32)
-    for i in range(n):
-        space = data.find(b" ", at)
-        end = space + 1 + 4 * dim
-        if space < 0 or end > len(data):
-            raise EmbeddingError(f"it ends inside vector {i + 1} of {n}")
-        ids.append(data[at:space].lstrip(b"\n").decode("utf-8"))
-        rows[i] = np.frombuffer(data, "<f4", dim, space + 1)
-        at = end
-    if data[at:].strip():
-        raise EmbeddingError(f"more follows after the {n} vectors that the heading announces")
-    return _rows(ids, rows)
-
-
-def _heading(line: str) -> tuple[int, int]:
-    words = line.split()
-    if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
-        raise EmbeddingError(
-            f"its first line is {line.strip()[:40]!r}; word2vec's says how many vectors and dimensions"
-        )
-    return int(words[0]), int(words[1])
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise EmbeddingError(f"'ids' holds {type(value).__name__}; give a JSON list of question ids")
-    return value
-
-
-FORMATS: dict[str, Callable[[Path], Embeddings]] = {
-    ".safetensors": _safetensors,
-    ".npz": _npz,
-    ".parquet": _parquet,
-    ".json": _json,
-    ".txt": _word2vec_text,
-    ".vec": _word2vec_text,
-    ".bin": _word2vec_binary,
-}
-
-
-def _endings() -> str:
-    return f"give {', '.join(FORMATS)}"
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:4])) + (", …" if len(names) > 4 else "")

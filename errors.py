@@ -108,7 +108,7 @@ class ConfigError(QCQError):
     """A misspelt, mistyped or impossible setting."""
 
 
-class UnknownNameError(ConfigError):
+class UnknownNameError(ConfigError, KeyError):
     """A name that is in no registry. The text has the nearest valid names.
 
     Examples
@@ -126,3 +126,6 @@ class UnknownNameError(ConfigError):
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         listed = f"known: {', '.join(known)}" if len(known) <= 30 else f"{len(known):,} are known"
         super().__init__(f"unknown {kind} {name!r}{hint} ({listed})")
+
+    def __str__(self) -> str:  # a KeyError's would put it in quotes
+        return str(self.args[0])

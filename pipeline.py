@@ -73,8 +73,8 @@ class Experiment:
         return {name: walk.prepare(self.partition.graph, train) for name, walk in self.config.build_walks().items()}
 
     @cached_property
-    def vectors(self) -> dict[str, PrecomputedVectors]:
-        """The vectors from files, by name, in the order of the questions.
+    def matched(self) -> dict[str, tuple[Embeddings, tuple[str, ...]]]:
+        """The vectors from files, by name, in the order of the questions; with notes on rows left out or filled in.
 
         Raises
         ------
@@ -83,12 +83,20 @@ class Experiment:
         out = {}
         for name, file in self.config.vectors.items():
             try:
-                emb = Embeddings.load(file).aligned(self.data.questions)
+                out[name] = Embeddings.load(file).matched(self.data, self.config.missing)
             except EmbeddingError as error:
                 said = str(error)
                 raise EmbeddingError(said if said.startswith(str(Path(file))) else f"{file}: {said}") from None
-            out[name] = PrecomputedVectors(embeddings=emb, file=str(file), dim=emb.dim)
         return out
+
+    @cached_property
+    def vectors(self) -> dict[str, PrecomputedVectors]:
+        """The vectors from files as trainers that have learnt already."""
+        files = self.config.vectors
+        return {
+            name: PrecomputedVectors(embeddings=emb, file=str(files[name]), dim=emb.dim)
+            for name, (emb, _) in self.matched.items()
+        }
 
     @cached_property
     def seeds(self) -> range:
@@ -196,7 +204,8 @@ class Experiment:
         claim(out, "run")
         for name, why in self.skipped.items():
             watch.say(f"task {name} is left out: {why}")
-        write_description(run, self.config, self.partition, self.skipped, watch)
+        notes = [f"{name}: {note}" for name, (_, said) in self.matched.items() for note in said]
+        write_description(run, self.config, self.partition, self.skipped, notes, watch)
         for name, walk in self.config.build_walks().items():
             for line in walk.remarks(self.graphs[name]):
                 watch.say(line)

@@ -23,19 +23,22 @@ from qcq.data.reader import Reader
 from qcq.data.s2kt import S2KT
 from qcq.data.simulated import Simulated
 from qcq.errors import DataError, UnknownNameError
-from qcq.support.registry import find
+from qcq.support.registry import Registry, find
 
-DATASETS: dict[str, type[Reader]] = {
-    "simulated": Simulated,
-    "csv": CSV,
-    "s2kt": S2KT,
-    "akt": AKT,
-    "pebg": PEBG,
-    "eedi": Eedi,
-    "icd": ICD,
-    "math2015": Math2015,
-    "assistments": ASSISTments,
-}
+DATASETS: Registry[type[Reader]] = Registry(
+    "format",
+    {
+        "simulated": Simulated,
+        "csv": CSV,
+        "s2kt": S2KT,
+        "akt": AKT,
+        "pebg": PEBG,
+        "eedi": Eedi,
+        "icd": ICD,
+        "math2015": Math2015,
+        "assistments": ASSISTments,
+    },
+)
 
 
 def read(

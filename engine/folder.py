@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect")  # folders with views only
 
 
-def write_description(run: Run, config: Config, partition: Partition, skipped: Mapping[str, str], watch: Watch) -> None:
-    """What a run will do, and with what: settings, versions, data, graph."""
+def write_description(
+    run: Run, config: Config, partition: Partition, skipped: Mapping[str, str], notes: Sequence[str], watch: Watch
+) -> None:
+    """What a run will do, and with what: settings, versions, data, graph; ``notes`` come after those of the data."""
     import tomli_w
 
     data = partition.dataset
-    notes = [*config.notes, *data.notes]
+    notes = [*config.notes, *data.notes, *notes]
     for note in notes:
         watch.say(note)
     about: dict[str, Any] = {

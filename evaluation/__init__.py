@@ -14,21 +14,25 @@ from qcq.evaluation.statistics import Contest, Difference, auc_units, mean_units
 from qcq.evaluation.task import HeldOut, Partition, Score, Stage, Task, TaskSpec, unanswerable
 from qcq.evaluation.tracing.fast import KTFast
 from qcq.evaluation.tracing.tasks import KT, KTAttention, KTDifficulty
+from qcq.support.registry import Registry
 
-TASKS: dict[str, type[Task]] = {
-    "edges": Edges,
-    "difficulty": Difficulty,
-    "retrieval": Retrieval,
-    "stability": Stability,
-    "discrimination": Discrimination,
-    "prerequisites": Prerequisites,
-    "clusters": Clusters,
-    "geometry": Geometry,
-    "kt": KT,
-    "kt-difficulty": KTDifficulty,
-    "kt-attention": KTAttention,
-    "kt-fast": KTFast,
-}
+TASKS: Registry[type[Task]] = Registry(
+    "task",
+    {
+        "edges": Edges,
+        "difficulty": Difficulty,
+        "retrieval": Retrieval,
+        "stability": Stability,
+        "discrimination": Discrimination,
+        "prerequisites": Prerequisites,
+        "clusters": Clusters,
+        "geometry": Geometry,
+        "kt": KT,
+        "kt-difficulty": KTDifficulty,
+        "kt-attention": KTAttention,
+        "kt-fast": KTFast,
+    },
+)
 
 __all__ = [
     "KT",

@@ -11,28 +11,32 @@ from qcq.models.precomputed import PrecomputedVectors
 from qcq.models.sgns import SGNS
 from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
 from qcq.models.word2vec import CBOW, FastText, SkipGram
+from qcq.support.registry import Registry
 
-TRAINERS: dict[str, type[Trainer]] = {
-    "random": Random,
-    "concept-onehot": ConceptOneHot,
-    "svd": SVD,
-    "concept-mean": ConceptMean,
-    "spectral": Spectral,
-    "skipgram": SkipGram,
-    "cbow": CBOW,
-    "fasttext": FastText,
-    "sgns": SGNS,
-    "glove": GloVe,
-    "netmf": NetMF,
-    "ppmi-svd": PPMISVD,
-    "oracle": Oracle,
-    "mlm": MLM,
-    "cloze": Cloze,
-    "clm": CLM,
-    "bilm": BiLM,
-    "rtd": RTD,
-    "hf-bert": HFBert,
-}
+TRAINERS: Registry[type[Trainer]] = Registry(
+    "trainer",
+    {
+        "random": Random,
+        "concept-onehot": ConceptOneHot,
+        "svd": SVD,
+        "concept-mean": ConceptMean,
+        "spectral": Spectral,
+        "skipgram": SkipGram,
+        "cbow": CBOW,
+        "fasttext": FastText,
+        "sgns": SGNS,
+        "glove": GloVe,
+        "netmf": NetMF,
+        "ppmi-svd": PPMISVD,
+        "oracle": Oracle,
+        "mlm": MLM,
+        "cloze": Cloze,
+        "clm": CLM,
+        "bilm": BiLM,
+        "rtd": RTD,
+        "hf-bert": HFBert,
+    },
+)
 
 __all__ = [
     "CBOW",

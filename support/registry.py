@@ -1,4 +1,4 @@
-"""Names for interchangeable parts. A registry is a plain dict; this module only looks names up."""
+"""Names for interchangeable parts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ from typing import TypeVar
 from qcq.errors import UnknownNameError
 
 T = TypeVar("T")
+
+
+class Registry(dict[str, T]):
+    """Parts by name. An unknown name is answered with the nearest ones.
+
+    Examples
+    --------
+    >>> Registry("walk", {"qcq": 1})["qcp"]
+    Traceback (most recent call last):
+    qcq.errors.UnknownNameError: unknown walk 'qcp'; did you mean qcq? (known: qcq)
+    """
+
+    def __init__(self, kind: str, parts: Mapping[str, T]) -> None:
+        super().__init__(parts)
+        self.kind = kind
+
+    def __missing__(self, name: str) -> T:
+        raise UnknownNameError(self.kind, str(name), self)
 
 
 def find(kind: str, name: str, registry: Mapping[str, T]) -> T:

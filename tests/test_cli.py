@@ -106,10 +106,10 @@ def test_score_puts_the_truth_first_and_noise_behind_the_baselines(
 @pytest.mark.parametrize(
     ("ids", "words"),
     [
-        ([f"q{i}" for i in range(119)], "1 of 120 questions have no vector, 'q119' first"),
+        ([f"q{i}" for i in range(119)], "1 of 120 questions have no vector: 'q119'"),
         ([f"q{i}" for i in range(121)], "1 vectors belong to no question of the data set, 'q120' first"),
         ([f"q{i % 60}" for i in range(120)], "60 of 120 question ids occur more than once, 'q0' first"),
-        (list(range(120)), "120 of 120 questions have no vector, 'q0' first; give each question one; ids are compared"),
+        (list(range(120)), "the file's other ids are '0', '1', '2', '3', …; 120 of them would match with 'q' before"),
     ],
 )
 def test_score_says_what_is_wrong_with_the_ids(

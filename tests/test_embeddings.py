@@ -13,8 +13,11 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from qcq.embeddings import FORMATS, Embeddings
-from qcq.errors import EmbeddingError
+from qcq.data import read
+from qcq.embeddings import Embeddings
+from qcq.errors import EmbeddingError, UnknownNameError
+from qcq.support.vectors import READERS
+from qcq.support.vectors import WRITERS as ENDINGS
 
 IDS = ["q1", "10_13", "fractions—½", "q4"]
 VECTORS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
@@ -48,7 +51,116 @@ def test_every_format_comes_back_as_it_was_written(name, tmp_path):
     emb = Embeddings.load(tmp_path / name)
     assert list(emb.ids) == IDS
     assert emb.vectors == pytest.approx(VECTORS, abs=1e-6)
-    assert set(FORMATS) == {"." + n.rpartition(".")[2] for n in WRITERS}
+    assert set(READERS) == set(ENDINGS) == {"." + n.rpartition(".")[2] for n in WRITERS}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_save_goes_by_the_ending(ending, tmp_path):
+    emb = Embeddings(["q1", "10_13", "fractions—½", "q4"], VECTORS)
+    back = Embeddings.load(emb.save(tmp_path / f"v{ending}"))
+    assert list(back.ids) == IDS
+    assert np.array_equal(back.vectors, VECTORS)
+
+
+def test_an_ending_that_no_writer_has_is_refused(tmp_path):
+    with pytest.raises(EmbeddingError, match=r"no vectors are written as '.pt'"):
+        Embeddings(IDS, VECTORS).save(tmp_path / "v.pt")
+    with pytest.raises(EmbeddingError, match="'adding halves' has white space in it"):
+        Embeddings(["adding halves"], VECTORS[:1]).save(tmp_path / "v.vec")
+    assert not list(tmp_path.iterdir())
+
+
+def test_embeddings_are_a_mapping():
+    emb = Embeddings(IDS, VECTORS)
+    assert "q1" in emb
+    assert "q2" not in emb
+    assert list(emb) == list(emb.keys()) == IDS
+    assert np.array_equal(emb["q4"], VECTORS[3])
+    assert emb.get("q2") is None
+    assert len(emb) == len(dict(emb)) == 4
+    with pytest.raises(UnknownNameError, match="did you mean q4 or q1"):
+        emb["q2"]
+    assert emb == emb
+
+
+@pytest.mark.parametrize("ids", [np.array([b"1", b"2"]), np.array([1, 2]), np.array([1.0, 2.0])])
+def test_ids_of_any_type_are_text(ids, tmp_path):
+    np.savez(tmp_path / "v.npz", ids=ids, vectors=VECTORS[:2])
+    assert list(Embeddings.load(tmp_path / "v.npz").ids) == ["1", "2"]
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64", "float8_e4m3fn", "float8_e5m2", "int8"])
+def test_numbers_of_every_type_that_safetensors_holds(kind, tmp_path):
+    import torch
+    from safetensors.torch import save_file as save_torch
+
+    table = torch.tensor([[1.0, 2.0], [0.5, -4.0]]).to(getattr(torch, kind))
+    save_torch({"vectors": table}, tmp_path / "v.safetensors", {"ids": json.dumps(["a", "b"])})
+    assert np.array_equal(Embeddings.load(tmp_path / "v.safetensors").vectors, table.float().numpy())
+
+
+def test_the_index_of_a_pandas_frame_is_no_dimension(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame(VECTORS, columns=["d0", "d1", "d2"])
+    frame.insert(0, "question", IDS)
+    frame.sample(frac=1, random_state=1).to_parquet(tmp_path / "shuffled.parquet")
+    emb = Embeddings.load(tmp_path / "shuffled.parquet")
+    assert emb.dim == 3
+    assert np.array_equal(emb.aligned(IDS).vectors, VECTORS)
+    frame.set_index("question").rename_axis(None).to_parquet(tmp_path / "index.parquet")
+    assert np.array_equal(Embeddings.load(tmp_path / "index.parquet").aligned(IDS).vectors, VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bom.txt", "\ufeff2 2\na 1 2\nb 3 4\n"),
+        ("tabs.vec", "2\t2\na\t1\t2\nb\t3\t4\n"),
+        ("text.bin", "2 2\na 1 2\nb 3 4\n"),
+        ("glove.txt", "a 1 2\nb 3 4\n"),
+    ],
+)
+def test_text_as_other_programs_write_it(name, text, tmp_path):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    emb = Embeddings.load(tmp_path / name)
+    assert {q: row.tolist() for q, row in emb.items()} == {"a": [1, 2], "b": [3, 4]}
+
+
+def test_ids_of_another_form_are_shown_with_the_rule_that_matches():
+    emb = Embeddings(["q_1", "q_2", "q_7"], VECTORS[:3])
+    with pytest.raises(
+        EmbeddingError, match=r"'1', '2', '7'; the file's other ids are 'q_1', .*without the prefix 'q_'"
+    ):
+        emb.aligned(["1", "2", "7"])
+    with pytest.raises(EmbeddingError, match=r"2 of 2 questions .* in lower case"):
+        Embeddings(["A", "B"], VECTORS[:2]).aligned(["a", "b"])
+
+
+BANK = [("q1", "a"), ("q2", "a"), ("q3", "a"), ("q3", "b"), ("q4", "c")]
+
+
+def test_concepts_and_added_rows_in_a_file_are_told_from_questions():
+    data = read(BANK)
+    rows = np.arange(8 * 2, dtype=np.float32).reshape(8, 2)
+    emb, notes = Embeddings(["</s>", "q1", "q2", "q3", "q4", "a", "b", "c"], rows).matched(data)
+    assert np.array_equal(emb.vectors, rows[1:5])
+    assert np.array_equal(emb.concept_vectors, rows[5:])
+    assert [note.split()[0] for note in notes] == ["1", "3"]
+    with pytest.raises(EmbeddingError, match="1 vectors belong to no question of the data set, 'q9' first"):
+        Embeddings(["q1", "q2", "q3", "q4", "q9"], rows[:5]).matched(data)
+
+
+def test_missing_rows_are_refused_or_the_mean_of_their_concepts():
+    data = read(BANK)
+    emb = Embeddings(["q1", "q2"], [[1.0, 0.0], [0.0, 3.0]])
+    with pytest.raises(EmbeddingError, match="2 of 4 questions have no vector: 'q3', 'q4'"):
+        emb.matched(data)
+    with pytest.raises(EmbeddingError, match=r"1 questions have neither a vector nor a concept .*'q4' first"):
+        emb.matched(data, "mean-of-concepts")
+    whole, notes = Embeddings([*emb.ids, "q4"], [*emb.vectors, [5.0, 5.0]]).matched(data, "mean-of-concepts")
+    assert whole["q3"].tolist() == [0.5, 1.5]
+    assert notes == ("1 of 4 questions have no vector: the mean of their concepts' vectors",)
 
 
 def test_numbers_as_ids_are_text(tmp_path):
@@ -88,8 +200,9 @@ BAD = [
     ("v.parquet", pl.DataFrame({"question": ["a"], "x": ["b"]}), "column 'x' doesn't hold numbers"),
     ("v.parquet", pl.DataFrame({"id": ["a"], "x": [None]}, {"id": pl.String, "x": pl.Float64}), "has NaN"),
     ("v.safetensors", b"junk", "no readable embeddings"),
-    ("v.txt", b"a 1 2\n", "its first line is 'a 1 2'"),
-    ("v.txt", b"2 2\na 1 2\nb 1\n", "row 3 has 1 numbers; the heading says 2"),
+    ("v.txt", b"a 1 x\n", "its first line is 'a 1 x'"),
+    ("v.txt", b"2 2\na 1 2\nb 1\n", "row 3 has 1 numbers; the first says 2"),
+    ("v.npz", {"ids": np.array(IDS), "vectors": VECTORS * 1j}, "complex numbers"),
     ("v.txt", b"1 2\na 1 x\n", "row 2 doesn't end in 2 numbers"),
     ("v.txt", b"3 1\na 1\nb 2\n", "2 vectors follow; the heading says 3"),
     ("v.txt", b"2 1\na 1\na 2\n", "1 of 2 question ids occur more than once, 'a' first"),
@@ -131,7 +244,7 @@ def test_foreign_safetensors_say_what_they_lack(tmp_path):
 
 
 @budget(max_examples=40, deadline=None)
-@given(st.binary(max_size=80), st.sampled_from(sorted(FORMATS)))
+@given(st.binary(max_size=80), st.sampled_from(sorted(READERS)))
 def test_whatever_the_bytes_nothing_but_our_own_error_comes_out(tmp_path_factory, data, suffix):
     path = tmp_path_factory.mktemp("bytes") / f"v{suffix}"
     path.write_bytes(data)
@@ -144,9 +257,9 @@ def test_vectors_are_put_into_the_order_of_the_questions():
     order = [2, 0, 3, 1]
     turned = emb.aligned([IDS[i] for i in order])
     assert np.array_equal(turned.vectors, VECTORS[order])
-    with pytest.raises(EmbeddingError, match=r"1 of 5 questions have no vector, 'q5' first; give each question one$"):
+    with pytest.raises(EmbeddingError, match=r"1 of 5 questions have no vector: 'q5'; give each question one$"):
         emb.aligned([*IDS, "q5"])
-    with pytest.raises(EmbeddingError, match=r"2 of 2 questions have no vector, 'a' first; .*compared as text"):
+    with pytest.raises(EmbeddingError, match=r"2 of 2 questions have no vector: 'a', 'b'; .*compared as text"):
         emb.aligned(["a", "b"])
     with pytest.raises(EmbeddingError, match="1 vectors belong to no question of the data set, 'q4' first"):
         emb.aligned(IDS[:3])

@@ -1,0 +1,303 @@
+"""Files of vectors: one reader and one writer a format, chosen by the ending. Ids are text; no pickle is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.errors import EmbeddingError
+
+
+class Vectors(NamedTuple):
+    """What a file holds.
+
+    Attributes
+    ----------
+    ids : names of the rows.
+    vectors : (rows, dim).
+    concept_ids, concept_vectors, provenance : as in :class:`qcq.Embeddings`, where the format has them.
+    """
+
+    ids: Sequence[str]
+    vectors: NDArray
+    concept_ids: Sequence[str] = ()
+    concept_vectors: NDArray | None = None
+    provenance: Mapping[str, Any] = {}
+
+
+def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Vectors:
+    """Single vectors, whose lengths are checked."""
+    names = [_name(name) for name in ids]
+    if len(names) == 0:
+        raise EmbeddingError("there are no vectors in it")
+    if len(names) != len(rows):
+        raise EmbeddingError(f"{len(names)} ids for {len(rows)} vectors; give one each")
+    made = []
+    for name, row in zip(names, rows, strict=True):
+        try:
+            numbers = np.asarray(row)
+            if np.iscomplexobj(numbers):
+                raise EmbeddingError(f"the vector of question {name!r} has complex numbers; give real ones")
+            made.append(numbers.astype(np.float64))
+        except (TypeError, ValueError):
+            raise EmbeddingError(f"the vector of question {name!r} isn't a list of numbers") from None
+        if made[-1].ndim != 1 or made[-1].shape != made[0].shape or len(made[0]) == 0:
+            shape = "×".join(map(str, made[-1].shape)) or "a single number"
+            raise EmbeddingError(
+                f"the vector of question {name!r} has dimension {shape}, that of {names[0]!r} "
+                f"{'×'.join(map(str, made[0].shape)) or 'a single number'}; give all the same, 1 at least"
+            )
+    return Vectors(names, np.stack(made))
+
+
+def _name(value: Any) -> str:
+    """An id as text: bytes decoded, whole floats without ``.0``."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _safetensors(path: Path) -> Vectors:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            meta = file.metadata() or {}
+            kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118  (not a dict)
+            small = {key for key, kind in kinds.items() if kind.startswith(("BF", "F8"))}  # numpy doesn't have them
+            held = {key: file.get_tensor(key) for key in kinds if key not in small}
+        if small:
+            with safe_open(str(path), framework="pt") as file:
+                held |= {key: file.get_tensor(key).float().numpy() for key in small}
+    except SafetensorError as error:
+        raise EmbeddingError(f"no readable embeddings ({error})") from None
+    if "vectors" in held:
+        if "ids" not in meta:
+            raise EmbeddingError("the metadata has no 'ids'; put a JSON list of question ids there")
+        return _rows(_list(json.loads(meta["ids"])), held["vectors"])
+    if not {"questions", "question_ids"} <= held.keys():
+        raise EmbeddingError(f"it holds {', '.join(sorted(held)) or 'nothing'}; give 'questions' and 'question_ids'")
+    concept_ids = json.loads(held["concept_ids"].tobytes()) if "concepts" in held else ()
+    ids, provenance = json.loads(held["question_ids"].tobytes()), json.loads(meta.get("provenance", "{}"))
+    return Vectors(ids, held["questions"], concept_ids, held.get("concepts"), provenance)
+
+
+def _npz(path: Path) -> Vectors:
+    with np.load(path, allow_pickle=False) as held:
+        if not {"ids", "vectors"} <= set(held.files):
+            raise EmbeddingError(f"it holds {', '.join(held.files) or 'nothing'}; give arrays 'ids' and 'vectors'")
+        try:
+            ids, vectors = held["ids"], held["vectors"]
+        except ValueError:
+            raise EmbeddingError("'ids' or 'vectors' is an array of objects; give text or numbers") from None
+    if ids.ndim != 1 or vectors.ndim != 2:
+        raise EmbeddingError(f"'ids' of shape {ids.shape} and 'vectors' of shape {vectors.shape}; give (n,) and (n, d)")
+    return _rows(ids.tolist(), vectors)
+
+
+def _parquet(path: Path) -> Vectors:
+    import polars as pl
+
+    try:
+        frame = pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        raise EmbeddingError(f"no readable embeddings ({str(error).splitlines()[0]})") from None
+    index = [column for column in frame.columns if column.startswith("__index_level_")]  # pandas' own
+    named = [column for column in (*NAMED, *index) if column in frame.columns]
+    if not named or (named[0] in index and frame[named[0]].dtype != pl.String):
+        raise EmbeddingError(f"it has columns {', '.join(frame.columns[:8])}; name one 'question'")
+    name = named[0]
+    rest = frame.drop(name, *(column for column in index if column != name))
+    if rest.width == 1 and rest.dtypes[0].is_nested():
+        return _rows(frame[name].to_list(), rest.to_series().to_list())
+    wrong = [column for column, kind in zip(rest.columns, rest.dtypes, strict=True) if not kind.is_numeric()]
+    if wrong or rest.width == 0:
+        raise EmbeddingError(
+            f"column {wrong[0]!r} doesn't hold numbers" if wrong else f"there is no column except {name!r}"
+        )
+    return _rows(frame[name].to_list(), rest.to_numpy())  # an empty cell becomes NaN
+
+
+def _json(path: Path) -> Vectors:
+    # Pairs, because a dictionary would hide an id that occurs twice.
+    found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)
+    if not isinstance(found, tuple):
+        raise EmbeddingError("not an object; write {id: [number, …], …}")
+    return _rows([name for name, _ in found], [row for _, row in found])
+
+
+def _word2vec_text(path: Path) -> Vectors:
+    """word2vec's text; GloVe's, which is the same without the heading; spaces or tabs between."""
+    ids, rows = [], []
+    with path.open(encoding="utf-8-sig") as file:
+        first = file.readline()
+        n, dim = (None, len(first.split()) - 1) if _is_row(first) else _heading(first)
+        if n is None:
+            file.seek(0)
+        for number, line in enumerate(file, start=1 if n is None else 2):
+            if not line.strip():
+                continue
+            name, *numbers = line.rstrip().rsplit(None, dim)  # from the right: an id may have spaces in it
+            if len(numbers) != dim:
+                raise EmbeddingError(f"row {number} has {len(numbers)} numbers; the first says {dim}")
+            try:
+                rows.append(np.array(numbers, dtype=np.float64))
+            except ValueError:
+                raise EmbeddingError(f"row {number} doesn't end in {dim} numbers") from None
+            ids.append(name)
+    if n is not None and len(ids) != n:
+        raise EmbeddingError(f"{len(ids)} vectors follow; the heading says {n}")
+    return _rows(ids, rows)
+
+
+def _is_row(line: str) -> bool:
+    """Whether a first line is a vector already: a name and two numbers or more."""
+    words = line.split()
+    try:
+        return len(words) > 2 and all(np.isfinite(float(word)) for word in words[1:])
+    except ValueError:
+        return False
+
+
+def _word2vec_binary(path: Path) -> Vectors:
+    # gensim reads this format too, but silently drops an id that occurs twice.
+    data = path.read_bytes()
+    if _is_text(data):  # some programs write the text under this ending
+        return _word2vec_text(path)
+    at = data.find(b"\n") + 1
+    n, dim = _heading(data[:at].decode("utf-8"))
+    if n * 4 * dim > len(data):
+        raise EmbeddingError(f"{len(data):,} bytes can't hold the {n} vectors of {dim} dimensions it announces")
+    ids, rows = [], np.empty((n, dim), dtype=np.float32)
+    for i in range(n):
+        space = data.find(b" ", at)
+        end = space + 1 + 4 * dim
+        if space < 0 or end > len(data):
+            raise EmbeddingError(f"it ends inside vector {i + 1} of {n}")
+        ids.append(data[at:space].lstrip(b"\n").decode("utf-8"))
+        rows[i] = np.frombuffer(data, "<f4", dim, space + 1)
+        at = end
+    if data[at:].strip():
+        raise EmbeddingError(f"more follows after the {n} vectors that the heading announces")
+    return _rows(ids, rows)
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether the row after the heading is a name and as many numbers as the heading says, written in digits."""
+    try:
+        heading, row = data[: 1 << 20].decode("utf-8-sig", errors="ignore").split("\n")[:2]
+        float(row.split()[-1])
+        return len(row.split()) > int(heading.split()[1])
+    except (ValueError, IndexError):
+        return False
+
+
+def _heading(line: str) -> tuple[int, int]:
+    words = line.split()
+    if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
+        raise EmbeddingError(
+            f"its first line is {line.strip()[:40]!r}; word2vec's says how many vectors and dimensions"
+        )
+    return int(words[0]), int(words[1])
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise EmbeddingError(f"'ids' holds {type(value).__name__}; give a JSON list of question ids")
+    return value
+
+
+def _write_safetensors(held: Vectors, path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    def text(value: Any) -> NDArray[np.uint8]:
+        return np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), dtype=np.uint8)
+
+    tensors: dict[str, NDArray] = {"questions": held.vectors, "question_ids": text(list(held.ids))}
+    if held.concept_vectors is not None:
+        tensors |= {"concepts": held.concept_vectors, "concept_ids": text(list(held.concept_ids))}
+    # One key only: safetensors writes several in no fixed order, and the same vectors should be the same bytes.
+    save_file(tensors, path, metadata={"provenance": json.dumps(dict(held.provenance), sort_keys=True)})
+
+
+def _write_npz(held: Vectors, path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, ids=np.array(list(held.ids), dtype=str), vectors=held.vectors)
+
+
+def _write_parquet(held: Vectors, path: Path) -> None:
+    import polars as pl
+
+    columns = {"question": list(held.ids), **{f"d{j}": held.vectors[:, j] for j in range(held.vectors.shape[1])}}
+    pl.DataFrame(columns).write_parquet(path)
+
+
+def _write_json(held: Vectors, path: Path) -> None:
+    made = {name: [float(str(x)) for x in row] for name, row in zip(held.ids, held.vectors, strict=True)}
+    path.write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_word2vec_text(held: Vectors, path: Path) -> None:
+    def row(name: str, numbers: NDArray) -> bytes:
+        return f"{_word(name)} {' '.join(map(str, numbers.tolist()))}\n".encode()
+
+    _write_word2vec(held, path, row)
+
+
+def _write_word2vec_binary(held: Vectors, path: Path) -> None:
+    _write_word2vec(held, path, lambda name, numbers: _word(name).encode() + b" " + numbers.astype("<f4").tobytes())
+
+
+def _write_word2vec(held: Vectors, path: Path, row: Callable[[str, NDArray], bytes]) -> None:
+    with path.open("wb") as file:
+        file.write(f"{len(held.ids)} {held.vectors.shape[1]}\n".encode())
+        file.writelines(row(name, numbers) for name, numbers in zip(held.ids, held.vectors, strict=True))
+
+
+def _word(name: str) -> str:
+    """A name that other readers of word2vec's formats read back."""
+    if name.split() != [name]:
+        raise EmbeddingError(
+            f"{name!r} has white space in it, which word2vec's format can't hold; save .parquet or .npz"
+        )
+    return name
+
+
+NAMED = ("question", "id")  # columns of ids, the first one that there is
+
+READERS: dict[str, Callable[[Path], Vectors]] = {
+    ".safetensors": _safetensors,
+    ".npz": _npz,
+    ".parquet": _parquet,
+    ".json": _json,
+    ".txt": _word2vec_text,
+    ".vec": _word2vec_text,
+    ".bin": _word2vec_binary,
+}
+WRITERS: dict[str, Callable[[Vectors, Path], None]] = {
+    ".safetensors": _write_safetensors,
+    ".npz": _write_npz,
+    ".parquet": _write_parquet,
+    ".json": _write_json,
+    ".txt": _write_word2vec_text,
+    ".vec": _write_word2vec_text,
+    ".bin": _write_word2vec_binary,
+}
+
+
+def by_ending(path: Path, formats: Mapping[str, Any], done: str) -> Any:
+    """The reader or writer for a path.
+
+    Raises
+    ------
+    EmbeddingError : there is none for its ending.
+    """
+    kind = formats.get(path.suffix.lower())
+    if kind is None:
+        raise EmbeddingError(f"{path}: no vectors are {done} {path.suffix or 'no ending'!r}; give {', '.join(formats)}")
+    return kind
