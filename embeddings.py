@@ -32,7 +32,10 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
         raise EmbeddingError(f"{kind} vectors of shape {np.shape(vectors)} for {len(names)} {kind}s; give one row each")
     bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
     if len(bad):
-        raise EmbeddingError(f"the vector of {kind} {names[int(bad[0])]!r} has NaN or infinity ({len(bad)} such rows)")
+        raise EmbeddingError(
+            f"the vector of {kind} {names[int(bad[0])]!r} has NaN or infinity "
+            f"({len(bad)} such rows); give finite numbers"
+        )
     if len(set(names)) < len(names):
         _, first = np.unique(np.asarray(names, dtype=object).astype(str), return_index=True)
         again = names[int(np.setdiff1d(np.arange(len(names)), first)[0])]
@@ -176,7 +179,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             raise EmbeddingError(f"{file}: {error}") from None
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             said = " ".join(str(error).split())
-            raise EmbeddingError(f"{file}: no readable embeddings ({said})") from None
+            raise EmbeddingError(f"{file}: no readable embeddings ({said}); write the file again") from None
 
     def aligned(self, questions: Sequence[str]) -> Embeddings:
         """The same vectors in the order of ``questions``, which must be the same questions.

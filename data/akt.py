@@ -114,5 +114,5 @@ def _names(path: Path) -> dict[str, str]:
     found = json_object(path)
     for name, index in found.items():
         if type(index) is not int:
-            raise DataError("not a whole number", file=path, column=name, value=index)
+            raise DataError("not a whole number", file=path, column=name, value=index, fix="write a whole number, as 3")
     return {str(index): name for name, index in found.items()}

@@ -43,7 +43,7 @@ class ASSISTments(Reader):
         if table.encoding != "utf-8":
             notes.append(f"read as {table.encoding}: the file is not UTF-8")
         order = table.whole("order_id").cast(pl.Int64, strict=False)
-        table.reject(order.is_null(), "not a whole number", "order_id")
+        table.reject(order.is_null(), "not a whole number", "order_id", "write a whole number, as 3")
         users, problems = table.identifiers("user_id"), table.identifiers("problem_id")
         skills = table.whole("skill_id")
         bare = table.blank("skill_id") | skills.is_in(EMPTY).fill_null(False)
@@ -65,7 +65,9 @@ class ASSISTments(Reader):
         single = rows.with_columns(pl.col("skill").str.split("_")).explode("skill").drop_nulls("skill")
         concepts = single["skill"].unique(maintain_order=True)
         if len(concepts) == 0:
-            raise DataError("no row has a skill", file=file, column="skill_id")
+            raise DataError(
+                "no row has a skill", file=file, column="skill_id", fix="take a copy of the data with skills"
+            )
         edges = single.unique(["problem", "skill"], maintain_order=True)
         matrix, _ = q_matrix(
             len(questions), len(concepts), codes(edges["problem"], questions), codes(edges["skill"], concepts)

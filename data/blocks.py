@@ -34,7 +34,9 @@ def numbers(line: str, *, file: Path, row: int) -> list[int]:
         for position, piece in enumerate(pieces, start=1):
             if not piece.strip().lstrip("-").isdecimal():
                 at = f"entry {position}"
-                raise DataError("not a whole number", file=file, row=row, column=at, value=piece) from None
+                raise DataError(
+                    "not a whole number", file=file, row=row, column=at, value=piece, fix="write a whole number, as 3"
+                ) from None
         raise
 
 
@@ -43,7 +45,14 @@ def python_list(line: str, *, file: Path, row: int) -> list[int]:
     made: list[int] = literal(line, list, file=file, row=row)
     for position, value in enumerate(made, start=1):
         if type(value) is not int:
-            raise DataError("not a whole number", file=file, row=row, column=f"entry {position}", value=value)
+            raise DataError(
+                "not a whole number",
+                file=file,
+                row=row,
+                column=f"entry {position}",
+                value=value,
+                fix="write a whole number, as 3",
+            )
     return made
 
 
@@ -82,5 +91,12 @@ def blocks(
             position = next(i for i, answer in enumerate(answers, start=1) if answer not in (0, 1))
             row = start + lines.index("answers") + 2
             at = f"entry {position}"
-            raise DataError("response is neither 0 nor 1", file=path, row=row, column=at, value=answers[position - 1])
+            raise DataError(
+                "response is neither 0 nor 1",
+                file=path,
+                row=row,
+                column=at,
+                value=answers[position - 1],
+                fix="write 1 for right, 0 for wrong",
+            )
         yield Block(start + 1, rows[start], lists["questions"], lists["skills"], answers)

@@ -320,5 +320,7 @@ def _parents(table: RawTable, concept_ids: pl.Series) -> dict[str, str]:
     circle = cycle(pairs)
     if circle:
         at = table.frame["concept"].to_list().index(circle[0])
-        raise table.error("the parents run in a circle", at=at, column="parent", value=" → ".join(circle))
+        raise table.error(
+            "the parents run in a circle", at=at, column="parent", value=" → ".join(circle), fix="take one of them out"
+        )
     return dict(pairs)

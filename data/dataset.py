@@ -105,6 +105,7 @@ class Dataset:
             raise DataError(
                 "the Q-matrix doesn't fit the identifiers",
                 value=f"{self.q_matrix.shape} for {len(self.questions)} questions, {len(self.concepts)} concepts",
+                fix="give one row per question and one column per concept",
             )
         if len(self.questions) == 0:
             raise DataError("no questions in the data set", value=self.name, fix="give at least one question")
@@ -131,7 +132,11 @@ class Dataset:
         DataError : the data set has no interactions.
         """
         if self.interactions is None:
-            raise DataError("the data set has no interactions, so there are no students to split", value=self.name)
+            raise DataError(
+                "the data set has no interactions, so there are no students to split",
+                value=self.name,
+                fix="read it with responses",
+            )
         who = np.setdiff1d(np.arange(len(self.students)), self.left_out)
         part = np.full(len(self.students), -1, dtype=np.int8)
         if fold is not None:

@@ -47,7 +47,9 @@ class Eedi(Reader):
         concepts: dict[int, int] = {}
         edges = [(q, concepts.setdefault(s, len(concepts))) for q, subjects in enumerate(leaves) for s in subjects]
         if not edges:
-            raise DataError("no question has a subject", file=path / QUESTIONS)
+            raise DataError(
+                "no question has a subject", file=path / QUESTIONS, fix="get the file again from its source"
+            )
         matrix, repeated = q_matrix(len(questions), len(concepts), *zip(*edges, strict=True))
         named = len({s for subjects in lists for s in subjects})
         notes = [

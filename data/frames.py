@@ -134,7 +134,9 @@ def _polars(frame: Any, what: str) -> pl.DataFrame:
     try:
         return pl.DataFrame({name: pl.Series(name, cells, strict=False) for name, cells in columns.items()})
     except (TypeError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"no table of text, numbers and lists ({error})", file=f"{what} frame") from None
+        raise DataError(
+            f"no table of text, numbers and lists ({error})", file=f"{what} frame", fix="give plain cells"
+        ) from None
 
 
 def _plain(value: Any) -> Any:
@@ -187,7 +189,9 @@ def _table(frame: pl.DataFrame, what: str, required: tuple[str, ...], optional: 
             made[name] = as_text(frame[name])
         except pl.exceptions.PolarsError:
             kind = str(frame[name].dtype)
-            raise DataError("neither text, numbers, times nor lists", file=source, column=name, value=kind) from None
+            raise DataError(
+                "neither text, numbers, times nor lists", file=source, column=name, value=kind, fix="convert it to text"
+            ) from None
     left = tuple(name for name in frame.columns if name not in wanted)
     absent = tuple(name for name in optional if name not in frame.columns)
     return RawTable(source, pl.DataFrame(made), unread=left, absent=absent)

@@ -42,7 +42,7 @@ class ICD(Reader):
             for code in listed
         ]
         if not edges:
-            raise DataError("no item has a knowledge code", file=path / ITEMS)
+            raise DataError("no item has a knowledge code", file=path / ITEMS, fix="get the file again from its source")
         matrix, repeated = q_matrix(len(items), len(concepts), *zip(*edges, strict=True))
         notes = remarks(matrix, repeated)
         names: dict[str, str] = {}

@@ -58,7 +58,13 @@ class Math2015(Reader):
             if not np.isin(skills, (0.0, 1.0)).all():
                 row, column = np.argwhere(~np.isin(skills, (0.0, 1.0)))[0].tolist()
                 at = {"row": row + 1, "column": str(column + 1)}
-                raise DataError("neither 0 nor 1", file=folder / SKILLS, value=float(skills[row, column]), **at)
+                raise DataError(
+                    "neither 0 nor 1",
+                    file=folder / SKILLS,
+                    value=float(skills[row, column]),
+                    fix="write 1 where the question needs the skill",
+                    **at,
+                )
             question, concept = np.nonzero(skills)
             rows.append(question + len(questions))
             columns.append(concept + len(concepts))
@@ -98,20 +104,27 @@ def _grid(path: Path) -> NDArray[np.float64]:
     """A table of shares, float64 (rows, columns), columns separated by tabs or spaces."""
     lines = read_text(path)[0].rstrip().splitlines()
     if not lines:
-        raise DataError("the file is empty", file=path)
+        raise DataError("the file is empty", file=path, fix="get the file again from its source")
     made = np.empty((len(lines), len(lines[0].split())))
     for row, line in enumerate(lines):
         cells = line.split()
         if len(cells) != made.shape[1]:
             what = f"ragged row: {len(cells)} columns where the first row has {made.shape[1]}"
-            raise DataError(what, file=path, row=row + 1, value=line)
+            raise DataError(what, file=path, row=row + 1, value=line, fix="get the file again from its source")
         for column, cell in enumerate(cells):
             try:
                 made[row, column] = float(cell)
             except ValueError:
                 made[row, column] = np.nan
             if not 0 <= made[row, column] <= 1:
-                raise DataError("no share from 0 to 1", file=path, row=row + 1, column=str(column + 1), value=cell)
+                raise DataError(
+                    "no share from 0 to 1",
+                    file=path,
+                    row=row + 1,
+                    column=str(column + 1),
+                    value=cell,
+                    fix="give the share of the full marks",
+                )
     return made
 
 

@@ -61,7 +61,7 @@ class PEBG(Reader):
 def _dictionary(path: Path) -> dict[Any, Any]:
     made: dict[Any, Any] = literal(read_text(path)[0].strip(), dict, file=path, row=1)
     if not made:
-        raise DataError("the dictionary is empty", file=path, row=1)
+        raise DataError("the dictionary is empty", file=path, row=1, fix="get the file again from its source")
     return made
 
 
@@ -70,9 +70,17 @@ def _ids(path: Path) -> tuple[str, ...]:
     found = _dictionary(path)
     for key, index in found.items():
         if type(index) is not int or not str(key).strip():
-            raise DataError("not an identifier with its index", file=path, column=str(key), value=index)
+            raise DataError(
+                "not an identifier with its index",
+                file=path,
+                column=str(key),
+                value=index,
+                fix="get the file again from its source",
+            )
     if sorted(found.values()) != list(range(len(found))):
-        raise DataError(f"the indices are not 0 to {len(found) - 1}, each once", file=path)
+        raise DataError(
+            f"the indices are not 0 to {len(found) - 1}, each once", file=path, fix="get the file again from its source"
+        )
     return tuple(str(key) for key in sorted(found, key=found.__getitem__))
 
 
@@ -83,7 +91,12 @@ def _listed(path: Path, questions: tuple[str, ...]) -> tuple[tuple[list[int], li
     index = {question: i for i, question in enumerate(questions)}
     for question in found:
         if question not in index:
-            raise DataError(f"a question that {QUESTIONS} doesn't have", file=file, value=question)
+            raise DataError(
+                f"a question that {QUESTIONS} doesn't have",
+                file=file,
+                value=question,
+                fix="get the file again from its source",
+            )
     concepts: dict[str, int] = {}
     rows: list[int] = []
     columns: list[int] = []
@@ -97,7 +110,7 @@ def _listed(path: Path, questions: tuple[str, ...]) -> tuple[tuple[list[int], li
             rows.append(i)
             columns.append(concepts.setdefault(piece, len(concepts)))
     if not concepts:
-        raise DataError("no question has a concept", file=file)
+        raise DataError("no question has a concept", file=file, fix="get the file again from its source")
     return (rows, columns), tuple(concepts), []
 
 
@@ -108,7 +121,9 @@ def _sparse(path: Path, questions: tuple[str, ...]) -> tuple[tuple[list[int], li
     try:
         found = scipy.sparse.load_npz(file).tocoo()  # arrays only: numpy refuses pickles by default
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"not a sparse matrix saved by scipy ({error})", file=file) from None
+        raise DataError(
+            f"not a sparse matrix saved by scipy ({error})", file=file, fix="get the file again from its source"
+        ) from None
     if found.shape[0] != len(questions) or found.shape[1] > len(skills):
         what = (
             f"a matrix of {found.shape[0]} × {found.shape[1]} for {len(questions)} questions and {len(skills)} skills"
@@ -132,7 +147,9 @@ def _responses(file: Path, n_questions: int) -> tuple[Interactions, int]:
         announced = python_list(block.heading, file=file, row=block.row)
         if announced != [len(block.questions)]:
             what = f"the heading announces another number of responses than the {len(block.questions)} that follow"
-            raise DataError(what, file=file, row=block.row, value=block.heading)
+            raise DataError(
+                what, file=file, row=block.row, value=block.heading, fix="get the file again from its source"
+            )
         if block.questions and not (min(block.questions) >= 0 and max(block.questions) < n_questions):
             wrong = next(q for q in block.questions if not 0 <= q < n_questions)
             what = f"a question that {QUESTIONS} doesn't have"

@@ -55,7 +55,9 @@ class S2KT(Reader):
                     what = (
                         f"the heading announces another number of responses than the {len(block.questions)} that follow"
                     )
-                    raise DataError(what, file=file, row=block.row, value=block.heading)
+                    raise DataError(
+                        what, file=file, row=block.row, value=block.heading, fix="get the file again from its source"
+                    )
                 _inside(block.questions, len(questions), PROBLEMS, file, block.row + 1)
                 _inside(block.skills, len(skills), SKILLS, file, block.row + 2)
                 student += [len(students)] * len(block.questions)
@@ -97,7 +99,7 @@ def _decode(path: Path) -> tuple[str, ...]:
     for name, index in found.items():
         if type(index) is not int or not 0 <= index < len(found) or made[index] is not None:
             what = f"the indices are not 0 to {len(found) - 1}, each once"
-            raise DataError(what, file=path, column=name, value=index)
+            raise DataError(what, file=path, column=name, value=index, fix="get the file again from its source")
         made[index] = name
     return tuple(name for name in made if name is not None)
 

@@ -37,7 +37,7 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise DataError("no such file", file=path, fix="check the folder and the spelling of the name") from None
     except OSError as error:
-        raise DataError(f"the file can't be read ({error.strerror})", file=path) from None
+        raise DataError(f"the file can't be read ({error.strerror})", file=path, fix="check its permissions") from None
 
 
 def read_text(path: Path, encodings: tuple[str, ...] = ("utf-8",)) -> tuple[str, str]:
@@ -123,9 +123,13 @@ def json_object(path: Path) -> dict[str, Any]:
     try:
         made = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DataError(f"not valid JSON ({error.msg})", file=path, row=error.lineno) from None
+        raise DataError(
+            f"not valid JSON ({error.msg})", file=path, row=error.lineno, fix="get the file again from its source"
+        ) from None
     except RecursionError:
-        raise DataError("not valid JSON (nested too deeply)", file=path) from None
+        raise DataError(
+            "not valid JSON (nested too deeply)", file=path, fix="get the file again from its source"
+        ) from None
     if not isinstance(made, dict):
         raise DataError("not a JSON object", file=path, row=1, value=text[:40], fix='it should look like {"id": index}')
     return made
@@ -146,9 +150,13 @@ def literal(text: str, kind: type, *, file: Path, row: int) -> Any:
         try:
             made = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            raise DataError("not a Python literal", file=file, row=row, value=text[:80]) from None
+            raise DataError(
+                "not a Python literal", file=file, row=row, value=text[:80], fix="get the file again from its source"
+            ) from None
     if not isinstance(made, kind):
-        raise DataError(f"not a {kind.__name__}", file=file, row=row, value=text[:80])
+        raise DataError(
+            f"not a {kind.__name__}", file=file, row=row, value=text[:80], fix="get the file again from its source"
+        )
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +14,9 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.data.bipartite import refuse_bad_weights, two_sides
+from qcq.data.checks import Doubt
 from qcq.data.dataset import TrainPart
+from qcq.data.frames import from_edges
 from qcq.errors import GraphError, LeakageError
 
 if TYPE_CHECKING:
@@ -56,7 +59,8 @@ class KnowledgeGraph:
         w = scipy.sparse.csr_array(self.weights, dtype=np.float64)
         if w.shape != (len(self.questions), len(self.concepts)):
             raise GraphError(
-                f"weights of shape {w.shape} don't fit {len(self.questions)} questions × {len(self.concepts)} concepts"
+                f"weights of shape {w.shape} don't fit {len(self.questions)} questions × "
+                f"{len(self.concepts)} concepts; give a row per question, a column per concept"
             )
         if not w.has_canonical_format:
             w = w.copy()
@@ -146,7 +150,10 @@ class KnowledgeGraph:
                 f"a graph may learn from the training part only, given {type(train).__name__}; pass split.train"
             )
         if len(train.dataset.questions) != self.n_questions or tuple(train.dataset.questions) != tuple(self.questions):
-            raise GraphError(f"responses to the questions of {train.dataset.name!r} don't fit this graph's questions")
+            raise GraphError(
+                f"responses to the questions of {train.dataset.name!r} don't fit this graph's questions; "
+                "take the split of the graph's own data"
+            )
         return replace(self, responses=train.counts.astype(np.int64))
 
     def describe(self) -> dict[str, int | float]:
@@ -181,18 +188,23 @@ class KnowledgeGraph:
 
     @classmethod
     def from_edges(cls, edges: Iterable[tuple[str, str]]) -> KnowledgeGraph:
-        """From (question, concept) pairs, indices in order of appearance; a repeated edge counts once."""
-        questions: dict[str, int] = {}
-        concepts: dict[str, int] = {}
-        pairs = {
-            (questions.setdefault(str(q), len(questions)), concepts.setdefault(str(c), len(concepts))): 1.0
-            for q, c in edges
-        }
+        """From (question, concept) pairs, indices in order of appearance; a repeated edge counts once.
+
+        What :func:`qcq.read` would note as doubtful in them is a warning here.
+
+        Raises
+        ------
+        GraphError : there are none.
+        DataError : something that is no pair, or an identifier that is surely none.
+        """
+        pairs = list(edges)
         if not pairs:
-            raise GraphError("no edges given")
-        rows, cols = zip(*pairs, strict=True)
-        weights = scipy.sparse.csr_array((np.ones(len(pairs)), (rows, cols)), shape=(len(questions), len(concepts)))
-        return cls(tuple(questions), tuple(concepts), weights)
+            raise GraphError("no edges given; give (question, concept) pairs")
+        data = from_edges(pairs)
+        for note in data.notes:
+            if isinstance(note, Doubt):
+                warnings.warn(note, stacklevel=2)
+        return cls.from_dataset(data)
 
     @classmethod
     def from_networkx(cls, graph: nx.Graph, *, attribute: str = "bipartite", question: Any = 0) -> KnowledgeGraph:
@@ -200,13 +212,14 @@ class KnowledgeGraph:
 
         Parameters
         ----------
-        graph : edges may carry ``weight`` (default 1).
+        graph : edges may have a ``weight`` (default 1); one given twice counts once.
         attribute : the node attribute that tells the sides apart (networkx's own convention is ``bipartite``).
         question : its value on question nodes; a node with any other value is a concept.
 
         Raises
         ------
-        GraphError : a node without the attribute, or an edge between two nodes of the same side.
+        GraphError : a node without the attribute, no question, an edge between two nodes of the same side, a weight
+            that is no number, or an edge with two weights.
         """
         return cls(*two_sides(graph, attribute, question))
 

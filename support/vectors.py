@@ -34,7 +34,7 @@ def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Vectors:
     """Single vectors, whose lengths are checked."""
     names = [_name(name) for name in ids]
     if len(names) == 0:
-        raise EmbeddingError("there are no vectors in it")
+        raise EmbeddingError("there are no vectors in it; give one at least")
     if len(names) != len(rows):
         raise EmbeddingError(f"{len(names)} ids for {len(rows)} vectors; give one each")
     made = []
@@ -45,7 +45,9 @@ def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Vectors:
                 raise EmbeddingError(f"the vector of question {name!r} has complex numbers; give real ones")
             made.append(numbers.astype(np.float64))
         except (TypeError, ValueError):
-            raise EmbeddingError(f"the vector of question {name!r} isn't a list of numbers") from None
+            raise EmbeddingError(
+                f"the vector of question {name!r} isn't a list of numbers; write [number, …]"
+            ) from None
         if made[-1].ndim != 1 or made[-1].shape != made[0].shape or len(made[0]) == 0:
             shape = "×".join(map(str, made[-1].shape)) or "a single number"
             raise EmbeddingError(
@@ -75,7 +77,7 @@ def _safetensors(path: Path) -> Vectors:
             with safe_open(str(path), framework="pt") as file:
                 held |= {key: file.get_tensor(key).float().numpy() for key in small}
     except SafetensorError as error:
-        raise EmbeddingError(f"no readable embeddings ({error})") from None
+        raise EmbeddingError(f"no readable embeddings ({error}); write the file again") from None
     if "vectors" in held:
         if "ids" not in meta:
             raise EmbeddingError("the metadata has no 'ids'; put a JSON list of question ids there")
@@ -106,7 +108,7 @@ def _parquet(path: Path) -> Vectors:
     try:
         frame = pl.read_parquet(path)
     except pl.exceptions.PolarsError as error:
-        raise EmbeddingError(f"no readable embeddings ({str(error).splitlines()[0]})") from None
+        raise EmbeddingError(f"no readable embeddings ({str(error).splitlines()[0]}); write the file again") from None
     index = [column for column in frame.columns if column.startswith("__index_level_")]  # pandas' own
     named = [column for column in (*NAMED, *index) if column in frame.columns]
     if not named or (named[0] in index and frame[named[0]].dtype != pl.String):
@@ -118,7 +120,9 @@ def _parquet(path: Path) -> Vectors:
     wrong = [column for column, kind in zip(rest.columns, rest.dtypes, strict=True) if not kind.is_numeric()]
     if wrong or rest.width == 0:
         raise EmbeddingError(
-            f"column {wrong[0]!r} doesn't hold numbers" if wrong else f"there is no column except {name!r}"
+            f"column {wrong[0]!r} doesn't hold numbers; take it out"
+            if wrong
+            else f"there is no column except {name!r}; give numbers"
         )
     return _rows(frame[name].to_list(), rest.to_numpy())  # an empty cell becomes NaN
 
@@ -148,7 +152,9 @@ def _word2vec_text(path: Path) -> Vectors:
             try:
                 rows.append(np.array(numbers, dtype=np.float64))
             except ValueError:
-                raise EmbeddingError(f"row {number} doesn't end in {dim} numbers") from None
+                raise EmbeddingError(
+                    f"row {number} doesn't end in {dim} numbers; write a name and its numbers"
+                ) from None
             ids.append(name)
     if n is not None and len(ids) != n:
         raise EmbeddingError(f"{len(ids)} vectors follow; the heading says {n}")
@@ -172,18 +178,20 @@ def _word2vec_binary(path: Path) -> Vectors:
     at = data.find(b"\n") + 1
     n, dim = _heading(data[:at].decode("utf-8"))
     if n * 4 * dim > len(data):
-        raise EmbeddingError(f"{len(data):,} bytes can't hold the {n} vectors of {dim} dimensions it announces")
+        raise EmbeddingError(
+            f"{len(data):,} bytes can't hold the {n} vectors of {dim} dimensions it announces; write the file again"
+        )
     ids, rows = [], np.empty((n, dim), dtype=np.float32)
     for i in range(n):
         space = data.find(b" ", at)
         end = space + 1 + 4 * dim
         if space < 0 or end > len(data):
-            raise EmbeddingError(f"it ends inside vector {i + 1} of {n}")
+            raise EmbeddingError(f"it ends inside vector {i + 1} of {n}; write the file again")
         ids.append(data[at:space].lstrip(b"\n").decode("utf-8"))
         rows[i] = np.frombuffer(data, "<f4", dim, space + 1)
         at = end
     if data[at:].strip():
-        raise EmbeddingError(f"more follows after the {n} vectors that the heading announces")
+        raise EmbeddingError(f"more follows after the {n} vectors that the heading announces; correct the heading")
     return _rows(ids, rows)
 
 
