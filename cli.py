@@ -171,7 +171,7 @@ def _tell(made: Run) -> None:
 
     table = comparison(made)
     _show([column.title for column in table.columns], table.cells(), left=3)
-    for line in [*verdicts(made, table), *cautions(made)]:
+    for line in [*verdicts(made, table), *cautions(made, table)]:
         out.print(line, markup=False)
     out.print(f"report: {made.path / 'report.html'} (and report.md)", markup=False)
     if any("error" in row for row in made.rows("training")):

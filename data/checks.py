@@ -73,7 +73,7 @@ def refuse_doubts(notes: Sequence[str]) -> None:
     doubts = [str(note) for note in notes if isinstance(note, Doubt)]
     if doubts:
         more = f" (and {several(len(doubts) - 1, 'more doubt')})" if len(doubts) > 1 else ""
-        raise DataError(f"{doubts[0]}{more}; --strict makes an error of it")
+        raise DataError(f"{doubts[0]}{more}", fix="--strict makes an error of it")
 
 
 def meant(name: str, known: Sequence[str]) -> str | None:
@@ -186,9 +186,9 @@ def lists(source: str | Path, column: str, cells: pl.Series) -> list[Doubt]:
             if separator == ";" or any(part in known for part in parts) or all(times[part] > 1 for part in parts)
         ]
         if found:
-            fix = (
-                f"call the column {CONCEPTS}" if separator == ";" else f"write ';' between them, in a column {CONCEPTS}"
-            )
+            call = "" if column == CONCEPTS else f"call the column {CONCEPTS}"
+            write = "" if separator == ";" else "write ';' between them"
+            fix = " and ".join(filter(None, [write, call]))
             what = f"{several(len(found), 'concept')} may be several with {separator!r} between them"
             said.append(doubt(what, file=source, column=column, value=found[0], fix=fix))
     noted = names.filter(names.str.contains(r"^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"))

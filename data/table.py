@@ -273,7 +273,9 @@ class RawTable:
                         else "blank line"
                     )
                     value = between.join(fields) if fields else None
-                    fix = f"quote fields that hold {between!r}"
+                    fix = "fill the row up, or take it out"
+                    if len(fields) > len(names):
+                        fix = f"quote fields that hold {between!r}"
                     raise DataError(what, file=path, row=at, value=value, fix=fix)
                 rows.append(fields)
             frame = pl.DataFrame(rows[1:], schema=dict.fromkeys(columns, pl.String), orient="row")

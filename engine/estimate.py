@@ -71,7 +71,7 @@ class Rates:
             given = () if settings is None else (settings,)
             asked = task(self._problem, *given)
             answers = self._problem.dataset.interactions
-            small = len(answers) if task.of_students and answers is not None else len(emb)
+            small = len(answers) if task.unit == "students" and answers is not None else len(emb)
             self._known[key] = _timed(lambda: asked.score(emb, "validation", [emb])) / small
         return self._known[key] * size
 

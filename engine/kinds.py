@@ -326,7 +326,7 @@ class Scored(OnData):
     def estimate(self, store: Store, rates: Rates) -> Estimate:
         partition = self.partition(store)
         answers = partition.dataset.interactions
-        size = len(answers) if self.task.of_students and answers is not None else partition.graph.n_questions
+        size = len(answers) if self.task.unit == "students" and answers is not None else partition.graph.n_questions
         table = 4 * partition.graph.n_questions * self.trained.settings.dim
         return Estimate(0, 8 * size, 2 * table, rates.scoring(self.task, self.settings, size) * len(self.stages))
 

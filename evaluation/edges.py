@@ -27,6 +27,7 @@ class Edges(Task):
 
     metric = "mrr"
     holds_out_edges = True
+    unit = "held-out edges"
     description = (
         "held-out question-concept edges ranked among all concepts; only questions with several concepts take part"
     )

@@ -29,6 +29,7 @@ class Prerequisites(Task):
         "known prerequisite links ranked among all concepts; circular for walks over concept links (c-c edges)"
     )
     tunes = False
+    unit = "links"
 
     def __init__(self, partition: Partition) -> None:
         super().__init__(partition)

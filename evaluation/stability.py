@@ -34,8 +34,8 @@ class Stability(Task):
     def __init__(self, partition: Partition) -> None:
         super().__init__(partition)
         n = partition.graph.n_questions
-        if n < 3:
-            raise EvaluationError(f"stability: {n} questions have no neighbourhoods to compare; it needs 3")
+        if n < K + 2:
+            raise EvaluationError(f"stability: of {n} questions each has all others as neighbours; it needs {K + 2}")
         rng = generator(partition.seed, "stability", "queries")
         self._queries = np.sort(rng.choice(n, size=min(QUERIES, n), replace=False))
 
@@ -44,10 +44,9 @@ class Stability(Task):
         if not others:
             raise EvaluationError("stability compares seeds; give the embeddings of at least one other seed as others")
         tables = [self.vectors(e) for e in (embeddings, *others)]
-        k = min(K, len(tables[0]) - 1)
         overlap = np.zeros(len(self._queries))
         for i, asked in enumerate(zip(*(similarities(t, self._queries) for t in tables), strict=True)):
-            first, *rest = (membership(np.delete(scores, query), k) for query, scores in asked)
-            # Both sum to k, so Σ min = k - Σ |difference| / 2, which is exact where they are equal.
-            overlap[i] = np.mean([1 - np.abs(first - other).sum() / (2 * k) for other in rest])
+            first, *rest = (membership(np.delete(scores, query), K) for query, scores in asked)
+            # Both sum to K, so Σ min = K - Σ |difference| / 2, which is exact where they are equal.
+            overlap[i] = np.mean([1 - np.abs(first - other).sum() / (2 * K) for other in rest])
         return Score.of_units({"overlap@10": overlap})

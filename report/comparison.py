@@ -136,6 +136,9 @@ def _units(run: Run, line: Line, task: str, metric: str) -> Any:
     return np.mean(there, axis=0) if len(there) == len(found) else None  # (units,)
 
 
+FEW = 20  # units from which a bootstrap interval is roughly right
+
+
 @dataclass(frozen=True)
 class PairedComparison:
     """Two lines of the table compared on one figure.
@@ -224,12 +227,25 @@ def correction(compared: Sequence[PairedComparison]) -> str:
     return f"95 % bootstrap intervals over units that hold for all {n} comparisons at once (max-T)"
 
 
-def cautions(run: Run) -> list[str]:
+def cautions(run: Run, table: Comparison) -> list[str]:
     """Warnings on how to read the table, one line each."""
+    said = [] if run.finished else ["this run isn't finished: the same command goes on with it"]
+    said += [note for note in run.read_json("about.json")["notes"] if note.startswith("doubtful: ")]
+    for column in table.columns[3:]:
+        if column.task in TASKS and column.metric == TASKS[column.task].metric:
+            found = [_units(run, line, column.task, column.metric) for line in table.lines if not line.error]
+            n = next((len(units) for units in found if units is not None), FEW)
+            if n < FEW:
+                said.append(
+                    f"{column.task} is judged on {n} {TASKS[column.task].unit}: from fewer than {FEW} a bootstrap "
+                    "interval comes out too narrow, so read its differences as hints"
+                )
     names = list(run.config.get("vectors", {}))
     if not names:
-        return []
-    said = [f"{', '.join(names)}: read from a file; what it was made from isn't known here, so no split can be proved"]
+        return said
+    said.append(
+        f"{', '.join(names)}: read from a file; what it was made from isn't known here, so no split can be proved"
+    )
     if any(find("task", task, TASKS).holds_out_edges for task in run.config["tasks"]):
         said.append(
             "vectors from a file that were made from the whole question-concept graph have seen the held-out edges: "

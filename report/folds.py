@@ -67,7 +67,7 @@ class Folds:
         Each student is a test student in one fold, so all of them are resampled together. The units of other tasks
         (held-out edges, questions) are the same in every fold; pooling them would count each several times.
         """
-        columns = [c for c in self.columns if c.task in TASKS and TASKS[c.task].of_students]
+        columns = [c for c in self.columns if c.task in TASKS and TASKS[c.task].unit == "students"]
         return pooled(list(zip(self.runs, self.tables, strict=True)), columns)
 
 

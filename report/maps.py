@@ -212,7 +212,7 @@ def _pca(unit: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.flo
 
     n = min(2, *unit.shape)
     centred = unit.astype(np.float64) - unit.mean(axis=0)
-    if not centred.any():
+    if np.abs(centred).max() < 1e-6:  # one vector, but for rounding
         return np.zeros((len(unit), 2), dtype=np.float32), np.zeros(2)
     pca = PCA(n, svd_solver="full" if min(unit.shape) < 500 else "randomized", random_state=0)
     made = pca.fit_transform(centred)

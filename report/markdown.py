@@ -57,7 +57,7 @@ def _verdict_section(run: Run, table: Comparison) -> str:
     compared = paired_comparisons(run, table)
     said = [str(pair) for pair in compared]
     failed = [f"{line.trainer} on {line.walk} failed: {line.error}" for line in table.lines if line.error]
-    careful = cautions(run)
+    careful = cautions(run, table)
     if not said and not failed and not careful:
         return ""
     note = (

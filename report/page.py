@@ -295,7 +295,7 @@ def missing(
 ) -> list[str]:
     """What this report can't show, and why, one line each."""
     out = [f"{line.label} failed: {line.error}" for line in table.lines if line.error]
-    out += [f"{line}." for line in cautions(run)]
+    out += [f"{line}." for line in cautions(run, table)]
     good = [line for line in table.lines if not line.error]
     if not about["students"]:
         out.append("The data set has no students: there is no difficulty, no correct rate and no co-answered question.")

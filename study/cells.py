@@ -263,7 +263,7 @@ class ModelTrial(Trial):
 
     def chosen(self, data: StudyData) -> Chosen:
         """The read-out that is best on validation, by the tasks that need no students."""
-        judges = [each for each in data.tasks(self.tasks) if each.task.tunes and not each.task.of_students]
+        judges = [each for each in data.tasks(self.tasks) if each.task.tunes and each.task.unit != "students"]
         judged = tuple(self._scored(data, each, stages=("validation",)) for each in judges)
         return Chosen(candidates=(self.trained(data),), judged=(judged,), label=f"{data.name}: read-out")
 

@@ -221,3 +221,27 @@ def _attribute(name: str) -> bool:
     """Whether a dotted name is a function or object of the package."""
     module, _, last = name.rpartition(".")
     return module in MODULES and hasattr(importlib.import_module(module), last)
+
+
+def _messages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("messages", ROOT / "docs" / "messages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_checks_is_what_the_code_says() -> None:
+    made = _messages()
+    assert made.PAGE.read_text(encoding="utf-8") == made.page(), "run python docs/messages.py"
+
+
+def test_every_message_of_a_reader_says_what_where_and_what_to_do() -> None:
+    found = list(_messages().messages())
+    assert len(found) > 100
+    for message in found:
+        place = f"{message.file}:{message.line}: {message.says}"
+        assert "\n" not in message.says + message.fix, place
+        assert message.where, place
+        assert message.fix or message.kind == "note", place

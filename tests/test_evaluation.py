@@ -120,7 +120,7 @@ def test_what_a_data_set_lacks_is_said():
         TASKS["retrieval"](alone)
     with pytest.raises(EvaluationError, match="no interactions"):
         TASKS["difficulty"](alone)
-    with pytest.raises(EvaluationError, match="2 questions have no neighbourhoods"):
+    with pytest.raises(EvaluationError, match="of 2 questions each has all others as neighbours; it needs 12"):
         TASKS["stability"](Partition.make(tiny(np.eye(2))))
     few = Partition.make(Simulated(questions=15, concepts=3, students=50, responses=20).read())
     with pytest.raises(EvaluationError, match="it needs 20"):

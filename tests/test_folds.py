@@ -122,7 +122,7 @@ def test_tasks_say_whether_their_units_are_students():
     partition = Partition.make(data)
     emb = qcq.Embeddings(data.questions, np.random.default_rng(0).standard_normal((60, 4)))
     students = len(np.unique(partition.split.test.interactions.student))
-    of_students = {name for name in TASKS if TASKS[name].of_students}
+    of_students = {name for name in TASKS if TASKS[name].unit == "students"}
     assert "kt-fast" in of_students
     assert not of_students & {"edges", "difficulty", "retrieval", "stability", "geometry", "clusters"}
     assert len(TASKS["kt-fast"](partition).score(emb).units["auc"]) == students

@@ -31,7 +31,7 @@ class KTFast(Task):
     """
 
     metric = "auc"
-    of_students = True
+    unit = "students"
     description = "the next answer of unseen students, by a logistic model on embedding-kernel history; seconds a table"
 
     def __init__(self, partition: Partition) -> None:

@@ -103,7 +103,7 @@ class KT(Task):
     description = "the next answer of unseen students, by a DKT on the vectors; minutes per table on real data"
     tunes = False
     costly = True
-    of_students = True
+    unit = "students"
     baselines = ("random", "concept-mean", "concept-onehot", "svd")
     settings = KTSettings
     title: ClassVar[str] = "kt"
