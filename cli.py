@@ -508,7 +508,7 @@ def inspect(
     if as_json:
         out.print_json(json.dumps(found))
         return
-    for note in notes:
+    for note in sorted(notes, key=lambda note: not note.startswith("doubtful: ")):
         doubtful = note.startswith("doubtful: ") and out.is_terminal
         out.print(note, markup=False, style="yellow" if doubtful else None)
     _show(["what", "value"], [[key, _plain(value)] for key, value in _flat(found) if key != "notes"], left=1)
@@ -530,6 +530,8 @@ def neighbors(
     from qcq.run import Run
 
     made = Run.open(folder)
+    if not made.finished:
+        err.print("this run isn't finished: the same command goes on with it", markup=False)
     chosen = [row for row in made.rows("tuning") if row["chosen"] and trainer in (None, row["trainer"])]
     if not chosen and trainer is None:
         raise ConfigError(f"{folder}: no finished trainer; run it first")
