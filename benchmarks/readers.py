@@ -39,8 +39,11 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(fi
 """
 
 
-def write_bank(folder: Path, rows: int, seed: int = 0) -> None:
-    """A bank of 50,000 questions and ``rows`` responses with times; the last cell of the questions is empty."""
+def write_bank(folder: Path, rows: int, comment: bool, seed: int = 0) -> None:
+    """A bank of 50,000 questions and ``rows`` responses with times.
+
+    ``comment`` : a last column that nobody reads, with one empty cell.
+    """
     import polars as pl
 
     rng = np.random.default_rng(seed)
@@ -53,7 +56,6 @@ def write_bank(folder: Path, rows: int, seed: int = 0) -> None:
             "concepts": [f"c{a};c{b}" for a, b in zip(first, second, strict=True)],
         }
     )
-    questions[-1, "concepts"] = None
     questions.write_csv(folder / "questions.csv")
     student = np.sort(rng.integers(rows // 100, size=rows))
     pl.DataFrame(
@@ -62,6 +64,7 @@ def write_bank(folder: Path, rows: int, seed: int = 0) -> None:
             "question": "q" + pl.Series(rng.integers(n, size=rows)).cast(pl.String),
             "correct": rng.integers(2, size=rows),
             "timestamp": np.arange(rows) * 30,
+            **({"comment": ["x"] * (rows - 1) + [None]} if comment else {}),
         }
     ).write_csv(folder / "interactions.csv")
 
@@ -92,10 +95,12 @@ def main() -> None:
             places[name].mkdir()
             (places[name] / "qcq").symlink_to(Path(home, name))
         try:
-            write_bank(Path(home, "bank"), given.rows)
+            banks = {f"csv:{home}/bank": "", f"csv:{home}/empty": ", one empty last cell"}
+            for source, said in banks.items():
+                write_bank(Path(source.removeprefix("csv:")), given.rows, comment=bool(said))
             results = []
-            for source in [*given.data, f"csv:{home}/bank"]:
-                own = source.startswith("csv:")
+            for source in [*given.data, *banks]:
+                own = source in banks
                 found: dict[str, list[tuple[float, float]]] = {
                     "before": [],
                     "now": [],
@@ -112,7 +117,11 @@ def main() -> None:
                     }
                     for name, made in found.items()
                 }
-                shown = f"csv, {given.rows:,} responses" if own else source.partition(":")[0] + ":" + Path(source).name
+                shown = (
+                    f"csv, {given.rows:,} responses{banks[source]}"
+                    if own
+                    else source.partition(":")[0] + ":" + Path(source).name
+                )
                 ratio = middle["now"]["seconds"] / middle["before"]["seconds"]
                 memory = middle["now"]["MiB"] / middle["before"]["MiB"]
                 results.append({"data": shown, **middle, "ratio": ratio, "memory_ratio": memory})

@@ -260,9 +260,10 @@ def _interactions(
 ) -> tuple[Interactions, tuple[str, ...], list[str]]:
     """Responses, the students' identifiers, and what is doubtful in them."""
     who = table.identifiers("student")
-    asked = table.identifiers("question")
+    asked = table.frame["question"]
     question = codes(asked, question_ids)
     if question.has_nulls():
+        table.identifiers("question")  # no name at all is the truer reason
         raise _unknown(table, asked, question, question_ids)
     correct = table.binary("correct")
     time = table.seconds("timestamp") if "timestamp" in table.frame.columns else None

@@ -40,7 +40,9 @@ def small(tmp_path: Path) -> Path:
     questions = "".join(f"q{i},a{i % 3};b{i % 2}\n" for i in range(14))
     rows = "".join(f"s{s},q{(3 * s + i) % 14},{(s + i) % 2}\n" for s in range(12) for i in range(6))
     (tmp_path / "bank" / "questions.csv").write_text("question,concepts\n" + questions)
-    (tmp_path / "bank" / "interactions.csv").write_text("student,question,correct\n" + rows + "s11,q10,1\n")
+    (tmp_path / "bank" / "interactions.csv").write_text(
+        "student,question,correct\n" + rows + rows.splitlines()[-1] + "\n"
+    )
     return tmp_path / "bank"
 
 
