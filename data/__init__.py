@@ -14,6 +14,7 @@ from qcq.data.checks import refuse_doubts
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
 from qcq.data.duplicates import duplicate_students, without_duplicates
+from qcq.data.ednet import EdNet
 from qcq.data.eedi import Eedi
 from qcq.data.frames import from_edges, from_frames, from_graph, is_frame, is_graph
 from qcq.data.icd import ICD
@@ -33,6 +34,7 @@ DATASETS: Registry[type[Reader]] = Registry(
         "s2kt": S2KT,
         "akt": AKT,
         "pebg": PEBG,
+        "ednet": EdNet,
         "eedi": Eedi,
         "icd": ICD,
         "math2015": Math2015,
@@ -175,6 +177,7 @@ __all__ = [
     "S2KT",
     "ASSISTments",
     "Dataset",
+    "EdNet",
     "Eedi",
     "Interactions",
     "Math2015",

@@ -268,7 +268,7 @@ def _interactions(
     correct = table.binary("correct")
     time = table.seconds("timestamp") if "timestamp" in table.frame.columns else None
     students = who.unique(maintain_order=True)
-    student = codes(who, students).to_numpy()
+    student = codes(who, students).to_numpy().astype(np.int32)
     order = chronological(student, time)
     made = Interactions.sorted(order, student, question.to_numpy(), correct, time)
     notes = [

@@ -458,6 +458,13 @@ def sample(name: str, folder: Path) -> Path | None:
         (folder / "questions.csv").write_text("question,concepts\nq1,halves;thirds\nq2,thirds\n", encoding="utf-8")
         (folder / "interactions.csv").write_text("student,question,correct\ns1,q1,1\ns1,q2,0\n", encoding="utf-8")
         return folder
+    if name == "ednet":
+        (folder / "contents").mkdir()
+        (folder / "contents" / "questions.csv").write_text("question_id,correct_answer,tags\nq1,a,1;2\nq2,b,2\n")
+        (folder / "KT1").mkdir()
+        rows = "timestamp,solving_id,question_id,user_answer,elapsed_time\n1,1,q1,a,2\n5,2,q2,a,2\n"
+        (folder / "KT1" / "u1.csv").write_text(rows)
+        return folder
     root = os.environ.get("QCQ_DATA")
     if not root or not (Path(root) / REAL.get(name, name)).exists():
         pytest.skip(f"needs the real data set {REAL.get(name, name)} under $QCQ_DATA")

@@ -317,6 +317,87 @@ def test_pebg_made(tmp_path: Path) -> None:
     assert answers_of(data) == [("1", "q1", 1), ("1", "q2", 0)]
 
 
+def ednet(folder: Path, **changes: str) -> Path:
+    files = {
+        "contents/questions.csv": "question_id,bundle_id,explanation_id,correct_answer,part,tags,deployed_at\n"
+        "q1,b1,e1,b,1,1;2;179,1558093217098\nq2,b1,e1,a,2,15,1558093219720\nq3,b2,e2,c,5,-1,1558093222784\n",
+        "KT1/u10.csv": "timestamp,solving_id,question_id,user_answer,elapsed_time\n"
+        "1565096190868,1,q2,a,38000\n1565096190868,1,q1,c,38000\n1565096151269,2,q3,,24000\n",
+        "KT1/u2.csv": "timestamp,solving_id,question_id,user_answer,elapsed_time\r\n1565096151269,1,q3,c,24000\r\n",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(changes.get(name, text), newline="")
+    return folder
+
+
+def test_ednet_made(tmp_path: Path) -> None:
+    data = read(ednet(tmp_path / "e"))
+    assert data.notes[0] == "recognised as ednet"
+    assert edges_of(data) == {("q1", "1"), ("q1", "2"), ("q1", "179"), ("q2", "15")}
+    assert answers_of(data) == [("u2", "q3", 1), ("u10", "q2", 1), ("u10", "q1", 0)]
+    assert data.interactions is not None
+    assert data.interactions.timestamp is not None
+    assert data.interactions.timestamp[0] == pytest.approx(1565096151.269)
+    assert "1 row without an answer, left out" in data.notes
+    assert any(note.startswith("1 of 3 responses have the time of the one before") for note in data.notes)
+    assert "1 question without a concept: isolated in the graph" in data.notes
+    fewer = load(str(tmp_path / "e"), {"ednet": {"students": 1}})
+    assert len(fewer.students) == 1
+    assert any("read 1 of 2 students" in note for note in fewer.notes)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("KT1/u2.csv", "time,question\n1,q3\n", "u2.csv, row 1: no file of a student"),
+        (
+            "KT1/u2.csv",
+            "timestamp,solving_id,question_id,user_answer,elapsed_time\n1,1,q3,c\n",
+            "u2.csv, row 2: ragged",
+        ),
+        (
+            "KT1/u2.csv",
+            "timestamp,solving_id,question_id,user_answer,elapsed_time\n1,1,q9,c,2\n",
+            "u2.csv, column question_id: unknown question: 'q9'",
+        ),
+        (
+            "KT1/u2.csv",
+            "timestamp,solving_id,question_id,user_answer,elapsed_time\nx,1,q3,c,2\n",
+            "u2.csv, column timestamp: not a time: 'x'",
+        ),
+        (
+            "contents/questions.csv",
+            "question_id,correct_answer,tags\nq1,a,-1\nq2,a,-1\nq3,a,\n",
+            "no question has a tag",
+        ),
+    ],
+)
+def test_ednet_wrong(file: str, text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(said)):
+        read(ednet(tmp_path, **{file: text}))
+
+
+@pytest.mark.parametrize("name", ["s2kt", "akt"])
+def test_lists_may_end_in_a_comma(name: str, tmp_path: Path) -> None:
+    make = {"s2kt": s2kt, "akt": akt}[name]
+    plain, trailing = make(tmp_path / "plain"), make(tmp_path / "trailing")
+    for file in trailing.iterdir():
+        if "test" in file.name or file.suffix == ".txt":
+            lines = file.read_text().splitlines()
+            file.write_text("".join(f"{line},\n" if i % 4 else f"{line}\n" for i, line in enumerate(lines)))
+    assert same(read(plain), read(trailing))
+
+
+def test_joint_skills_of_assistments_are_several(tmp_path: Path) -> None:
+    head = "order_id,user_id,problem_id,correct,skill_id\n"
+    (tmp_path / "a.csv").write_text(head + "1,u,p1,1,1_13\n2,u,p2,0,1\n3,u,p3,1,13\n4,u,p4,1,NA\n")
+    data = read(tmp_path / "a.csv")
+    assert edges_of(data) == {("p1", "1"), ("p1", "13"), ("p2", "1"), ("p3", "13")}
+    assert "1 cell of several skills, as '1_13': one edge each" in data.notes
+    assert any(note.startswith("1 row without a skill") for note in data.notes)
+
+
 def test_eedi_made(tmp_path: Path) -> None:
     """Two full branches, and a list of both: its leaves are theirs, and nothing hangs from the root."""
     folder = write(
