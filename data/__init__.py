@@ -131,6 +131,8 @@ def recognise(path: Path) -> str:
     for name, kind in DATASETS.items():
         if kind.needs_path and kind.recognises(path):
             return name
+    if renames := CSV.nearly(path):
+        raise DataError("no known format", file=path, fix=f"to have it read as csv, rename {renames}")
     needs = "; ".join(f"{name}: {kind.needs}" for name, kind in DATASETS.items() if kind.needs_path)
     raise DataError("no known format", file=path, fix=f"formats and what each needs: {needs}")
 

@@ -45,11 +45,11 @@ CONCEPTS = "concepts"
 SEPARATORS = (";", ",", "|", "/", "+", "&", "~")
 SYNONYMS = {
     "student": ("user", "user_id", "student_id", "learner", "learner_id"),
-    "question": ("question_id", "item", "item_id", "problem", "problem_id", "exercise"),
+    "question": ("question_id", "item", "item_id", "problem", "problem_id", "exercise", "exercise_id"),
     "correct": ("is_correct", "score", "right", "outcome"),
     "timestamp": ("time", "date", "datetime", "start_time", "answered_at", "when"),
-    "concept": ("skill", "skill_id", "kc", "tag", "concept_id", "knowledge_component"),
-    "concepts": ("skills", "kcs", "tags", "concept_ids", "knowledge_components"),
+    "concept": ("skill", "skill_id", "kc", "tag", "topic", "concept_id", "knowledge_component"),
+    "concepts": ("skills", "kcs", "tags", "topics", "concept_ids", "knowledge_components"),
 }
 
 
@@ -84,7 +84,7 @@ def meant(name: str, known: Sequence[str]) -> str | None:
     >>> meant("Timestamp ", ["student", "timestamp"]), meant("time", ["timestamp"]), meant("hints", ["timestamp"])
     ('timestamp', 'timestamp', None)
     """
-    plain = name.strip().lower()
+    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
     for each in known:
         if plain == each or plain in SYNONYMS.get(each, ()):
             return each

@@ -67,6 +67,21 @@ class CSV(Reader):
         names = header(file)
         return "question" in names and bool(_concept_columns(names))
 
+    @classmethod
+    def nearly(cls, path: Path) -> str:
+        """Which columns of a table of questions to rename so that it is read; empty if it doesn't look like one."""
+        file = _find(path, TABLES[0]) if path.is_dir() else path
+        names = header(file) if file is not None else []
+        known = {"question": ["question"], "concepts": ["concepts", "concept"]}
+        found = {kind: next((n for n in names if checks.meant(n, words)), None) for kind, words in known.items()}
+        if None in found.values():
+            return ""
+        return " and ".join(
+            f"the column {name!r} to {checks.meant(str(name), known[kind])!r}"
+            for kind, name in found.items()
+            if name not in known[kind]
+        )
+
     def read(self, path: Path | None) -> Dataset:
         assert path is not None
         if not path.is_dir():

@@ -101,8 +101,8 @@ def header(path: Path) -> list[str]:
         with gzip.open(path) if start == GZIP else path.open("rb") as file:
             line = file.readline(1 << 16)
             if line[:2] in UTF16:
-                line = line[: len(line) // 2 * 2] + (b"\0" if len(line) % 2 else b"")
-                text = line.decode("utf-16", errors="replace").split("\n")[0]
+                line += b"\0" if len(line) % 2 else b""  # the second half of a line feed
+                text = line.decode("utf-16", errors="replace").splitlines()[0]
             else:
                 text = line.decode("utf-8-sig", errors="replace")
             if text[:4].lower() == "sep=":  # written by spreadsheet programs for themselves

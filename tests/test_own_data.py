@@ -216,7 +216,8 @@ PLAIN = "question,concepts,name\nq1,halves;thirds,Brüche\nq2,halves,\n"
 EXPORTS: dict[str, bytes] = {
     "comma": PLAIN.encode(),
     "semicolon": PLAIN.replace(";", "|").replace(",", ";").replace("|", ",").replace("\n", "\r\n").encode("utf-8-sig"),
-    "tab": PLAIN.replace(",", "\t").encode("utf-16"),
+    "tab": PLAIN.replace(",", "\t").replace("\n", "\r\n").encode("utf-16"),
+    "tab, the bytes in the other order": b"\xfe\xff" + PLAIN.replace(",", "\t").encode("utf-16-be"),
     "sep= line": ("sep=,\n" + PLAIN).encode(),
     "Windows": PLAIN.encode("cp1252"),
     "empty rows at the end": (PLAIN + ",,\n,,\n").encode(),
@@ -231,6 +232,11 @@ def test_what_spreadsheets_export_is_read(program: str, tmp_path: Path) -> None:
     assert edges(data) == {("q1", "halves"), ("q1", "thirds"), ("q2", "halves")}
     assert data.question_names["q1"].strip("ü") in ("Brüche", "")
     assert not doubts(data)
+
+
+def test_a_table_with_other_headings_is_told_what_to_rename(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rename the column 'question id' to 'question' and .*'topics' to 'concepts'"):
+        read(bank(tmp_path, bank="Question ID,Topics\nA1,halves\n") / "bank.csv")
 
 
 def test_chinese_in_gb18030_is_read(tmp_path: Path) -> None:
