@@ -129,7 +129,7 @@ class Dataset:
 
         Raises
         ------
-        DataError : the data set has no interactions.
+        DataError : the data set has no interactions, or fewer students than folds.
         """
         if self.interactions is None:
             raise DataError(
@@ -141,6 +141,9 @@ class Dataset:
         part = np.full(len(self.students), -1, dtype=np.int8)
         if fold is not None:
             k, n_folds = fold
+            if n_folds > len(who):
+                what = f"{n_folds} folds of {len(who)} students"
+                raise DataError(what, value=self.name, fix=f"at most {len(who)} folds give each a test student")
             order = generator(seed, "split", "folds").permutation(who)
             part[order] = np.where(np.arange(len(order)) % n_folds == k - 1, 2, 0)
             others = generator(seed, "split", "folds", k).permutation(np.flatnonzero(part == 0))

@@ -74,6 +74,34 @@ def test_strict_refuses_a_doubtful_bank_before_anything_is_written(
     assert call("inspect", "--data", small, "--strict") == 2
 
 
+def test_more_folds_than_students_are_refused_at_once(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "--data", small, "--out", small.parent / "run", "--set", "folds=13", *QUICK) == 2
+    assert "13 folds of 12 students: 'bank'; at most 12 folds" in capsys.readouterr().err
+    assert not (small.parent / "run").exists()
+
+
+def test_a_file_called_like_a_trainer_is_not_taken_for_it(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    np.savez(small.parent / "svd.npz", ids=[f"q{i}" for i in range(13)], vectors=rng.normal(size=(13, 4)))
+    score = ["score", small.parent / "svd.npz", "--data", small, "--out", small.parent / "run", "--quiet"]
+    assert call(*score, "--tasks", "retrieval", "--seeds", "1") == 2
+    assert "1 of 14 questions have no vector: 'q13'" in capsys.readouterr().err
+    assert call(*score, "--tasks", "retrieval", "--seeds", "1", "--missing", "mean-of-concepts") == 0
+    table = capsys.readouterr().out
+    assert "| file | svd-file " in table
+    assert "| none | svd " in table
+    run = Run(small.parent / "run")
+    assert run.embeddings("svd-file").dim == 4
+    assert any("1 of 14 questions have no vector: the mean" in note for note in run.read_json("about.json")["notes"])
+    assert (
+        call("run", "--data", small, "--set", f"vectors.svd={small.parent / 'svd.npz'}", "--out", small.parent / "x")
+        == 2
+    )
+    assert "a trainer has this name" in capsys.readouterr().err
+
+
 def test_inspect_shows_doubts_first(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("inspect", "--data", small) == 0
     first, second, *_ = capsys.readouterr().out.splitlines()
