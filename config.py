@@ -16,6 +16,7 @@ from qcq.evaluation import TASKS, Task, TaskSpec
 from qcq.models import TRAINERS, Trainer
 from qcq.support.registry import find
 from qcq.support.settings import fields, settings
+from qcq.support.types import check, takes
 from qcq.walks import WALKS, WalkStrategy
 
 BASELINES = ("random", "concept-onehot", "svd")
@@ -171,6 +172,7 @@ class Config:
         return flat | sections
 
     @classmethod
+    @takes(overrides="list")
     def load(cls, path: str | Path | None = None, overrides: Sequence[str] = (), **options: Any) -> Config:
         """From a TOML file, ``key=value`` overrides and keyword options (None: not given), later ones override.
 
@@ -185,6 +187,7 @@ class Config:
         """
         given: dict[str, Any] = {}
         if path is not None:
+            check("Config.load", "path", path, "path")
             try:
                 given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
             except OSError as error:

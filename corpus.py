@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from qcq.errors import CorpusError
 from qcq.support.files import whole
 from qcq.support.folders import claim
+from qcq.support.types import takes
 
 PAD = -1
 HIDDEN = -2  # replaces a masked token in the walks shown to a model
@@ -134,6 +135,7 @@ class Corpus:
         return Path(directory)
 
     @classmethod
+    @takes(directory="path")
     def load(cls, directory: str | Path) -> Corpus:
         """Read a corpus written by :meth:`save` or a streaming walk, memory-mapped.
 
@@ -169,6 +171,7 @@ class Corpus:
             raise CorpusError(f"{folder}: {made.n_walks} walks on disk, corpus.json says {walks}")
         return made
 
+    @takes(path="path", ids="list")
     def to_text(self, path: str | Path, ids: Sequence[str]) -> Path:
         """Write one walk per line, its tokens by name with spaces between: gensim's ``corpus_file``, and plain text.
 
@@ -210,6 +213,7 @@ class Corpus:
                     file.write(block.translate(None, b"\0"))
         return Path(path)
 
+    @takes(path="path", ids="list")
     def write_vocabulary(self, path: str | Path, ids: Sequence[str]) -> Path:
         """Write ``vocab.txt`` for BERT-family tools: [PAD] [UNK] [CLS] [SEP] [MASK], then every token's name.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qcq.errors import EmbeddingError, UnknownNameError
 from qcq.support.files import whole_path
+from qcq.support.types import check, takes
 from qcq.support.vectors import READERS, WRITERS, Vectors, by_ending
 
 if TYPE_CHECKING:
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
 
 
 def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.float32]:
-    if np.iscomplexobj(vectors):
-        raise EmbeddingError(f"{kind} vectors of complex numbers; give real ones")
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinity, which is reported below
-        out = np.ascontiguousarray(vectors, dtype=np.float32)
+    check("Embeddings", "ids" if kind == "question" else "concept_ids", names, "list")
+    try:
+        if np.iscomplexobj(vectors):
+            raise EmbeddingError(f"{kind} vectors of complex numbers; give real ones")
+        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinity, which is reported below
+            out = np.ascontiguousarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError):
+        what = type(vectors).__name__
+        raise EmbeddingError(f"{kind} vectors are no table of numbers ({what}); give rows of one length") from None
     if out.ndim != 2 or out.shape[0] != len(names):
         raise EmbeddingError(f"{kind} vectors of shape {np.shape(vectors)} for {len(names)} {kind}s; give one row each")
     bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
@@ -110,6 +116,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         norm = np.linalg.norm(self.vectors, axis=1, keepdims=True)
         return (self.vectors / np.where(norm > 0, norm, 1)).astype(np.float32, copy=False)
 
+    @takes(k="int")
     def nearest(self, question: str, k: int = 10) -> list[tuple[str, float]]:
         """The ``k`` other questions of highest cosine similarity, best first; ties in index order.
 
@@ -125,6 +132,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         best = np.argsort(-similarity, kind="stable")[: min(k, len(self) - 1)]
         return [(self.ids[j], float(similarity[j])) for j in best]
 
+    @takes(path="path")
     def save(self, path: str | Path) -> Path:
         """Write the vectors in the format of the path's ending (see :meth:`load`).
 
@@ -149,6 +157,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         return Path(path)
 
     @classmethod
+    @takes(path="path")
     def load(cls, path: str | Path) -> Embeddings:
         """Read vectors from a file of any origin; its ending gives the format.
 
@@ -181,6 +190,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             said = " ".join(str(error).split())
             raise EmbeddingError(f"{file}: no readable embeddings ({said}); write the file again") from None
 
+    @takes(questions="list")
     def aligned(self, questions: Sequence[str]) -> Embeddings:
         """The same vectors in the order of ``questions``, which must be the same questions.
 
@@ -205,6 +215,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         order = [self.index[q] for q in questions]
         return Embeddings(questions, self.vectors[order], self.concept_ids, self.concept_vectors, dict(self.provenance))
 
+    @takes(dataset="Dataset")
     def matched(
         self, dataset: Dataset, missing: Literal["refuse", "mean-of-concepts"] = "refuse"
     ) -> tuple[Embeddings, tuple[str, ...]]:
@@ -258,6 +269,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         ids = dataset.concepts if whole else self.concept_ids
         return Embeddings(dataset.questions, vectors, ids, rows, dict(self.provenance)), tuple(notes)
 
+    @takes(others="mapping")
     def concatenate(
         self, others: Mapping[str, Embeddings | NDArray | Sequence[float]], name: str = "embedding"
     ) -> Embeddings:

@@ -108,6 +108,10 @@ class ConfigError(QCQError):
     """A misspelt, mistyped or impossible setting."""
 
 
+class ArgumentError(QCQError, TypeError):
+    """An argument of another type than a function takes."""
+
+
 class UnknownNameError(ConfigError, KeyError):
     """A name that is in no registry. The text has the nearest valid names.
 

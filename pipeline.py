@@ -29,6 +29,7 @@ from qcq.report import Mapped, write_folds, write_page, write_report
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.folders import claim, refuse_foreign
 from qcq.support.progress import Watch
+from qcq.support.types import check
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,11 @@ class Experiment:
 
     config: Config
     dataset: Dataset | None = None
+
+    def __post_init__(self) -> None:
+        check("Experiment", "config", self.config, "Config")
+        if self.dataset is not None:
+            check("Experiment", "dataset", self.dataset, "Dataset")
 
     @cached_property
     def data(self) -> Dataset:

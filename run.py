@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, UnknownNameError
+from qcq.support.types import takes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,6 +67,7 @@ class Run:
         object.__setattr__(self, "path", Path(self.path))
 
     @classmethod
+    @takes(path="path")
     def open(cls, path: str | Path) -> Run:
         """An existing run.
 

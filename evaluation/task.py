@@ -18,6 +18,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.graph import KnowledgeGraph
 from qcq.support.seeds import generator
+from qcq.support.types import takes
 
 Stage = Literal["validation", "test"]
 STAGES: tuple[Stage, Stage] = ("validation", "test")
@@ -63,6 +64,7 @@ class Partition:
     seed: int
 
     @classmethod
+    @takes(dataset="Dataset", seed="int")
     def make(
         cls, dataset: Dataset, seed: int = 0, hold_out_edges: bool = True, fold: tuple[int, int] | None = None
     ) -> Partition:
@@ -197,6 +199,13 @@ class Task(ABC):
     settings: ClassVar[type[Any] | None] = None
     revision: ClassVar[int] = 1
 
+    def __init_subclass__(cls) -> None:
+        if "score" in vars(cls):
+            cls.score = takes(embeddings="Embeddings")(cls.score)  # type: ignore[method-assign]
+        if "__init__" in vars(cls):
+            cls.__init__ = takes(partition="Partition")(cls.__init__)  # type: ignore[method-assign]
+
+    @takes(partition="Partition")
     def __init__(self, partition: Partition) -> None:
         """Raises EvaluationError where the data set lacks what this task needs; the text says what is missing."""
         self.partition = partition

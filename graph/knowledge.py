@@ -18,6 +18,7 @@ from qcq.data.checks import Doubt
 from qcq.data.dataset import TrainPart
 from qcq.data.frames import from_edges
 from qcq.errors import GraphError, LeakageError
+from qcq.support.types import check, takes
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -176,6 +177,7 @@ class KnowledgeGraph:
         }
 
     @classmethod
+    @takes(dataset="Dataset")
     def from_dataset(cls, dataset: Dataset) -> KnowledgeGraph:
         """The graph of a data set's Q-matrix. Responses aren't used."""
         return cls(
@@ -197,6 +199,7 @@ class KnowledgeGraph:
         GraphError : there are none.
         DataError : something that is no pair, or an identifier that is surely none.
         """
+        check("from_edges", "edges", edges, "list")
         pairs = list(edges)
         if not pairs:
             raise GraphError("no edges given; give (question, concept) pairs")
@@ -207,6 +210,7 @@ class KnowledgeGraph:
         return cls.from_dataset(data)
 
     @classmethod
+    @takes(graph="Graph")
     def from_networkx(cls, graph: nx.Graph, *, attribute: str = "bipartite", question: Any = 0) -> KnowledgeGraph:
         """From an undirected networkx graph whose nodes give their side in an attribute.
 

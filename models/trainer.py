@@ -20,6 +20,7 @@ from qcq.graph import KnowledgeGraph
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
+from qcq.support.types import check, takes
 from qcq.walks import QCQ, WalkStrategy
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class TrainingData:
     sampled: Corpus | None = None
 
     def __post_init__(self) -> None:
+        check("TrainingData", "graph", self.graph, "KnowledgeGraph")
+        check("TrainingData", "walk", self.walk, "WalkStrategy")
         if self.sampled is not None and self.sampled.graph_digest != self.graph.digest:
             raise CorpusError(
                 f"the corpus was sampled on another graph (digest {self.sampled.graph_digest[:12]}, "
@@ -128,6 +131,10 @@ class Trainer(ABC):
     learns: ClassVar[bool] = True
     tuning: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     revision: ClassVar[int] = 1
+
+    def __init_subclass__(cls) -> None:
+        if "fit" in vars(cls):
+            cls.fit = takes(source="TrainingData", seed="int")(cls.fit)  # type: ignore[method-assign]
 
     @abstractmethod
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:

@@ -8,15 +8,21 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from qcq import cli
-from qcq.data import DATASETS
+from qcq.config import Config
+from qcq.corpus import Corpus
+from qcq.data import DATASETS, Simulated, read
+from qcq.embeddings import Embeddings
 from qcq.engine import Store
-from qcq.errors import UnknownNameError
-from qcq.evaluation import TASKS
-from qcq.models import TRAINERS
+from qcq.errors import ArgumentError, QCQError, UnknownNameError
+from qcq.evaluation import TASKS, Partition
+from qcq.graph import KnowledgeGraph
+from qcq.models import TRAINERS, TrainingData
+from qcq.pipeline import Experiment
 from qcq.report import cautions, comparison, write_page
 from qcq.run import Run
 from qcq.support.terminal import Terminal, show
@@ -81,8 +87,6 @@ def test_more_folds_than_students_are_refused_at_once(small: Path, capsys: pytes
 
 
 def test_a_file_called_like_a_trainer_is_not_taken_for_it(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import numpy as np
-
     rng = np.random.default_rng(0)
     np.savez(small.parent / "svd.npz", ids=[f"q{i}" for i in range(13)], vectors=rng.normal(size=(13, 4)))
     score = ["score", small.parent / "svd.npz", "--data", small, "--out", small.parent / "run", "--quiet"]
@@ -188,3 +192,58 @@ def test_names_that_a_text_can_not_hold_are_refused_before_sampling(
     assert call("walk", "--data", tmp_path / "bank.csv", "--out", tmp_path / "corpus", *keep) == 0
     first = (tmp_path / "corpus" / "corpus.txt").read_text().splitlines()[0].split()
     assert set(first) == {"q1", "q2", "a"}
+
+
+ROOM = Simulated(questions=30, concepts=3, students=10, responses=5).read()
+GRAPH = KnowledgeGraph.from_dataset(ROOM)
+WALK = WALKS["qcq"](length=4, per_question=1)
+TABLE = Embeddings(["a", "b"], np.eye(2))
+WRONG = {
+    "KnowledgeGraph.from_dataset": lambda: KnowledgeGraph.from_dataset("x"),  # type: ignore[arg-type]
+    "KnowledgeGraph.from_networkx": lambda: KnowledgeGraph.from_networkx(3),  # type: ignore[arg-type]
+    "KnowledgeGraph.from_edges": lambda: KnowledgeGraph.from_edges(3),  # type: ignore[arg-type]
+    "sample, a data set": lambda: WALK.sample(ROOM),  # type: ignore[arg-type]
+    "sample, a seed": lambda: WALK.sample(GRAPH, "x"),  # type: ignore[arg-type]
+    "chain": lambda: WALK.chain(ROOM),  # type: ignore[arg-type]
+    "plan": lambda: WALK.plan(3),  # type: ignore[arg-type]
+    "stream": lambda: WALK.stream(GRAPH, 3),  # type: ignore[arg-type]
+    "fit": lambda: TRAINERS["svd"](dim=2).fit(GRAPH),  # type: ignore[arg-type]
+    "TrainingData, a graph": lambda: TrainingData(ROOM),  # type: ignore[arg-type]
+    "TrainingData, a walk": lambda: TrainingData(GRAPH, "qcq"),  # type: ignore[arg-type]
+    "Partition.make": lambda: Partition.make(GRAPH),  # type: ignore[arg-type]
+    "Task": lambda: TASKS["retrieval"](ROOM),  # type: ignore[arg-type]
+    "score": lambda: TASKS["retrieval"](Partition.make(ROOM)).score(np.eye(30)),  # type: ignore[arg-type]
+    "Embeddings, ids": lambda: Embeddings(None, np.eye(2)),  # type: ignore[arg-type]
+    "Embeddings.load": lambda: Embeddings.load(3),  # type: ignore[arg-type]
+    "Embeddings.save": lambda: TABLE.save(3),  # type: ignore[arg-type]
+    "aligned": lambda: TABLE.aligned(3),  # type: ignore[arg-type]
+    "matched": lambda: TABLE.matched(GRAPH),  # type: ignore[arg-type]
+    "nearest": lambda: TABLE.nearest("a", "x"),  # type: ignore[arg-type]
+    "concatenate": lambda: TABLE.concatenate([1, 2]),  # type: ignore[arg-type]
+    "Config.load": lambda: Config.load(3),  # type: ignore[arg-type]
+    "Run.open": lambda: Run.open(3),  # type: ignore[arg-type]
+    "Corpus.load": lambda: Corpus.load(3),  # type: ignore[arg-type]
+    "to_text": lambda: WALK.sample(GRAPH).to_text("corpus.txt", 3),  # type: ignore[arg-type]
+    "Experiment": lambda: Experiment("simulated"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("call_", WRONG)
+def test_a_wrong_type_is_a_typed_error_that_names_what_is_taken(call_: str) -> None:
+    with pytest.raises(ArgumentError, match=r"takes an? .*, given ") as caught:
+        WRONG[call_]()
+    assert isinstance(caught.value, QCQError)
+    assert isinstance(caught.value, TypeError)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("vectors", ["x", [[1, 2], [3]], [["a"], ["b"]], None])
+def test_vectors_that_are_no_table_are_said(vectors: object) -> None:
+    with pytest.raises(QCQError, match=r"no table of numbers|of shape"):
+        Embeddings(["a", "b"], vectors)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", [None, 3, {"q": "c"}])
+def test_sources_that_are_none(source: object) -> None:
+    with pytest.raises(QCQError, match="no data set can be read from this"):
+        read(source)

@@ -16,6 +16,7 @@ from qcq.errors import ChainError
 from qcq.graph import KnowledgeGraph
 from qcq.support.progress import Progress, silent
 from qcq.support.settings import settings
+from qcq.support.types import takes
 
 if TYPE_CHECKING:
     from qcq.data import TrainPart
@@ -52,6 +53,8 @@ class WalkStrategy(ABC):
     revision: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
+        if "chain" in vars(cls):
+            cls.chain = takes(graph="KnowledgeGraph")(cls.chain)  # type: ignore[method-assign]
         if "name" not in vars(cls):  # outside code is called as the command line names it
             cls.name = f"{cls.__module__}:{cls.__qualname__}"
 
@@ -64,6 +67,7 @@ class WalkStrategy(ABC):
     def tables(self, graph: KnowledgeGraph) -> Step:
         """The step on this graph (``qcq.walks.step``): what it reads, packed, and by its type how it moves."""
 
+    @takes(graph="KnowledgeGraph")
     def prepare(self, graph: KnowledgeGraph, train: TrainPart | None) -> KnowledgeGraph:
         """The graph with what this walk needs beside questions and concepts: nothing, for most.
 
@@ -82,6 +86,7 @@ class WalkStrategy(ABC):
         """What ``Corpus.counts`` says of this walk on this graph beside what happened while sampling."""
         return {}
 
+    @takes(graph="KnowledgeGraph")
     def remarks(self, graph: KnowledgeGraph) -> tuple[str, ...]:
         """What a user should hear before reading a result of this walk on this graph, one line each."""
         return ()
@@ -104,6 +109,7 @@ class WalkStrategy(ABC):
         """What ``start="degree"`` goes by: float64 (questions,), how much of the graph hangs on each question."""
         return np.diff(graph.weights.indptr).astype(np.float64)
 
+    @takes(graph="KnowledgeGraph", seed="int")
     def sample(self, graph: KnowledgeGraph, seed: int = 0, *, limit: int | None = None) -> Corpus:
         """Sample the corpus: same graph, settings and seed, same bytes, whatever the number of threads.
 
@@ -138,6 +144,7 @@ class WalkStrategy(ABC):
             self.named(counts) | self.facts(graph),
         )
 
+    @takes(graph="KnowledgeGraph", directory="path", seed="int")
     def stream(
         self,
         graph: KnowledgeGraph,
@@ -170,6 +177,7 @@ class WalkStrategy(ABC):
 
         return stream(self, graph, directory, seed, max_memory, progress, replace)
 
+    @takes(graph="KnowledgeGraph")
     def plan(self, graph: KnowledgeGraph, *, max_memory: int = MAX_MEMORY) -> Plan:
         """How many walks, tokens and bytes :meth:`stream` will make, and (from a short trial) about how long it takes.
 
