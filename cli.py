@@ -173,6 +173,9 @@ def _tell(made: Run) -> None:
     _show([column.title for column in table.columns], table.cells(), left=3)
     for line in [*verdicts(made, table), *cautions(made, table)]:
         out.print(line, markup=False)
+    for each in table.lines:
+        if each.error:
+            err.print(f"{each.trainer} failed: {each.error}", markup=False)
     out.print(f"report: {made.path / 'report.html'} (and report.md)", markup=False)
     if any("error" in row for row in made.rows("training")):
         raise typer.Exit(1)

@@ -269,6 +269,10 @@ def _run_all(
     experiments: Sequence[Experiment], folders: Sequence[Path], store: Store, jobs: int, redo: bool, watch: Watch
 ) -> list[Run]:
     """Several experiments as one plan, so that shared cells run once and no process waits for the last experiment."""
+    for method in (method for each in experiments for method in each.methods):
+        for candidate in method.chosen.candidates:
+            if isinstance(candidate.trainer, Trainer) and (redo or not store.finished(candidate)):
+                candidate.trainer.refuse_unusable()
     runs = [each.begin(folder, redo, watch) for each, folder in zip(experiments, folders, strict=True)]
     plan = Plan(cell for each in experiments for cell in each.plan.cells)
     tables = Tables({run: each.methods for each, run in zip(experiments, runs, strict=True)}, watch)

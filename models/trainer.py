@@ -148,6 +148,9 @@ class Trainer(ABC):
         """
         return ""
 
+    def refuse_unusable(self) -> None:  # noqa: B027  (most have nothing to refuse)
+        """QCQError for settings that can't be used on this machine; asked before any work begins."""
+
     @property
     def config(self) -> dict[str, Any]:
         """The settings as plain values."""

@@ -106,6 +106,13 @@ def test_a_file_called_like_a_trainer_is_not_taken_for_it(small: Path, capsys: p
     assert "a trainer has this name" in capsys.readouterr().err
 
 
+def test_a_device_that_is_not_there_is_said_before_any_work(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "--data", small, "--out", small.parent / "run", "--set", "mlm.device=nowhere", "--quiet"]
+    assert call(*command, "--trainers", "svd,mlm") == 2
+    assert "setting device: 'nowhere' can't be used here" in capsys.readouterr().err
+    assert not (small.parent / "run").exists()
+
+
 def test_inspect_shows_doubts_first(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("inspect", "--data", small) == 0
     first, second, *_ = capsys.readouterr().out.splitlines()

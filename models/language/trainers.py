@@ -128,6 +128,18 @@ class LanguageTrainer(Trainer):
         """A learner with the read-outs that this trainer offers."""
         return LanguageModel(source, learner, self.objective, self.readouts, self.shown)
 
+    def refuse_unusable(self) -> None:
+        """ConfigError for a device that isn't there."""
+        if self.device == "cpu":
+            return
+        import torch
+
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # torch raises AssertionError if it was built without CUDA
+            text = str(error).splitlines()[0]
+            raise ConfigError(f"setting device: {self.device!r} can't be used here ({text}); use 'cpu'") from None
+
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> LanguageModel:
         """Train on the source's walks.
 
@@ -140,11 +152,7 @@ class LanguageTrainer(Trainer):
 
         from qcq.models.language.training import train
 
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # torch raises AssertionError if it was built without CUDA
-            text = str(error).splitlines()[0]
-            raise ConfigError(f"setting device: {self.device!r} can't be used here ({text}); use 'cpu'") from None
+        self.refuse_unusable()
         corpus, before = source.corpus, torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
