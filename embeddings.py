@@ -361,6 +361,25 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         return pl.DataFrame(columns)
 
 
+def load_matched(
+    files: Mapping[str, str], dataset: Dataset, missing: Literal["refuse", "mean-of-concepts"] = "refuse"
+) -> dict[str, tuple[Embeddings, tuple[str, ...]]]:
+    """The vectors of several files, by name, matched with a data set (:meth:`Embeddings.matched`).
+
+    Raises
+    ------
+    EmbeddingError : a file that can't be read, or that doesn't fit the questions; the text begins with the file.
+    """
+    out = {}
+    for name, file in files.items():
+        try:
+            out[name] = Embeddings.load(file).matched(dataset, missing)
+        except EmbeddingError as error:
+            said = str(error)
+            raise EmbeddingError(said if said.startswith(str(Path(file))) else f"{file}: {said}") from None
+    return out
+
+
 ADDED = ("</s>", "<s>", "<unk>", "<pad>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # rows that tools add
 
 

@@ -15,13 +15,13 @@ from typing import Any
 from qcq import data as _data
 from qcq.config import Config
 from qcq.data import Dataset
-from qcq.embeddings import Embeddings
+from qcq.embeddings import Embeddings, load_matched
 from qcq.engine import Cell, Plan, Store, make_executor
 from qcq.engine.comparison import Method
 from qcq.engine.folder import Tables, write_description, write_views
 from qcq.engine.kinds import Inspected, Walked
 from qcq.engine.plan import Outcome
-from qcq.errors import ConfigError, DataError, EmbeddingError, TrainingError
+from qcq.errors import ConfigError, DataError, TrainingError
 from qcq.evaluation import Partition, TaskSpec, unanswerable
 from qcq.graph import KnowledgeGraph
 from qcq.models import PrecomputedVectors, Trainer
@@ -51,15 +51,11 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check("Experiment", "config", self.config, "Config")
-        if self.dataset is not None:
-            check("Experiment", "dataset", self.dataset, "Dataset")
 
     @cached_property
     def data(self) -> Dataset:
         """The data set, read once."""
-        if self.dataset is not None:
-            return self.dataset
-        return _data.load(self.config.data, self.config.sections, strict=self.config.strict)
+        return self.dataset or _data.load(self.config.data, self.config.sections, strict=self.config.strict)
 
     @cached_property
     def partition(self) -> Partition:
@@ -80,29 +76,15 @@ class Experiment:
 
     @cached_property
     def matched(self) -> dict[str, tuple[Embeddings, tuple[str, ...]]]:
-        """The vectors from files, by name, in the order of the questions; with notes on rows left out or filled in.
-
-        Raises
-        ------
-        EmbeddingError : a file that can't be read, or that doesn't fit the questions.
-        """
-        out = {}
-        for name, file in self.config.vectors.items():
-            try:
-                out[name] = Embeddings.load(file).matched(self.data, self.config.missing)
-            except EmbeddingError as error:
-                said = str(error)
-                raise EmbeddingError(said if said.startswith(str(Path(file))) else f"{file}: {said}") from None
-        return out
+        """The vectors from files, by name, in the order of the questions; with notes on rows left out or filled in."""
+        return load_matched(self.config.vectors, self.data, self.config.missing)
 
     @cached_property
     def vectors(self) -> dict[str, PrecomputedVectors]:
         """The vectors from files as trainers that have learnt already."""
-        files = self.config.vectors
-        return {
-            name: PrecomputedVectors(embeddings=emb, file=str(files[name]), dim=emb.dim)
-            for name, (emb, _) in self.matched.items()
-        }
+        files = {name: str(file) for name, file in self.config.vectors.items()}
+        found = {name: emb for name, (emb, _) in self.matched.items()}
+        return {n: PrecomputedVectors(embeddings=emb, file=files[n], dim=emb.dim) for n, emb in found.items()}
 
     @cached_property
     def seeds(self) -> range:
@@ -270,9 +252,7 @@ def _run_all(
 ) -> list[Run]:
     """Several experiments as one plan, so that shared cells run once and no process waits for the last experiment."""
     for method in (method for each in experiments for method in each.methods):
-        for candidate in method.chosen.candidates:
-            if isinstance(candidate.trainer, Trainer) and (redo or not store.finished(candidate)):
-                candidate.trainer.refuse_unusable()
+        method.refuse_unusable(store, redo)
     runs = [each.begin(folder, redo, watch) for each, folder in zip(experiments, folders, strict=True)]
     plan = Plan(cell for each in experiments for cell in each.plan.cells)
     tables = Tables({run: each.methods for each, run in zip(experiments, runs, strict=True)}, watch)

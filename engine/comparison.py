@@ -13,6 +13,7 @@ import numpy as np
 from qcq.engine.cell import Cell
 from qcq.engine.kinds import Chosen, Scored, Trained, Walked
 from qcq.engine.plan import Outcome
+from qcq.engine.store import Store
 from qcq.errors import QCQError
 from qcq.evaluation import TaskSpec
 from qcq.models import Trainer
@@ -41,6 +42,12 @@ class Method:
     chosen: Chosen
     trained: Mapping[int, Trained]
     scored: Mapping[tuple[int, str], Scored]
+
+    def refuse_unusable(self, store: Store, redo: bool = False) -> None:
+        """QCQError where a candidate that is still to be trained can't be trained on this machine."""
+        for candidate in self.chosen.candidates:
+            if isinstance(candidate.trainer, Trainer) and (redo or not store.finished(candidate)):
+                candidate.trainer.refuse_unusable()
 
     @classmethod
     def plan(
