@@ -151,7 +151,7 @@ def messages() -> Iterator[Message]:
                     known[node.targets[0].id] = node.value
                 continue
             found = _spoken(node, known)
-            if found and found[1].strip(" …;:,."):
+            if found and found[1].strip(" …;:,./"):
                 yield Message(*found, path.relative_to(ROOT).as_posix(), node.lineno)
 
 
