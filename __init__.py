@@ -7,6 +7,7 @@ from qcq.errors import QCQError
 from qcq.evaluation import TASKS
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, TrainingData
+from qcq.recipes import embed
 from qcq.run import Run
 from qcq.walks import WALKS
 
@@ -25,5 +26,6 @@ __all__ = [
     "Run",
     "TrainingData",
     "__version__",
+    "embed",
     "read",
 ]

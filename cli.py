@@ -518,48 +518,179 @@ def inspect(
 
 
 @app.command()
-def neighbors(
+def embed(
+    out_file: Annotated[
+        Path, typer.Option("--out", dir_okay=False, help="The file of vectors; its ending gives the format.")
+    ],
+    data: DataOption = "simulated",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="concepts, similar or tracing.", show_default="tracing with answers, else concepts"),
+    ] = None,
+    walk: Annotated[str | None, typer.Option(help="A walk strategy, instead of a recipe.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="A trainer, instead of a recipe.")] = None,
+    dim: Annotated[int, typer.Option(min=1, help="Dimensions.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the split, the walks and the training.")] = 0,
+    numbers: Annotated[
+        str | None, typer.Option("--with", help="Columns to add: difficulty, popularity, rasch; comma-separated.")
+    ] = None,
+    students: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of the students whose answers are read, one per line.",
+            show_default="those of training",
+        ),
+    ] = None,
+    all_students: Annotated[bool, typer.Option("--all-students", help="Read the answers of all students.")] = False,
+    fold: Annotated[int | None, typer.Option(min=2, help="Write one file for each of so many folds.")] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Replace a file that is there already.")] = False,
+    set_: SetOption = None,
+    strict: StrictOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train one table of vectors and write it, with its provenance."""
+    from qcq.config import Config
+    from qcq.data import load
+    from qcq.recipes import embed as make
+    from qcq.support.vectors import WRITERS, by_ending
+
+    by_ending(out_file, WRITERS, "written as")  # an error now, not after the training
+    settled = Config.load(None, set_ or (), data=data, strict=strict)
+    dataset = load(settled.data, settled.sections, strict=settled.strict)
+    watch = _terminal(quiet)
+    for note in dataset.notes:
+        watch.say(note)
+    if students is not None and all_students:
+        raise ConfigError("--students and --all-students are given; give one of them")
+    named = None if students is None else [line.strip() for line in students.read_text().splitlines() if line.strip()]
+    files: dict[tuple[int, int] | None, Path] = {None: out_file}
+    if fold is not None:
+        files = {(k, fold): out_file.with_stem(f"{out_file.stem}-fold-{k}") for k in range(1, fold + 1)}
+    for file in files.values():
+        if file.exists() and not redo:
+            raise ConfigError(f"{file}: exists already; name another file, or replace it with --redo")
+    for which, file in files.items():
+        with watch.progress(file.name) as progress:
+            made = make(
+                dataset,
+                recipe or "",
+                walk=walk or "",
+                trainer=trainer or "",
+                dim=dim,
+                seed=seed,
+                sections=settled.sections,
+                students=named if named is not None else "all" if all_students else "train",
+                fold=which,
+                numbers=[name.strip() for name in numbers.split(",")] if numbers else (),
+                progress=progress,
+            )
+        made.save(file)
+        inside = made.provenance["students"]
+        whose = f"with answers of {inside:,} students inside" if inside else "without answers of students"
+        out.print(f"{len(made):,} vectors of {made.dim} dimensions, {whose}: {file}", markup=False)
+
+
+@app.command()
+def add(
+    table: Annotated[Path, typer.Option("--to", dir_okay=False, help="The file of vectors of the old questions.")],
+    questions: Annotated[Path, typer.Option(help="The new questions with their concepts, read like a bank.")],
+    out_file: Annotated[Path, typer.Option("--out", dir_okay=False, help="A new file for old and new vectors.")],
+    data: Annotated[str, typer.Option("--data", help="The bank that the vectors were made from.")],
+    debug: DebugOption = False,
+) -> None:
+    """Give vectors to questions that came later: the mean of their concepts' vectors. Old rows stay as they are."""
+    from qcq.data import load
+    from qcq.embeddings import Embeddings
+    from qcq.recipes import add as extend
+    from qcq.support.vectors import WRITERS, by_ending
+
+    by_ending(out_file, WRITERS, "written as")
+    if out_file.exists():
+        raise ConfigError(f"{out_file}: exists already; name another file")
+    made = extend(Embeddings.load(table), load(data), load(f"csv:{questions}"))
+    made.embeddings.save(out_file)
+    if made.unplaced:
+        shown = ", ".join(made.unplaced[:5]) + (", …" if len(made.unplaced) > 5 else "")
+        err.print(
+            f"{len(made.unplaced)} new questions have no concept that the bank knows, and got the mean of all vectors: "
+            f"{shown}",
+            markup=False,
+        )
+    added = made.embeddings.provenance["added"]["questions"]
+    out.print(f"{added:,} new vectors, each the mean of its concepts, after the old ones: {out_file}", markup=False)
+
+
+@app.command()
+def similar(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     question: Annotated[str, typer.Argument(help="The question's identifier.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="How many.", show_default="10")] = None,
     trainer: Annotated[str | None, typer.Option(help="Whose vectors.", show_default="best on validation")] = None,
     walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
+    easier: Annotated[bool, typer.Option("--easier", help="Only questions that fewer got wrong.")] = False,
+    harder: Annotated[bool, typer.Option("--harder", help="Only questions that more got wrong.")] = False,
+    concept: Annotated[str | None, typer.Option(help="Only questions with this concept.")] = None,
+    not_concept: Annotated[str | None, typer.Option(help="Only questions without this concept.")] = None,
+    unseen_by: Annotated[str | None, typer.Option(help="Only questions that this student did not answer.")] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """The questions whose vectors are nearest to a question's, with their names and concepts."""
-    import polars as pl
+    """The questions that are most like a question, with reasons; by the trainer that is best on validation."""
+    from dataclasses import asdict
 
+    from qcq.config import Config
+    from qcq.data import load
+    from qcq.errors import DataError
+    from qcq.report.similar import best_learner
+    from qcq.report.similar import similar as look
     from qcq.run import Run
 
     made = Run.open(folder)
     if not made.finished:
         err.print("this run isn't finished: the same command goes on with it", markup=False)
-    chosen = [row for row in made.rows("tuning") if row["chosen"] and trainer in (None, row["trainer"])]
-    if not chosen and trainer is None:
-        raise ConfigError(f"{folder}: no finished trainer; run it first")
-    name = trainer or max(chosen, key=lambda row: row["score"])["trainer"]
-    emb = made.embeddings(name, walk=walk)
-    about = {row["question"]: row for row in pl.read_csv(made.path / "questions.csv", infer_schema=False).to_dicts()}
-    rows = [
-        {
-            "question": q,
-            "similarity": round(s, 4),
-            "name": about[q]["name"] or "",
-            "concepts": about[q]["concepts"] or "",
-        }
-        for q, s in emb.nearest(question, k)
-    ]
+    if easier and harder:
+        raise ConfigError("--easier and --harder are given; give one of them")
+    settled = Config.load(made.path / "config.toml")
+    try:
+        dataset = load(settled.data, settled.sections)
+    except DataError:
+        if unseen_by is not None:
+            raise
+        dataset = None  # the data have moved; only the number of students who answered both is lost
+    name = best_learner(made, trainer)
+    found = look(
+        made,
+        question,
+        k,
+        trainer=name,
+        walk=walk,
+        level="easier" if easier else "harder" if harder else None,
+        concept=concept,
+        not_concept=not_concept,
+        unseen_by=unseen_by,
+        data=dataset,
+    )
     if as_json:
-        own = about[question]
-        out.print_json(
-            json.dumps({"question": question, "trainer": name, "concepts": own["concepts"], "neighbors": rows})
-        )
+        out.print_json(json.dumps({"question": question, "trainer": name, "similar": [asdict(each) for each in found]}))
         return
-    out.print(f"{question} ({about[question]['concepts']}), vectors of {name}", markup=False)
-    named = any(row["name"] for row in rows)
-    columns = ["question", *(["name"] if named else []), "concepts", "similarity"]
-    _show(columns, [[str(row[c]) for c in columns] for row in rows], left=len(columns) - 1)
+    out.print(f"{question}, vectors of {name}", markup=False)
+    named = any(each.name for each in found)
+    hard = any(each.difficulty is not None for each in found)
+    both = any(each.answered_both is not None for each in found)
+    titles = ["question", *(["name"] if named else []), "concepts", "shared", "similarity"]
+    titles += [*(["wrong answers", "difference"] if hard else []), *(["answered both"] if both else [])]
+    rows = []
+    for each in found:
+        row = [each.question, *([each.name] if named else []), "; ".join(each.concepts), str(len(each.shared))]
+        row.append(f"{each.similarity:.4f}{' (tie)' if each.tied else ''}")
+        if hard:
+            row.append("–" if each.difficulty is None else f"{each.difficulty:.0%}")
+            row.append("–" if each.harder_by is None else f"{100 * each.harder_by:+.0f} points")
+        if both:
+            row.append("–" if each.answered_both is None else f"{each.answered_both:,}")
+        rows.append(row)
+    _show(titles, rows, left=3 if named else 2)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

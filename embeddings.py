@@ -112,24 +112,50 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
     @cached_property
     def unit(self) -> NDArray[np.float32]:
-        """Rows scaled to length 1 (a zero row stays zero): float32 (questions, dim)."""
-        norm = np.linalg.norm(self.vectors, axis=1, keepdims=True)
-        return (self.vectors / np.where(norm > 0, norm, 1)).astype(np.float32, copy=False)
+        """Rows scaled to length 1 (a zero row stays zero), without columns of numbers: float32 (questions, dim)."""
+        vectors = self.vectors[:, self._compared]
+        norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors / np.where(norm > 0, norm, 1)).astype(np.float32, copy=False)
+
+    @property
+    def _compared(self) -> NDArray[np.bool_]:
+        """bool (dim,): false for numbers such as difficulty that were added to the vectors as columns."""
+        kept = np.ones(self.dim, dtype=bool)
+        for part in self.provenance.get("parts", ()):
+            if part["name"] in self.provenance.get("numbers", ()):
+                kept[slice(*part["columns"])] = False
+        return kept
 
     @takes(k="int")
-    def nearest(self, question: str, k: int = 10) -> list[tuple[str, float]]:
+    def nearest(self, question: str, k: int = 10, *, where: NDArray[np.bool_] | None = None) -> list[tuple[str, float]]:
         """The ``k`` other questions of highest cosine similarity, best first; ties in index order.
+
+        Parameters
+        ----------
+        where : bool (questions,), which questions to choose from; None: all.
 
         Raises
         ------
         UnknownNameError : no such question; the text has the nearest names.
+        EmbeddingError : ``where`` leaves no other question.
+
+        Examples
+        --------
+        >>> emb = Embeddings(["a", "b", "c"], np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]))
+        >>> emb.nearest("a", where=np.array([True, False, True]))
+        [('c', 0.0)]
         """
         i = self.index.get(question)
         if i is None:
             raise UnknownNameError("question", question, self.ids)
-        similarity = self.unit @ self.unit[i]  # (questions,)
-        similarity[i] = -np.inf
-        best = np.argsort(-similarity, kind="stable")[: min(k, len(self) - 1)]
+        allowed = np.ones(len(self), dtype=bool) if where is None else np.array(where, dtype=bool)
+        if allowed.shape != (len(self),):
+            raise EmbeddingError(f"where has shape {allowed.shape}; one truth value per question")
+        allowed[i] = False
+        if where is not None and not allowed.any():
+            raise EmbeddingError(f"no question but {question!r} is left to choose from; loosen the filter")
+        similarity = np.where(allowed, self.unit @ self.unit[i], -np.inf)  # (questions,)
+        best = np.argsort(-similarity, kind="stable")[: min(k, int(allowed.sum()))]
         return [(self.ids[j], float(similarity[j])) for j in best]
 
     @takes(path="path")

@@ -20,22 +20,24 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent.parent
-READ = """
-import resource, sys, time
+READ = r"""
+import re, sys, time
 import qcq.data
 started = time.perf_counter()
 data = qcq.data.read(sys.argv[1])
 seconds = time.perf_counter() - started
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(data.interactions or ()))
+peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) / 1024  # of this program alone
+print(seconds, peak, len(data.interactions or ()))
 """
-PANDAS = """
-import resource, sys, time
+PANDAS = r"""
+import re, sys, time
 import pandas
 started = time.perf_counter()
 folder = sys.argv[1].removeprefix("csv:")
 files = [pandas.read_csv(f"{folder}/{n}.csv", dtype=str) for n in ("questions", "interactions")]
 seconds = time.perf_counter() - started
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(files[1]))
+peak = int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) / 1024  # of this program alone
+print(seconds, peak, len(files[1]))
 """
 
 

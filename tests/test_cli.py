@@ -57,18 +57,20 @@ def test_list_json_names_all_parts(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(row["about"] for rows in listed.values() for row in rows)
 
 
-def test_run_then_neighbors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_then_similar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(tmp_path / "run")
     assert call("run", *SMALL, "--out", folder) == 0
     shown = capsys.readouterr()
     assert "| svd" in shown.out
     assert shown.out.splitlines()[-1] == f"report: {folder}/report.html (and report.md)"
     question = json.loads((tmp_path / "run" / "results.jsonl").read_text().splitlines()[0])["dataset"] and "q7"
-    assert call("neighbors", folder, question, "-k", "4", "--json", "--trainer", "svd") == 0
+    assert call("similar", folder, question, "-k", "4", "--json", "--trainer", "svd") == 0
     answer = json.loads(capsys.readouterr().out)
-    assert len(answer["neighbors"]) == 4
-    assert {"question", "similarity", "name", "concepts"} == set(answer["neighbors"][0])
-    assert call("neighbors", folder, "q7x") == 2
+    assert len(answer["similar"]) == 4
+    assert {"question", "similarity", "name", "concepts", "shared", "tied"} < set(answer["similar"][0])
+    assert call("similar", folder, "q7") == 2
+    assert "no finished trainer on walks; name one of" in capsys.readouterr().err
+    assert call("similar", folder, "q7x", "--trainer", "svd") == 2
     assert "did you mean" in capsys.readouterr().err
 
 
@@ -193,7 +195,7 @@ def test_walk_prints_the_digest(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["run", "--set", "walk.lenght=3"], "did you mean"),
         (["run", "missing.toml"], "missing.toml"),
         (["run", "--size", "small"], "no file: no size 'small'; it has none"),
-        (["neighbors", "no-run", "q1"], "no run in this folder"),
+        (["similar", "no-run", "q1"], "no run in this folder"),
         (["inspect", "--walk", "qcp"], "did you mean qcq"),
     ],
 )

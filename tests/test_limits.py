@@ -66,7 +66,7 @@ def test_few_units_and_doubts_and_an_unfinished_run_are_said(small: Path, capsys
     about = run.read_json("about.json")
     (run.path / "about.json").write_text(json.dumps(about | {"finished": False}))
     assert cautions(run, comparison(run))[0] == "this run isn't finished: the same command goes on with it"
-    assert call("neighbors", run.path, "q1") == 0
+    assert call("similar", run.path, "q1", "--trainer", "svd") == 0
     assert "this run isn't finished" in capsys.readouterr().err
 
 

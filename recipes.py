@@ -1,0 +1,294 @@
+"""From a bank to one table of vectors: recipes by name, and vectors for questions that came later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcq.config import Config
+from qcq.data import Dataset, TrainPart
+from qcq.embeddings import Embeddings
+from qcq.errors import ConfigError, DataError, UnknownNameError
+from qcq.evaluation.tracing.features import NUMBERS, Number
+from qcq.evaluation.tracing.tasks import principal
+from qcq.graph import KnowledgeGraph
+from qcq.models import TRAINERS, Trainer, TrainingData
+from qcq.support.progress import Progress, silent
+from qcq.support.registry import Registry
+from qcq.support.types import takes
+from qcq.walks import WALKS, Metapath, WalkStrategy
+
+HALFWAY = 30.0  # training responses at which a question's own vector and its concepts' weigh the same
+WIDEST = 512  # concepts up to which the recipe for tracing has a dimension for each
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What a recipe may use: a graph, and the answers of the training students where there are any."""
+
+    graph: KnowledgeGraph
+    train: TrainPart | None
+    dim: int
+    seed: int
+    progress: Progress
+
+    def fit(self, trainer: Trainer, walk: WalkStrategy | None = None) -> Embeddings:
+        """The vectors of one trainer on one walk."""
+        walk = walk or WALKS["qcq"]()
+        source = TrainingData(walk.prepare(self.graph, self.train), walk, self.seed)
+        made = trainer.fit(source, self.seed, self.progress).embeddings()
+        return walk.to_questions(self.graph, made)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named way to a table.
+
+    Attributes
+    ----------
+    description : what it is made of and what it is for, in one line.
+    reads_answers : whether the answers of training students enter it.
+    make : bank → vectors.
+    """
+
+    description: str
+    reads_answers: bool
+    make: Callable[[Bank], Embeddings]
+
+
+def _concepts(bank: Bank) -> Embeddings:
+    return bank.fit(TRAINERS["netmf"](dim=bank.dim))
+
+
+def _similar(bank: Bank) -> Embeddings:
+    return bank.fit(TRAINERS["sgns"](dim=bank.dim))
+
+
+def _tracing(bank: Bank) -> Embeddings:
+    assert bank.train is not None
+    names = ("concept-onehot", "concept-mean")
+    known = bank.fit(TRAINERS[names[bank.graph.n_concepts > WIDEST]](dim=bank.dim))
+    order = bank.fit(TRAINERS["ppmi-svd"](dim=bank.dim), Metapath(pattern="q-q", per_question=2))
+    drawn = shrunk(order.vectors, bank.graph, bank.train)
+    return Embeddings(known.ids, np.hstack([known.vectors, principal(drawn)]))
+
+
+RECIPES: Registry[Recipe] = Registry(
+    "recipe",
+    {
+        "concepts": Recipe("netmf on q-c-q walks: what skip-gram tends to, in closed form; seconds", False, _concepts),
+        "similar": Recipe("sgns on q-c-q walks: for finding questions that are alike", False, _similar),
+        "tracing": Recipe(
+            "one-hot concepts beside vectors of the order of questions, shrunk to the concepts: for knowledge tracing",
+            True,
+            _tracing,
+        ),
+    },
+)
+
+
+def shrunk(vectors: NDArray[np.float32], graph: KnowledgeGraph, train: TrainPart) -> NDArray[np.float32]:
+    """c + n / (n + 30) (x - c) for each question: n training responses, c the mean over its concepts.
+
+    A concept's vector is the mean over training responses to its questions. Vectors of questions that few have answered
+    are mostly noise; ``docs/decisions/0611`` has the figures.
+    """
+    n = train.counts[:, None].astype(np.float64)  # (questions, 1)
+    tested = (graph.weights > 0).astype(np.float64)  # (questions, concepts)
+    concepts = (tested.T @ (n * vectors)) / np.maximum(tested.T @ n, 1e-9)  # (concepts, dim)
+    centre = (tested @ concepts) / np.maximum(tested.sum(axis=1), 1)[:, None]  # (questions, dim)
+    return (centre + n / (n + HALFWAY) * (vectors - centre)).astype(np.float32)
+
+
+def default_recipe(data: Dataset) -> str:
+    """``tracing`` for data with ordered answers, else ``concepts``."""
+    return "tracing" if data.interactions is not None and data.interactions.ordered else "concepts"
+
+
+@takes(data="Dataset", dim="int", seed="int", numbers="list")
+def embed(
+    data: Dataset,
+    recipe: str = "",
+    *,
+    walk: str = "",
+    trainer: str = "",
+    dim: int = 64,
+    seed: int = 0,
+    sections: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    students: Sequence[str] | Literal["train", "all"] = "train",
+    fold: tuple[int, int] | None = None,
+    numbers: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Embeddings:
+    """One table of vectors for all questions of a data set.
+
+    Parameters
+    ----------
+    data : as :func:`qcq.read` returns it.
+    recipe : a name in ``RECIPES``; by default :func:`default_recipe`.
+    walk, trainer : instead of a recipe: names from the registries; the walk is ``qcq`` if only a trainer is named.
+    dim : dimensions (the recipe ``tracing`` adds one per concept).
+    seed : of walks, training and the split of the students.
+    sections : settings of walk and trainer by name, as in a configuration.
+    students : whose answers may be read: those of the training part of the split, all, or those with these identifiers.
+    fold : (k, n): the training students of the k-th of n folds.
+    numbers : columns that are added to the vectors: ``difficulty``, ``popularity``, ``rasch``, from the same students.
+        ``nearest`` does not use them.
+
+    Returns
+    -------
+    Embeddings : provenance says by which recipe or trainer, and whose answers are inside.
+
+    Raises
+    ------
+    ConfigError : an unknown name, both a recipe and a trainer, or answers where the data have none.
+    UnknownNameError : no such recipe or number.
+    DataError : an unknown student.
+
+    Examples
+    --------
+    >>> from qcq.data import Simulated
+    >>> room = Simulated(questions=60, concepts=6, students=40, responses=10).read()
+    >>> made = embed(room, "concepts", dim=4)
+    >>> made.vectors.shape, made.provenance["recipe"], made.provenance["students"]
+    ((60, 4), 'concepts', 0)
+    """
+    if recipe and (walk or trainer):
+        raise ConfigError(f"a recipe ({recipe}) and a walk or trainer are given; give one or the other")
+    for each in numbers:
+        if each not in NUMBERS:
+            raise UnknownNameError("number", each, NUMBERS)
+    learnt = bool(walk or trainer)
+    name = "" if learnt else recipe or default_recipe(data)
+    made = RECIPES[name] if name else None
+    train = None if data.interactions is None else _training(data, students, fold, seed)
+    config = Config(
+        data="simulated", walks=(walk or "qcq",), trainers=(trainer or "sgns",), dim=dim, seed=seed, sections=sections
+    )
+    strategy, model = config.build_walks()[walk or "qcq"], config.build_trainers()[trainer or "sgns"]
+    bank = Bank(KnowledgeGraph.from_dataset(data), train, dim, seed, progress)
+    if train is None and (numbers or (made is not None and made.reads_answers)):
+        what = f"the recipe {name}" if made is not None and made.reads_answers else ", ".join(numbers)
+        raise ConfigError(f"{what} needs answers of students, and {data.name} has none; take the recipe concepts")
+    table = made.make(bank) if made is not None else bank.fit(model, strategy)
+    # A walk that needs answers gets a graph of its own that holds them.
+    reads = made.reads_answers if made is not None else strategy.prepare(bank.graph, train) is not bank.graph
+    inside = 0 if train is None or not (reads or numbers) else len(train.students)
+    provenance = {
+        "data": data.name,
+        "graph": bank.graph.digest,
+        "dim": dim,
+        "seed": seed,
+        "students": inside,
+        **(
+            {"recipe": name}
+            if made is not None
+            else {
+                "walk": {"name": walk or "qcq", **strategy.config},
+                "trainer": {"name": trainer or "sgns", **model.config},
+            }
+        ),
+    }
+    table = replace(table, provenance=provenance)
+    if not numbers:
+        return table
+    assert train is not None
+    columns: dict[str, Embeddings | NDArray | Sequence[float]] = {
+        each: NUMBERS[cast(Number, each)](train.interactions, bank.graph) for each in numbers
+    }
+    both = table.concatenate(columns, name=name or trainer)
+    return replace(both, provenance={**provenance, **both.provenance, "numbers": list(numbers)})
+
+
+def _training(
+    data: Dataset, students: Sequence[str] | Literal["train", "all"], fold: tuple[int, int] | None, seed: int
+) -> TrainPart:
+    """The students whose answers may be read."""
+    if students == "train":
+        return data.split(seed, fold=fold).train
+    if fold is not None:
+        raise ConfigError("folds divide the students themselves; leave out which students to read")
+    part = np.zeros(len(data.students), dtype=np.int8)
+    if students != "all":
+        known = {name: i for i, name in enumerate(data.students)}
+        missing = [name for name in students if name not in known]
+        if missing:
+            what = f"{len(missing)} of {len(students)} students aren't in the data"
+            raise DataError(what, file=data.name, value=missing[0], fix="write their identifiers, one per line")
+        part[:] = 2
+        part[[known[name] for name in students]] = 0
+    return replace(data, parts=part).split(seed).train
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A table with new rows.
+
+    Attributes
+    ----------
+    embeddings : the old rows, byte for byte, then the new ones.
+    unplaced : new questions without a concept that the table knows: they have the mean of all vectors.
+    """
+
+    embeddings: Embeddings
+    unplaced: tuple[str, ...]
+
+
+@takes(table="Embeddings", bank="Dataset", new="Dataset")
+def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
+    """Vectors for new questions: for each, the mean over its concepts of the mean vector of their old questions.
+
+    Parameters
+    ----------
+    table : vectors of the bank's questions.
+    bank : the data they were made from.
+    new : the new questions with their concepts, read like a bank.
+
+    Returns
+    -------
+    Inferred : a new question without a known concept gets the mean of all vectors, and is named.
+
+    Raises
+    ------
+    DataError : a new question that is in the bank already.
+    EmbeddingError : the table is of another bank.
+
+    Examples
+    --------
+    >>> from qcq.data import read
+    >>> bank = read([("q1", "halves"), ("q2", "thirds")])
+    >>> table = Embeddings(["q1", "q2"], np.eye(2))
+    >>> add(table, bank, read([("q3", "halves")])).embeddings["q3"].tolist()
+    [1.0, 0.0]
+    """
+    again = [q for q in new.questions if q in table]
+    if again:
+        what = f"{len(again)} of {len(new.questions)} new questions are in the table already"
+        raise DataError(what, value=again[0], fix="give only new ones")
+    old = table.aligned(bank.questions).vectors.astype(np.float64)
+    at = {name: i for i, name in enumerate(bank.concepts)}
+    tested = (bank.q_matrix > 0).astype(np.float64)
+    n = tested.sum(axis=0)  # (concepts,)
+    means = (tested.T @ old) / np.maximum(n, 1)[:, None]  # (concepts, dim)
+    rows, unplaced = np.empty((len(new.questions), table.dim)), []
+    w = new.q_matrix
+    for i, question in enumerate(new.questions):
+        names = [new.concepts[c] for c in w.indices[w.indptr[i] : w.indptr[i + 1]]]
+        known = [at[name] for name in names if name in at and n[at[name]] > 0]
+        if not known:
+            unplaced.append(question)
+        rows[i] = means[known].mean(axis=0) if known else old.mean(axis=0)
+    vectors = np.concatenate([table.vectors, rows.astype(np.float32)])
+    made = Embeddings(
+        [*table.ids, *new.questions],
+        vectors,
+        table.concept_ids,
+        table.concept_vectors,
+        {**table.provenance, "added": {"questions": len(new.questions), "by": "mean of concepts"}},
+    )
+    return Inferred(made, tuple(unplaced))

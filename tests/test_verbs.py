@@ -1,0 +1,279 @@
+"""embed, add, similar: from a bank to vectors, new questions and alike ones, on a classroom with planted answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcq import cli, read
+from qcq.data import Dataset, Simulated
+from qcq.embeddings import Embeddings
+from qcq.errors import ConfigError, DataError, EmbeddingError, UnknownNameError
+from qcq.evaluation.tracing.features import NUMBERS
+from qcq.graph import KnowledgeGraph
+from qcq.recipes import RECIPES, add, embed, shrunk
+from qcq.report.similar import best_learner, similar
+from qcq.run import Run
+
+ROOM = Simulated(questions=120, concepts=8, students=80, responses=25).read()
+TRAIN = ROOM.split(0).train
+KNOWN = np.flatnonzero(TRAIN.counts >= 10)  # questions whose difficulty is worth something
+AT = int(KNOWN[np.argsort(TRAIN.difficulty[KNOWN])[len(KNOWN) // 2]])  # one of middling difficulty
+Q = ROOM.questions[AT]
+
+
+def call(*args: object) -> int:
+    try:
+        cli.main([str(arg) for arg in args])
+    except SystemExit as left:
+        return int(left.code or 0)
+    return 0
+
+
+def concepts_of(data: Dataset, question: int) -> set[int]:
+    w = data.q_matrix
+    return set(w.indices[w.indptr[question] : w.indptr[question + 1]].tolist())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("run") / "room"
+    room = [f"--set=simulated.{k}={v}" for k, v in (("questions", 120), ("concepts", 8), ("students", 80))]
+    quick = ["--trainers", "sgns,svd,random", "--seeds", "1", "--tasks", "edges,retrieval", "--quiet"]
+    assert call("run", *room, *quick, "--set", "simulated.responses=25", "--out", folder) == 0
+    return Run(folder)
+
+
+# ------------------------------------------------------------------------------------------------------------ embed
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_puts_questions_on_the_same_concepts_together(recipe: str) -> None:
+    emb = embed(ROOM, recipe, dim=16)
+    assert emb.ids == ROOM.questions
+    assert emb.provenance["recipe"] == recipe
+    shared = [
+        np.mean([bool(concepts_of(ROOM, i) & concepts_of(ROOM, emb.index[q])) for q, _ in emb.nearest(emb.ids[i], 5)])
+        for i in range(0, 120, 10)
+    ]
+    assert np.mean(shared) > 0.9
+
+
+def test_the_same_recipe_and_seed_give_the_same_bytes() -> None:
+    one, two, other = (embed(ROOM, "similar", dim=8, seed=seed) for seed in (0, 0, 1))
+    assert one.vectors.tobytes() == two.vectors.tobytes() != other.vectors.tobytes()
+
+
+def test_only_training_students_are_read_unless_others_are_asked_for() -> None:
+    """The answers of other students are turned round: the table changes only where they may be read."""
+    split = ROOM.split(0)
+    assert ROOM.interactions is not None
+    flipped = ROOM.interactions.correct.copy()
+    away = ~np.isin(ROOM.interactions.student, split.train.students)
+    flipped[away] = 1 - flipped[away]
+    from dataclasses import replace
+
+    turned = replace(ROOM, interactions=replace(ROOM.interactions, correct=flipped))
+    kwargs = {"recipe": "tracing", "dim": 8, "numbers": ("difficulty", "rasch")}
+    one, two = embed(ROOM, **kwargs), embed(turned, **kwargs)  # type: ignore[arg-type]
+    assert np.array_equal(one.vectors, two.vectors)
+    assert one.provenance["students"] == len(split.train.students)
+    everybody = embed(turned, **kwargs, students="all")  # type: ignore[arg-type]
+    assert everybody.provenance["students"] == 80
+    assert not np.array_equal(everybody.vectors, one.vectors)
+    named = [ROOM.students[i] for i in split.train.students]
+    assert np.array_equal(embed(ROOM, **kwargs, students=named).vectors, one.vectors)  # type: ignore[arg-type]
+
+
+def test_numbers_are_columns_that_nearest_does_not_use() -> None:
+    plain, both = embed(ROOM, "concepts", dim=8), embed(ROOM, "concepts", dim=8, numbers=("difficulty", "popularity"))
+    assert both.columns[-2:] == ["difficulty", "popularity"]
+    train, graph = ROOM.split(0).train, KnowledgeGraph.from_dataset(ROOM)
+    wanted = NUMBERS["difficulty"](train.interactions, graph)
+    assert both.vectors[:, -2] == pytest.approx(wanted, rel=1e-6)
+    assert both.nearest("q3", 5) == plain.nearest("q3", 5)
+    assert both.provenance["students"] == len(train.students)
+
+
+def test_shrinking_is_its_formula() -> None:
+    train, graph = ROOM.split(0).train, KnowledgeGraph.from_dataset(ROOM)
+    x = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
+    made = shrunk(x, graph, train)
+    for q in (0, 7):
+        means = []
+        for c in concepts_of(ROOM, q):
+            asked = [i for i in range(120) if c in concepts_of(ROOM, i)]
+            n = train.counts[asked]
+            means.append((n[:, None] * x[asked]).sum(axis=0) / n.sum())
+        centre, n = np.mean(means, axis=0), train.counts[q]
+        assert made[q] == pytest.approx(centre + n / (n + 30) * (x[q] - centre), abs=1e-5)
+
+
+def test_a_walk_and_trainer_instead_of_a_recipe() -> None:
+    emb = embed(ROOM, walk="node2vec", trainer="svd", dim=4)
+    assert emb.provenance["walk"]["name"] == "node2vec"
+    assert emb.provenance["trainer"]["dim"] == 4
+    assert "recipe" not in emb.provenance
+
+
+BARE = read([("q1", "a"), ("q2", "a"), ("q3", "b")])
+ERRORS = {
+    "both": (lambda: embed(ROOM, "concepts", trainer="svd"), ConfigError, "give one or the other"),
+    "no such recipe": (lambda: embed(ROOM, "concept"), UnknownNameError, "did you mean concepts"),
+    "no such number": (lambda: embed(ROOM, numbers=["dificulty"]), UnknownNameError, "did you mean difficulty"),
+    "no answers": (lambda: embed(BARE, "tracing"), ConfigError, "the recipe tracing needs answers"),
+    "no answers for numbers": (lambda: embed(BARE, numbers=["rasch"]), ConfigError, "rasch needs answers"),
+    "no such student": (
+        lambda: embed(ROOM, students=["s1", "nobody"]),
+        DataError,
+        "1 of 2 students aren't in the data",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_can_not_be_embedded_is_said(case: str) -> None:
+    make, kind, said = ERRORS[case]
+    with pytest.raises(kind, match=said):
+        make()
+
+
+def test_embed_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bank.csv").write_text("question,concepts\n" + "".join(f"q{i},a{i % 3};b{i % 2}\n" for i in range(20)))
+    out = tmp_path / "v.parquet"
+    command = ["embed", "--data", tmp_path / "bank.csv", "--dim", "4", "--quiet"]
+    assert call(*command, "--out", out) == 0
+    assert "20 vectors of 4 dimensions, without answers of students" in capsys.readouterr().out
+    assert Embeddings.load(out).dim == 4
+    assert call(*command, "--out", out) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert call(*command, "--out", tmp_path / "v.xyz") == 2
+    assert "no vectors are written as '.xyz'" in capsys.readouterr().err
+    room = ["--data", "simulated", "--set", "simulated.questions=60", "--set", "simulated.students=40"]
+    assert call("embed", *room, "--out", tmp_path / "f.npz", "--fold", "2", "--with", "difficulty", "--quiet") == 0
+    assert {path.name for path in tmp_path.glob("f*.npz")} == {"f-fold-1.npz", "f-fold-2.npz"}
+
+
+# -------------------------------------------------------------------------------------------------------------- add
+
+
+def test_new_questions_get_the_mean_of_their_concepts_and_old_rows_stay() -> None:
+    rng = np.random.default_rng(0)
+    table = Embeddings(BARE.questions, rng.normal(size=(3, 5)), provenance={"seed": 0})
+    new = read([("n1", "a"), ("n2", "a"), ("n2", "b"), ("n3", "unheard of")])
+    made = add(table, BARE, new)
+    emb = made.embeddings
+    assert list(emb) == ["q1", "q2", "q3", "n1", "n2", "n3"]
+    assert emb.vectors[:3].tobytes() == table.vectors.tobytes()
+    a, b = table.vectors[:2].mean(axis=0), table.vectors[2]
+    assert emb["n1"] == pytest.approx(a)
+    assert emb["n2"] == pytest.approx((a + b) / 2)
+    assert emb["n3"] == pytest.approx(table.vectors.mean(axis=0))
+    assert made.unplaced == ("n3",)
+    assert emb.provenance["added"] == {"questions": 3, "by": "mean of concepts"}
+
+
+def test_a_held_out_question_lands_among_questions_on_its_concepts() -> None:
+    coo = ROOM.q_matrix.tocoo()
+    pairs = [(ROOM.questions[r], ROOM.concepts[c]) for r, c in zip(coo.row, coo.col, strict=True)]
+    away = set(ROOM.questions[::10])
+    bank = read([pair for pair in pairs if pair[0] not in away])
+    emb = add(embed(bank, "concepts", dim=16), bank, read([pair for pair in pairs if pair[0] in away])).embeddings
+    share = []
+    for question in away:
+        mine = concepts_of(ROOM, ROOM.questions.index(question))
+        near = [concepts_of(ROOM, ROOM.questions.index(q)) for q, _ in emb.nearest(question, 5)]
+        share.append(np.mean([bool(mine & each) for each in near]))
+    assert np.mean(share) > 0.9
+
+
+def test_what_can_not_be_added_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = Embeddings(BARE.questions, np.eye(3))
+    with pytest.raises(DataError, match="1 of 1 new questions are in the table already: 'q1'"):
+        add(table, BARE, read([("q1", "a")]))
+    with pytest.raises(EmbeddingError, match="questions have no vector"):
+        add(table, read([("x", "a"), ("y", "a")]), read([("n", "a")]))
+    (tmp_path / "bank.csv").write_text("question,concept\nq1,a\nq2,a\nq3,b\n")
+    (tmp_path / "new.csv").write_text("question,concept\nn1,a\nn2,c\n")
+    file, out = table.save(tmp_path / "v.npz"), tmp_path / "more.npz"
+    command = ["add", "--to", file, "--questions", tmp_path / "new.csv", "--data", tmp_path / "bank.csv", "--out", out]
+    assert call(*command) == 0
+    said = capsys.readouterr()
+    assert "1 new questions have no concept that the bank knows, and got the mean of all vectors: n2" in said.err
+    assert "2 new vectors" in said.out
+    assert len(Embeddings.load(out)) == 5
+    assert call(*command) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------------- similar
+
+
+def test_alike_questions_share_concepts_and_have_reasons(run: Run) -> None:
+    data = Simulated(questions=120, concepts=8, students=80, responses=25).read()
+    found = similar(run, Q, 6, data=data)
+    assert best_learner(run) == "sgns"  # never a baseline, whatever its figure
+    assert [each.similarity for each in found] == sorted((each.similarity for each in found), reverse=True)
+    assert np.mean([bool(each.shared) for each in found]) > 0.8
+    seen = data.split(0).train.interactions
+    own = set(seen.student[seen.question == AT])
+    for each in found:
+        other = set(seen.student[seen.question == int(each.question[1:])])
+        assert each.answered_both == len(own & other)
+
+
+def test_filters_keep_what_they_say(run: Run) -> None:
+    data = Simulated(questions=120, concepts=8, students=80, responses=25).read()
+    concept = data.concepts[min(concepts_of(data, AT))]
+    difficulty = data.split(0).train.difficulty
+    name = data.concept_names.get(concept, concept)
+    for each in similar(run, Q, 3, level="harder"):
+        assert difficulty[int(each.question[1:])] > difficulty[AT]
+        assert each.harder_by is not None
+        assert each.harder_by > 0
+    assert all(name in each.concepts for each in similar(run, Q, 3, concept=concept))
+    assert not any(name in each.concepts for each in similar(run, Q, 3, not_concept=name))
+    answered = set(data.interactions.question[data.interactions.student == 4])  # type: ignore[union-attr]
+    for each in similar(run, Q, 20, unseen_by=data.students[4], data=data):
+        assert int(each.question[1:]) not in answered
+
+
+def test_ties_are_said_to_be_ties(run: Run) -> None:
+    found = similar(run, Q, 30, trainer="concept-onehot" if "concept-onehot" in run.config["trainers"] else "svd")
+    for each in found:
+        same = [other for other in found if abs(other.similarity - each.similarity) < 1e-6]
+        assert each.tied or len(same) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["q999"], "unknown question 'q999'"),
+        ([Q, "-k", "120"], "119 other questions, 120 asked for; take -k 119"),
+        ([Q, "--concept", "alchemy"], "unknown concept 'alchemy'"),
+        ([Q, "--trainer", "sgn"], "did you mean sgns"),
+        ([Q, "--unseen-by", "nobody"], "unknown student 'nobody'"),
+        ([Q, "--easier", "--harder"], "give one of them"),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_line(
+    options: list[str], said: str, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("similar", run.path, *options) == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert len(text.splitlines()) == 1
+
+
+def test_similar_on_the_command_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("similar", run.path, Q, "-k", "3") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{Q}, vectors of sgns\n")
+    assert "wrong answers" in out
+    assert call("similar", run.path, Q, "-k", "3", "--json", "--easier") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["similar"]) == 3
+    assert all(each["harder_by"] < 0 for each in answer["similar"])
