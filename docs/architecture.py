@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "ARCHITECTURE.md"
 ROOMS = ("support", "data", "graph", "floors", "walks", "models", "evaluation", "engine", "report", "study")
-DOORS = ("corpus", "embeddings", "config", "run", "pipeline", "audit", "cli")  # files at the root
+DOORS = ("corpus", "embeddings", "config", "run", "recipes", "pipeline", "audit", "cli")  # files at the root
 
 
 def imports(path: Path) -> set[str]:
