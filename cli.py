@@ -693,6 +693,58 @@ def similar(
     _show(titles, rows, left=3 if named else 2)
 
 
+@app.command()
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A file of vectors, or a run folder.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same bank.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many of the questions that moved most.")] = 10,
+    trainer: Annotated[str | None, typer.Option(help="Of run folders: whose vectors.")] = None,
+    align: Annotated[
+        Path | None, typer.Option("--align", dir_okay=False, help="Write B there, turned onto A; a new file.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """How two tables of one bank differ: which questions moved most, after B is turned onto A."""
+    from qcq.embeddings import Embeddings
+    from qcq.report.diff import difference, reasons
+    from qcq.report.similar import best_learner
+    from qcq.run import Run
+    from qcq.support.vectors import WRITERS, by_ending
+
+    if align is not None:
+        by_ending(align, WRITERS, "written as")
+        if align.exists():
+            raise ConfigError(f"{align}: exists already; name another file")
+    runs = [Run.open(path) if path.is_dir() else None for path in (first, second)]
+    tables = [
+        Embeddings.load(path) if run is None else run.embeddings(best_learner(run, trainer))
+        for path, run in zip((first, second), runs, strict=True)
+    ]
+    found = difference(tables[0], tables[1])
+    most = sorted(range(len(found.questions)), key=lambda i: -found.moved[i])[:k]
+    one, other = runs
+    why = {i: "" if one is None or other is None else reasons(one, other, found.questions[i]) for i in most}
+    if align is not None:
+        found.aligned.save(align)
+    if as_json:
+        moved = [{"question": found.questions[i], "moved": float(found.moved[i]), "why": why[i]} for i in most]
+        counts = {"both": len(found.questions), "only_first": found.only_first, "only_second": found.only_second}
+        figures = {"moved_mean": float(found.moved.mean()), "before_turn": found.before, "overlap": found.overlap}
+        out.print_json(json.dumps({**counts, **figures, "k": found.k, "moved": moved}))
+        return
+    rows = [[found.questions[i], f"{found.moved[i]:.4f}", why[i]] for i in most]
+    _show(["question", "moved", "what changed"], rows, left=1)
+    out.print(
+        f"{len(found.questions):,} questions in both, {found.only_first:,} in A only, {found.only_second:,} in B only; "
+        f"mean 1 - cosine {found.moved.mean():.4f} after B is turned onto A, {found.before:.4f} before; "
+        f"{found.overlap:.0%} of the {found.k} nearest neighbours are the same",
+        markup=False,
+    )
+    if align is not None:
+        out.print(f"B turned onto A: {align}", markup=False)
+
+
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         if isinstance(value, dict):

@@ -15,6 +15,7 @@ from qcq.errors import ConfigError, DataError, EmbeddingError, UnknownNameError
 from qcq.evaluation.tracing.features import NUMBERS
 from qcq.graph import KnowledgeGraph
 from qcq.recipes import RECIPES, add, embed, shrunk
+from qcq.report.diff import difference, reasons
 from qcq.report.similar import best_learner, similar
 from qcq.run import Run
 
@@ -207,6 +208,57 @@ def test_what_can_not_be_added_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(Embeddings.load(out)) == 5
     assert call(*command) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------------- diff
+
+
+def test_a_turn_is_undone_and_what_moved_is_found() -> None:
+    """One question is planted elsewhere in a table that is else only turned."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 6))
+    turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    y = x @ turn
+    y[7] = -y[7]
+    ids = [f"q{i}" for i in range(60)]
+    found = difference(Embeddings(ids, x), Embeddings([*ids, "new"], np.vstack([y, y[:1]])))
+    assert int(found.moved.argmax()) == 7
+    assert np.delete(found.moved, 7).max() < 0.01 < found.before
+    assert (found.only_first, found.only_second) == (0, 1)
+    assert found.aligned.vectors[:7] == pytest.approx(x[:7], abs=0.1)
+    assert len(found.aligned) == 61
+    assert difference(Embeddings(ids, x), Embeddings(ids, x @ turn)).overlap == pytest.approx(1, abs=1e-3)
+
+
+def test_tables_that_can_not_be_compared_are_said() -> None:
+    a = Embeddings(["a", "b"], np.eye(2))
+    with pytest.raises(EmbeddingError, match="of 2 and 3 dimensions"):
+        difference(a, Embeddings(["a", "b"], np.eye(3)[:2]))
+    with pytest.raises(EmbeddingError, match="1 questions are in both tables"):
+        difference(a, Embeddings(["a", "c"], np.eye(2)))
+
+
+def test_diff_on_the_command_line(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("diff", run.path, run.path, "-k", "3", "--align", tmp_path / "b.npz") == 0
+    out = capsys.readouterr().out
+    assert "120 questions in both" in out
+    assert "100% of the 10 nearest neighbours are the same" in out
+    assert len(Embeddings.load(tmp_path / "b.npz")) == 120
+    assert call("diff", run.path, tmp_path / "b.npz", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["moved_mean"] == pytest.approx(0, abs=1e-5)
+    assert call("diff", run.path, run.path, "--align", tmp_path / "b.npz") == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_what_changed_between_two_runs_is_said(tmp_path: Path) -> None:
+    pages = {"old": "q1,a\nq2,a\nq3,b\nq4,b\n", "new": "q1,a\nq1,b\nq2,a\nq3,b\nq4,b\n"}
+    for name, text in pages.items():
+        (tmp_path / f"{name}.csv").write_text("question,concept\n" + text)
+        quick = ["--trainers", "svd,random", "--seeds", "1", "--tasks", "retrieval", "--quiet"]
+        assert call("run", "--data", tmp_path / f"{name}.csv", "--out", tmp_path / name, *quick) == 0
+    assert reasons(Run(tmp_path / "old"), Run(tmp_path / "new"), "q1") == "+b"
+    assert reasons(Run(tmp_path / "old"), Run(tmp_path / "new"), "q2") == ""
 
 
 # ---------------------------------------------------------------------------------------------------------- similar
