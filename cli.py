@@ -599,7 +599,7 @@ def add(
     data: Annotated[str, typer.Option("--data", help="The bank that the vectors were made from.")],
     debug: DebugOption = False,
 ) -> None:
-    """Give vectors to questions that came later: the mean of their concepts' vectors. Old rows stay as they are."""
+    """Give vectors to questions that came later, from old questions on the same concepts. Old rows stay as they are."""
     from qcq.data import load
     from qcq.embeddings import Embeddings
     from qcq.recipes import add as extend
@@ -618,7 +618,8 @@ def add(
             markup=False,
         )
     added = made.embeddings.provenance["added"]["questions"]
-    out.print(f"{added:,} new vectors, each the mean of its concepts, after the old ones: {out_file}", markup=False)
+    how = f"{made.by_set:,} from questions with the same concepts, {made.by_concepts:,} from their concepts one by one"
+    out.print(f"{added:,} new vectors after the old ones ({how}): {out_file}", markup=False)
 
 
 @app.command()

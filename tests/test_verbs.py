@@ -161,20 +161,40 @@ def test_embed_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
 # -------------------------------------------------------------------------------------------------------------- add
 
 
-def test_new_questions_get_the_mean_of_their_concepts_and_old_rows_stay() -> None:
-    rng = np.random.default_rng(0)
-    table = Embeddings(BARE.questions, rng.normal(size=(3, 5)), provenance={"seed": 0})
-    new = read([("n1", "a"), ("n2", "a"), ("n2", "b"), ("n3", "unheard of")])
-    made = add(table, BARE, new)
-    emb = made.embeddings
-    assert list(emb) == ["q1", "q2", "q3", "n1", "n2", "n3"]
-    assert emb.vectors[:3].tobytes() == table.vectors.tobytes()
-    a, b = table.vectors[:2].mean(axis=0), table.vectors[2]
-    assert emb["n1"] == pytest.approx(a)
-    assert emb["n2"] == pytest.approx((a + b) / 2)
-    assert emb["n3"] == pytest.approx(table.vectors.mean(axis=0))
-    assert made.unplaced == ("n3",)
-    assert emb.provenance["added"] == {"questions": 3, "by": "mean of concepts"}
+def test_new_questions_get_the_mean_of_their_twins_or_concepts_and_old_rows_stay() -> None:
+    bank = read([("q1", "a"), ("q2", "a"), ("q3", "b"), ("q4", "b"), ("q4", "c")])
+    table = Embeddings(bank.questions, np.random.default_rng(0).normal(size=(4, 5)), provenance={"seed": 0})
+    new = read(
+        [
+            ("n1", "a"),
+            ("n2", "a"),
+            ("n2", "b"),
+            ("n3", "unheard of"),
+            ("n4", "c"),
+            ("n4", "b"),
+            ("n5", "b"),
+            ("n5", "x"),
+        ]
+    )
+    made = add(table, bank, new)
+    emb, q = made.embeddings, table.vectors
+    assert list(emb) == ["q1", "q2", "q3", "q4", "n1", "n2", "n3", "n4", "n5"]
+    assert emb.vectors[:4].tobytes() == q.tobytes()
+    a, b = q[:2].mean(axis=0), q[2:].mean(axis=0)
+    assert emb["n1"] == pytest.approx(a)  # q1 and q2 have exactly its concepts
+    assert emb["n2"] == pytest.approx((a + b) / 2)  # nobody has both
+    assert emb["n3"] == pytest.approx(q.mean(axis=0))
+    assert emb["n4"] == pytest.approx(q[3])  # q4 alone has both
+    assert emb["n5"] == pytest.approx(b)  # x isn't known, so it has no twin
+    assert (made.by_set, made.by_concepts, made.unplaced) == (2, 2, ("n3",))
+    assert emb.provenance["added"]["questions"] == 5
+
+
+def test_a_twin_has_the_vector_that_it_would_have_been_trained_to() -> None:
+    """netmf depends on the concepts alone, so a question that is added gets the vector of its twin."""
+    emb = add(embed(ROOM, "concepts", dim=8), ROOM, read([("new", ROOM.concepts[c]) for c in concepts_of(ROOM, 3)]))
+    assert emb.by_set == 1
+    assert emb.embeddings["new"] == pytest.approx(emb.embeddings[ROOM.questions[3]], abs=1e-6)
 
 
 def test_a_held_out_question_lands_among_questions_on_its_concepts() -> None:
