@@ -532,11 +532,8 @@ def neighbors(
     made = Run.open(folder)
     if not made.finished:
         err.print("this run isn't finished: the same command goes on with it", markup=False)
-    chosen = [row for row in made.rows("tuning") if row["chosen"] and trainer in (None, row["trainer"])]
-    if not chosen and trainer is None:
-        raise ConfigError(f"{folder}: no finished trainer; run it first")
-    name = trainer or max(chosen, key=lambda row: row["score"])["trainer"]
-    emb = made.embeddings(name, walk=walk)
+    name, on = (trainer, walk) if trainer else made.best(walk)
+    emb = made.embeddings(name, walk=on)
     about = {row["question"]: row for row in pl.read_csv(made.path / "questions.csv", infer_schema=False).to_dicts()}
     rows = [
         {
