@@ -184,8 +184,8 @@ def score(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="Question vectors: .safetensors, .npz (ids, vectors), .parquet, .json (id: vector), or word2vec's "
-            ".txt, .vec or .bin.",
+            help="Question vectors: .safetensors, .npz (ids, vectors), .parquet, .json (id: vector), .csv, .pt (ids, "
+            "vectors), or word2vec's .txt, .vec or .bin.",
         ),
     ],
     data: DataOption = "simulated",
@@ -554,6 +554,49 @@ def neighbors(
     named = any(row["name"] for row in rows)
     columns = ["question", *(["name"] if named else []), "concepts", "similarity"]
     _show(columns, [[str(row[c]) for c in columns] for row in rows], left=len(columns) - 1)
+
+
+@app.command()
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN-or-FILE", help="A run folder, or a file of vectors as [bold]qcq score[/bold] reads."
+        ),
+    ],
+    out_file: Annotated[Path, typer.Option("--out", metavar="PATH", dir_okay=False, help="The file to write.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="tensorboard (.tsv), atlas (.parquet), or an ending: safetensors, npz, parquet, json, csv, pt, npy …",
+            show_default="by the ending of PATH",
+        ),
+    ] = None,
+    trainer: Annotated[str | None, typer.Option(help="Whose vectors.", show_default="best on validation")] = None,
+    walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of which seed.", show_default="the first")] = None,
+    order: Annotated[
+        Path | None,
+        typer.Option(metavar="keyid2idx.json", help="Write rows by index, in this order (.npy, .pt, .json)."),
+    ] = None,
+    padding: Annotated[
+        Literal["first", "last"] | None, typer.Option(help="A row of zeros before or after the others.")
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Replace a file that exists.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write vectors in the form that another tool reads.
+
+    Which command is for which tool: docs/interop.md.
+    """
+    from qcq.report.export import export as write
+
+    choice: dict[str, Any] = {"trainer": trainer, "walk": walk, "seed": seed}
+    made = write(source, out_file, to, **choice, order=order, padding=padding, redo=redo)
+    for note in made.notes:
+        err.print(note, markup=False)
+    shape = f"{len(made.embeddings):,} vectors of {made.embeddings.dim:,} dimensions"
+    out.print(f"{' and '.join(map(str, made.files))}: {shape} ({made.label})", markup=False)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

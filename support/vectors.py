@@ -173,20 +173,26 @@ def _pt(path: Path) -> Vectors:
 
     import torch
 
-    way = "save {'ids': [text, …], 'vectors': tensor} with torch.save"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how old a file is; what can't be read is an error
             held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise EmbeddingError(f"it holds more than text, numbers and tensors, or isn't torch's; {way}") from None
+        raise EmbeddingError(
+            "it holds more than text, numbers and tensors, or isn't torch's; "
+            "save {'ids': [text, …], 'vectors': tensor} with torch.save"
+        ) from None
     except Exception as error:  # torch says that bytes make no sense by whatever they happen to run into
-        raise EmbeddingError(f"no readable embeddings ({type(error).__name__}); {way}") from None
-    if not isinstance(held, dict):
-        raise EmbeddingError(f"it holds {type(held).__name__}; {way}")
-    ids, table = held.get("ids"), held.get("vectors")
+        raise EmbeddingError(
+            f"no readable embeddings ({type(error).__name__}); "
+            "save {'ids': [text, …], 'vectors': tensor} with torch.save"
+        ) from None
+    ids, table = (held.get("ids"), held.get("vectors")) if isinstance(held, dict) else (None, None)
     if not isinstance(ids, list) or not isinstance(table, torch.Tensor):
-        raise EmbeddingError(f"it holds {', '.join(map(str, list(held)[:8])) or 'nothing'}; {way}")
+        found = ", ".join(map(str, list(held)[:8])) if isinstance(held, dict) else type(held).__name__
+        raise EmbeddingError(
+            f"it holds {found or 'nothing'}; save {{'ids': [text, …], 'vectors': tensor}} with torch.save"
+        )
     if table.ndim != 2 or table.layout != torch.strided:
         raise EmbeddingError(f"'vectors' is a tensor of shape {tuple(table.shape)}, {table.layout}; give dense (n, d)")
     table = table.detach()
