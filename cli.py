@@ -187,8 +187,8 @@ def score(
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="Question vectors: .safetensors, .npz (ids, vectors), .parquet, .json (id: vector), or word2vec's "
-            ".txt, .vec or .bin.",
+            help="Question vectors: .safetensors, .npz (ids, vectors), .parquet, .json (id: vector), .csv, .pt (ids, "
+            "vectors), or word2vec's .txt, .vec or .bin.",
         ),
     ],
     data: DataOption = "simulated",
@@ -643,7 +643,6 @@ def similar(
     from qcq.config import Config
     from qcq.data import load
     from qcq.errors import DataError
-    from qcq.report.similar import best_learner
     from qcq.report.similar import similar as look
     from qcq.run import Run
 
@@ -659,13 +658,13 @@ def similar(
         if unseen_by is not None:
             raise
         dataset = None  # the data have moved; only the number of students who answered both is lost
-    name = best_learner(made, trainer)
+    name, on = (trainer, walk) if trainer else made.best(walk)
     found = look(
         made,
         question,
         k,
         trainer=name,
-        walk=walk,
+        walk=on,
         level="easier" if easier else "harder" if harder else None,
         concept=concept,
         not_concept=not_concept,
@@ -709,7 +708,6 @@ def diff(
     """How two tables of one bank differ: which questions moved most, after B is turned onto A."""
     from qcq.embeddings import Embeddings
     from qcq.report.diff import difference, reasons
-    from qcq.report.similar import best_learner
     from qcq.run import Run
     from qcq.support.vectors import WRITERS, by_ending
 
@@ -718,11 +716,14 @@ def diff(
         if align.exists():
             raise ConfigError(f"{align}: exists already; name another file")
     runs = [Run.open(path) if path.is_dir() else None for path in (first, second)]
-    tables = [
-        Embeddings.load(path) if run is None else run.embeddings(best_learner(run, trainer))
-        for path, run in zip((first, second), runs, strict=True)
-    ]
-    found = difference(tables[0], tables[1])
+
+    def table(path: Path, run: Run | None) -> Embeddings:
+        if run is None:
+            return Embeddings.load(path)
+        name, on = (trainer, None) if trainer else run.best()
+        return run.embeddings(name, walk=on)
+
+    found = difference(table(first, runs[0]), table(second, runs[1]))
     most = sorted(range(len(found.questions)), key=lambda i: -found.moved[i])[:k]
     one, other = runs
     why = {i: "" if one is None or other is None else reasons(one, other, found.questions[i]) for i in most}
@@ -744,6 +745,49 @@ def diff(
     )
     if align is not None:
         out.print(f"B turned onto A: {align}", markup=False)
+
+
+@app.command()
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN-or-FILE", help="A run folder, or a file of vectors as [bold]qcq score[/bold] reads."
+        ),
+    ],
+    out_file: Annotated[Path, typer.Option("--out", metavar="PATH", dir_okay=False, help="The file to write.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="tensorboard (.tsv), atlas (.parquet), or an ending: safetensors, npz, parquet, json, csv, pt, npy …",
+            show_default="by the ending of PATH",
+        ),
+    ] = None,
+    trainer: Annotated[str | None, typer.Option(help="Whose vectors.", show_default="best on validation")] = None,
+    walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of which seed.", show_default="the first")] = None,
+    order: Annotated[
+        Path | None,
+        typer.Option(metavar="keyid2idx.json", help="Write rows by index, in this order (.npy, .pt, .json)."),
+    ] = None,
+    padding: Annotated[
+        Literal["first", "last"] | None, typer.Option(help="A row of zeros before or after the others.")
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Replace a file that exists.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write vectors in the form that another tool reads.
+
+    Which command is for which tool: docs/interop.md.
+    """
+    from qcq.report.export import export as write
+
+    choice: dict[str, Any] = {"trainer": trainer, "walk": walk, "seed": seed}
+    made = write(source, out_file, to, **choice, order=order, padding=padding, redo=redo)
+    for note in made.notes:
+        err.print(note, markup=False)
+    shape = f"{len(made.embeddings):,} vectors of {made.embeddings.dim:,} dimensions"
+    out.print(f"{' and '.join(map(str, made.files))}: {shape} ({made.label})", markup=False)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

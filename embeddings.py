@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from qcq.errors import EmbeddingError, UnknownNameError
 from qcq.support.files import whole_path
+from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
 from qcq.support.vectors import READERS, WRITERS, Vectors, by_ending
 
 if TYPE_CHECKING:
+    import pandas as pd
     import polars as pl
+    import torch
     from gensim.models import KeyedVectors
 
     from qcq.data import Dataset
@@ -193,6 +196,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         - ``.parquet``: a column ``question`` (or ``id``, or pandas' index), and either one column of lists or
           one column per dimension.
         - ``.json``: an object, id → list of numbers.
+        - ``.csv``: a heading, a column ``question`` (or ``id``), one column per dimension.
+        - ``.pt``: torch's, a dict of ``ids``, a list of text, and ``vectors``, a tensor; read with ``weights_only``.
         - ``.txt``, ``.vec``: word2vec's text (a line "rows dimensions", then "id number number …"), or GloVe's, without
           the first line; ``.bin``: word2vec's binary.
 
@@ -378,8 +383,51 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         out.add_vectors(list(self.ids), self.vectors)
         return out
 
+    @classmethod
+    @takes(kv="KeyedVectors")
+    def from_keyedvectors(cls, kv: KeyedVectors) -> Embeddings:
+        """The vectors of gensim's KeyedVectors (``model.wv``), in their order.
+
+        gensim's own file (``.kv``) is a pickle, which could run code: load it in gensim, and pass the result on.
+
+        Raises
+        ------
+        EmbeddingError : NaN or infinity, or a key that occurs twice as text.
+        """
+        return cls([str(key) for key in kv.index_to_key], np.array(kv.vectors))
+
+    def to_torch(self) -> torch.Tensor:
+        """The question vectors as a float32 tensor (questions, dim), a copy: training it changes nothing here."""
+        import torch
+
+        return torch.tensor(self.vectors)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A pandas frame: ``question`` and ``columns``, one per dimension.
+
+        Raises
+        ------
+        EmbeddingError : pandas isn't installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise EmbeddingError("pandas can't be imported here; install it, or take to_frame()") from None
+        frame = pd.DataFrame(self.vectors.copy(), columns=self.columns)
+        frame.insert(0, "question", list(self.ids))
+        return frame
+
+    def _repr_html_(self) -> str:
+        said = {key: self.provenance.get(key) for key in ("dataset", "walk", "trainer", "seed")}
+        said = {key: value.get("name") if isinstance(value, Mapping) else value for key, value in said.items()}
+        origin = [f"{key} {value}" for key, value in said.items() if value is not None]
+        rows = {"questions": f"{len(self):,}", "dimensions": f"{self.dim:,}"}
+        if self.concept_vectors is not None:
+            rows["concepts"] = f"{len(self.concept_ids):,}"
+        return html_table("Embeddings", {**rows, "first questions": first(self.ids), "from": ", ".join(origin)})
+
     def to_frame(self) -> pl.DataFrame:
-        """A polars frame: ``question`` and ``columns``, one per dimension; ``.to_pandas()`` gives a pandas frame."""
+        """A polars frame: ``question`` and ``columns``, one per dimension."""
         import polars as pl
 
         columns: dict[str, Any] = {"question": list(self.ids)}

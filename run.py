@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, UnknownNameError
+from qcq.support.notebook import first, html_table
 from qcq.support.types import takes
 
 if TYPE_CHECKING:
@@ -88,6 +89,24 @@ class Run:
     def config(self) -> dict[str, Any]:
         return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
 
+    def _repr_html_(self) -> str:
+        if not (self.path / "about.json").is_file():
+            return html_table(f"Run {self.path}", {"state": "nothing in this folder yet"})
+        about, config, trained = self.read_json("about.json"), self.config, self.rows("training")
+        return html_table(
+            f"Run {self.path}",
+            {
+                "data": about["dataset"],
+                "state": "finished" if self.finished else "not finished: the same command goes on with it",
+                "questions": f"{about['graph']['questions']:,}",
+                "concepts": f"{about['graph']['concepts']:,}",
+                "walks": first(config["walks"]),
+                "trainers": first(list(dict.fromkeys(row["trainer"] for row in trained if "error" not in row))),
+                "failed": first(list(dict.fromkeys(row["trainer"] for row in trained if "error" in row))),
+                "seeds": first(list(dict.fromkeys(str(row["seed"]) for row in trained))),
+            },
+        )
+
     @property
     def finished(self) -> bool:
         """False if the run was interrupted and not continued; its tables then have the finished results."""
@@ -133,15 +152,35 @@ class Run:
         stem = f"{walk}--{trainer}--{readout}--seed-{seed}".replace("/", "-").replace(":", "-")
         return self.path / kind / f"{stem}{suffix}"
 
-    def embeddings(
-        self, trainer: str, readout: str | None = None, *, walk: str | None = None, seed: int | None = None
-    ) -> Embeddings:
-        """The vectors of a trainer: by default the read-out chosen on validation, the first walk, the first seed.
+    def best(self, walk: str | None = None) -> tuple[str, str]:
+        """The trainer on walks that did best on validation, and its walk; among those on ``walk``, if one is given.
+
+        A baseline is never taken by itself: name it.
 
         Raises
         ------
-        UnknownNameError : the run has no such trainer, walk or read-out.
-        ConfigError : no such seed.
+        UnknownNameError : no trainer of the run was chosen on that walk.
+        ConfigError : no trainer on walks is finished.
+        """
+        every = [row for row in self.rows("tuning") if row["chosen"]]
+        chosen = [row for row in every if row["walk"] not in (NO_WALK, FILE)]
+        if not chosen:
+            names = ", ".join(sorted({row["trainer"] for row in every}))
+            fix = f"name one of {names} with --trainer" if names else "run it first"
+            raise ConfigError(f"{self.path}: no finished trainer on walks; {fix}")
+        mine = [row for row in chosen if walk in (None, row["walk"])]
+        if not mine:
+            raise UnknownNameError("walk", str(walk), {row["walk"] for row in chosen})
+        row = max(mine, key=lambda row: row["score"])
+        return row["trainer"], row["walk"]
+
+    def trained(self, trainer: str, *, walk: str | None = None, seed: int | None = None) -> Row:
+        """The row of ``training.jsonl`` of a trainer: by default on its first walk, with its first seed.
+
+        Raises
+        ------
+        UnknownNameError : the run has no such trainer or walk.
+        ConfigError : no such seed, or the trainer failed.
         """
         rows = self.rows("training")
         mine = [row for row in rows if row["trainer"] == trainer]
@@ -154,6 +193,21 @@ class Run:
         row = next((row for row in mine if seed in (None, row["seed"])), None)
         if row is None:
             raise ConfigError(f"{self.path}: no seed {seed}; it has {', '.join(str(row['seed']) for row in mine)}")
+        if "error" in row:
+            raise ConfigError(f"{self.path}: {trainer} failed and has no vectors ({row['error']}); run it again")
+        return row
+
+    def embeddings(
+        self, trainer: str, readout: str | None = None, *, walk: str | None = None, seed: int | None = None
+    ) -> Embeddings:
+        """The vectors of a trainer: by default the read-out chosen on validation, the first walk, the first seed.
+
+        Raises
+        ------
+        UnknownNameError : the run has no such trainer, walk or read-out.
+        ConfigError : no such seed, or the trainer failed.
+        """
+        row = self.trained(trainer, walk=walk, seed=seed)
         name = readout or row["readout"]
         if name not in row["readouts"]:
             raise UnknownNameError("read-out", name, row["readouts"])

@@ -1,8 +1,9 @@
 """How near added vectors come to those of a table that was trained with the questions.
 
 A tenth of the questions is held out whole, the table is trained without them, and they are added. Every vector is
-compared with the one in a table trained on all questions, after an orthogonal turn. ``concepts`` adds by the mean of the
-concepts alone, ``add`` is :func:`qcq.recipes.add`. Beside them stands how far the old questions moved by training again.
+compared with the one in a table trained on all questions, after an orthogonal turn. ``concepts`` adds by the mean of
+the concepts alone, ``add`` is :func:`qcq.recipes.add`. Beside them stands how far the old questions moved by training
+again.
 
     python benchmarks/unseen.py s2kt:DIR pebg:DIR --json docs/results/unseen.json
 """

@@ -11,6 +11,7 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import ArrayLike, NDArray
 
 from qcq.errors import DataError, LeakageError
+from qcq.support.notebook import first, html_table
 from qcq.support.seeds import generator
 
 
@@ -109,6 +110,21 @@ class Dataset:
             )
         if len(self.questions) == 0:
             raise DataError("no questions in the data set", value=self.name, fix="give at least one question")
+
+    def _repr_html_(self) -> str:
+        seen = self.interactions
+        return html_table(
+            f"Dataset {self.name}",
+            {
+                "questions": f"{len(self.questions):,}",
+                "concepts": f"{len(self.concepts):,}",
+                "edges": f"{self.q_matrix.nnz:,}",
+                "students": "" if seen is None else f"{len(self.students):,}",
+                "responses": "none" if seen is None else f"{len(seen):,}",
+                "first questions": first(self.questions),
+                "notes": f"{len(self.notes):,}" if self.notes else "",
+            },
+        )
 
     def noting(self, notes: Iterable[str]) -> Dataset:
         """The data set with these notes before its own."""

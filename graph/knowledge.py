@@ -18,6 +18,7 @@ from qcq.data.checks import Doubt
 from qcq.data.dataset import TrainPart
 from qcq.data.frames import from_edges
 from qcq.errors import GraphError, LeakageError
+from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
 
 if TYPE_CHECKING:
@@ -82,6 +83,19 @@ class KnowledgeGraph:
     @property
     def n_edges(self) -> int:
         return int(self.weights.nnz)
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            type(self).__name__,
+            {
+                "questions": f"{self.n_questions:,}",
+                "concepts": f"{self.n_concepts:,}",
+                "edges": f"{self.n_edges:,}",
+                "training responses": "" if self.responses is None else f"{int(self.responses.sum()):,}",
+                "first questions": first(self.questions),
+                "first concepts": first(self.concepts),
+            },
+        )
 
     @cached_property
     def by_concept(self) -> scipy.sparse.csr_array:

@@ -41,27 +41,6 @@ class Alike:
     answered_both: int | None
 
 
-def best_learner(run: Run, trainer: str | None = None) -> str:
-    """The trainer with the best figure on validation; never a baseline unless it is named.
-
-    Raises
-    ------
-    ConfigError : no trainer but baselines is finished.
-    UnknownNameError : the run has no such trainer.
-    """
-    chosen = [row for row in run.rows("tuning") if row["chosen"]]
-    names = {row["trainer"] for row in chosen}
-    if trainer is not None:
-        if trainer not in names:
-            raise UnknownNameError("trainer", trainer, names)
-        return trainer
-    learners = [row for row in chosen if row["walk"] not in ("none", "file")]
-    if not learners:
-        named = f"; name one of {', '.join(sorted(names))} with --trainer" if names else "; run it first"
-        raise ConfigError(f"{run.path}: no finished trainer on walks{named}")
-    return str(max(learners, key=lambda row: row["score"])["trainer"])
-
-
 def similar(
     run: Run,
     question: str,
@@ -92,8 +71,8 @@ def similar(
     EmbeddingError : a filter that leaves nothing, or fewer questions than ``k``.
     ConfigError : a difficulty is asked for where nobody answered.
     """
-    name = best_learner(run, trainer)
-    emb = run.embeddings(name, walk=walk)
+    name, on = (trainer, walk) if trainer else run.best(walk)
+    emb = run.embeddings(name, walk=on)
     if question not in emb:
         raise UnknownNameError("question", question, emb.ids)
     bank = _Bank.read(run)

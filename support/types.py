@@ -26,6 +26,7 @@ ADVICE = {
     "Dataset": "read one with qcq.read(...)",
     "TrainingData": "write TrainingData(graph, walk)",
     "Embeddings": "load some with Embeddings.load(path)",
+    "KeyedVectors": "give gensim's, for example model.wv",
     "Partition": "make one with Partition.make(data)",
     "Config": "write Config(data=...), or Config.load(path)",
     "WalkStrategy": 'take one from the registry, as WALKS["qcq"]()',

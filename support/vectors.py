@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -127,6 +128,77 @@ def _parquet(path: Path) -> Vectors:
     return _rows(frame[name].to_list(), rest.to_numpy())  # an empty cell becomes NaN
 
 
+def _csv(path: Path) -> Vectors:
+    """A heading, then an id and its numbers a row; the ids' column may stand anywhere."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, strict=True)
+        try:
+            rows = [(lines.line_num, row) for row in lines if row]
+        except csv.Error as error:
+            raise EmbeddingError(f"row {lines.line_num}: no readable CSV ({error}); write the file again") from None
+    heading = rows[0][1] if rows else []
+    at = next((heading.index(name) for name in NAMED if name in heading), None)
+    if at is None:
+        raise EmbeddingError(f"it has columns {', '.join(heading[:8]) or 'no names'}; name one 'question'")
+    if len(heading) == 1:
+        raise EmbeddingError(f"there is no column except {heading[0]!r}; give numbers, with commas between")
+    ids, made = [], []
+    for number, row in rows[1:]:
+        if len(row) != len(heading):
+            raise EmbeddingError(f"row {number} has {len(row)} cells, the heading {len(heading)}; give as many")
+        ids.append(row.pop(at))
+        try:
+            made.append(np.array(row, dtype=np.float64))
+        except ValueError:
+            cell, column = next((c, name) for c, name in zip(row, _but(heading, at), strict=True) if not _is_number(c))
+            raise EmbeddingError(f"row {number}, column {column!r}: {cell!r} is no number; write one") from None
+    return _rows(ids, made)
+
+
+def _but(names: list[str], at: int) -> list[str]:
+    return names[:at] + names[at + 1 :]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _pt(path: Path) -> Vectors:
+    import pickle
+    import warnings
+
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how old a file is; what can't be read is an error
+            held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise EmbeddingError(
+            "it holds more than text, numbers and tensors, or isn't torch's; "
+            "save {'ids': [text, …], 'vectors': tensor} with torch.save"
+        ) from None
+    except Exception as error:  # torch says that bytes make no sense by whatever they happen to run into
+        raise EmbeddingError(
+            f"no readable embeddings ({type(error).__name__}); "
+            "save {'ids': [text, …], 'vectors': tensor} with torch.save"
+        ) from None
+    ids, table = (held.get("ids"), held.get("vectors")) if isinstance(held, dict) else (None, None)
+    if not isinstance(ids, list) or not isinstance(table, torch.Tensor):
+        found = ", ".join(map(str, list(held)[:8])) if isinstance(held, dict) else type(held).__name__
+        raise EmbeddingError(
+            f"it holds {found or 'nothing'}; save {{'ids': [text, …], 'vectors': tensor}} with torch.save"
+        )
+    if table.ndim != 2 or table.layout != torch.strided:
+        raise EmbeddingError(f"'vectors' is a tensor of shape {tuple(table.shape)}, {table.layout}; give dense (n, d)")
+    table = table.detach()
+    return _rows(ids, (table.float() if table.is_floating_point() else table).numpy())
+
+
 def _json(path: Path) -> Vectors:
     # Pairs, because a dictionary would hide an id that occurs twice.
     found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)
@@ -245,6 +317,21 @@ def _write_parquet(held: Vectors, path: Path) -> None:
     pl.DataFrame(columns).write_parquet(path)
 
 
+def _write_csv(held: Vectors, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(["question", *(f"d{j}" for j in range(held.vectors.shape[1]))])
+        lines.writerows([name, *map(str, row)] for name, row in zip(held.ids, held.vectors, strict=True))
+
+
+def _write_pt(held: Vectors, path: Path) -> None:
+    import torch
+
+    # Into an open file: given a path, torch writes its name into the file, and the same vectors would be other bytes.
+    with path.open("wb") as file:
+        torch.save({"ids": list(map(str, held.ids)), "vectors": torch.tensor(held.vectors)}, file)
+
+
 def _write_json(held: Vectors, path: Path) -> None:
     made = {name: [float(str(x)) for x in row] for name, row in zip(held.ids, held.vectors, strict=True)}
     path.write_text(json.dumps(made, ensure_ascii=False), encoding="utf-8")
@@ -283,6 +370,8 @@ READERS: dict[str, Callable[[Path], Vectors]] = {
     ".npz": _npz,
     ".parquet": _parquet,
     ".json": _json,
+    ".csv": _csv,
+    ".pt": _pt,
     ".txt": _word2vec_text,
     ".vec": _word2vec_text,
     ".bin": _word2vec_binary,
@@ -292,9 +381,21 @@ WRITERS: dict[str, Callable[[Vectors, Path], None]] = {
     ".npz": _write_npz,
     ".parquet": _write_parquet,
     ".json": _write_json,
+    ".csv": _write_csv,
+    ".pt": _write_pt,
     ".txt": _write_word2vec_text,
     ".vec": _write_word2vec_text,
     ".bin": _write_word2vec_binary,
+}
+
+
+# Why a known ending isn't read, and what to do instead.
+REFUSED = {
+    ".kv": "gensim's own file is a pickle, which could run code; in gensim write kv.save_word2vec_format('v.bin', "
+    "binary=True), or take Embeddings.from_keyedvectors(kv)",
+    ".pkl": "a pickle could run code; save .npz with arrays 'ids' and 'vectors'",
+    ".pickle": "a pickle could run code; save .npz with arrays 'ids' and 'vectors'",
+    ".npy": "it has no ids; give Embeddings(ids, np.load(path)), or save .npz with arrays 'ids' and 'vectors'",
 }
 
 
@@ -306,6 +407,8 @@ def by_ending(path: Path, formats: Mapping[str, Any], done: str) -> Any:
     EmbeddingError : there is none for its ending.
     """
     kind = formats.get(path.suffix.lower())
+    if kind is None and path.suffix.lower() in REFUSED and formats is READERS:
+        raise EmbeddingError(f"{path}: {REFUSED[path.suffix.lower()]}")
     if kind is None:
         raise EmbeddingError(f"{path}: no vectors are {done} {path.suffix or 'no ending'!r}; give {', '.join(formats)}")
     return kind

@@ -8,6 +8,7 @@ from contextlib import suppress
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from safetensors.numpy import save_file
 from qcq.data import read
 from qcq.embeddings import Embeddings
 from qcq.errors import EmbeddingError, UnknownNameError
+from qcq.graph import KnowledgeGraph
 from qcq.support.vectors import READERS
 from qcq.support.vectors import WRITERS as ENDINGS
 
@@ -39,6 +41,9 @@ WRITERS = {
         {"question": IDS, "v": VECTORS}, schema_overrides={"v": pl.Array(pl.Float32, 3)}
     ).write_parquet(path),
     "object.json": lambda path: path.write_text(json.dumps(dict(zip(IDS, VECTORS.tolist(), strict=True)))),
+    "table.csv": lambda path: Embeddings(IDS, VECTORS).to_pandas().to_csv(path, index=False),
+    "index.csv": lambda path: Embeddings(IDS, VECTORS).to_pandas().set_index("question").to_csv(path),
+    "dict.pt": lambda path: torch.save({"ids": IDS, "vectors": torch.tensor(VECTORS, requires_grad=True)}, path),
     "word2vec.txt": lambda path: keyed().save_word2vec_format(path),
     "word2vec.vec": lambda path: keyed().save_word2vec_format(path),
     "word2vec.bin": lambda path: keyed().save_word2vec_format(path, binary=True),
@@ -63,8 +68,8 @@ def test_save_goes_by_the_ending(ending, tmp_path):
 
 
 def test_an_ending_that_no_writer_has_is_refused(tmp_path):
-    with pytest.raises(EmbeddingError, match=r"no vectors are written as '.pt'"):
-        Embeddings(IDS, VECTORS).save(tmp_path / "v.pt")
+    with pytest.raises(EmbeddingError, match=r"no vectors are written as '.kv'; give .safetensors"):
+        Embeddings(IDS, VECTORS).save(tmp_path / "v.kv")
     with pytest.raises(EmbeddingError, match="'adding halves' has white space in it"):
         Embeddings(["adding halves"], VECTORS[:1]).save(tmp_path / "v.vec")
     assert not list(tmp_path.iterdir())
@@ -175,7 +180,24 @@ def test_an_id_may_have_spaces_in_word2vec_text(tmp_path):
 
 NAN = [[1.0, 2.0], [float("nan"), 1.0]]
 BAD = [
-    ("v.pt", b"", "no vectors are read from '.pt'; give .safetensors, .npz"),
+    ("v.h5", b"", "no vectors are read from '.h5'; give .safetensors, .npz"),
+    ("v.kv", b"", "gensim's own file is a pickle, which could run code; in gensim write kv.save_word2vec_format"),
+    ("v.pkl", b"", "a pickle could run code; save .npz"),
+    ("v.npy", b"", "it has no ids; give Embeddings(ids, np.load(path))"),
+    ("v.csv", b"", "it has columns no names; name one 'question'"),
+    ("v.csv", b"q,d0\na,1\n", "it has columns q, d0; name one 'question'"),
+    ("v.csv", b"question\na\n", "there is no column except 'question'; give numbers, with commas between"),
+    ("v.csv", b"question;d0\na;1\n", "it has columns question;d0; name one 'question'"),
+    ("v.csv", b"question,d0\n", "no vectors in it"),
+    ("v.csv", b"question,d0,d1\na,1,2\nb,1\n", "row 3 has 2 cells, the heading 3"),
+    ("v.csv", b"d0,id,d1\n1,a,2\n1,b,x\n", "row 3, column 'd1': 'x' is no number; write one"),
+    ("v.csv", b"question,d0\na,\n", "row 2, column 'd0': '' is no number"),
+    ("v.csv", b"question,d0\na,nan\n", "question 'a' has NaN or infinity"),
+    ("v.csv", b"question,d0\na,1\na,2\n", "1 of 2 question ids occur more than once, 'a' first"),
+    ("v.csv", b'question,d0\n"a,1\n', "no readable CSV"),
+    ("v.csv", b"question,d0\n\xff,1\n", "no readable embeddings"),
+    ("v.pt", b"", "save {'ids': [text, …], 'vectors': tensor} with torch.save"),
+    ("v.pt", b"not torch", "save {'ids': [text, …], 'vectors': tensor} with torch.save"),
     ("v", b"", "no vectors are read from 'no ending'"),
     ("v.json", b"[[1, 2]]", "not an object"),
     ("v.json", b"{", "no readable embeddings"),
@@ -227,6 +249,99 @@ def test_a_mistake_is_one_line_that_names_the_file(name, held, words, tmp_path):
     assert words in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+class Runs:
+    """A pickle that runs code where it is read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ([1, 2], "it holds list; save {'ids'"),
+        (torch.nn.Embedding(3, 2).state_dict(), "it holds weight; save {'ids'"),
+        ({"ids": ["a"]}, "it holds ids; save {'ids'"),
+        ({"ids": ["a"], "vectors": torch.ones(2, 3)}, "1 ids for 2 vectors"),
+        ({"ids": ["a"], "vectors": torch.ones(3)}, "tensor of shape (3,), torch.strided; give dense (n, d)"),
+        ({"ids": ["a"], "vectors": torch.eye(1).to_sparse()}, "torch.sparse_coo; give dense (n, d)"),
+        ({"ids": ["a"], "vectors": torch.ones(1, 2, dtype=torch.complex64)}, "question 'a' has complex numbers"),
+        ({"ids": ["a"], "vectors": torch.tensor([[1.0, float("inf")]])}, "question 'a' has NaN or infinity"),
+        ({"ids": ["a", "a"], "vectors": torch.ones(2, 2)}, "'a' first"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_torch_is_said(held, words, tmp_path):
+    torch.save(held, tmp_path / "v.pt")
+    with pytest.raises(EmbeddingError) as caught:
+        Embeddings.load(tmp_path / "v.pt")
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / 'v.pt'}: ")
+
+
+def test_no_code_in_a_file_of_torch_is_run(tmp_path):
+    torch.save({"ids": Runs(tmp_path / "ran"), "vectors": torch.ones(1, 2)}, tmp_path / "v.pt")
+    with pytest.raises(EmbeddingError, match="it holds more than text, numbers and tensors"):
+        Embeddings.load(tmp_path / "v.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64", "int8"])
+def test_numbers_of_every_type_that_torch_holds(kind, tmp_path):
+    table = torch.tensor([[1.0, 2.0], [0.5, -4.0]]).to(getattr(torch, kind))
+    torch.save({"ids": [7, "b"], "vectors": table}, tmp_path / "v.pt")
+    emb = Embeddings.load(tmp_path / "v.pt")
+    assert list(emb.ids) == ["7", "b"]
+    assert np.array_equal(emb.vectors, table.float().numpy())
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_same_vectors_are_the_same_bytes(ending, tmp_path):
+    files = [Embeddings(["a", "b"], VECTORS[:2]).save(tmp_path / f"{name}{ending}") for name in ("v", "other")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_gensim_both_ways():
+    kv = keyed()
+    emb = Embeddings.from_keyedvectors(kv)
+    assert list(emb.ids) == IDS
+    assert np.array_equal(emb.vectors, VECTORS)
+    back = emb.to_keyedvectors()
+    assert [name for name, _ in back.most_similar("q1")] == [name for name, _ in emb.nearest("q1")]
+    kv.vectors[0] = 9  # a copy: gensim's table is its own
+    assert np.array_equal(emb.vectors, VECTORS)
+    with pytest.raises(TypeError, match="kv takes a KeyedVectors, given dict; give gensim's, for example model"):
+        Embeddings.from_keyedvectors({})
+
+
+def test_torch_and_pandas_get_copies():
+    emb = Embeddings(IDS, VECTORS)
+    table, frame = emb.to_torch(), emb.to_pandas()
+    assert table.dtype == torch.float32
+    assert np.array_equal(table.numpy(), VECTORS)
+    assert frame["question"].tolist() == IDS
+    assert np.array_equal(frame[emb.columns].to_numpy(), VECTORS)
+    table[0], frame.loc[0, "d0"] = 9.0, 9.0
+    assert np.array_equal(emb.vectors, VECTORS)
+
+
+def test_a_notebook_shows_counts_and_escaped_names():
+    emb = Embeddings(["<script>", *IDS[1:]], VECTORS, ["c"], VECTORS[:1], {"seed": 3, "walk": {"name": "QCQ"}})
+    shown = emb._repr_html_()
+    assert "<script>" not in shown
+    assert "&lt;script&gt;, 10_13" in shown
+    assert "<td>walk QCQ, seed 3</td>" in shown
+    data = read([("<b>q", "a"), ("q2", "a"), ("q2", "<i>")])
+    for each in (data, KnowledgeGraph.from_dataset(data)):
+        shown = each._repr_html_()
+        assert "&lt;b&gt;q" in shown
+        assert "<b>" not in shown
+        assert "<i>" not in shown
+        assert "<th>edges</th><td>3</td>" in shown
 
 
 def test_a_missing_file_is_said(tmp_path):

@@ -16,7 +16,7 @@ from qcq.evaluation.tracing.features import NUMBERS
 from qcq.graph import KnowledgeGraph
 from qcq.recipes import RECIPES, add, embed, shrunk
 from qcq.report.diff import difference, reasons
-from qcq.report.similar import best_learner, similar
+from qcq.report.similar import similar
 from qcq.run import Run
 
 ROOM = Simulated(questions=120, concepts=8, students=80, responses=25).read()
@@ -287,7 +287,7 @@ def test_what_changed_between_two_runs_is_said(tmp_path: Path) -> None:
 def test_alike_questions_share_concepts_and_have_reasons(run: Run) -> None:
     data = Simulated(questions=120, concepts=8, students=80, responses=25).read()
     found = similar(run, Q, 6, data=data)
-    assert best_learner(run) == "sgns"  # never a baseline, whatever its figure
+    assert run.best()[0] == "sgns"  # never a baseline, whatever its figure
     assert [each.similarity for each in found] == sorted((each.similarity for each in found), reverse=True)
     assert np.mean([bool(each.shared) for each in found]) > 0.8
     seen = data.split(0).train.interactions
