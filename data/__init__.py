@@ -20,9 +20,11 @@ from qcq.data.frames import from_edges, from_frames, from_graph, is_frame, is_gr
 from qcq.data.icd import ICD
 from qcq.data.math2015 import Math2015
 from qcq.data.pebg import PEBG
+from qcq.data.pykt import PyKT
 from qcq.data.reader import Reader
 from qcq.data.s2kt import S2KT
 from qcq.data.simulated import Simulated
+from qcq.data.xes3g5m import XES3G5M
 from qcq.errors import DataError, UnknownNameError
 from qcq.support.registry import Registry, find
 
@@ -39,6 +41,8 @@ DATASETS: Registry[type[Reader]] = Registry(
         "icd": ICD,
         "math2015": Math2015,
         "assistments": ASSISTments,
+        "pykt": PyKT,
+        "xes3g5m": XES3G5M,
     },
 )
 
@@ -177,6 +181,7 @@ __all__ = [
     "ICD",
     "PEBG",
     "S2KT",
+    "XES3G5M",
     "ASSISTments",
     "Dataset",
     "EdNet",
@@ -184,6 +189,7 @@ __all__ = [
     "Interactions",
     "Math2015",
     "Part",
+    "PyKT",
     "Reader",
     "Simulated",
     "Split",
