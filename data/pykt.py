@@ -89,8 +89,6 @@ class PyKT(Reader):
         if not given:
             raise DataError("nothing of pyKT's in the folder", file=path, fix=f"it needs {self.needs}")
         made = Sequences.together(given)
-        if given[0].file.name != WHOLE:
-            notes.append(f"no {WHOLE}: the last one or two responses of a student may be missing, windows drop them")
         ids = {kind: names.get(kind) or in_order(found) for kind, found in made.identifiers().items()}
         _refuse_unknown(path / IDS, made, ids)
         data = made.dataset(path, ids, self.fold, [*left, *notes])
@@ -148,7 +146,7 @@ def students_of(file: Path) -> Account:
     )
     flat = flat.with_columns(pl.col(list(columns)).str.strip_chars())
     seconds = flat["timestamps"].cast(pl.Float64, strict=False) / 1000
-    for name, line, bad, what in (
+    for name, below, bad, what in (
         ("questions", 1, flat["questions"] == "", "blank identifier"),
         ("concepts", 2, flat["concepts"].str.contains(r"^_|__|_$|^$"), "blank identifier"),
         ("responses", 3, ~flat["responses"].is_in(["0", "1"]), "response is neither 0 nor 1"),
@@ -157,7 +155,7 @@ def students_of(file: Path) -> Account:
         at = bad.arg_max()
         if at is not None and bad[at]:
             fix = "get the file again from its source"
-            where = int(flat["row"][at]) + line
+            where = int(flat["row"][at]) + below
             raise DataError(what, file=file, row=where, column=name, value=flat[name][at], fix=fix)
     attempts = flat.select(
         "student",

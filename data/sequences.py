@@ -285,6 +285,10 @@ class Sequences:
             if missing:
                 where = f"{several(missing, 'response')} of {several(int((lost > 0).sum()), 'student')}"
                 notes.append(f"{one.file.name} lacks the end of some students, {where}: read from the other files")
+        uncut = {student for one in given if one.uncut for student in one.attempts["student"].unique()}
+        if cut := longest.height - len(uncut):
+            which = f"{several(cut, 'student')} known from windows only"
+            notes.append(f"{which}: their last responses may be missing, windows leave one or two out")
         return cls(truth, folds, tuple(notes))
 
     def identifiers(self) -> dict[str, list[str]]:
@@ -315,7 +319,7 @@ class Sequences:
 
         Parameters
         ----------
-        ids : the identifiers of ``questions``, ``concepts`` and students (``uid``), in the order wanted. Students without
+        ids : the identifiers of ``questions``, ``concepts`` and students (``uid``), in order. Students without
             an attempt are left out.
         fold : the fold for validation.
         more : edges of questions that nobody has answered.
@@ -351,11 +355,8 @@ class Sequences:
         listed = self.attempts.filter("whole").select("question", "concepts").unique()
         sets = listed.select("question", pl.col("concepts").str.split("_").list.unique().list.sort().list.join("_"))
         torn = int((sets.unique().group_by("question").len()["len"] > 1).sum())
-        return (
-            [f"{several(torn, 'question')} with other concepts in other attempts: an edge to each of them"]
-            if torn
-            else []
-        )
+        said = f"{several(torn, 'question')} with other concepts in other attempts: an edge to each of them"
+        return [said] if torn else []
 
     def interactions(self, students: Sequence[str], questions: Sequence[str]) -> tuple[Interactions, list[str]]:
         """The responses by index, in pyKT's order, and notes on their times."""
