@@ -142,7 +142,7 @@ def students_of(file: Path) -> Account:
     long = list(sizes.values())
     flat = pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).with_columns(
         pl.Series("student", list(sizes), dtype=pl.String).gather(_repeated(long)),
-        pl.Series("row", begin, dtype=pl.Int64).gather(_repeated(long)),
+        pl.Series("row", begin, dtype=pl.Int32).gather(_repeated(long)),
     )
     flat = flat.with_columns(pl.col(list(columns)).str.strip_chars())
     seconds = flat["timestamps"].cast(pl.Float64, strict=False) / 1000

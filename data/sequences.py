@@ -153,81 +153,117 @@ def account(file: Path) -> Account:
     lists = [name for name in (*LISTS, *OPTIONAL) if name in table.frame.columns]
     fold = table.whole("fold").cast(pl.Int64, strict=False)
     table.reject(fold.is_null(), "not a fold", "fold", "write -1 for test students, 0 and up for the others")
-    frame = table.frame.with_columns(pl.col(lists).str.split(","), fold=fold, row=pl.int_range(2, pl.len() + 2))
-    long = frame["responses"].list.len()
+    size = table.frame["responses"].str.count_matches(",", literal=True)
     for name in lists:
-        off = (frame[name].list.len() != long).fill_null(True)
+        commas = table.frame[name].str.count_matches(",", literal=True)
+        off = (commas != size).fill_null(True)
         if off.any():
             at = off.arg_max()
             assert at is not None
-            what = f"{frame[name].list.len()[at] or 0} {name} for {long[at] or 0} responses"
+            what = f"{_entries(commas[at])} {name} for {_entries(size[at])} responses"
             raise table.error(what, at=at, column=name, fix="the lists of a row are equally long; " + AGAIN)
-    folds = _folds(table, frame)
-    flat = frame.explode(lists)
+    folds = _folds(table, fold)
+    # One column after the other gets its own type: all of them as text would take a multiple of the memory.
+    row = pl.Series("row", np.repeat(np.arange(2, len(table) + 2, dtype=np.int32), size.to_numpy() + 1))
+    counts = None
     if "selectmasks" in lists:
-        _refuse(file, flat, ~flat["selectmasks"].is_in(["1", "-1"]), "a mask is 1 or -1", "selectmasks")
-        flat = flat.filter(pl.col("selectmasks") == "1")
-    if flat.height == 0:
-        raise DataError("no response that counts in any row", file=file, column="selectmasks", fix=AGAIN)
-    _refuse(file, flat, ~flat["responses"].is_in(["0", "1"]), "response is neither 0 nor 1", "responses")
-    for name in ("questions", "concepts"):
-        _refuse(file, flat, flat[name].is_in(["-1", ""]), "padding inside a sequence", name)
-    if "timestamps" in lists:
-        seconds = flat["timestamps"].cast(pl.Float64, strict=False) / 1000
-        _refuse(file, flat, ~seconds.is_finite().fill_null(False), "not a time", "timestamps")
-    else:
-        seconds = pl.Series([None], dtype=pl.Float64).new_from_index(0, flat.height)
-    flat = flat.with_columns(seconds.alias("seconds"), whole=pl.lit(True))
+        mask = _split(table, "selectmasks")
+        _refuse(file, row, mask, ~mask.is_in(["1", "-1"]), "a mask is 1 or -1", "selectmasks")
+        counts = mask == "1"
+        if not counts.any():
+            raise DataError("no response that counts in any row", file=file, column="selectmasks", fix=AGAIN)
+        row = row.filter(counts)
+    flat = {"row": row, "uid": table.frame["uid"].gather(row - 2)}
+    for name in lists:
+        if name != "selectmasks":
+            cells = _split(table, name)
+            flat[name] = _typed(file, row, cells if counts is None else cells.filter(counts), name)
+    frame = pl.DataFrame(flat).with_columns(whole=pl.lit(True))
     if by_concept := "is_repeat" in lists:
-        flat = _merged(file, flat)
-        if "selectmasks" in lists:
-            flat = flat.with_columns(whole=pl.int_range(pl.len()).over("uid") < pl.len().over("uid") - 1)
-    attempts = flat.select(
+        frame = _merged(file, frame)
+        if counts is not None:
+            frame = frame.with_columns(whole=pl.int_range(pl.len()).over("uid") < pl.len().over("uid") - 1)
+    if (frame["uid"] != frame["uid"].shift(1)).sum() + 1 > len(folds):  # windows of a student between those of others
+        frame = frame.sort("uid", maintain_order=True)
+    attempts = frame.select(
         pl.col("uid").alias("student"),
         pl.int_range(pl.len()).over("uid").alias("place"),
         pl.col("questions").alias("question"),
         "concepts",
-        pl.col("responses").cast(pl.Int8).alias("correct"),
-        "seconds",
+        pl.col("responses").alias("correct"),
+        (pl.col("timestamps") if "timestamps" in lists else pl.lit(None, dtype=pl.Float64)).alias("seconds"),
         "row",
         "whole",
     )
-    return Account(file, attempts, folds, by_concept, uncut="selectmasks" not in lists)
+    return Account(file, attempts, folds, by_concept, uncut=counts is None)
 
 
-def _folds(table: RawTable, frame: pl.DataFrame) -> dict[str, int]:
+def _entries(commas: int | None) -> int:
+    return 0 if commas is None else commas + 1
+
+
+def _split(table: RawTable, name: str) -> pl.Series:
+    """The entries of all lists of a column, one after the other."""
+    return table.frame[name].str.split(",").explode()
+
+
+def _typed(file: Path, row: pl.Series, cells: pl.Series, name: str) -> pl.Series:
+    """The entries of a column as what they mean: identifiers, 0 or 1, seconds.
+
+    Raises
+    ------
+    DataError : an entry that is something else.
+    """
+    import polars as pl
+
+    if name == "timestamps":
+        seconds = cells.cast(pl.Float64, strict=False) / 1000
+        _refuse(file, row, cells, ~seconds.is_finite().fill_null(False), "not a time", name)
+        return seconds
+    if name in ("questions", "concepts"):
+        _refuse(file, row, cells, cells.is_in(["-1", ""]), "padding inside a sequence", name)
+        return cells
+    what = "response is neither 0 nor 1" if name == "responses" else "is_repeat is 0 or 1"
+    _refuse(file, row, cells, ~cells.is_in(["0", "1"]), what, name)
+    return cells.cast(pl.Int8)
+
+
+def _folds(table: RawTable, fold: pl.Series) -> dict[str, int]:
     """Student → fold."""
-    first = frame.unique("uid", keep="first", maintain_order=True)
-    folds = dict(zip(first["uid"], first["fold"], strict=True))
-    other = frame["fold"] != frame["uid"].replace_strict(
-        list(folds), list(folds.values()), return_dtype=frame["fold"].dtype
-    )
-    table.reject(other, "a student in two folds", "fold", AGAIN)
+    first = table.frame["uid"].is_first_distinct()
+    folds = dict(zip(table.frame["uid"].filter(first), fold.filter(first), strict=True))
+    own = table.frame["uid"].replace_strict(list(folds), list(folds.values()), return_dtype=fold.dtype)
+    table.reject(fold != own, "a student in two folds", "fold", AGAIN)
     return folds
 
 
-def _merged(file: Path, flat: pl.DataFrame) -> pl.DataFrame:
+def _merged(file: Path, frame: pl.DataFrame) -> pl.DataFrame:
     """A row a concept becomes a row an attempt."""
     import polars as pl
 
-    again = flat["is_repeat"] == "1"
+    again = frame["is_repeat"] == 1
     alike = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in ("uid", "questions", "responses"))
-    alone = again & ~flat.select(alike.fill_null(False)).to_series()
-    _refuse(file, flat, alone, "a repeated row without the row that it repeats", "is_repeat")
-    numbered = flat.with_columns((~again).cum_sum().alias("attempt"))
-    joined = numbered.group_by("attempt", maintain_order=True).agg(
-        pl.col("concepts").str.join("_"), pl.exclude("concepts").first()
+    alone = again & ~frame.select(alike.fill_null(False)).to_series()
+    what = "a repeated row without the row that it repeats"
+    _refuse(file, frame["row"], frame["is_repeat"], alone, what, "is_repeat")
+    number = (~again).cum_sum()
+    joint = frame.select(number.alias("attempt"), "concepts").filter(
+        number.is_in(number.filter(again).unique().implode())
     )
-    return joined.drop("attempt")
+    joint = joint.group_by("attempt", maintain_order=True).agg(pl.col("concepts").str.join("_"))
+    first = frame.filter(~again)
+    concepts = first["concepts"].scatter((joint["attempt"] - 1).to_list(), joint["concepts"])
+    return first.with_columns(concepts)
 
 
-def _refuse(file: Path, flat: pl.DataFrame, bad: pl.Series, what: str, column: str) -> None:
+def _refuse(file: Path, row: pl.Series, cells: pl.Series, bad: pl.Series, what: str, column: str) -> None:
     """Raise for the first entry where ``bad`` is true, if there is one."""
     bad = bad.fill_null(True)
     if bad.any():
         at = bad.arg_max()
         assert at is not None
-        raise DataError(what, file=file, row=flat["row"][at], column=column, value=flat[column][at] or "", fix=AGAIN)
+        value = cells[at] if cells[at] is not None else ""
+        raise DataError(what, file=file, row=row[at], column=column, value=value, fix=AGAIN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -412,19 +448,19 @@ class Sequences:
 
 def _agree(one: Account, truth: pl.DataFrame) -> None:
     """DataError for the first attempt about which a file says something else."""
-    import polars as pl
 
-    both = one.attempts.join(truth, on=["student", "place"], suffix="_there", maintain_order="left")
+    begin = truth.with_row_index("begin").unique("student", keep="first").select("student", "begin")
+    at = one.attempts.join(begin, on="student", how="left", maintain_order="left")
+    there = truth[at["begin"] + at["place"]]
     columns = {"question": "questions", "correct": "responses", "concepts": "concepts", "seconds": "timestamps"}
     for column, name in columns.items():
-        other = pl.col(column) != pl.col(f"{column}_there")
+        apart = (one.attempts[column] != there[column]).fill_null(False)
         if column == "concepts":
-            other &= pl.col("whole") & pl.col("whole_there")
-        apart = both.filter(other)
-        if apart.height:
-            at = apart.row(0, named=True)
-            where = f"at response {at['place'] + 1} of student {at['student']}"
+            apart &= one.attempts["whole"] & there["whole"]
+        if apart.any():
+            found, other = (frame.row(apart.arg_max(), named=True) for frame in (one.attempts, there))
+            where = f"at response {found['place'] + 1} of student {found['student']}"
             what = f"the {name} differ from those of another file {where}"
-            value = f"{at[column]}, there {at[f'{column}_there']}"
+            value = f"{found[column]}, there {other[column]}"
             fix = f"{ONE_RUN}, or leave one of the two out"
-            raise DataError(what, file=one.file, row=at["row"], column=name, value=value, fix=fix)
+            raise DataError(what, file=one.file, row=found["row"], column=name, value=value, fix=fix)

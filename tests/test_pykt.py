@@ -206,6 +206,21 @@ def test_one_level_alone_undoes_windows_padding_and_concept_rows(level: str, fil
     assert any("known from windows only" in note for note in data.notes) == (files in ("windows", "overlapping"))
 
 
+def test_windows_of_a_student_may_stand_apart(tmp_path: Path) -> None:
+    """The windows of one student keep their order, whatever stands between them."""
+    students = classroom(3)
+    folder = keeping(pykt(tmp_path / "k", students), IDS, "train_valid_sequences.csv", "test_sequences.csv")
+    before = told(read(folder))
+    file = folder / "train_valid_sequences.csv"
+    head, *lines = file.read_text().splitlines()
+    owners = [line.split(",")[1] for line in lines]
+    turn = [owners[:i].count(owner) for i, owner in enumerate(owners)]
+    spread = [lines[i] for i in np.argsort(turn, kind="stable")]
+    assert spread != lines
+    file.write_text("\n".join([head, *spread]) + "\n")
+    assert told(read(folder)) == before
+
+
 def test_two_levels_tell_more_than_either(tmp_path: Path) -> None:
     """Each level drops other ends, so together they have more of some student than each alone."""
     students = classroom(1, students=40)
@@ -360,6 +375,7 @@ LINE = '0,0,"3,3,4,-1","1,2,1,-1","1,1,0,-1","1,1,1,-1","0,1,0,-1"\n'
         ('"1,1,1,-1"', '"1,1,0,-1"', "row 2, column selectmasks: a mask is 1 or -1: '0'"),
         ('"1,1,1,-1"', '"-1,-1,-1,-1"', "column selectmasks: no response that counts in any row"),
         ('"0,1,0,-1"', '"1,1,0,-1"', "column is_repeat: a repeated row without the row that it repeats"),
+        ('"0,1,0,-1"', '"0,1,x,-1"', "column is_repeat: is_repeat is 0 or 1: 'x'"),
         ('"0,1,0,-1"', '"0,1,1,-1"', "column is_repeat: a repeated row without the row that it repeats"),
         ("0,0,", "x,0,", "row 2, column fold: not a fold: 'x'"),
         (LINE, LINE + LINE.replace("0,0,", "1,0,"), "row 3, column fold: a student in two folds"),
