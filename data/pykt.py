@@ -25,6 +25,7 @@ WHOLE, IDS = "data.txt", "keyid2idx.json"
 LEVELS = ("_quelevel", "")
 LINES = ("uid and number of responses", "questions", "concepts", "responses", "timestamps", "usetimes")
 MISSING = "NA"
+CUT = "pyKT cuts identifiers at '_': write them without it, and preprocess again"
 ESCAPED = {"####": "_", "@@@@": ","}  # what pyKT writes for them in names
 
 
@@ -83,6 +84,7 @@ class PyKT(Reader):
                 given = []
             if names:
                 whole, left = _kept(whole, names["uid"], {student for one in given for student in one.folds})
+                _refuse_unknown(path / IDS, whole, names)
             given.insert(0, whole)
         elif not names:
             notes.append(f"no {IDS}: identifiers are pyKT's indices")
@@ -90,7 +92,6 @@ class PyKT(Reader):
             raise DataError("nothing of pyKT's in the folder", file=path, fix=f"it needs {self.needs}")
         made = Sequences.together(given)
         ids = {kind: names.get(kind) or in_order(found) for kind, found in made.identifiers().items()}
-        _refuse_unknown(path / IDS, made, ids)
         data = made.dataset(path, ids, self.fold, [*left, *notes])
         return replace(data, question_names=_readable(ids["questions"]), concept_names=_readable(ids["concepts"]))
 
@@ -216,6 +217,10 @@ def _original(names: tuple[str, ...], kind: str, cells: pl.Series, file: Path) -
     known = {str(index): name for index, name in enumerate(names)}
     made = {}
     for cell in cells.unique().to_list():
+        if "_" in cell and kind == "questions":
+            raise DataError(
+                "pieces of an identifier instead of a question", file=file, column=kind, value=cell, fix=CUT
+            )
         pieces = [known.get(piece) for piece in cell.split("_")]
         if None in pieces:
             what = f"an index of {kind} that {IDS} doesn't have"
@@ -259,18 +264,16 @@ def _kept(whole: Account, numbered: Sequence[str], divided: set[str]) -> tuple[A
     return replace(whole, attempts=kept), [said] if out.height else []
 
 
-def _refuse_unknown(file: Path, made: Sequences, ids: Mapping[str, Sequence[str]]) -> None:
+def _refuse_unknown(file: Path, whole: Account, names: Mapping[str, Sequence[str]]) -> None:
     """DataError for a question or concept of ``data.txt`` that has no index."""
-    for kind in ("questions", "concepts"):
-        known = set(ids[kind])
-        unknown = next((name for name in made.identifiers()[kind] if name not in known), None)
-        if unknown is not None:
-            fix = ONE_RUN
-            if "_" in unknown:
-                fix = "pyKT cuts identifiers at '_': write them without it, and preprocess again"
-            raise DataError(
-                f"an identifier of {WHOLE} without an index", file=file, column=kind, value=unknown, fix=fix
-            )
+    import polars as pl
+
+    found = {"questions": whole.attempts["question"], "concepts": whole.attempts["concepts"].str.split("_").explode()}
+    for kind, cells in found.items():
+        unknown = cells.filter(~cells.is_in(pl.Series(names[kind]).implode()))
+        if len(unknown):
+            what, fix = f"an identifier of {WHOLE} without an index", CUT if "_" in unknown[0] else ONE_RUN
+            raise DataError(what, file=file, column=kind, value=unknown[0], fix=fix)
 
 
 def _readable(names: tuple[str, ...]) -> dict[str, str]:

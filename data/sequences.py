@@ -179,12 +179,12 @@ def account(file: Path) -> Account:
             cells = _split(table, name)
             flat[name] = _typed(file, row, cells if counts is None else cells.filter(counts), name)
     frame = pl.DataFrame(flat).with_columns(whole=pl.lit(True))
+    if (frame["uid"] != frame["uid"].shift(1)).sum() + 1 > len(folds):  # windows of a student between those of others
+        frame = frame.sort("uid", maintain_order=True)
     if by_concept := "is_repeat" in lists:
         frame = _merged(file, frame)
         if counts is not None:
             frame = frame.with_columns(whole=pl.int_range(pl.len()).over("uid") < pl.len().over("uid") - 1)
-    if (frame["uid"] != frame["uid"].shift(1)).sum() + 1 > len(folds):  # windows of a student between those of others
-        frame = frame.sort("uid", maintain_order=True)
     attempts = frame.select(
         pl.col("uid").alias("student"),
         pl.int_range(pl.len()).over("uid").alias("place"),

@@ -429,6 +429,15 @@ def test_a_question_without_an_index(new: str, fix: str, tmp_path: Path) -> None
         read(folder)
 
 
+def test_pieces_of_questions(tmp_path: Path) -> None:
+    folder = pykt(tmp_path / "k", classroom(5))
+    change(folder / "test_sequences_quelevel.csv", r'(?m)^-1,(\d+),"(\d+)', r'-1,\1,"\2_0')
+    with pytest.raises(
+        DataError, match=r"pieces of an identifier instead of a question: '\d+_0'; pyKT cuts identifiers"
+    ):
+        read(folder)
+
+
 def test_an_uncut_file_that_lacks_responses_is_an_error(tmp_path: Path) -> None:
     students = classroom(5)
     folder = pykt(tmp_path / "k", students)
