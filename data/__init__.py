@@ -14,6 +14,7 @@ from qcq.data.checks import refuse_doubts
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
 from qcq.data.duplicates import duplicate_students, without_duplicates
+from qcq.data.edmine import EDMine
 from qcq.data.ednet import EdNet
 from qcq.data.eedi import Eedi
 from qcq.data.frames import from_edges, from_frames, from_graph, is_frame, is_graph
@@ -43,6 +44,7 @@ DATASETS: Registry[type[Reader]] = Registry(
         "assistments": ASSISTments,
         "pykt": PyKT,
         "xes3g5m": XES3G5M,
+        "edmine": EDMine,
     },
 )
 
@@ -184,6 +186,7 @@ __all__ = [
     "XES3G5M",
     "ASSISTments",
     "Dataset",
+    "EDMine",
     "EdNet",
     "Eedi",
     "Interactions",

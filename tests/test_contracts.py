@@ -469,6 +469,11 @@ def sample(name: str, folder: Path) -> Path | None:
         students = "".join(f"s{i},3\na,b,a\nx,x_y,x\n1,0,1\n1,2,3\nNA\n" for i in range(9))
         (folder / "data.txt").write_text(students)
         return folder
+    if name == "edmine":
+        students = "".join(f"{i}\n2\n0,1\n1,0\n" for i in range(9))
+        (folder / "data.txt").write_text("user_id,seq_len;question_seq,correctness_seq\n" + students)
+        np.save(folder / "Q_table.npy", np.array([[1, 0], [1, 1]]))
+        return folder
     if name == "xes3g5m":
         (folder / "metadata").mkdir()
         route = '{"content": "?", "kc_routes": ["root----x"]}'

@@ -1,4 +1,4 @@
-"""pyKT folders and XES3G5M: what was planted comes back, whichever of the files are there."""
+"""pyKT folders, XES3G5M and edmine: what was planted comes back, whichever of the files are there."""
 
 from __future__ import annotations
 
@@ -630,4 +630,66 @@ def test_xes3g5m_levels_that_disagree(tmp_path: Path) -> None:
     folder, _ = xes(tmp_path / "x")
     change(folder / "kc_level" / "test.csv", r'(?m)^(-1,\d+,"\d+(?:,\d+)*","\d+(?:,\d+)*",")1', r"\g<1>0")
     with pytest.raises(DataError, match=r"test.csv.*(responses differ|a repeated row without)"):
+        read(folder)
+
+
+# ------------------------------------------------------------------------------------------------------- edmine
+
+EDMINE = "user_id,seq_len;question_seq,correctness_seq,time_seq\n4\n3\n0,2,1\n1,0,1\n5,7,9\n7\n1\n2,0,0\n1,0,0\n3,0,0\n"
+MAPS = {"question": {"a": 0, "b": 1, "c": 2}, "concept": {"y": 1, "x": 0}, "user": {"ann": 4, "bob": 7}}
+
+
+def edmine(folder: Path, text: str = EDMINE, maps: dict[str, dict[str, int]] = MAPS) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "data.txt").write_text(text)
+    np.save(folder / "Q_table.npy", np.array([[1, 0], [0, 1], [1, 1]]))
+    for kind, ids in maps.items():
+        rows = "".join(f"{original},{mapped}\n" for original, mapped in ids.items())
+        (folder / f"{kind}_id_map.csv").write_text("original_id,mapped_id\n" + rows)
+    return folder
+
+
+def test_edmine_made(tmp_path: Path) -> None:
+    data = read(edmine(tmp_path))
+    assert data.notes[0] == "recognised as edmine"
+    assert edges(data) == {("a", "x"), ("b", "y"), ("c", "x"), ("c", "y")}
+    want = {"ann": [("a", 1, 5000), ("c", 0, 7000), ("b", 1, 9000)], "bob": [("c", 1, 3000)]}  # padding undone
+    assert told(data) == want
+    bare = read(edmine(tmp_path / "bare", EDMINE.replace("5,7,9", "5,7,1300000000000"), {}))
+    assert (bare.questions, bare.students) == (("0", "1", "2"), ("4", "7"))
+    assert "no user_id_map.csv: identifiers of users are edmine's indices" in bare.notes
+    assert any(note.startswith("times read as milliseconds") for note in bare.notes)
+    assert told(bare)["4"][-1] == ("1", 1, 1_300_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("0,2,1", "0,3,1", "row 4, column question_seq: a question that Q_table.npy doesn't have: '3'"),
+        ("1,0,1", "1,2,1", "row 5, column correctness_seq: neither 0 nor 1: '2'"),
+        ("0,2,1", "0,2", "row 4, column question_seq: 2 entries for 3 responses"),
+        ("5,7,9", "5,x,9", "row 6, column time_seq: not a list of numbers"),
+        ("\n7\n1\n", "\n4\n1\n", "row 7, column user_id: a student listed twice: '4'"),
+        ("\n7\n1\n", "\n8\n1\n", "user_id_map.csv, column mapped_id: a user without an identifier: '8'"),
+        ("\n7\n1\n", "\n7\n-\n", "row 8, column seq_len: not a length: '-'"),
+        ("3,0,0\n", "", "row 7: the last student has 4 of 5 lines"),
+        ("correctness_seq", "answer_seq", "row 1, column correctness_seq: a line of each student isn't named"),
+    ],
+)
+def test_edmine_wrong(old: str, new: str, said: str, tmp_path: Path) -> None:
+    assert EDMINE.count(old) == 1
+    with pytest.raises(DataError, match=re.escape(said)):
+        load(f"edmine:{edmine(tmp_path, EDMINE.replace(old, new))}")
+
+
+def test_edmine_q_tables_that_are_wrong(tmp_path: Path) -> None:
+    folder = edmine(tmp_path)
+    np.save(folder / "Q_table.npy", np.array([[2, 0]]))
+    with pytest.raises(DataError, match="not a matrix of 0 and 1"):
+        read(folder)
+    (folder / "Q_table.npy").write_bytes(b"no array")
+    with pytest.raises(DataError, match="not an array saved by numpy"):
+        read(folder)
+    (folder / "Q_table.npy").unlink()
+    with pytest.raises(DataError, match="no Q-matrix"):
         read(folder)
