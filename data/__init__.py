@@ -14,15 +14,18 @@ from qcq.data.checks import refuse_doubts
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
 from qcq.data.duplicates import duplicate_students, without_duplicates
+from qcq.data.edmine import EDMine
 from qcq.data.ednet import EdNet
 from qcq.data.eedi import Eedi
 from qcq.data.frames import from_edges, from_frames, from_graph, is_frame, is_graph
 from qcq.data.icd import ICD
 from qcq.data.math2015 import Math2015
 from qcq.data.pebg import PEBG
+from qcq.data.pykt import PyKT
 from qcq.data.reader import Reader
 from qcq.data.s2kt import S2KT
 from qcq.data.simulated import Simulated
+from qcq.data.xes3g5m import XES3G5M
 from qcq.errors import DataError, UnknownNameError
 from qcq.support.registry import Registry, find
 
@@ -39,6 +42,9 @@ DATASETS: Registry[type[Reader]] = Registry(
         "icd": ICD,
         "math2015": Math2015,
         "assistments": ASSISTments,
+        "pykt": PyKT,
+        "xes3g5m": XES3G5M,
+        "edmine": EDMine,
     },
 )
 
@@ -177,13 +183,16 @@ __all__ = [
     "ICD",
     "PEBG",
     "S2KT",
+    "XES3G5M",
     "ASSISTments",
     "Dataset",
+    "EDMine",
     "EdNet",
     "Eedi",
     "Interactions",
     "Math2015",
     "Part",
+    "PyKT",
     "Reader",
     "Simulated",
     "Split",

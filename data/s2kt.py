@@ -11,7 +11,7 @@ from qcq.data.assembly import interactions, q_matrix, remarks, several
 from qcq.data.blocks import blocks
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
-from qcq.data.text import json_object
+from qcq.data.text import by_index, json_object
 from qcq.errors import DataError
 from qcq.support.settings import settings
 
@@ -35,7 +35,7 @@ class S2KT(Reader):
 
     def read(self, path: Path | None) -> Dataset:
         assert path is not None
-        questions, skills = _decode(path / PROBLEMS), _decode(path / SKILLS)
+        questions, skills = (by_index(json_object(path / name), path / name) for name in (PROBLEMS, SKILLS))
         concepts: dict[str, int] = {}
         members = [[concepts.setdefault(c, len(concepts)) for c in skill.split("_")] for skill in skills]
         if "" in concepts:
@@ -88,20 +88,6 @@ class S2KT(Reader):
             parts=np.array(parts, dtype=np.int8),
             notes=(*notes, *remarks(matrix)),
         )
-
-
-def _decode(path: Path) -> tuple[str, ...]:
-    """The identifiers of an identifier → index map, in index order."""
-    found = json_object(path)
-    if not found:
-        raise DataError("the map is empty", file=path, fix='it should look like {"id": index}')
-    made: list[str | None] = [None] * len(found)
-    for name, index in found.items():
-        if type(index) is not int or not 0 <= index < len(found) or made[index] is not None:
-            what = f"the indices are not 0 to {len(found) - 1}, each once"
-            raise DataError(what, file=path, column=name, value=index, fix="get the file again from its source")
-        made[index] = name
-    return tuple(name for name in made if name is not None)
 
 
 def _inside(indices: list[int], n: int, known: str, file: Path, row: int) -> None:

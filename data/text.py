@@ -135,6 +135,24 @@ def json_object(path: Path) -> dict[str, Any]:
     return made
 
 
+def by_index(found: dict[str, Any], file: Path, column: str | None = None) -> tuple[str, ...]:
+    """The identifiers of an identifier → index map, in index order.
+
+    Raises
+    ------
+    DataError : the map is empty, or its indices aren't 0, 1, 2 …, each once.
+    """
+    if not found:
+        raise DataError("the map is empty", file=file, column=column, fix='it should look like {"id": index}')
+    made: list[str | None] = [None] * len(found)
+    for name, index in found.items():
+        if type(index) is not int or not 0 <= index < len(found) or made[index] is not None:
+            what = f"the indices are not 0 to {len(found) - 1}, each once"
+            raise DataError(what, file=file, column=name, value=index, fix="get the file again from its source")
+        made[index] = name
+    return tuple(name for name in made if name is not None)
+
+
 def literal(text: str, kind: type, *, file: Path, row: int) -> Any:
     """The value of a Python literal of numbers, strings, lists and dicts, read without running it.
 

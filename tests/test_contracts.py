@@ -465,6 +465,27 @@ def sample(name: str, folder: Path) -> Path | None:
         rows = "timestamp,solving_id,question_id,user_answer,elapsed_time\n1,1,q1,a,2\n5,2,q2,a,2\n"
         (folder / "KT1" / "u1.csv").write_text(rows)
         return folder
+    if name == "pykt":
+        students = "".join(f"s{i},3\na,b,a\nx,x_y,x\n1,0,1\n1,2,3\nNA\n" for i in range(9))
+        (folder / "data.txt").write_text(students)
+        return folder
+    if name == "edmine":
+        students = "".join(f"{i}\n2\n0,1\n1,0\n" for i in range(9))
+        (folder / "data.txt").write_text("user_id,seq_len;question_seq,correctness_seq\n" + students)
+        np.save(folder / "Q_table.npy", np.array([[1, 0], [1, 1]]))
+        return folder
+    if name == "xes3g5m":
+        (folder / "metadata").mkdir()
+        route = '{"content": "?", "kc_routes": ["root----x"]}'
+        (folder / "metadata" / "questions.json").write_text(f'{{"0": {route}, "1": {route}}}')
+        (folder / "metadata" / "kc_routes_map.json").write_text('{"0": "x", "1": "root"}')
+        (folder / "question_level").mkdir()
+        rows = "".join(f'{fold},{uid},"0,1","0,0","1,0"\n' for uid, fold in enumerate((0, 1, 2, -1)))
+        for part, keep in (("train_valid", lambda row: row[0] != "-"), ("test", lambda row: row[0] == "-")):
+            text = "".join(row for row in rows.splitlines(keepends=True) if keep(row))
+            head = "fold,uid,questions,concepts,responses\n"
+            (folder / "question_level" / f"{part}_quelevel.csv").write_text(head + text)
+        return folder
     root = os.environ.get("QCQ_DATA")
     if not root or not (Path(root) / REAL.get(name, name)).exists():
         pytest.skip(f"needs the real data set {REAL.get(name, name)} under $QCQ_DATA")

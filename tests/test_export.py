@@ -216,7 +216,7 @@ def test_vectors_are_those_that_did_best_on_validation_as_similar_shows(home: Pa
         shutil.copy(home / "runs/first" / name, home / "other")
     (home / "other" / "embeddings").symlink_to(home / "runs/first/embeddings", target_is_directory=True)
     for at, want in enumerate(rows):
-        if not want["chosen"]:
+        if not want["chosen"] or want["walk"] == "none":  # a baseline is never taken by itself
             continue
         scored = [{**row, "score": float(i == at)} for i, row in enumerate(rows)]
         (home / "other/tuning.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored))

@@ -76,6 +76,7 @@ KNOWN = {  # folder: format, students, questions, concepts, responses (None: a g
     "icd_Math2015/FrcSub": ("math2015", 536, 20, 8, 10_720, 0),
     "raw_assist2009_sample": ("assistments", 15, 1442, 74, 1548, 329),
     "raw_assist2009_sample/skill_builder_data_sample.csv": ("assistments", 2059, 6086, 116, 9028, 1036),
+    "pykt_assist2009_sample": ("pykt", 14, 1112, 74, 1209, 0),
 }
 
 
@@ -124,7 +125,8 @@ def test_the_table_in_the_docs_is_the_one_tested() -> None:
 
 def test_only_sources_with_sequences_count_as_ordered() -> None:
     ordered = {name for name in KNOWN if (given := known(name).interactions) is not None and given.ordered}
-    assert ordered == {"s2kt_assist09", "akt_assist2009_pid", "pebg_ednet", "raw_assist2009_sample"}
+    sequences = {"s2kt_assist09", "akt_assist2009_pid", "pebg_ednet", "raw_assist2009_sample", "pykt_assist2009_sample"}
+    assert ordered == sequences
 
 
 @pytest.mark.parametrize("folder", ["s2kt_assist09", "pebg_ednet", "eedi_csc311", "raw_assist2009_sample"])
