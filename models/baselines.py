@@ -13,7 +13,7 @@ from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
 
-_MOST = 2**31  # entries of a dense table
+_MOST = 2**29  # entries of a dense table: 2 GiB
 
 
 @settings
@@ -37,9 +37,11 @@ class ConceptOneHot(Trainer):
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         graph = source.graph
-        if graph.n_questions * graph.n_concepts > _MOST:
+        rows = graph.n_questions + graph.n_concepts  # a concept has a row too
+        if rows * graph.n_concepts > _MOST:
             raise TrainingError(
-                f"concept-onehot would need {graph.n_questions:,} × {graph.n_concepts:,} numbers; use svd instead"
+                f"concept-onehot would need {rows:,} × {graph.n_concepts:,} numbers "
+                f"({rows * graph.n_concepts * 4 / 2**30:.1f} GiB); use svd instead"
             )
         return LookupModel(
             graph, graph.weights.toarray().astype(np.float32), np.eye(graph.n_concepts, dtype=np.float32)
