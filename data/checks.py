@@ -92,11 +92,12 @@ def meant(name: str, known: Sequence[str]) -> str | None:
     return near[0] if near else None
 
 
-def refuse_names(table: RawTable, column: str, cells: pl.Series, rows: pl.Series | None = None) -> None:
+def refuse_names(
+    table: RawTable, column: str, cells: pl.Series, names: pl.Series, rows: pl.Series | None = None
+) -> None:
     """DataError for a name that is surely none: blank, with space around it, with invisible characters, a word for
-    an empty cell. Each distinct name is looked at once.
+    an empty cell. ``names`` are the distinct cells, each of which is looked at once.
     """
-    names = cells.unique()
     blank = names.is_null() | (names.str.strip_chars() == "").fill_null(False)
     empty = names.is_in([*EMPTY, "-1"] if column.startswith("concept") else list(EMPTY))
     for bad, what, fix in (

@@ -167,8 +167,7 @@ def assemble(
     import polars as pl
 
     log = answers is None and set(ANSWER) <= set(questions.frame.columns)
-    called = questions.identifiers("question")
-    question_ids = called.unique(maintain_order=True)
+    called, question_ids = questions.frame["question"], questions.distinct("question")
     pieces, record = _concepts(questions)
     known = concepts.identifiers("concept") if concepts is not None else pl.Series([], dtype=pl.String)
     if concepts is not None and known.n_unique() < len(known):
@@ -274,7 +273,7 @@ def _interactions(
     table: RawTable, question_ids: pl.Series, merge_repeats: bool | None, log: bool
 ) -> tuple[Interactions, tuple[str, ...], list[str]]:
     """Responses, the students' identifiers, and what is doubtful in them."""
-    who = table.identifiers("student")
+    who, students = table.frame["student"], table.distinct("student")
     asked = table.frame["question"]
     question = codes(asked, question_ids)
     if question.has_nulls():
@@ -282,7 +281,6 @@ def _interactions(
         raise _unknown(table, asked, question, question_ids)
     correct = table.binary("correct")
     time = table.seconds("timestamp") if "timestamp" in table.frame.columns else None
-    students = who.unique(maintain_order=True)
     student = codes(who, students).to_numpy().astype(np.int32)
     order = chronological(student, time)
     made = Interactions.sorted(order, student, question.to_numpy(), correct, time)

@@ -112,8 +112,14 @@ class RawTable:
         DataError : a blank name, space around one, an invisible character in it, or a word for an empty cell.
         """
         cells = self.frame[column] if cells is None else cells
-        refuse_names(self, column, cells, rows)
+        refuse_names(self, column, cells, cells.unique(), rows)
         return cells
+
+    def distinct(self, column: str) -> pl.Series:
+        """The distinct cells of a column of names, in the order in which they appear; errors as in :meth:`identifiers`."""
+        names = self.frame[column].unique(maintain_order=True)
+        refuse_names(self, column, self.frame[column], names)
+        return names
 
     def binary(self, column: str) -> NDArray[np.int8]:
         """The cells of a column of responses as int8, 0 or 1.
