@@ -116,7 +116,7 @@ class RawTable:
         return cells
 
     def distinct(self, column: str) -> pl.Series:
-        """The distinct cells of a column of names, in the order in which they appear; errors as in :meth:`identifiers`."""
+        """The distinct cells of a column of names, in order of appearance; errors as in :meth:`identifiers`."""
         names = self.frame[column].unique(maintain_order=True)
         refuse_names(self, column, self.frame[column], names)
         return names
