@@ -13,11 +13,13 @@ from qcq.data.assistments import ASSISTments
 from qcq.data.checks import refuse_doubts
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
+from qcq.data.datashop import KDDCup, Statics
 from qcq.data.duplicates import duplicate_students, without_duplicates
 from qcq.data.ednet import EdNet
 from qcq.data.eedi import Eedi
 from qcq.data.frames import from_edges, from_frames, from_graph, is_frame, is_graph
 from qcq.data.icd import ICD
+from qcq.data.junyi import Junyi
 from qcq.data.math2015 import Math2015
 from qcq.data.pebg import PEBG
 from qcq.data.reader import Reader
@@ -39,6 +41,9 @@ DATASETS: Registry[type[Reader]] = Registry(
         "icd": ICD,
         "math2015": Math2015,
         "assistments": ASSISTments,
+        "kddcup": KDDCup,
+        "statics": Statics,
+        "junyi": Junyi,
     },
 )
 
@@ -182,11 +187,14 @@ __all__ = [
     "EdNet",
     "Eedi",
     "Interactions",
+    "Junyi",
+    "KDDCup",
     "Math2015",
     "Part",
     "Reader",
     "Simulated",
     "Split",
+    "Statics",
     "TestPart",
     "TrainPart",
     "ValidationPart",
