@@ -34,7 +34,9 @@ NONE = ("null", "nan", *EMPTY)
 
 @settings
 class Junyi(Reader):
-    """The table of exercises and, where present, the log. A question is an exercise; it draws a new problem each time.
+    """Junyi Academy 2015 or 2019: the table of exercises, which are the questions, and, where present, the log.
+
+    An exercise draws a new problem each time, so attempts at it repeat.
 
     2015: ``junyi_Exercise_table.csv`` and ``junyi_ProblemLog_original.csv``. The concept is the topic, its parent the
     area. Prerequisites are between exercises; they are kept as prerequisites of the topics where these differ, and left
@@ -216,10 +218,9 @@ def _lifted(bank: pl.DataFrame) -> tuple[list[tuple[str, str]], list[str]]:
     ends = {(topic.get(before), topic[after]) for before, after in pairs}
     between = {(a, b) for a, b in ends if a is not None and b is not None and a != b}
     clear = sorted((a, b) for a, b in between if (b, a) not in between)
-    said = [
-        f"{several(len(pairs), 'prerequisite')} between exercises: {len(clear):,} between topics kept, "
-        f"{len(between) - len(clear):,} left out because each of the two topics is before the other"
-    ]
+    said = [f"{several(len(pairs), 'prerequisite')} between exercises: {len(clear):,} between their topics"]
+    if torn := len(between) - len(clear):
+        said.append(f"{torn:,} prerequisites between topics left out: each of the two is before the other")
     if unknown:
         said.append(f"{several(unknown, 'prerequisite')} that no row describes, left out")
     return clear, said
