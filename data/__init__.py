@@ -13,12 +13,14 @@ from qcq.data.assistments import ASSISTments
 from qcq.data.checks import refuse_doubts
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
+from qcq.data.datashop import KDDCup, Statics
 from qcq.data.duplicates import duplicate_students, without_duplicates
 from qcq.data.edmine import EDMine
 from qcq.data.ednet import EdNet
 from qcq.data.eedi import Eedi
 from qcq.data.frames import from_edges, from_frames, from_graph, is_frame, is_graph
 from qcq.data.icd import ICD
+from qcq.data.junyi import Junyi
 from qcq.data.math2015 import Math2015
 from qcq.data.pebg import PEBG
 from qcq.data.pykt import PyKT
@@ -45,6 +47,9 @@ DATASETS: Registry[type[Reader]] = Registry(
         "pykt": PyKT,
         "xes3g5m": XES3G5M,
         "edmine": EDMine,
+        "kddcup": KDDCup,
+        "statics": Statics,
+        "junyi": Junyi,
     },
 )
 
@@ -190,12 +195,15 @@ __all__ = [
     "EdNet",
     "Eedi",
     "Interactions",
+    "Junyi",
+    "KDDCup",
     "Math2015",
     "Part",
     "PyKT",
     "Reader",
     "Simulated",
     "Split",
+    "Statics",
     "TestPart",
     "TrainPart",
     "ValidationPart",

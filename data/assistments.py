@@ -1,13 +1,14 @@
-"""ASSISTments' published CSV in its raw columns (2009 to 2010 skill builder and its likes)."""
+"""ASSISTments' published CSVs in their raw columns: 2009 to 2010 skill builder and its likes, 2012 to 2013, 2017."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from qcq.data.assembly import interactions, q_matrix, remarks, several
 from qcq.data.checks import EMPTY
 from qcq.data.dataset import Dataset
+from qcq.data.log import answers, from_log, moments
 from qcq.data.reader import Reader
 from qcq.data.table import RawTable, codes
 from qcq.data.text import header
@@ -15,18 +16,49 @@ from qcq.errors import DataError
 from qcq.support.settings import settings
 
 COLUMNS = ("order_id", "user_id", "problem_id", "correct", "skill_id")
+SETS_ONLY = {"user_id", "log_id", "sequence_id", "correct"}  # 2015: sequence_id is the id of a problem set
+NO_SKILL = ("noskill", *EMPTY)
+
+
+class Timed(NamedTuple):
+    """The columns of a release whose rows have a time."""
+
+    student: str
+    question: str
+    correct: str
+    skill: str
+    time: str
+
+
+RELEASES = {
+    "2012-2013": Timed("user_id", "problem_id", "correct", "skill_id", "start_time"),
+    "2017": Timed("studentId", "problemId", "correct", "skill", "startTime"),
+}
 
 
 @settings
 class ASSISTments(Reader):
-    """One raw file. Rows of one attempt (one row per skill) are merged by ``order_id``; attempts are sorted by it.
+    """One raw file of 2009-2010, 2012-2013 or 2017, told apart by its columns.
+
+    2009-2010: rows of one attempt (one row per skill) are merged by ``order_id``; attempts are sorted by it. The
+    others have times: rows of one student, question and time are one attempt, sorted by ``start_time`` (``startTime``).
+    An answer of 2012-2013 that has a part of the marks is left out and counted. The file of 2015 has problem sets and
+    no problems; it is refused.
 
     A byte order mark, Latin-1, ids written as ``12.0`` and rows without a skill are all usual in published copies.
     Problems that never have a skill are kept as questions without a concept. A file whose first column is an unnamed
     index with gaps in its order is a random sample of rows: it is read, but its attempts count as unordered.
+
+    References
+    ----------
+    Feng, Heffernan and Koedinger 2009, Addressing the assessment challenge with an online system that tutors as it
+    assesses, UMUAI; https://sites.google.com/site/assistmentsdata. 2017: the data mining competition of Patikorn,
+    Baker and Heffernan 2020, JEDM 12(2); https://sites.google.com/view/assistmentsdatamining.
     """
 
-    needs: ClassVar[str] = f"a CSV file with the columns {', '.join(COLUMNS)}"
+    needs: ClassVar[str] = f"a CSV file with the columns {', '.join(COLUMNS)} (2009), " + " or ".join(
+        f"{', '.join(columns)} ({year})" for year, columns in RELEASES.items()
+    )
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -37,6 +69,16 @@ class ASSISTments(Reader):
         import polars as pl
 
         file, notes = _choose(path)
+        names = set(header(file))
+        if names >= SETS_ONLY and "problem_id" not in names:
+            what = (
+                "ASSISTments 2015 has concepts only: sequence_id is a set of problems, and no column says which problem"
+            )
+            fix = "take the release of 2009, 2012 or 2017; a graph needs questions"
+            raise DataError(what, file=file, column="sequence_id", fix=fix)
+        for year, release in RELEASES.items():
+            if _fits(release, names) and not set(COLUMNS) <= names:
+                return _timed(path, file, year, release, notes)
         indexed = header(file)[:1] == [""]
         columns = ("skill_name", "original", *([""] if indexed else []))
         table = RawTable.read(file, COLUMNS, columns, encodings=("utf-8", "latin-1"))
@@ -87,12 +129,12 @@ class ASSISTments(Reader):
             notes.append("sorted by order_id")
         else:
             notes.append("a random sample of rows (its index column is out of order): no sequences in it")
-        names: dict[str, str] = {}
+        called: dict[str, str] = {}
         if "skill_name" in table.frame.columns:
             said = ~(table.blank("skill_id") | table.blank("skill_name"))
-            names = dict(zip(skills.filter(said), table.frame["skill_name"].filter(said), strict=True))
+            called = dict(zip(skills.filter(said), table.frame["skill_name"].filter(said), strict=True))
         return Dataset(
-            path.resolve().name if path.is_dir() else path.stem,
+            _name(path),
             tuple(questions),
             tuple(concepts),
             matrix,
@@ -103,14 +145,55 @@ class ASSISTments(Reader):
                 ordered=ordered,
             ),
             tuple(students),
-            concept_names=names,
+            concept_names=called,
             notes=(*notes, *remarks(matrix)),
         )
 
 
+def _timed(path: Path, file: Path, year: str, columns: Timed, notes: list[str]) -> Dataset:
+    import polars as pl
+
+    named = () if columns.skill == "skill" else ("skill",)
+    table = RawTable.read(file, columns, ("original", *named), encodings=("utf-8", "latin-1"))
+    said = [*notes, f"the release of {year}, sorted by {columns.time}"]
+    if table.encoding != "utf-8":
+        said.append(f"read as {table.encoding}: the file is not UTF-8")
+    skill = table.whole(columns.skill)
+    bare = table.blank(columns.skill) | skill.is_in(NO_SKILL).fill_null(False)
+    rows = pl.DataFrame(
+        {
+            "student": table.identifiers(columns.student),
+            "question": table.identifiers(columns.question),
+            "concept": skill.set(bare, None),
+            "correct": answers(table, columns.correct),
+            "time": moments(table, columns.time),
+        }
+    )
+    if "original" in table.frame.columns and (aids := int((table.whole("original") == "0").sum())):
+        said.append(f"{several(aids, 'row')} of scaffolding (original is 0), kept")
+    called: dict[str, str] = {}
+    if named and "skill" in table.frame.columns:
+        said_so = ~(bare | table.blank("skill"))
+        called = dict(zip(skill.filter(said_so), table.frame["skill"].filter(said_so), strict=True))
+    return from_log(_name(path), file, rows, skills=columns.skill, concept_names=called, notes=said)
+
+
+def _name(path: Path) -> str:
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def _fits(columns: Timed, names: set[str]) -> bool:
+    return {name.lower() for name in columns} <= names
+
+
 def _files(path: Path) -> list[Path]:
     candidates = sorted(path.glob("*.csv")) if path.is_dir() else [path]
-    return [file for file in candidates if set(COLUMNS) <= set(header(file))]
+    return [file for file in candidates if _known(set(header(file)))]
+
+
+def _known(names: set[str]) -> bool:
+    timed = any(_fits(columns, names) for columns in RELEASES.values())
+    return set(COLUMNS) <= names or timed or (names >= SETS_ONLY and "problem_id" not in names)
 
 
 def _choose(path: Path) -> tuple[Path, list[str]]:

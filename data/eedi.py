@@ -1,12 +1,13 @@
-"""The Eedi subset of the CSC311 course: answers without order, and questions under a hierarchy of subjects."""
+"""Eedi: the NeurIPS 2020 Education Challenge, and its subset for the CSC311 course, whose answers have no order."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from qcq.data import neurips2020
 from qcq.data.assembly import interactions, q_matrix, remarks, several
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
@@ -24,20 +25,50 @@ DEPTH = 4  # root, strand, topic, subtopic: Eedi's own levels
 class Eedi(Reader):
     """Concepts are the subjects at the leaves; the levels above them, root included, are their parents.
 
-    Every question lists whole branches, root included, and the root would connect everything to everything. The files
+    NeurIPS 2020: ``question_metadata_task_1_2.csv`` (or ``3_4``), ``subject_metadata.csv``, ``train_task_1_2.csv`` and
+    ``answer_metadata_task_1_2.csv``, in one folder or in ``metadata`` and ``train_data`` as in the download. Answers
+    are sorted by ``DateAnswered``, which is to the minute.
+
+    CSC311: ``question_meta.csv`` and, where present, ``subject_meta.csv`` and the answers, which have no order. Every
+    question lists whole branches, root included, and the root would connect everything to everything. The files
     don't say which subject is below which, so the hierarchy is inferred from the lists (:func:`hierarchy`).
     Answers of the train, valid and test files are put together: they were divided by answer, not by student.
+
+    Parameters
+    ----------
+    tasks : which tasks of the NeurIPS 2020 data to read where a folder has both; their questions and students are
+        numbered anew, so they can't be joined.
+
+    References
+    ----------
+    Wang et al. 2020, Instructions and guide for diagnostic questions: the NeurIPS 2020 education challenge,
+    arXiv:2007.12061; https://eedi.com/projects/neurips-education-challenge.
     """
 
-    needs: ClassVar[str] = f"{QUESTIONS} with the columns question_id and subject_id"
+    needs: ClassVar[str] = (
+        f"{QUESTIONS} with the columns question_id and subject_id; or question_metadata_task_1_2.csv (or 3_4) with "
+        "QuestionId and SubjectId, and subject_metadata.csv"
+    )
+    tasks: Literal["", "1_2", "3_4"] = ""
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
+        if any({"questionid", "subjectid"} <= set(header(file)) for file in neurips2020.questions_of(path).values()):
+            return True
         return {"question_id", "subject_id"} <= set(header(path / QUESTIONS))
 
     def read(self, path: Path | None) -> Dataset:
         assert path is not None
-
+        if found := neurips2020.questions_of(path):
+            if len(found) > 1 and not self.tasks:
+                both = ", ".join(file.name for file in found.values())
+                raise DataError("two pairs of tasks", file=path, value=both, fix="choose: --set eedi.tasks=1_2, or 3_4")
+            first = next(iter(found))
+            tasks = self.tasks or first
+            if tasks not in found:
+                name = f"question_metadata_task_{tasks}.csv"
+                raise DataError("no questions of these tasks", file=path / name, fix=f"set eedi.tasks={first}")
+            return neurips2020.read_tasks(path, tasks, found[tasks])
         table = RawTable.read(path / QUESTIONS, ("question_id", "subject_id"))
         questions = table.identifiers("question_id")
         table.reject(~questions.is_first_distinct(), "a question listed twice", "question_id", "keep one of its rows")

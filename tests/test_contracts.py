@@ -450,6 +450,26 @@ def test_a_task_answers_or_says_what_is_missing(name):
 # --- readers --------------------------------------------------------------------------------------------------------
 
 
+STEP = "Anon Student Id,Problem Name,Problem View,Step Name,First Transaction Time"
+MADE: dict[str, dict[str, str]] = {
+    "kddcup": {
+        "algebra_2005_2006_train.txt": (
+            f"{STEP},Correct First Attempt,KC(Default)\n"
+            "s1,P,1,a,2005-09-09 12:24:35.0,1,halves~~thirds\ns2,P,1,b,2005-09-09 12:24:36.0,0,thirds\n"
+        ).replace(",", "\t")
+    },
+    "statics": {
+        "AllData_student_step_2011F.csv": f"{STEP},First Attempt,KC (F2011)\n"
+        "s1,P,1,a,2011/9/21 17:35,correct,couple\ns2,P,1,b,2011/9/21 17:36,incorrect,couple~~force\n"
+    },
+    "junyi": {
+        "junyi_Exercise_table.csv": "name,prerequisites,topic,area\nadding,,sums,numbers\narea,adding,plane,geometry\n",
+        "junyi_ProblemLog_original.csv": "user_id,exercise,time_done,correct\n1,area,1420714810324490,True\n"
+        "2,adding,1403098400836660,False\n",
+    },
+}
+
+
 def sample(name: str, folder: Path) -> Path | None:
     """Something the reader can read."""
     if not DATASETS[name].needs_path:
@@ -485,6 +505,10 @@ def sample(name: str, folder: Path) -> Path | None:
             text = "".join(row for row in rows.splitlines(keepends=True) if keep(row))
             head = "fold,uid,questions,concepts,responses\n"
             (folder / "question_level" / f"{part}_quelevel.csv").write_text(head + text)
+        return folder
+    if name in MADE:
+        for file, text in MADE[name].items():
+            (folder / file).write_text(text, encoding="utf-8")
         return folder
     root = os.environ.get("QCQ_DATA")
     if not root or not (Path(root) / REAL.get(name, name)).exists():
