@@ -127,8 +127,10 @@ def _answers(train: Path, dates: Path | None, questions: pl.Series) -> tuple[Int
         raise DataError("no dates of the answers", file=train, fix=fix)
     when = RawTable.read(dates, ("AnswerId", "DateAnswered"))
     moment = pl.DataFrame({"answer": when.whole("AnswerId"), "time": moments(when, "DateAnswered")})
-    moment = moment.drop_nulls("answer").unique("answer", keep="first", maintain_order=True)
-    rows = rows.join(moment, on="answer", how="left", maintain_order="left")
+    once = moment.drop_nulls("answer").unique("answer", keep="first", maintain_order=True)
+    if more := len(moment) - len(once):
+        said.append(f"{several(more, 'date')} of no answer, or of one that has a date already, left out")
+    rows = rows.join(once, on="answer", how="left", maintain_order="left")
     undated = rows["time"].is_null()
     if undated.any():
         said.append(f"{several(int(undated.sum()), 'answer')} without a date, left out")

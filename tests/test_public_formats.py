@@ -297,6 +297,8 @@ def test_statics_made(ending: str, between: str, clock: str, tmp_path: Path) -> 
         oli(3, "Stu_b", "q1_point3i3 UpdateComboBox", clock.format("17:35"), "incorrect", "gravitational_forces", 2),
         oli(4, "Stu_b", "q0 UpdateNumberField", clock.format("17:02"), "correct", "identify_interaction~~couple"),
         oli(5, "Stu_c", "q2 UpdateHotspot", clock.format("18:00"), "incorrect", "."),
+        oli(6, "Stu_c", "q2 UpdateHotspot", clock.format("18:00"), "correct", ".", 2),  # seen again within the minute
+        oli(7, "Stu_c", "q2 UpdateHotspot", clock.format("18:00"), "correct", ".", 2),
     )
     folder = write(tmp_path, **{f"AllData_student_step_2011F_{ending}": lines(OLI, *rows, between=between)})
     data = read(folder)
@@ -316,10 +318,12 @@ def test_statics_made(ending: str, between: str, clock: str, tmp_path: Path) -> 
         ("Stu_b", one, 1),
         ("Stu_b", two, 0),
         ("Stu_c", "_m2_assess----q2 UpdateHotspot", 0),
+        ("Stu_c", "_m2_assess----q2 UpdateHotspot", 1),
     ]
-    assert "1 of 5 first attempts are hints: no answer, neither right nor wrong" in data.notes
+    assert "1 of 7 first attempts are hints: no answer, neither right nor wrong" in data.notes
     assert "1 row without an answer, left out" in data.notes
-    assert "1 row without a skill: kept as attempts, no edge" in data.notes
+    assert "3 rows without a skill: kept as attempts, no edge" in data.notes
+    assert "merged 1 repeated row: the same student, question and time, the first counts" in data.notes
 
 
 def test_statics_refuses_an_unknown_outcome(tmp_path: Path) -> None:
@@ -493,7 +497,8 @@ def neurips(folder: Path, tasks: str = "1_2", at: str = "", **changes: str) -> P
         "metadata__subject_metadata_csv": SUBJECTS,
         f"metadata__answer_metadata_task_{tasks}_csv": "AnswerId,DateAnswered,Confidence,GroupId,QuizId,SchemeOfWorkId"
         "\n10.0,2020-01-14 12:10:00.000,,115,57,\n11.0,2020-01-14 12:09:00.000,75,115,57,\n"
-        "12.0,2020-01-14 12:10:00.000,,115,57,\n14.0,,,115,57,\n",
+        "12.0,2020-01-14 12:10:00.000,,115,57,\n14.0,,,115,57,\n11.0,2020-01-14 12:59:00.000,,115,57,\n"
+        ",2020-01-14 12:59:00.000,,115,57,\n",
         f"train_data__train_task_{tasks}_csv": "QuestionId,UserId,AnswerId,IsCorrect,CorrectAnswer,AnswerValue\n"
         "0,7,10,1,2,2\n2,7,11,0,1,3\n1,7,12,1,4,4\n3,8,10,0,1,2\n1,9,14,1,4,4\n2,9,99,1,4,4\n",
     }
@@ -517,6 +522,7 @@ def test_eedi_tasks_made(flat: bool, tmp_path: Path) -> None:
     assert data.interactions is not None
     assert data.interactions.ordered
     assert "2 answers without a date, left out" in data.notes
+    assert "2 dates of no answer, or of one that has a date already, left out" in data.notes
     assert any(note.endswith("1 of 4 rows have the time of the row before: in the file's order") for note in data.notes)
 
 
