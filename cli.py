@@ -601,6 +601,7 @@ def add(
 ) -> None:
     """Give vectors to questions that came later, from old questions on the same concepts. Old rows stay as they are."""
     from qcq.data import load
+    from qcq.data.assembly import several
     from qcq.embeddings import Embeddings
     from qcq.recipes import add as extend
     from qcq.support.vectors import WRITERS, by_ending
@@ -613,7 +614,7 @@ def add(
     if made.unplaced:
         shown = ", ".join(made.unplaced[:5]) + (", …" if len(made.unplaced) > 5 else "")
         err.print(
-            f"{len(made.unplaced)} new questions have no concept that the bank knows, and got the mean of all vectors: "
+            f"{several(len(made.unplaced), 'new question')} without a concept that the bank knows: the mean of all, "
             f"{shown}",
             markup=False,
         )

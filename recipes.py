@@ -11,7 +11,6 @@ import numpy as np
 import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
-from qcq.config import Config
 from qcq.data import Dataset, TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, DataError, UnknownNameError
@@ -159,6 +158,8 @@ def embed(
     >>> made.vectors.shape, made.provenance["recipe"], made.provenance["students"]
     ((60, 4), 'concepts', 0)
     """
+    from qcq.config import Config  # checks settings; `import qcq` does without
+
     if recipe and (walk or trainer):
         raise ConfigError(f"a recipe ({recipe}) and a walk or trainer are given; give one or the other")
     for each in numbers:

@@ -77,8 +77,8 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
         common,
         len(first) - len(common),
         len(second) - len(common),
-        1 - np.einsum("ij,ij->i", a, b @ turn),
-        float((1 - np.einsum("ij,ij->i", a, b)).mean()),
+        _apart(a, b @ turn),
+        float(_apart(a, b).mean()),
         float(np.mean(shared)),
         k,
         replace(
@@ -88,6 +88,11 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
             provenance={**second.provenance, "turned_onto": dict(first.provenance)},
         ),
     )
+
+
+def _apart(a: NDArray, b: NDArray) -> NDArray[np.float64]:
+    """1 - cosine of rows of length 1; rounding never makes it negative."""
+    return np.maximum(1 - np.einsum("ij,ij->i", a, b), 0.0)
 
 
 def _overlap(a: NDArray, b: NDArray, i: int, k: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -545,6 +546,13 @@ def test_a_reader_gives_a_sound_data_set_and_leaves_the_files_alone(name, tmp_pa
         assert seen.correct.dtype == np.int8
         split = data.split(0)
         assert len(split.train.interactions) <= len(seen)
+
+
+def test_the_table_of_data_sets_has_a_command_for_every_format(tmp_path):
+    """Every row is a command whose format is registered; the reader itself is run on a sample by the tests above."""
+    page = (Path(__file__).resolve().parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    named = re.findall(r"`qcq run --data ([a-z0-9]+):PATH`", page.partition("\n\n`qcq run")[0])
+    assert sorted(named) == sorted(name for name, kind in DATASETS.items() if kind.needs_path)
 
 
 @pytest.mark.parametrize("name", [n for n in DATASETS if DATASETS[n].needs_path])

@@ -223,7 +223,7 @@ def test_what_can_not_be_added_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     command = ["add", "--to", file, "--questions", tmp_path / "new.csv", "--data", tmp_path / "bank.csv", "--out", out]
     assert call(*command) == 0
     said = capsys.readouterr()
-    assert "1 new questions have no concept that the bank knows, and got the mean of all vectors: n2" in said.err
+    assert "1 new question without a concept that the bank knows: the mean of all, n2" in said.err
     assert "2 new vectors" in said.out
     assert len(Embeddings.load(out)) == 5
     assert call(*command) == 2
