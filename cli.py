@@ -619,7 +619,8 @@ def add(
             markup=False,
         )
     added = made.embeddings.provenance["added"]["questions"]
-    how = f"{made.by_set:,} from questions with the same concepts, {made.by_concepts:,} from their concepts one by one"
+    how = f"{made.by_set:,} from questions with the same concepts"
+    how += f", {made.folded:,} folded in" if made.folded else f", {made.by_concepts:,} from their concepts one by one"
     out.print(f"{added:,} new vectors after the old ones ({how}): {out_file}", markup=False)
 
 

@@ -236,12 +236,14 @@ class Inferred:
     embeddings : the old rows, byte for byte, then the new ones.
     by_set, by_concepts : how many new questions have the mean of the old questions with exactly their concepts, and how
         many the mean of their concepts.
+    folded : how many were folded into the factors of an ``svd`` table.
     unplaced : new questions without a concept that the table knows: they have the mean of all vectors.
     """
 
     embeddings: Embeddings
     by_set: int
     by_concepts: int
+    folded: int
     unplaced: tuple[str, ...]
 
 
@@ -250,8 +252,9 @@ def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
     """Vectors for new questions, from the vectors of old questions with the same concepts.
 
     Questions with equal concepts can be swapped without changing any walk, so a new one gets the mean vector of the old
-    ones that have exactly its concepts. Where there are none, it gets the mean over its concepts of the mean vector of
-    their old questions. ``docs/results/unseen.json`` has the figures.
+    ones that have exactly its concepts. Where there are none, it is folded into the factors of the table if this is
+    ``svd`` of the same bank (:func:`fold_in`); else it gets the mean over its concepts of the mean vector of their old
+    questions. ``docs/results/unseen.json`` has the figures.
 
     Parameters
     ----------
@@ -288,6 +291,7 @@ def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
     same: dict[frozenset[int], list[int]] = {}
     for i in range(len(bank.questions)):
         same.setdefault(frozenset(_row(bank.q_matrix, i)), []).append(i)
+    exact = fold_in(table, bank, new)
     rows, by_set, unplaced = np.empty((len(new.questions), table.dim)), 0, []
     for i, question in enumerate(new.questions):
         names = [new.concepts[c] for c in _row(new.q_matrix, i)]
@@ -296,7 +300,12 @@ def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
         by_set += bool(twins)
         if not known:
             unplaced.append(question)
-        rows[i] = old[twins].mean(axis=0) if twins else means[known].mean(axis=0) if known else old.mean(axis=0)
+        if twins:
+            rows[i] = old[twins].mean(axis=0)
+        elif not known:
+            rows[i] = old.mean(axis=0)
+        else:
+            rows[i] = means[known].mean(axis=0) if exact is None else exact[i]
     made = Embeddings(
         [*table.ids, *new.questions],
         np.concatenate([table.vectors, rows.astype(np.float32)]),
@@ -304,10 +313,48 @@ def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
         table.concept_vectors,
         {
             **table.provenance,
-            "added": {"questions": len(new.questions), "by": "mean of questions on the same concepts"},
+            "added": {"questions": len(new.questions), "by": "questions on the same concepts"},
         },
     )
-    return Inferred(made, by_set, len(new.questions) - by_set - len(unplaced), tuple(unplaced))
+    rest = len(new.questions) - by_set - len(unplaced)
+    return Inferred(made, by_set, 0 if exact is not None else rest, 0 if exact is None else rest, tuple(unplaced))
+
+
+def fold_in(table: Embeddings, bank: Dataset, new: Dataset) -> NDArray[np.float64] | None:
+    """New questions projected on the frozen factors of ``svd``: a V S^(power - 1), float64 (new questions, dim).
+
+    The table is U S^power of A = D_q^-1/2 W D_c^-1/2 ≈ U S V^T, and its concept vectors are V S^power, so their lengths
+    are S^power. ``a`` is a new question's row of A with the old degrees of the concepts. An old question
+    folded in gets its old vector.
+
+    Returns
+    -------
+    None where the table is not ``svd`` of this very bank with its concept vectors (``.safetensors`` keeps them), or
+    where ``power`` is 0, which leaves no singular values.
+
+    References
+    ----------
+    Deerwester et al. 1990, Indexing by latent semantic analysis, "folding-in".
+    """
+    trainer, held = table.provenance.get("trainer", {}), table.concept_vectors
+    power = trainer.get("power", 0.0)
+    if trainer.get("name") != "svd" or held is None or not power:
+        return None
+    if table.provenance.get("graph") != KnowledgeGraph.from_dataset(bank).digest:
+        return None
+    at = {name: i for i, name in enumerate(bank.concepts)}
+    columns = np.array([at.get(name, -1) for name in new.concepts])
+    known = columns >= 0
+    w = scipy.sparse.csr_array(new.q_matrix[:, np.flatnonzero(known)])  # (new questions, known concepts)
+    degree = np.asarray(bank.q_matrix.sum(axis=0)).ravel()[columns[known]]  # (known concepts,)
+    own = np.asarray(w.sum(axis=1)).ravel()  # (new questions,)
+    a = w / np.sqrt(np.where(degree > 0, degree, 1)) / np.sqrt(np.where(own > 0, own, 1))[:, None]
+    gain = np.linalg.norm(held.astype(np.float64), axis=0)  # (dim,): S^power
+    there = gain > 0
+    factors = np.zeros((int(known.sum()), table.dim))
+    rows = np.asarray(held, dtype=np.float64)[columns[known]][:, there]
+    factors[:, there] = rows / gain[there] * gain[there] ** ((power - 1) / power)  # V S^(power - 1)
+    return np.asarray(a @ factors)
 
 
 def _row(matrix: scipy.sparse.csr_array, i: int) -> list[int]:
