@@ -529,7 +529,7 @@ def embed(
     ] = None,
     walk: Annotated[str | None, typer.Option(help="A walk strategy, instead of a recipe.")] = None,
     trainer: Annotated[str | None, typer.Option(help="A trainer, instead of a recipe.")] = None,
-    dim: Annotated[int, typer.Option(min=1, help="Dimensions.")] = 64,
+    dim: Annotated[int, typer.Option(min=1, help="Dimensions; tracing adds one per concept.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the split, the walks and the training.")] = 0,
     numbers: Annotated[
         str | None, typer.Option("--with", help="Columns to add: difficulty, popularity, rasch; comma-separated.")
@@ -552,6 +552,7 @@ def embed(
     """Train one table of vectors and write it, with its provenance."""
     from qcq.config import Config
     from qcq.data import load
+    from qcq.data.assembly import several
     from qcq.recipes import embed as make
     from qcq.support.vectors import WRITERS, by_ending
 
@@ -587,6 +588,10 @@ def embed(
             )
         made.save(file)
         inside = made.provenance["students"]
+        if zeros := int((~made.vectors.any(axis=1)).sum()):
+            err.print(f"{several(zeros, 'vector')} of zeros alone: nothing is known of these questions", markup=False)
+        if unused := int((~made.vectors.any(axis=0)).sum()):
+            err.print(f"{several(unused, 'dimension')} of zeros alone: a smaller --dim loses nothing", markup=False)
         whose = f"with answers of {inside:,} students inside" if inside else "without answers of students"
         out.print(f"{len(made):,} vectors of {made.dim} dimensions, {whose}: {file}", markup=False)
 
@@ -597,11 +602,13 @@ def add(
     questions: Annotated[Path, typer.Option(help="The new questions with their concepts, read like a bank.")],
     out_file: Annotated[Path, typer.Option("--out", dir_okay=False, help="A new file for old and new vectors.")],
     data: Annotated[str, typer.Option("--data", help="The bank that the vectors were made from.")],
+    strict: StrictOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Give vectors to questions that came later, from old questions on the same concepts. Old rows stay as they are."""
     from qcq.data import load
     from qcq.data.assembly import several
+    from qcq.data.checks import refuse_doubts
     from qcq.embeddings import Embeddings
     from qcq.recipes import add as extend
     from qcq.support.vectors import WRITERS, by_ending
@@ -609,7 +616,12 @@ def add(
     by_ending(out_file, WRITERS, "written as")
     if out_file.exists():
         raise ConfigError(f"{out_file}: exists already; name another file")
-    made = extend(Embeddings.load(table), load(data), load(f"csv:{questions}"))
+    new = load(f"csv:{questions}", strict=bool(strict))
+    made = extend(Embeddings.load(table), load(data), new)
+    if strict:
+        refuse_doubts(made.notes)
+    for note in (*new.notes[1:], *made.notes):
+        err.print(note, markup=False, style="yellow" if note.startswith("doubtful: ") and err.is_terminal else None)
     made.embeddings.save(out_file)
     if made.unplaced:
         shown = ", ".join(made.unplaced[:5]) + (", …" if len(made.unplaced) > 5 else "")

@@ -218,7 +218,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         except EmbeddingError as error:
             raise EmbeddingError(f"{file}: {error}") from None
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            said = " ".join(str(error).split())
+            said = " ".join(str(error).split()).partition(" If you trust")[0]  # numpy's way out is pickle, never ours
             raise EmbeddingError(f"{file}: no readable embeddings ({said}); write the file again") from None
 
     @takes(questions="list")
@@ -289,7 +289,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         vectors = np.full((len(dataset.questions), self.dim), np.nan, dtype=np.float32)
         there = np.array([q in self.index for q in dataset.questions])
         if missed and (missing == "refuse" or not there.any()):
-            fill = "; missing=mean-of-concepts fills them in" if there.any() else ""
+            fill = "; --missing mean-of-concepts fills them in" if there.any() else ""
             raise EmbeddingError(_mismatch(self.ids, dataset.questions, missed) + fill)
         vectors[there] = self.vectors[[self.index[q] for q in dataset.questions if q in self.index]]
         if missed:

@@ -12,6 +12,8 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.data import Dataset, TrainPart
+from qcq.data.assembly import several
+from qcq.data.checks import doubt, plain
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, DataError, UnknownNameError
 from qcq.evaluation.tracing.features import NUMBERS, Number
@@ -106,8 +108,9 @@ def shrunk(vectors: NDArray[np.float32], graph: KnowledgeGraph, train: TrainPart
 
 
 def default_recipe(data: Dataset) -> str:
-    """``tracing`` for data with ordered answers, else ``concepts``."""
-    return "tracing" if data.interactions is not None and data.interactions.ordered else "concepts"
+    """``tracing`` for data with ordered answers, at least one a question on average; else ``concepts``."""
+    seen = data.interactions
+    return "tracing" if seen is not None and seen.ordered and len(seen) >= len(data.questions) else "concepts"
 
 
 @takes(data="Dataset", dim="int", seed="int", numbers="list")
@@ -176,10 +179,13 @@ def embed(
     bank = Bank(KnowledgeGraph.from_dataset(data), train, dim, seed, progress)
     if train is None and (numbers or (made is not None and made.reads_answers)):
         what = f"the recipe {name}" if made is not None and made.reads_answers else ", ".join(numbers)
-        raise ConfigError(f"{what} needs answers of students, and {data.name} has none; take the recipe concepts")
-    table = made.make(bank) if made is not None else bank.fit(model, strategy)
+        fix = "take the recipe concepts" if made is not None and made.reads_answers else "leave them out"
+        raise ConfigError(f"{what} needs answers of students, and {data.name} has none; {fix}")
     # A walk that needs answers gets a graph of its own that holds them.
     reads = made.reads_answers if made is not None else strategy.prepare(bank.graph, train) is not bank.graph
+    if not (reads or numbers) and (fold is not None or students != "train"):
+        raise ConfigError(f"{name or trainer or walk} reads no answers, so it is the same for all students")
+    table = made.make(bank) if made is not None else bank.fit(model, strategy)
     inside = 0 if train is None or not (reads or numbers) else len(train.students)
     provenance = {
         "data": data.name,
@@ -238,6 +244,7 @@ class Inferred:
         many the mean of their concepts.
     folded : how many were folded into the factors of an ``svd`` table.
     unplaced : new questions without a concept that the table knows: they have the mean of all vectors.
+    notes : what is doubtful in the new questions: concepts that the bank doesn't have, and those it may have meant.
     """
 
     embeddings: Embeddings
@@ -245,6 +252,7 @@ class Inferred:
     by_concepts: int
     folded: int
     unplaced: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @takes(table="Embeddings", bank="Dataset", new="Dataset")
@@ -317,7 +325,29 @@ def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
         },
     )
     rest = len(new.questions) - by_set - len(unplaced)
-    return Inferred(made, by_set, 0 if exact is not None else rest, 0 if exact is None else rest, tuple(unplaced))
+    return Inferred(
+        made,
+        by_set,
+        0 if exact is not None else rest,
+        0 if exact is None else rest,
+        tuple(unplaced),
+        _unknown(bank, new),
+    )
+
+
+def _unknown(bank: Dataset, new: Dataset) -> tuple[str, ...]:
+    """A doubt on concepts of new questions that the bank doesn't have; empty if it has all."""
+    import polars as pl
+
+    names = [name for name in new.concepts if name not in set(bank.concepts)]
+    if not names:
+        return ()
+    bare = dict(zip(plain(pl.Series(list(bank.concepts))), bank.concepts, strict=True))
+    near = [(name, bare[other]) for name, other in zip(names, plain(pl.Series(names)), strict=True) if other in bare]
+    meant = f", {near[0][0]!r} may be {near[0][1]!r}" if near else ""
+    fix = f"write them as the bank does{meant}" if near else "leave them, or add questions on them to the bank"
+    what = f"{several(len(names), 'concept')} that the bank doesn't have, so they say nothing here"
+    return (doubt(what, file=new.name, value=names[:5], fix=fix),)
 
 
 def fold_in(table: Embeddings, bank: Dataset, new: Dataset) -> NDArray[np.float64] | None:

@@ -142,6 +142,8 @@ def recognise(path: Path) -> str:
     for name, kind in DATASETS.items():
         if kind.needs_path and kind.recognises(path):
             return name
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError("the file is empty", file=path, fix="write it again")
     if renames := CSV.nearly(path):
         raise DataError("no known format", file=path, fix=f"to have it read as csv, rename {renames}")
     needs = "; ".join(f"{name}: {kind.needs}" for name, kind in DATASETS.items() if kind.needs_path)

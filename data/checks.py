@@ -53,6 +53,9 @@ SYNONYMS = {
 }
 
 
+LATEST = 1e11  # seconds since 1970 that nobody means: the year 5138
+
+
 class Doubt(str):
     """A note on something that is probably wrong: ``--strict`` makes an error of it.
 
@@ -262,7 +265,10 @@ def times(source: str | Path, order: NDArray[np.int64], student: NDArray, time: 
     """Times that run backwards in the file, and times that tie; ``order`` sorts by student and time."""
     ordered = student[order]
     same = ordered[1:] == ordered[:-1]
-    said = []
+    said: list[str] = []
+    if np.median(time) > LATEST:
+        what = f"times may be milliseconds: in seconds they are in the year {1970 + np.median(time) / 31_556_952:,.0f}"
+        said.append(doubt(what, file=source, column="timestamp", fix="divide them by 1,000"))
     if back := int((same & (order[1:] < order[:-1])).sum()):
         said.append(f"{Path(source).name}: sorted by time; {back:,} of {len(time):,} rows were not in its order")
     if tied := int((same & (np.diff(time[order]) == 0)).sum()):

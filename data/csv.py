@@ -102,7 +102,13 @@ class CSV(Reader):
             path.resolve().name, read_questions(files["questions"]), answers, concepts, merge_repeats=self.merge_repeats
         )
         missing = [f"{name}.csv" for name in TABLES if files[name] is None]
-        return made.noting(checks.unread(path.resolve(), "file", left, missing))
+        more = [
+            file for file in left if files.get(next((n for n in TABLES if file.lower().startswith(n)), "")) is not None
+        ]
+        fix = "put its rows into the file that is read, or move it away"
+        doubts = [checks.doubt(f"file {file!r} was not read", file=path.resolve(), fix=fix) for file in more]
+        others = [file for file in left if file not in more]
+        return made.noting([*doubts, *checks.unread(path.resolve(), "file", others, missing)])
 
 
 def _stem(file: Path) -> str:
@@ -253,7 +259,9 @@ def _weighted(
 
     number = table.frame["weight"].str.strip_chars().cast(pl.Float64, strict=False)
     bad = ~(number.is_finite() & (number > 0)).fill_null(False)
-    table.reject(bad, "not a positive weight", "weight", "give a number, or leave the edge's row out")
+    table.reject(
+        bad, "not a positive weight", "weight", "give a number with a point, as 0.5, or leave the edge's row out"
+    )
     given = number.to_numpy()[record]
     order = np.lexsort((columns, rows))
     same = (np.diff(rows[order]) == 0) & (np.diff(columns[order]) == 0)

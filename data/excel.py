@@ -67,7 +67,7 @@ def _text(cell: Any) -> str:
     if cell is None:
         return ""
     if isinstance(cell, bool):
-        return str(int(cell))
+        return str(cell).upper()
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return cell.isoformat() if isinstance(cell, datetime) else str(cell)

@@ -130,7 +130,9 @@ class RawTable:
         """
         import polars as pl
 
-        number = self.frame[column].str.strip_chars().cast(pl.Float64, strict=False)
+        cells = self.frame[column].str.strip_chars()
+        cells = cells.str.replace("(?i)^true$", "1").str.replace("(?i)^false$", "0")  # as spreadsheets write them
+        number = cells.cast(pl.Float64, strict=False)
         wrong = ~number.is_in([0.0, 1.0]).fill_null(False)
         self.reject(wrong, "response is neither 0 nor 1", column, "write 1 for a right answer and 0 for a wrong one")
         return number.cast(pl.Int8).to_numpy()

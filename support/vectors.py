@@ -136,10 +136,15 @@ def _csv(path: Path) -> Vectors:
             rows = [(lines.line_num, row) for row in lines if row]
         except csv.Error as error:
             raise EmbeddingError(f"row {lines.line_num}: no readable CSV ({error}); write the file again") from None
-    heading = rows[0][1] if rows else []
+    if not rows:
+        raise EmbeddingError("the file is empty; write the vectors again")
+    heading = rows[0][1]
     at = next((heading.index(name) for name in NAMED if name in heading), None)
     if at is None:
-        raise EmbeddingError(f"it has columns {', '.join(heading[:8]) or 'no names'}; name one 'question'")
+        raise EmbeddingError(f"it has columns {', '.join(heading[:8])}; name one 'question'")
+    index = next((name for name in heading if not name.strip() or name.startswith("Unnamed:")), None)
+    if index is not None:
+        raise EmbeddingError(f"column {index!r} has no name, as a frame's index; write the file without (index=False)")
     if len(heading) == 1:
         raise EmbeddingError(f"there is no column except {heading[0]!r}; give numbers, with commas between")
     ids, made = [], []

@@ -168,6 +168,20 @@ def test_missing_rows_are_refused_or_the_mean_of_their_concepts():
     assert notes == ("1 of 4 questions have no vector: the mean of their concepts' vectors",)
 
 
+@pytest.mark.parametrize("heading", ["", "Unnamed: 0"])
+def test_the_index_of_a_frame_in_a_csv_is_refused(heading, tmp_path):
+    (tmp_path / "v.csv").write_text(f"{heading},question,d0\n0,q1,0.5\n1,q2,0.25\n")
+    with pytest.raises(EmbeddingError, match="has no name, as a frame's index; write the file without"):
+        Embeddings.load(tmp_path / "v.csv")
+
+
+def test_a_damaged_npz_does_not_send_anybody_to_pickle(tmp_path):
+    (tmp_path / "v.npz").write_bytes(b"x")
+    with pytest.raises(EmbeddingError, match="no readable embeddings") as caught:
+        Embeddings.load(tmp_path / "v.npz")
+    assert "trust" not in str(caught.value)
+
+
 def test_numbers_as_ids_are_text(tmp_path):
     np.savez(tmp_path / "v.npz", ids=np.arange(4), vectors=VECTORS)
     assert list(Embeddings.load(tmp_path / "v.npz").ids) == ["0", "1", "2", "3"]
@@ -184,7 +198,7 @@ BAD = [
     ("v.kv", b"", "gensim's own file is a pickle, which could run code; in gensim write kv.save_word2vec_format"),
     ("v.pkl", b"", "a pickle could run code; save .npz"),
     ("v.npy", b"", "it has no ids; give Embeddings(ids, np.load(path))"),
-    ("v.csv", b"", "it has columns no names; name one 'question'"),
+    ("v.csv", b"", "the file is empty; write the vectors again"),
     ("v.csv", b"q,d0\na,1\n", "it has columns q, d0; name one 'question'"),
     ("v.csv", b"question\na\n", "there is no column except 'question'; give numbers, with commas between"),
     ("v.csv", b"question;d0\na;1\n", "it has columns question;d0; name one 'question'"),

@@ -146,6 +146,29 @@ def test_what_is_doubtful_is_a_note_and_strict_refuses_it(case: str, tmp_path: P
     assert any(said in note for note in doubts(read(frame)))
 
 
+def test_times_that_may_be_milliseconds_are_doubtful(tmp_path: Path) -> None:
+    log = "student,question,correct,timestamp\ns,q,1,1700000000000\ns,q,0,1700000001000\n"
+    (note,) = doubts(read(bank(tmp_path, questions="question,concept\nq,a\n", interactions=log)))
+    assert "times may be milliseconds" in note
+
+
+def test_answers_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    log = "student,question,correct\ns,q,TRUE\ns,q,False\n"
+    data = read(bank(tmp_path, questions="question,concept\nq,a\n", interactions=log))
+    assert [c for _, _, c in answers(data)] == [1, 0]
+
+
+def test_a_second_table_of_questions_is_doubtful(tmp_path: Path) -> None:
+    (note,) = doubts(read(bank(tmp_path, questions="question,concept\nq,a\n", questions_new="question,concept\nr,a\n")))
+    assert "file 'questions_new.csv' was not read; put its rows into the file that is read" in note
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(DataError, match="the file is empty"):
+        read(tmp_path / "empty.csv")
+
+
 ERRORS: dict[str, tuple[str, str]] = {
     "words for nothing": (
         "question,concept\nq1,nan\nq2,-1\nq3,NULL\nq4,halves\n",
@@ -253,6 +276,7 @@ def test_the_first_sheet_of_a_workbook_is_read(tmp_path: Path) -> None:
         (1, "a", 0.5),
         (2.0, "b", None),
         ("q3", "a", 1),
+        ("q4", True, 1),
         (None,),
         (None,),
     ):
@@ -260,7 +284,7 @@ def test_the_first_sheet_of_a_workbook_is_read(tmp_path: Path) -> None:
     book.create_sheet("answers").append(["student"])
     book.save(tmp_path / "bank.xlsx")
     data = read(tmp_path / "bank.xlsx")
-    assert edges(data) == {("1", "a"), ("2", "b"), ("q3", "a")}
+    assert edges(data) == {("1", "a"), ("2", "b"), ("q3", "a"), ("q4", "TRUE")}
     assert others(tmp_path / "bank.xlsx") == ["answers"]
     assert any("sheets not read: 'answers'" in note for note in data.notes)
     (tmp_path / "bad.xlsx").write_bytes(b"PK no workbook")

@@ -120,7 +120,14 @@ def test_a_walk_and_trainer_instead_of_a_recipe() -> None:
 
 
 BARE = read([("q1", "a"), ("q2", "a"), ("q3", "b")])
+FEW = replace(ROOM, interactions=ROOM.interactions.where(np.arange(len(ROOM.interactions)) < 1))  # type: ignore[union-attr, arg-type]
 ERRORS = {
+    "folds of nothing": (
+        lambda: embed(ROOM, "concepts", fold=(1, 2)),
+        ConfigError,
+        "reads no answers, so it is the same",
+    ),
+    "students of nothing": (lambda: embed(ROOM, "similar", students="all"), ConfigError, "reads no answers"),
     "both": (lambda: embed(ROOM, "concepts", trainer="svd"), ConfigError, "give one or the other"),
     "no such recipe": (lambda: embed(ROOM, "concept"), UnknownNameError, "did you mean concepts"),
     "no such number": (lambda: embed(ROOM, numbers=["dificulty"]), UnknownNameError, "did you mean difficulty"),
@@ -139,6 +146,10 @@ def test_what_can_not_be_embedded_is_said(case: str) -> None:
     make, kind, said = ERRORS[case]
     with pytest.raises(kind, match=said):
         make()
+
+
+def test_too_few_answers_for_the_default_get_the_recipe_without() -> None:
+    assert embed(FEW, dim=4).provenance["recipe"] == "concepts"
 
 
 def test_embed_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,7 +259,12 @@ def test_what_can_not_be_added_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     said = capsys.readouterr()
     assert "1 new question without a concept that the bank knows: the mean of all, n2" in said.err
     assert "2 new vectors" in said.out
+    assert "1 concept that the bank doesn't have, so they say nothing here: ['c']" in said.err
     assert len(Embeddings.load(out)) == 5
+    (tmp_path / "new.csv").write_text("question,concept\nn1,A\n")
+    assert call(*command[:-1], tmp_path / "strict.npz", "--strict") == 2
+    assert "'A' may be 'a'" in capsys.readouterr().err
+    assert not (tmp_path / "strict.npz").exists()
     assert call(*command) == 2
     assert "exists already" in capsys.readouterr().err
 
