@@ -32,6 +32,7 @@ from qcq.evaluation.tracing.features import Number
 from qcq.evaluation.tracing.models import Tracer, auc
 from qcq.evaluation.tracing.tasks import TABLE_MODES, Attempts, KTSettings, principal
 from qcq.models import TRAINERS, TrainingData
+from qcq.recipes import shrunk
 from qcq.walks import WALKS, WalkStrategy
 
 MIX = "0.5*q-c-q + 0.5*q-q"
@@ -40,7 +41,6 @@ HARD = "0.34*q-c-q + 0.33*q-q + 0.33*q-d-q"
 BINS = "0.6*q-c-q + 0.4*q-d-q"
 ORDER = "0.4*q-c-q + 0.3*q-q + 0.3*q-s-q"
 REFERENCES = ("concept-mean", "concept-mean + d")
-DRAWN = 30  # responses with which a vector stands half-way between its concepts' mean and itself
 NUMBERS: dict[str, tuple[Number, ...]] = {
     " + d": ("difficulty", "popularity"),
     " + d, rasch": ("difficulty", "popularity", "rasch"),
@@ -80,13 +80,8 @@ class Bench:
         return np.zeros((self.partition.graph.n_questions, 0), dtype=np.float32)
 
     def drawn(self, vectors: np.ndarray) -> np.ndarray:
-        """c + n / (n + DRAWN) (x - c): n training responses, c the mean over the question's concepts, each of which is
-        the mean over training responses to its questions."""
-        n = self.train.counts[:, None].astype(float)  # (questions, 1)
-        tested = (self.partition.graph.weights > 0).astype(float)  # (questions, concepts)
-        concepts = (tested.T @ (n * vectors)) / np.maximum(tested.T @ n, 1e-9)
-        centre = (tested @ concepts) / np.maximum(tested.sum(axis=1), 1)[:, None]
-        return centre + n / (n + DRAWN) * (vectors - centre)
+        """Drawn to the mean over the question's concepts, the more the less it was answered."""
+        return shrunk(vectors, self.partition.graph, self.train)
 
     def rows(self) -> dict[str, tuple[Callable[[], np.ndarray], Callable[[], np.ndarray] | None]]:
         """Name → vectors, folded vectors. What a name ends with says what stands beside them (``NUMBERS``)."""

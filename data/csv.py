@@ -187,6 +187,12 @@ def assemble(
         matrix = _weighted(questions, matrix, rows, columns, record)
     notes = [*_looks(questions, "question", question_ids), *checks.alike(questions.source, question_ids, "question")]
     notes += checks.alike(questions.source, concept_ids, "concept")
+    if "concepts" in questions.frame.columns and _by_comma(questions):
+        cut = questions.frame["concepts"].drop_nulls()
+        cut = cut.filter(cut.str.contains(",", literal=True))
+        if len(cut):
+            where = Path(questions.source).name
+            notes.append(f"{where}: {several(len(cut), 'cell')} of concepts split at ',', for example {cut[0]!r}")
     for column in _concept_columns(questions.frame.columns):
         notes += checks.lists(questions.source, column, pieces)
     if concepts is not None:
@@ -240,7 +246,7 @@ def _concepts(table: RawTable) -> tuple[pl.Series, NDArray[np.int64]]:
         if listed:
             long = long.explode("piece")
         elif column == "concepts":  # a space after a separator belongs to it
-            if table.between == ";":  # what separates columns is no separator within a cell that isn't quoted
+            if _by_comma(table):
                 long = long.with_columns(pl.col("piece").str.replace_all(",", ";"))
             long = long.with_columns(pl.col("piece").str.split(";")).explode("piece")
             long = long.with_columns(pl.col("piece").str.strip_chars(" "))
@@ -249,6 +255,11 @@ def _concepts(table: RawTable) -> tuple[pl.Series, NDArray[np.int64]]:
     record = np.concatenate(records)
     order = np.argsort(record, kind="stable")
     return pl.concat(pieces).gather(order), record[order]
+
+
+def _by_comma(table: RawTable) -> bool:
+    """Whether commas separate concepts: semicolons separate the columns, and no cell has one in quotes."""
+    return table.between == ";" and not table.frame["concepts"].str.contains(";", literal=True).any()
 
 
 def _weighted(

@@ -257,6 +257,16 @@ def test_what_spreadsheets_export_is_read(program: str, tmp_path: Path) -> None:
     assert not doubts(data)
 
 
+def test_commas_between_concepts_are_said_and_semicolons_in_quotes_win(tmp_path: Path) -> None:
+    """A name with a comma in it must not fall into two without a word."""
+    data = read(bank(tmp_path, questions="question;concepts\nq1;halves,thirds\nq2;halves\n"))
+    assert edges(data) == {("q1", "halves"), ("q1", "thirds"), ("q2", "halves")}
+    assert "questions.csv: 1 cell of concepts split at ',', for example 'halves,thirds'" in data.notes
+    data = read(bank(tmp_path, questions='question;concepts\nq1;"adding, whole;halves"\nq2;"adding, whole"\n'))
+    assert edges(data) == {("q1", "adding, whole"), ("q1", "halves"), ("q2", "adding, whole")}
+    assert not any("split at" in note for note in data.notes)
+
+
 def test_a_table_with_other_headings_is_told_what_to_rename(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rename the column 'question id' to 'question' and .*'topics' to 'concepts'"):
         read(bank(tmp_path, bank="Question ID,Topics\nA1,halves\n") / "bank.csv")
