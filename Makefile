@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test env lint types resolve clean
+.PHONY: run test docs env lint types resolve clean
 
 run: env
 	@$(BIN)/qcq run experiments/classroom.toml $(ARGS)
 
 test: env lint types
 	@$(BIN)/python -m pytest
+
+docs: env
+	@$(BIN)/python docs/build.py build/site
+	@echo "build/site/html/index.html"
 
 env: $(VENV)/.ready
 

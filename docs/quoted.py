@@ -3,8 +3,8 @@
 A page names the place of a number in a comment, which a reader of the page doesn't see. FILE is a report or JSON in
 ``docs/results``, or the number of a decision. Of a report, the rows of all tables are read, and its lists. A comparison
 has the columns ``line`` and ``difference``; a line of facts ("17,737 questions, 123 concepts") has ``fact`` and a
-column for each noun. Of JSON, every object is a row. A row is found by cells (``word``, ``column=word``, ``~part of a cell``),
-a value by its column.
+column for each noun. Of JSON, every object is a row. A row is found by cells (``word``, ``column=word``, ``~text in a
+cell``), a value by its column.
 
     0.776<!--s2kt_assist09.md: skipgram :: edges mrr-->                 a value, with the decimals that the page shows
     0.004 [0.001, 0.007]<!--FILE: ~ppmi-svd beats :: difference-->      with its interval
@@ -56,7 +56,8 @@ def rows(name: str) -> list[dict[str, str | float]]:
     if path.suffix == ".json":
         return list(_objects(json.loads(text), {}))
     found: list[dict[str, str | float]] = []
-    heading, titles = "", []
+    heading = ""
+    titles: list[str] = []
     for line in text.splitlines():
         heading = line.lstrip("# ") if line.startswith("#") else heading
         if line.startswith("- "):

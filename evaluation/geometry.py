@@ -23,8 +23,8 @@ class Geometry(Sharing):
 
     - ``contrast``: mean cosine of a question with those that share a concept with it, minus that with all others; per
       question. Measured on the training graph, so it is circular, as ``retrieval`` is.
-    - ``alignment``: mean of |x - y|² over questions that share a concept; low is tight.
-    - ``uniformity``: log of the mean of exp(-2 |x - y|²) over any two questions; low is spread evenly.
+    - ``alignment``: mean of ``|x - y|²`` over questions that share a concept; low is tight.
+    - ``uniformity``: log of the mean of ``exp(-2 |x - y|²)`` over any two questions; low is spread evenly.
     - ``isotropy``: min / max over principal directions ±c of Σ_x exp(c · x); 1 is the same in every direction.
     - ``effective-rank``: exp of the entropy of the singular values of the centred table, scaled to sum to 1.
 

@@ -310,8 +310,8 @@ class FastText(_Gensim):
     """gensim's fastText, with a question's concepts for subwords.
 
     fastText composes a word from its character n-grams. An identifier's characters are noise, so here a question's
-    vector is the mean of a vector of its own and the vectors of its concepts, x_q = (u_q + Σ_c v_c) / (1 + |c|), and
-    both are learnt. A question that no walk reached still gets the mean of its concepts' vectors, and so does one
+    vector is the mean of a vector of its own and the vectors of its concepts, ``x_q = (u_q + Σ_c v_c) / (1 + |c|)``,
+    and both are learnt. A question that no walk reached still gets the mean of its concepts' vectors, and so does one
     that wasn't in the graph at all: :meth:`ConceptSubwords.unseen`. Edge weights are not used.
 
     Parameters and remarks as for skip-gram.

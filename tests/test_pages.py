@@ -14,6 +14,7 @@ import qcq
 ROOT = Path(qcq.__file__).parent
 # Pages whose every digit has a source, and whose words and sentences are held; the others wait to be written anew.
 WRITTEN = ["README.md", "README.zh.md", "docs/findings.md", "docs/glossary.md"]
+WRITTEN += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "tutorials").glob("*.md"))
 LONGEST = 35  # words in a sentence
 # Everyday words that once had a meaning of our own; the glossary has the field's terms.
 PRIVATE = r"\b(foresee\w*|drawn to|hangs? on|stands?|stood|beside|marked papers?|units?|probe|judge)\b"
