@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from record import stamped
+
 LIMITS = {"s2kt_assist09": 10, "pebg_ednet": 10, "pebg_assist09_graph": 10, "1M": 120}  # seconds
 QUICK = "100k"
 
@@ -98,7 +100,7 @@ def main() -> None:
             }
         )
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(stamped(rows), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from record import made
 
 import qcq
 from qcq.embeddings import Embeddings
-from qcq.support.environment import environment
 
 ROOT = Path(qcq.__file__).parent
 CODE = "from qcq.cli import main; main()"
@@ -93,7 +93,7 @@ def main() -> None:
             "settings": given.set,
             "tables": len(one),
             "unlike": unlike,
-            "environment": {key: value for key, value in environment().items() if key != "command"},
+            "made": made(),
         }
         given.json.write_text(json.dumps(found, indent=1) + "\n")
     if any(unlike.values()):

@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import stamped
 
 import walks as walk_benchmark  # the script beside this one
 from qcq.data import Simulated, read
@@ -373,7 +374,7 @@ def main() -> None:
     if chosen.json:
         kept = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else []
         new = {(r["case"], r["peer"]) for r in rows}
-        rows = [r for r in kept if (r["case"], r["peer"]) not in new] + rows
+        rows = [r for r in kept if (r["case"], r["peer"]) not in new] + stamped(rows)
         chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 

@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from record import made
 
 HERE = Path(__file__).resolve().parent.parent
 READ = r"""
@@ -134,7 +135,9 @@ def main() -> None:
                 subprocess.run(["git", "worktree", "remove", "--force", f"{home}/{name}"], cwd=HERE, check=False)
     if given.json:
         about = {"cores": os.cpu_count(), "python": platform.python_version(), "repeats": given.repeats}
-        given.json.write_text(json.dumps({"about": about, "before": given.before, "results": results}, indent=2) + "\n")
+        given.json.write_text(
+            json.dumps({"about": about, "made": made(), "before": given.before, "results": results}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import stamped
 
 from qcq.config import Config
 from qcq.pipeline import Experiment
@@ -119,7 +120,7 @@ def main() -> None:
     titles = ["case", "peer", "ours", "theirs", "unit", "ratio"]
     print(markdown_table(titles, [[str(r[t]) for t in titles] for r in rows], 2))
     if given.json:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n")
+        given.json.write_text(json.dumps(stamped(rows), indent=2) + "\n")
 
 
 if __name__ == "__main__":

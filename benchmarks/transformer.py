@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from record import stamped
 
 import qcq.data as data
 from qcq.corpus import Corpus
@@ -255,7 +256,7 @@ def main() -> None:
         print(f"{r['case']:<70} {r['ours']:>9.3f} {r['theirs']:>9.2f} {r['unit']:>8} {r['ratio']:>7.2f}  {peer}")
     if args.json:
         kept = json.loads(args.json.read_text(encoding="utf-8")) if args.json.exists() else []
-        args.json.write_text(json.dumps(merged(kept, rows), indent=2) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(merged(kept, stamped(rows)), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from record import stamped
 
 from qcq.data import load
 from qcq.embeddings import Embeddings
@@ -176,7 +177,7 @@ def main() -> None:
             tokens = f"{row['tokens']:,}" if "tokens" in row else row.get("refused", "")
             print(f"| {' | '.join([row['row'], *figures, tokens])} |", flush=True)
     if given.json:
-        given.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        given.json.write_text(json.dumps(stamped(made), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from record import stamped
 
 import qcq
 from qcq.data import Simulated
@@ -75,7 +76,7 @@ def main() -> None:
             }
         )
     if given.json:
-        given.json.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        given.json.write_text(json.dumps(stamped(made), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

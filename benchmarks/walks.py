@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import stamped
 from scipy import sparse
 
 import qcq
@@ -334,7 +335,7 @@ def main() -> None:
         peers = args.peers.split(",") if args.peers else quick if args.quick else list(NEEDS)
         rows += against(size, [p for p in peers if p in LARGE.get(size, peers)], rounds, not args.quick)
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(stamped(rows), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,16 @@ and Sphinx builds the whole. A warning is an error. Nothing is fetched.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import json
 import posixpath
 import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +37,7 @@ CONTENTS = {
     "Reference": [f"reference/{n}" for n in ("commands", "walks", "trainers", "tasks", "data", "run", "python")]
     + ["glossary"],
     "Explanation": ["floors", "evaluation", "transformer", "objectives", "ARCHITECTURE"],
-    "Findings": ["findings", "study", "decisions/index"],
+    "Findings": ["findings", "study", "results/index", "decisions/index"],
     "Project": ["CONTRIBUTING", "CHANGELOG", "README.zh"],
 }
 COMMON = {
@@ -119,6 +122,7 @@ def assemble(out: Path) -> None:
     for name, text in reference().items():
         (out / "reference" / f"{name}.md").write_text(text, encoding="utf-8")
     (out / "decisions" / "index.md").write_text(decisions(), encoding="utf-8")
+    (out / "results" / "index.md").write_text(results(), encoding="utf-8")
     with (out / "index.md").open("a", encoding="utf-8") as index:
         for caption, names in CONTENTS.items():
             listed = "\n".join(names)
@@ -238,6 +242,42 @@ def _run() -> type:
     from qcq.run import Run
 
     return Run
+
+
+def results() -> str:
+    """Every results file: what made it, when, and the folders of the package that have changed since."""
+    now = _record().code()
+    rows = []
+    for path in sorted((ROOT / "docs" / "results").iterdir()):
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            held = json.loads(text)
+            given = (held[0] if isinstance(held, list) else held).get("made", {})
+            command, date = given.get("command", ""), given.get("date", "")
+            changed = [folder for folder, digest in given.get("code", {}).items() if now.get(folder) != digest]
+            since = (", ".join(changed) or "nothing") if given else "not recorded"
+        else:
+            found = re.search(r"- command: (.*?);", text)
+            command = found[1].strip("`") if found else ""
+            version = re.search(r"qcq (\d+\.\d+\.\d+)", text)
+            date, since = "", f"made by qcq {version[1]}" if version else "not recorded"
+        rows.append(f"| [{path.name}]({path.name}) | {f'`{command}`' if command else '–'} | {date or '–'} | {since} |")
+    opening = (
+        "# Results files\n\nEvery number of the pages comes from one of these files. The last column names the folders of "
+        "the package whose code has changed since a file was made.\n\n"
+        "| file | command | date | changed since |\n|---|---|---|---|\n"
+    )
+    return opening + "\n".join(rows) + "\n"
+
+
+def _record() -> ModuleType:
+    """benchmarks/record.py."""
+    spec = importlib.util.spec_from_file_location("record", ROOT / "benchmarks" / "record.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def decisions() -> str:

@@ -54,6 +54,23 @@ def test_every_field_of_a_run_is_described(build: ModuleType, tmp_path: Path) ->
         assert found == set(described), table
 
 
+def test_a_results_file_says_what_is_older_than_the_code(
+    build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = build._record()
+    stamp = {**record.made(), "command": "python benchmarks/x.py"}
+    stale = {**stamp, "code": {**stamp["code"], "walks": "other"}}
+    folder = tmp_path / "docs" / "results"
+    folder.mkdir(parents=True)
+    (folder / "new.json").write_text(json.dumps([{"ratio": 2, "made": stamp}]))
+    (folder / "old.json").write_text(json.dumps({"ratio": 2, "made": stale}))
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "_record", lambda: record)
+    page = build.results()
+    assert f"| `python benchmarks/x.py` | {stamp['date']} | nothing |" in page
+    assert f"| `python benchmarks/x.py` | {stamp['date']} | walks |" in page
+
+
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "docs" / "build.py"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
