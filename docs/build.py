@@ -263,8 +263,8 @@ def results() -> str:
             date, since = "", f"made by qcq {version[1]}" if version else "not recorded"
         rows.append(f"| [{path.name}]({path.name}) | {f'`{command}`' if command else '–'} | {date or '–'} | {since} |")
     opening = (
-        "# Results files\n\nEvery number of the pages comes from one of these files. The last column names the folders of "
-        "the package whose code has changed since a file was made.\n\n"
+        "# Results files\n\nEvery number of the pages comes from one of these files. The last column names the folders "
+        "of the package whose code has changed since a file was made.\n\n"
         "| file | command | date | changed since |\n|---|---|---|---|\n"
     )
     return opening + "\n".join(rows) + "\n"
