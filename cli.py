@@ -508,7 +508,7 @@ def data_(
     from dataclasses import asdict
 
     from qcq.data.catalogue import PUBLIC, named
-    from qcq.data.download import likeliest, look
+    from qcq.data.download import editions, likeliest, look
 
     found = PUBLIC if name is None else named(name)
     if folder is not None:
@@ -551,7 +551,7 @@ def data_(
                 copy.source,
             ]
             for file in each.files
-            for at, copy in enumerate(file.copies)
+            for at, copy in enumerate(editions(file))
         ]
         _show(["file", "", "bytes", "SHA-256", "stated at"], files, left=5)
         counts = [

@@ -18,7 +18,11 @@ HFUT = "https://github.com/HFUT-LEC/awesome-student-cognitive-modeling"
 GERVET = "https://github.com/theophilegervet/learner-performance-prediction"
 KC_EXPANSION = "https://github.com/amkraneYoussef/KC-Expansion-Audit"
 KT_AUDIT = "https://github.com/JustinZheng161/kt-slm-audit-public"
-EVAL_VALIDITY = "https://github.com/Oscar-man-shrestha/eval-validity-edu"
+DATA_CARDS = "https://github.com/Oscar-man-shrestha/eval-validity-edu/blob/ce4a75bd3f8442670f8e09594d29ef0c455337f6/docs/data_cards"
+DESIGN_EFFECTS = (
+    "https://github.com/ismayilzeynal/clustered-item-design-effects/blob/"
+    "73a364a71780ccfd587f6b81f1d4d2615c1b9801/data/README.md"
+)
 AKT = "https://github.com/arghosh/AKT/tree/01b7e8d7d7c862cabc9467108e3e7f2555653a88/data/assist2009_pid"
 S2KT = "https://github.com/rabitts2023/S2KT/tree/5cc1858be31df8635ea3b5163bac6c6da15e8822/data/assist09"
 PEBG = "https://github.com/ApexEDM/PEBG/tree/d124c2fdd93d96d36cd20c73dd7a952f0c5fb1a0"
@@ -131,7 +135,7 @@ def _eedi(tasks: str) -> tuple[Expected, ...]:
         "data.zip",
         656_787_242,
         "c7f01672360f1adeb3cf9507d72455d7be035bf897e4a167293e8938049800e1",
-        "https://dqanonymousdata.blob.core.windows.net/neurips-public/data.zip",
+        DESIGN_EFFECTS,
     )
     return (
         _anywhere(f"question_metadata_task_{tasks}.csv", neurips2020.META),
@@ -156,17 +160,17 @@ PUBLIC: dict[str, PublicData] = {
                         "skill_builder_data.csv",
                         83_201_940,
                         "f22e3fb7872c1784ce93b0f9ebabbe0cbcac4f896fd8b4a11667b9715d77dbdc",
-                        KC_EXPANSION,
+                        DESIGN_EFFECTS,
                     ),
                     Copy(
                         "skill_builder_data_corrected.csv",
                         None,
                         "1aa296e00b6c88c4d6fad4ca2ae4866484d9fe5484f38f5c8c94dfc49f045e08",
-                        EVAL_VALIDITY,
+                        f"{DATA_CARDS}/assistments2009.md",
                     ),
                     Copy(
                         "skill_builder_data_corrected_collapsed.csv",
-                        64_412_812,
+                        None,
                         "162ef8d2d28bcbfea6591a282994062bd8d5eaa00636544292a0d268dca6e5da",
                         KT_AUDIT,
                     ),
@@ -243,7 +247,7 @@ PUBLIC: dict[str, PublicData] = {
                         "XES3G5M.*",
                         None,
                         "62d145bd995248f78726a0b6ab69612cf418e3118d0fe01bfe6f4c61b5072f73",
-                        EVAL_VALIDITY,
+                        f"{DATA_CARDS}/xes3g5m.md",
                     ),
                 ),
                 needed=False,
@@ -291,7 +295,7 @@ PUBLIC: dict[str, PublicData] = {
                         junyi.TABLE,
                         None,
                         "13292cc2c809985abbacedaba434e39aeb02a7fcb2a32f17b60c4d3f4d769546",
-                        EVAL_VALIDITY,
+                        f"{DATA_CARDS}/junyi_timed.md",
                     ),
                 ),
                 junyi.COLUMNS,
@@ -362,6 +366,8 @@ PUBLIC: dict[str, PublicData] = {
         "eedi",
         _eedi("1_2"),
         (Counts(118_971, 27_613, None, 15_867_850, "HFUT-LEC", HFUT),),
+        licence="CC BY-NC-ND 4.0",
+        licence_source=DESIGN_EFFECTS,
         settings={"tasks": "1_2"},
     ),
     "eedi-3-4": PublicData(
@@ -373,6 +379,8 @@ PUBLIC: dict[str, PublicData] = {
             Counts(None, 948, 57, 1_382_727, "pyKT", PYKT, "subjects of level 3"),
             Counts(4_918, None, None, None, "HFUT-LEC", HFUT),
         ),
+        licence="CC BY-NC-ND 4.0",
+        licence_source=DESIGN_EFFECTS,
         settings={"tasks": "3_4"},
     ),
     "eedi-csc311": PublicData(

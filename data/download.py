@@ -79,6 +79,20 @@ def look(data: PublicData, folder: Path, *, read: bool = True) -> Iterator[Findi
         yield _compared(counts, _counted(made))
 
 
+def editions(expected: Expected) -> list[Copy]:
+    """The copies of a file that differ by more than the folder they lie in.
+
+    Examples
+    --------
+    >>> [copy.path for copy in editions(Expected((Copy("a/x.csv"), Copy("x.csv"), Copy("y.csv"))))]
+    ['a/x.csv', 'y.csv']
+    """
+    first: dict[str, Copy] = {}
+    for copy in expected.copies:
+        first.setdefault(Path(copy.path).name, copy)
+    return list(first.values())
+
+
 def _share(data: PublicData, folder: Path) -> float:
     needed = [each for each in data.files if each.needed]
     return sum(any(_paths(copy, folder) for copy in each.copies) for each in needed) / max(len(needed), 1)
@@ -92,10 +106,9 @@ def _paths(copy: Copy, folder: Path) -> list[Path]:
 
 def _file(expected: Expected, folder: Path) -> Iterator[Finding]:
     found = [(copy, paths) for copy in expected.copies if (paths := _paths(copy, folder))]
-    names = " or ".join(dict.fromkeys(copy.path for copy in expected.copies))
     if not found:
         if expected.needed:
-            yield Finding(names, False, "missing")
+            yield Finding(" or ".join(copy.path for copy in editions(expected)), False, "missing")
         return
     copies = found if any(copy.sha256 for copy in expected.copies) else found[:1]
     for copy, paths in copies:

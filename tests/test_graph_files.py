@@ -13,6 +13,7 @@ import scipy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import qcq
 from qcq import cli
 from qcq.data import DATASETS, load, read
 from qcq.data.graphs import READERS, WRITERS
@@ -424,3 +425,24 @@ def test_a_folder_or_nothing_is_no_graph(tmp_path: Path) -> None:
 
 def test_every_format_goes_both_ways() -> None:
     assert list(READERS) == list(WRITERS)
+
+
+PAGE = (Path(qcq.__file__).parent / "docs" / "interop.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| (.+) \| `(graph\..+)` \| `(KnowledgeGraph\..+)` \|$", PAGE, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("tool", "there", "back"), ROWS, ids=[row[0] for row in ROWS])
+def test_a_row_of_the_page_does_what_it_says(
+    tool: str, there: str, back: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "pyg" in there:
+        pytest.importorskip("torch_geometric", reason="needs PyTorch Geometric")
+    monkeypatch.chdir(tmp_path)
+    made = eval(there, {"graph": small()})
+    assert same(eval(back, {"KnowledgeGraph": KnowledgeGraph, "made": made}), small())
+
+
+def test_the_page_has_every_way() -> None:
+    said = " ".join(there for _, there, _ in ROWS)
+    assert all(f"graph{ending}" in said for ending in WRITERS)
+    assert {"graph.to_networkx()", "graph.to_pyg()"} <= {there for _, there, _ in ROWS}

@@ -131,6 +131,13 @@ def test_four_lines_a_student_are_not_three(tmp_path: Path) -> None:
         assert not DATASETS["edudata"].recognises(folder)
 
 
+def test_three_lines_under_the_names_of_akt_are_not_akt(tmp_path: Path) -> None:
+    names = [f"a_{part}{i}.csv" for part in ("train", "test") for i in (1, 2)]
+    folder = write(tmp_path, {"item.csv": ITEMS, **dict.fromkeys(names, TRIPLES)})
+    assert recognised(folder) == ["edudata"]
+    refused(folder, "several files of triple lines", "students of several files would count twice")
+
+
 BAD_TRIPLES = {
     "a line too few": ("2\n1,2\n1,0\n2\n1,2\n", "row 4: the last student has 2 of 3 lines: '2'", "cut off"),
     "a number that is none": ("two\n1,2\n1,0\n", "row 1: not a number of answers: 'two'", "three lines a student"),
