@@ -487,6 +487,84 @@ def list_(
         _show([name, "what it is", "settings"], shown, left=3)
 
 
+@app.command("data")
+def data_(
+    name: Annotated[
+        str | None, typer.Argument(help="A public data set, or a reader's name for all of its.", show_default="all")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="Where it was downloaded to.", show_default=False)
+    ] = None,
+    files_only: Annotated[
+        bool, typer.Option("--files-only", help="Look at the files of DIR only; don't read them and count.")
+    ] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Public data sets: page, licence, files, published counts; with DIR, what is missing or another version.
+
+    Exit code 1 if something is missing or isn't as published.
+    """
+    from dataclasses import asdict
+
+    from qcq.data.catalogue import PUBLIC, named
+    from qcq.data.download import editions, likeliest, look
+
+    found = PUBLIC if name is None else named(name)
+    if folder is not None:
+        which = likeliest(found, folder)
+        seen = list(look(found[which], folder, read=not files_only))
+        if as_json:
+            out.print_json(json.dumps({"name": which, "folder": str(folder), "found": [asdict(one) for one in seen]}))
+        else:
+            out.print(f"{which}: {found[which].title}", markup=False)
+            words = {True: "ok", False: "DIFFERS", None: "not judged"}
+            _show(["what", "result", "found"], [[one.what, words[one.ok], one.found] for one in seen], left=3)
+        if any(one.ok is False for one in seen):
+            raise typer.Exit(1)
+        return
+    if as_json:
+        out.print_json(json.dumps({key: asdict(each) for key, each in found.items()}))
+        return
+    rows = [
+        [
+            key,
+            each.title,
+            each.reader or "none",
+            each.licence or "see the page",
+            "known" if any(copy.sha256 for file in each.files for copy in file.copies) else "",
+            each.page,
+        ]
+        for key, each in found.items()
+    ]
+    _show(["name", "data set", "reader", "licence", "SHA-256", "official page"], rows, left=6)
+    for key, each in found.items() if name is not None else ():
+        out.print(f"\n{key}{each.note and f': {each.note}'}", markup=False)
+        if each.licence:
+            out.print(f"licence: {each.licence} ({each.licence_source})", markup=False)
+        files = [
+            [
+                ("or " if at else "") + copy.path,
+                "" if file.needed else "not needed",
+                "" if copy.size is None else f"{copy.size:,}",
+                copy.sha256,
+                copy.source,
+            ]
+            for file in each.files
+            for at, copy in enumerate(editions(file))
+        ]
+        _show(["file", "", "bytes", "SHA-256", "stated at"], files, left=5)
+        counts = [
+            [
+                *("–" if n is None else f"{n:,}" for n in (c.students, c.questions, c.concepts, c.responses)),
+                f"{c.by}{c.note and f' ({c.note})'}: {c.source}",
+            ]
+            for c in each.counts
+        ]
+        if counts:
+            _show(["students", "questions", "concepts", "responses", "counted by"], counts, left=0)
+
+
 @app.command()
 def inspect(
     data: DataOption = "simulated",

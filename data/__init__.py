@@ -17,12 +17,15 @@ from qcq.data.datashop import KDDCup, Statics
 from qcq.data.duplicates import duplicate_students, without_duplicates
 from qcq.data.edmine import EDMine
 from qcq.data.ednet import EdNet
+from qcq.data.edudata import EduData
 from qcq.data.eedi import Eedi
 from qcq.data.frames import from_edges, from_frames, from_graph, is_frame, is_graph
+from qcq.data.graphs import GraphFile
 from qcq.data.icd import ICD
 from qcq.data.junyi import Junyi
 from qcq.data.math2015 import Math2015
 from qcq.data.pebg import PEBG
+from qcq.data.poj import POJ
 from qcq.data.pykt import PyKT
 from qcq.data.reader import Reader
 from qcq.data.s2kt import S2KT
@@ -50,6 +53,9 @@ DATASETS: Registry[type[Reader]] = Registry(
         "kddcup": KDDCup,
         "statics": Statics,
         "junyi": Junyi,
+        "edudata": EduData,
+        "poj": POJ,
+        "graph": GraphFile,
     },
 )
 
@@ -189,13 +195,16 @@ __all__ = [
     "DATASETS",
     "ICD",
     "PEBG",
+    "POJ",
     "S2KT",
     "XES3G5M",
     "ASSISTments",
     "Dataset",
     "EDMine",
     "EdNet",
+    "EduData",
     "Eedi",
+    "GraphFile",
     "Interactions",
     "Junyi",
     "KDDCup",

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from qcq.data.assembly import interactions, q_matrix, remarks, several
-from qcq.data.blocks import blocks
+from qcq.data.blocks import are_triples, blocks
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
 from qcq.data.text import json_object
@@ -37,7 +37,8 @@ class AKT(Reader):
             if not files:
                 return False
             with files[0].open(encoding="utf-8") as file:
-                return re.fullmatch(r"\d+(,[^,\s]+)?\s*", file.readline(200)) is not None
+                numbered = re.fullmatch(r"\d+(,[^,\s]+)?\s*", file.readline(200)) is not None
+            return numbered and not are_triples(files[0])  # the same names are in use for three lines a student
         except (OSError, ValueError):
             return False
 

@@ -184,7 +184,7 @@ def assemble(
     rows, columns = codes(called, question_ids).to_numpy()[record], codes(pieces, concept_ids).to_numpy()
     matrix, repeated = q_matrix(len(question_ids), len(concept_ids), rows, columns)
     if "weight" in questions.frame.columns:
-        matrix = _weighted(questions, matrix, rows, columns, record)
+        matrix = weighted(questions, matrix, rows, columns, record)
     notes = [*_looks(questions, "question", question_ids), *checks.alike(questions.source, question_ids, "question")]
     notes += checks.alike(questions.source, concept_ids, "concept")
     if "concepts" in questions.frame.columns and _by_comma(questions):
@@ -262,7 +262,7 @@ def _by_comma(table: RawTable) -> bool:
     return table.between == ";" and not table.frame["concepts"].str.contains(";", literal=True).any()
 
 
-def _weighted(
+def weighted(
     table: RawTable, matrix: scipy.sparse.csr_array, rows: NDArray, columns: NDArray, record: NDArray
 ) -> scipy.sparse.csr_array:
     """The Q-matrix with the weight of each row on its edges."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+import scipy  # its submodules load when they are first used
 
 from qcq.data.assembly import halves, interactions, q_matrix, remarks
+from qcq.data.blocks import are_triples
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
 from qcq.data.table import RawTable, codes
@@ -13,7 +16,13 @@ from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
 
+if TYPE_CHECKING:
+    import polars as pl
+
 ITEMS, SKILLS, RECORDS = "item.csv", "skill.csv", "record.csv"
+COLUMNS = ("item_id", "knowledge_code")
+TRIPLES = (".tl", ".txt", ".csv")  # endings under which triple lines are published
+MOST = 50  # files of a folder that are looked at
 
 
 @settings
@@ -28,22 +37,12 @@ class ICD(Reader):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        return {"item_id", "knowledge_code"} <= set(header(path / ITEMS))
+        # EduData's triple lines bring the same table along, and the responses in another form.
+        return set(COLUMNS) <= set(header(path / ITEMS)) and not triple_files(path)
 
     def read(self, path: Path | None) -> Dataset:
         assert path is not None
-        table = RawTable.read(path / ITEMS, ("item_id", "knowledge_code"))
-        items = table.identifiers("item_id")
-        table.reject(~items.is_first_distinct(), "an item listed twice", "item_id", "keep one of its rows")
-        concepts: dict[str, int] = {}
-        edges = [
-            (row, concepts.setdefault(str(code), len(concepts)))
-            for row, listed in enumerate(table.integer_lists("knowledge_code"))
-            for code in listed
-        ]
-        if not edges:
-            raise DataError("no item has a knowledge code", file=path / ITEMS, fix="get the file again from its source")
-        matrix, repeated = q_matrix(len(items), len(concepts), *zip(*edges, strict=True))
+        items, concepts, matrix, repeated = read_items(path / ITEMS)
         notes = remarks(matrix, repeated)
         names: dict[str, str] = {}
         parents: dict[str, str] = {}
@@ -72,7 +71,7 @@ class ICD(Reader):
         return Dataset(
             path.resolve().name,
             tuple(items),
-            tuple(concepts),
+            concepts,
             matrix,
             responses,
             students,
@@ -80,3 +79,34 @@ class ICD(Reader):
             parents=parents,
             notes=tuple(notes),
         )
+
+
+def read_items(file: Path) -> tuple[pl.Series, tuple[str, ...], scipy.sparse.csr_array, int]:
+    """The items, their knowledge codes, the Q-matrix, and how many of its pairs were repeated.
+
+    Raises
+    ------
+    DataError : an item listed twice, a cell that is no list of whole numbers, or no knowledge code at all.
+    """
+    table = RawTable.read(file, COLUMNS)
+    items = table.identifiers("item_id")
+    table.reject(~items.is_first_distinct(), "an item listed twice", "item_id", "keep one of its rows")
+    concepts: dict[str, int] = {}
+    edges = [
+        (row, concepts.setdefault(str(code), len(concepts)))
+        for row, listed in enumerate(table.integer_lists("knowledge_code"))
+        for code in listed
+    ]
+    if not edges:
+        raise DataError("no item has a knowledge code", file=file, fix="get the file again from its source")
+    matrix, repeated = q_matrix(len(items), len(concepts), *zip(*edges, strict=True))
+    return items, tuple(concepts), matrix, repeated
+
+
+def triple_files(path: Path) -> list[Path]:
+    """The files of triple lines in a folder; the file itself if it is one. Never raises."""
+    try:
+        found = sorted(file for file in path.iterdir() if file.suffix in TRIPLES) if path.is_dir() else [path]
+    except OSError:
+        return []
+    return [file for file in found[:MOST] if file.is_file() and are_triples(file)]

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,15 @@ from qcq.data.bipartite import refuse_bad_weights, two_sides
 from qcq.data.checks import Doubt
 from qcq.data.dataset import TrainPart
 from qcq.data.frames import from_edges
+from qcq.data.graphs import Content, GraphFile, save_graph
 from qcq.errors import GraphError, LeakageError
+from qcq.graph import pyg
 from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
 
 if TYPE_CHECKING:
     import networkx as nx
+    from torch_geometric.data import HeteroData
 
     from qcq.data import Dataset
 
@@ -218,10 +222,53 @@ class KnowledgeGraph:
         if not pairs:
             raise GraphError("no edges given; give (question, concept) pairs")
         data = from_edges(pairs)
-        for note in data.notes:
-            if isinstance(note, Doubt):
-                warnings.warn(note, stacklevel=2)
+        _warn(note for note in data.notes if isinstance(note, Doubt))
         return cls.from_dataset(data)
+
+    @classmethod
+    @takes(path="path")
+    def load(cls, path: str | Path) -> KnowledgeGraph:
+        """From a file as :meth:`save` writes it, or another one of its formats (:class:`qcq.data.GraphFile`).
+
+        What is doubtful in it, or was given twice, is a warning.
+
+        Raises
+        ------
+        DataError : what is wrong with the file, and what to do.
+        """
+        data = GraphFile().read(Path(path))
+        _warn(note for note in data.notes if isinstance(note, Doubt) or "more than once" in note)
+        return cls.from_dataset(data)
+
+    @takes(path="path")
+    def save(self, path: str | Path) -> Path:
+        """Write the graph in the format of the path's ending, whole or not at all.
+
+        ======================  ==========================================================================
+        ``.graphml``            nodes with ``bipartite`` (0 for questions) and ``identifier``; ``weight``
+        ``.csv``, ``.tsv``      an edge list ``question,concept,weight``
+        ``.npz``                as ``scipy.sparse.save_npz``, with ``questions`` and ``concepts`` beside it
+        ======================  ==========================================================================
+
+        Identifiers, their order and the weights come back exactly, questions and concepts without an edge too. Only
+        ``.npz`` has a place for ``parents`` and ``prerequisites``, and none for ``responses``, which come from
+        students; what is left out is a warning.
+
+        Returns
+        -------
+        Path : the file.
+
+        Raises
+        ------
+        DataError : an unknown ending, or an identifier that no reader would take.
+        """
+        path = Path(path)
+        held = Content(self.questions, self.concepts, self.weights, 0, dict(self.parents), tuple(self.prerequisites))
+        left = save_graph(path, held)
+        if self.responses is not None:
+            left.append(f"{path.name}: training responses of {self.n_questions:,} questions left out: count them again")
+        _warn(left)
+        return path
 
     @classmethod
     @takes(graph="Graph")
@@ -254,3 +301,44 @@ class KnowledgeGraph:
             for r, c, v in zip(coo.row, coo.col, coo.data, strict=True)
         )
         return out
+
+    @classmethod
+    @takes(data="HeteroData")
+    def from_pyg(cls, data: HeteroData, *, question: str = "question", concept: str = "concept") -> KnowledgeGraph:
+        """From a ``HeteroData`` of PyTorch Geometric.
+
+        Parameters
+        ----------
+        data : the two types of nodes have a list ``ids``, their identifiers in order; edges between them have an
+            ``edge_index`` and perhaps an ``edge_weight`` (default 1). Edges the other way (``ToUndirected`` makes
+            them) are read only where there are none this way. An edge given twice counts once.
+        question, concept : how the two types of nodes are called.
+
+        Raises
+        ------
+        GraphError : a type of nodes or its ``ids`` are missing, several kinds of edges, an index without an
+            identifier, or an edge with two weights.
+        """
+        return cls(*pyg.from_hetero(data, question, concept))
+
+    def to_pyg(self) -> HeteroData:
+        """As ``HeteroData`` of PyTorch Geometric.
+
+        Node types ``question`` and ``concept`` have ``num_nodes`` and ``ids`` (a list of text). Edges
+        ``("question", "tests", "concept")`` have an ``edge_index`` and an ``edge_weight`` in float64, in the order of
+        questions. Relations between concepts and responses aren't in it.
+
+        Raises
+        ------
+        ConfigError : PyTorch Geometric isn't installed.
+
+        References
+        ----------
+        https://pytorch-geometric.readthedocs.io/en/latest/generated/torch_geometric.data.HeteroData.html
+        """
+        return pyg.to_hetero(self.questions, self.concepts, self.weights)
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        warnings.warn(line, stacklevel=4)

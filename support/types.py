@@ -31,6 +31,7 @@ ADVICE = {
     "Config": "write Config(data=...), or Config.load(path)",
     "WalkStrategy": 'take one from the registry, as WALKS["qcq"]()',
     "Graph": "give a networkx graph",
+    "HeteroData": "give torch_geometric.data.HeteroData",
 }
 
 

@@ -468,6 +468,16 @@ MADE: dict[str, dict[str, str]] = {
         "junyi_ProblemLog_original.csv": "user_id,exercise,time_done,correct\n1,area,1420714810324490,True\n"
         "2,adding,1403098400836660,False\n",
     },
+    "edudata": {
+        "item.csv": 'item_id,knowledge_code\n1,"[3, 7]"\n2,[3]\n',
+        **{f"{part}.txt": "3\n1,2,1\n1,0,1\n2\n2,2,\n0,1,\n" for part in ("train", "valid", "test")},
+    },
+    "poj": {
+        "poj_log.csv": "User,Problem,Result,Submit Time\nann,1000,Accepted,2008-01-02 03:04:05\n"
+        "bob,1001,Wrong Answer,2008-01-02 03:04:06\n",
+        "poj_tags.csv": "Problem,Tags\n1000,sums;loops\n1001,loops\n",
+    },
+    "graph": {"bank.csv": "question,concept,weight\nq1,halves,2\nq1,thirds,0.5\nq2,thirds,1\n"},
 }
 
 
@@ -510,7 +520,7 @@ def sample(name: str, folder: Path) -> Path | None:
     if name in MADE:
         for file, text in MADE[name].items():
             (folder / file).write_text(text, encoding="utf-8")
-        return folder
+        return folder / "bank.csv" if name == "graph" else folder
     root = os.environ.get("QCQ_DATA")
     if not root or not (Path(root) / REAL.get(name, name)).exists():
         pytest.skip(f"needs the real data set {REAL.get(name, name)} under $QCQ_DATA")
