@@ -375,6 +375,45 @@ def report(
 
 
 @app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    repair: Annotated[bool, typer.Option("--repair", help="Make faulty files again, by the same run.")] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare every file of a run with the hash written with it: changed, cut short, missing, or not of the run."""
+    from qcq.engine.verify import discard
+    from qcq.engine.verify import verify as compare
+    from qcq.run import Run
+
+    run = Run.open(folder)
+    faults, checked = compare(run)
+    if as_json:
+        found = [{"path": str(f.path), "what": f.what, "cell": f.cell} for f in faults]
+        out.print_json(json.dumps({"checked": checked, "faults": found}))
+    else:
+        for fault in faults:
+            out.print(str(fault), markup=False)
+        out.print(f"{checked:,} files compared, {len(faults):,} faults", markup=False)
+    if faults and repair:
+        from qcq.config import Config
+        from qcq.pipeline import Experiment
+
+        config = Config.load(run.path / "config.toml")
+        discard(run, faults)
+        Experiment(config).run(folder, watch=_terminal(quiet))
+        faults, checked = compare(run)
+        kept = [f for f in faults if f.what == "not written by this run"]
+        out.print(f"repaired; {checked:,} files compared, {len(faults):,} faults", markup=False)
+        for fault in kept:
+            out.print(f"{fault.path}: left as it is, because the run did not write it", markup=False)
+        faults = [f for f in faults if f not in kept]
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command()
 def walk(
     data: DataOption = "simulated",
     walk: Annotated[str, typer.Option("--walk", help="Walk strategy.")] = "qcq",

@@ -25,7 +25,7 @@ SETTINGS = ["walk.length=8", "walk.per_question=2", "mlm.steps=20", "simulated.q
 COMMAND = [sys.executable, "-c", "from qcq.cli import main; main()", "run", "--quiet", "--seeds", "2"]
 COMMAND += ["--trainers", "skipgram,mlm,svd", *(f"--set={setting}" for setting in [*SETTINGS, "dim=8"])]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-MEASURED = ("environment.json", "report.html", "report.md")
+MEASURED = ("environment.json", "report.html", "report.md", "manifest.json")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 from qcq.engine.cell import Cell, Row
 from qcq.errors import StoreError
-from qcq.support.files import sync_folder, write_text
+from qcq.support.files import sha256, sync_folder, write_text
 from qcq.support.folders import claim
 
 T = TypeVar("T")
@@ -25,9 +26,9 @@ MOST_CACHED = 24  # objects made from finished cells that a process caches
 class Store:
     """A folder of finished cells.
 
-    ``KEY/row.json`` is the row of a cell; its artefacts are in the same folder. A cell is written into
-    ``KEY.HOST-PID.partial``, which is renamed when it is complete. So a folder with a plain key is always finished, and
-    two processes that run the same cell at once don't disturb each other: the second one drops its result.
+    ``KEY/row.json`` is the row of a cell, with the SHA-256 of its artefacts, which are in the same folder. A cell is
+    written into ``KEY.HOST-PID.partial``, which is renamed when it is complete. So a folder with a plain key is always
+    finished, and two processes that run the same cell at once don't disturb each other: the second drops its result.
 
     Parameters
     ----------
@@ -94,8 +95,10 @@ class Store:
         work.mkdir(parents=True)
         try:
             row = run()
-            about = {"kind": type(cell).__name__, "label": cell.label, "revision": cell.revision, "row": row}
-            write_text(work / ROW, json.dumps(about) + "\n")
+            files = {p.relative_to(work).as_posix(): sha256(p) for p in sorted(work.rglob("*")) if p.is_file()}
+            named = {"kind": type(cell).__name__, "label": cell.label, "revision": cell.revision}
+            about = {**named, "row": row, "files": files}
+            write_text(work / ROW, json.dumps({**about, "seal": sealed(about)}) + "\n")
             try:
                 os.rename(work, self.path / cell.key)
             except OSError:
@@ -128,6 +131,12 @@ class Store:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "data": self.data, "_cached": OrderedDict(), "_rows": {}}
+
+
+def sealed(about: Mapping[str, Any]) -> str:
+    """SHA-256 of what a row's file says, its own seal apart."""
+    held = {key: value for key, value in about.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
 
 
 def _alive(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -60,6 +61,12 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a whole UTF-8 text file or none of it."""
     with whole(path) as file:
         file.write(text.encode())
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

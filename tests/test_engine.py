@@ -71,7 +71,11 @@ def tree(folder: Path) -> dict[str, bytes]:
     out = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if not path.is_file() or name.startswith("cells") or name in ("environment.json", "report.html", "report.md"):
+        if (
+            not path.is_file()
+            or name.startswith("cells")
+            or name in ("environment.json", "report.html", "report.md", "manifest.json")
+        ):
             continue
         if name == "training.jsonl":
             rows = [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,161 @@
+"""Is every file of a run what was written? Hashes of artefacts, compared again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qcq.engine.comparison import TABLES
+from qcq.engine.folder import VIEWS
+from qcq.engine.store import ROW, sealed
+from qcq.errors import ConfigError
+from qcq.support.files import sha256, write_text
+from qcq.support.folders import MARK
+
+if TYPE_CHECKING:
+    from qcq.run import Run
+
+MANIFEST = "manifest.json"  # SHA-256 of every file of a run folder beyond its cells
+FILES = ("config.toml", "environment.json", "about.json", "questions.csv", "concepts.csv", "graph.npz")
+FILES += (*(f"{name}.jsonl" for name in TABLES), "report.md", "report.html")
+OWN = {*FILES, *VIEWS, MANIFEST, MARK, "cells"}  # what a run writes
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that is not what was written.
+
+    Attributes
+    ----------
+    path : the file or folder.
+    what : what is wrong with it.
+    cell : the cell to do again, by its label; empty for a view or a foreign file.
+    """
+
+    path: Path
+    what: str
+    cell: str = ""
+
+    def __str__(self) -> str:
+        again = f"; cell to do again: {self.cell}" if self.cell else ""
+        return f"{self.path}: {self.what}{again}"
+
+
+def write_manifest(run: Run) -> None:
+    """Write the hashes of a run's files, its cells apart: each cell's row has those of its artefacts."""
+    known: dict[tuple[int, int], str] = {}
+    held = {path.relative_to(run.path).as_posix(): _hash(path, known) for path in _views(run)}
+    write_text(run.path / MANIFEST, json.dumps({"files": held}, indent=1) + "\n")
+
+
+def verify(run: Run) -> tuple[list[Fault], int]:
+    """Compare every file of a run, and every cell of its store, with the hashes written with them.
+
+    Returns
+    -------
+    faults : files that changed, are cut short, missing, or were not written by the run; empty if all is well.
+    checked : number of files that were compared.
+
+    Raises
+    ------
+    ConfigError : the run was made before hashes were written, or is not finished.
+    """
+    if not (run.path / MANIFEST).is_file():
+        what = "is not finished" if not run.finished else "was made before hashes were written"
+        fix = "finish it by the same command"
+        raise ConfigError(f"{run.path}: the run {what}, so there is nothing to compare; {fix}")
+    known: dict[tuple[int, int], str] = {}
+    faults: list[Fault] = []
+    checked = 0
+    for folder in sorted(_store(run).iterdir()):
+        if folder.is_dir() and "." not in folder.name:
+            found, n = _cell(folder, known)
+            faults, checked = faults + found, checked + n
+        elif folder.name != MARK and not folder.name.startswith("."):
+            left = ".partial" in folder.name or ".dropped" in folder.name
+            faults.append(Fault(folder, "left by a process that was stopped" if left else "not written by qcq"))
+    try:
+        held = dict(json.loads((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
+    except (ValueError, KeyError, TypeError):
+        return [*faults, Fault(run.path / MANIFEST, "cannot be read")], checked
+    there = {path.relative_to(run.path).as_posix(): path for path in _views(run)}
+    there |= {path.name: path for path in run.path.iterdir() if path.name not in OWN}
+    for name in sorted({*held, *there}):
+        path = run.path / name
+        if name not in there:
+            faults.append(Fault(path, "is missing"))
+        elif name not in held:
+            faults.append(Fault(path, "not written by this run"))
+        elif _hash(path, known) != held[name]:
+            faults.append(Fault(path, "changed since it was written"))
+    return faults, checked + len(there)
+
+
+def discard(run: Run, faults: list[Fault]) -> None:
+    """Remove what is faulty, so that the same run makes it again. Files that the run did not write stay.
+
+    Raises
+    ------
+    ConfigError : the settings themselves are faulty, so it isn't known what to make again; nothing is removed.
+    """
+    store, settled = _store(run), run.path / "config.toml"
+    if settled in {fault.path for fault in faults}:
+        raise ConfigError(f"{settled}: the run's settings are faulty; run the first command again to repair it")
+    for fault in faults:
+        if fault.path.is_relative_to(store) and fault.path != store:
+            cell = store / fault.path.relative_to(store).parts[0]
+            if cell.is_dir():
+                shutil.rmtree(cell, ignore_errors=True)
+        elif fault.what != "not written by this run":
+            fault.path.unlink(missing_ok=True)
+
+
+def _store(run: Run) -> Path:
+    return Path(run.config.get("store") or run.path / "cells")
+
+
+def _views(run: Run) -> Iterator[Path]:
+    """Files that a run writes, beyond its cells and the manifest."""
+    for path in sorted(run.path.iterdir()):
+        if path.name in VIEWS:
+            yield from (file for file in sorted(path.rglob("*")) if file.is_file())
+        elif path.name in FILES:
+            yield path
+
+
+def _cell(folder: Path, known: dict[tuple[int, int], str]) -> tuple[list[Fault], int]:
+    """Faults of a finished cell, and the number of its files."""
+    try:
+        held: dict[str, Any] = json.loads((folder / ROW).read_text(encoding="utf-8"))
+        label = f"{held['kind']} {held['label']}"
+        seal: str | None = held.get("seal")
+        files: dict[str, str] = held.get("files", {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [Fault(folder / ROW, "cannot be read", f"folder {folder.name}")], 1
+    if seal is None:
+        return [], 0  # made before hashes were written
+    if seal != sealed(held):
+        return [Fault(folder / ROW, "changed since it was written", label)], 1
+    there = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    faults = []
+    for name in sorted({*files, *there} - {ROW}):
+        if name not in there:
+            faults.append(Fault(folder / name, "is missing", label))
+        elif name not in files:
+            faults.append(Fault(folder / name, "not written by this cell", label))
+        elif _hash(there[name], known) != files[name]:
+            faults.append(Fault(folder / name, "changed since it was written", label))
+    return faults, len(there)
+
+
+def _hash(path: Path, known: dict[tuple[int, int], str]) -> str:
+    """SHA-256 of a file; a view and its artefact are often one file on disk, which is read once."""
+    at = path.stat()
+    key = (at.st_dev, at.st_ino)
+    if key not in known:
+        known[key] = sha256(path)
+    return known[key]
