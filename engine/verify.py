@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qcq.run import Run
 
 MANIFEST = "manifest.json"  # SHA-256 of every file of a run folder beyond its cells
-FILES = ("config.toml", "environment.json", "about.json", "questions.csv", "concepts.csv", "graph.npz")
+FILES: tuple[str, ...] = ("config.toml", "environment.json", "about.json", "questions.csv", "concepts.csv", "graph.npz")
 FILES += (*(f"{name}.jsonl" for name in TABLES), "report.md", "report.html")
 OWN = {*FILES, *VIEWS, MANIFEST, MARK, "cells"}  # what a run writes
 
