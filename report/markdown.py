@@ -61,8 +61,8 @@ def _verdict_section(run: Run, table: Comparison) -> str:
     if not said and not failed and not careful:
         return ""
     note = (
-        f"Differences are paired by edge, question or student on test, averaged over seeds, with {correction(compared)};"
-        " the learner and the baseline to compare were chosen on validation."
+        "Differences are paired by edge, question or student on test, averaged over seeds, with "
+        f"{correction(compared)}; the learner and the baseline to compare were chosen on validation."
     )
     return "\n".join([*(f"- {line}" for line in [*said, *failed, *careful]), "", note])
 
