@@ -223,8 +223,8 @@ def correction(compared: Sequence[PairedComparison]) -> str:
     """What the intervals of the paired comparisons guarantee, in words."""
     n = len(compared)
     if n < 2:
-        return "95 % bootstrap interval over units"
-    return f"95 % bootstrap intervals over units that hold for all {n} comparisons at once (max-T)"
+        return "a 95 % bootstrap interval"
+    return f"95 % bootstrap intervals that hold for all {n} comparisons at once (max-T)"
 
 
 def cautions(run: Run, table: Comparison) -> list[str]:

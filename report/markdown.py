@@ -20,7 +20,7 @@ def write_report(run: Run) -> None:
         f"# {about['dataset']}: which question vectors are worth using",
         _data_section(about),
         "## Comparison",
-        f"Mean ± standard deviation over {seeds} seed{'' if seeds == 1 else 's'}, test part; settings and read-outs "
+        f"Mean ± standard deviation over {seeds} seed{'' if seeds == 1 else 's'}, test set; settings and read-outs "
         "were chosen on validation. `excess` is the held-out loss above the exact floor of the walk, same tokens.",
         markdown_table([c.title for c in table.columns], table.cells(), 3),
         _verdict_section(run, table),
@@ -61,8 +61,8 @@ def _verdict_section(run: Run, table: Comparison) -> str:
     if not said and not failed and not careful:
         return ""
     note = (
-        f"Differences are paired by unit on test, averaged over seeds, with {correction(compared)}; the learner and "
-        "the baseline to compare were chosen on validation."
+        "Differences are paired by edge, question or student on test, averaged over seeds, with "
+        f"{correction(compared)}; the learner and the baseline to compare were chosen on validation."
     )
     return "\n".join([*(f"- {line}" for line in [*said, *failed, *careful]), "", note])
 

@@ -26,7 +26,7 @@ from qcq.study import Size, Study
 from qcq.study.cells import TASKS, Law, LawTrial, ModelTrial, StudyData, Trial, backwards, in_windows, nearness
 from qcq.study.conjectures import CONJECTURES, UNJUDGED, Measured, together, verdicts
 from qcq.study.experiments import CHANGES, EQUAL_COMPUTE, EXPERIMENTS, NOTE, ExperimentResults
-from qcq.study.page import drawings, page
+from qcq.study.page import DECISIONS, drawings, page
 from qcq.study.shuffled import Shuffled
 from qcq.support.progress import Watch
 from qcq.walks import QCQ, ConceptHop, Session
@@ -79,7 +79,7 @@ M = Measured
         ),
         ("objective", {"clm-mlm a": M(-0.1, -0.2, -0.05), "clm-cloze a": M(-0.1, -0.2, -0.05)}, "supported"),
         ("objective", {"clm-mlm a": M(0, -0.01, 0.01), "clm-cloze a": M(0, -0.01, 0.01)}, "refuted"),
-        (  # what was added after the rules were fixed stands beside them
+        (  # what was added after the rules were fixed decides nothing
             "objective",
             {
                 "clm-mlm a": M(0, -0.01, 0.01),
@@ -441,6 +441,36 @@ def test_kept_results_have_verdicts(kept: Path) -> None:
     assert results["size"] == kept.stem.removeprefix("study_")
     for name, found in results["found"].items():
         assert verdicts(found, name)[0] is not UNJUDGED
+
+
+def test_the_page_has_a_row_for_every_verdict_and_marks_what_is_withdrawn(
+    finished: tuple[Path, dict[str, Any], Listener],
+) -> None:
+    _, results, _ = finished
+    halves = {
+        (name, half)
+        for name, found in results["found"].items()
+        for half, _ in verdicts(found, name)[1]["simulated"].parts or (("", None),)
+    }
+    assert halves == set(DECISIONS)
+
+    def cells(text: str) -> dict[str, str]:
+        rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+        return {row[0].strip(): row[1].strip() for row in rows}
+
+    plain = cells(page(results))
+    for (name, half), decision in DECISIONS.items():
+        verdict = verdicts(results["found"][name], name)[1]["simulated"]
+        word = dict(verdict.parts)[half].text if half else verdict.text
+        assert plain[decision.claim].startswith(f"**{word}**: ")
+    claim = DECISIONS["order", "limited path"].claim
+    withdrawn = {"conjecture": "order", "of": "limited path", "figures": ["gain difficulty"], "mark": "withdrawn"}
+    said = {"said": "Limited path", "why": "It was scored by the wrong task.", "instead": "Nothing."}
+    marked = page({**results, "remarks": {"withdrawn": [{**withdrawn, **said}], "notes": ["One more thing."]}})
+    assert cells(marked)[claim] == plain[claim].replace("**: ", "** (withdrawn): ")
+    assert cells(marked)["Limited path"] == "It was scored by the wrong task."
+    assert "richer walk − qcq: difficulty (withdrawn)" in marked
+    assert "\n- One more thing.\n" in marked
 
 
 def test_the_page_is_what_the_kept_results_make() -> None:
