@@ -13,7 +13,7 @@ import qcq
 
 ROOT = Path(qcq.__file__).parent
 # Pages whose every digit has a source, and whose words and sentences are held; the others wait to be written anew.
-WRITTEN = ["README.md", "README.zh.md", "docs/findings.md", "docs/floors.md", "docs/glossary.md"]
+WRITTEN = ["README.md", "README.zh.md", "docs/findings.md", "docs/floors.md", "docs/glossary.md", "docs/typed.md"]
 LONGEST = 35  # words in a sentence
 # Everyday words that once had a meaning of our own; the glossary has the field's terms.
 PRIVATE = r"\b(foresee\w*|drawn to|hangs? on|stands?|stood|beside|marked papers?|units?|probe|judge)\b"
@@ -72,7 +72,7 @@ def test_a_changed_result_changes_the_page(quoted: ModuleType, tmp_path: Path, m
     rows = quoted.drawn("<!--rows a.md: sgns; svd :: trainer; cost, s-->\nold\n<!--end-->")
     assert rows.splitlines()[1:-1] == ["| trainer | cost, s |", "| --- | ---: |", "| sgns | 12 |", "| svd | 3 |"]
     (tmp_path / "c.json").write_text(
-        '{"far": {"lags": [0.5, 0.25]}, "runs": [{"row": "0.6*q-c-q", "r2": 0.5, "r2_sd": 3e-3}, {"row": "b", "r2": 1}]}'
+        '{"far": {"lags": [1, 0.25]}, "runs": [{"row": "0.6*q-c-q", "r2": 0.5, "r2_sd": 3e-3}, {"row": "b", "r2": 1}]}'
     )
     assert quoted.drawn("0.00<!--c.json: path=far/ :: lags 2-->").startswith("0.25<")
     assert quoted.drawn("0.00 ± 0.00<!--c.json: ~q-c-q :: r2-->").startswith("0.50 ± 0.00<")
