@@ -13,7 +13,15 @@ import qcq
 
 ROOT = Path(qcq.__file__).parent
 # Pages whose every digit has a source, and whose words and sentences are held; the others wait to be written anew.
-WRITTEN = ["README.md", "README.zh.md", "docs/findings.md", "docs/floors.md", "docs/glossary.md", "docs/typed.md"]
+WRITTEN = [
+    "README.md",
+    "README.zh.md",
+    "docs/findings.md",
+    "docs/floors.md",
+    "docs/glossary.md",
+    "docs/typed.md",
+    "docs/walks.md",
+]
 LONGEST = 35  # words in a sentence
 # Everyday words that once had a meaning of our own; the glossary has the field's terms.
 PRIVATE = r"\b(foresee\w*|drawn to|hangs? on|stands?|stood|beside|marked papers?|units?|probe|judge)\b"
