@@ -9,6 +9,7 @@ cell``), a value by its column.
     0.776<!--s2kt_assist09.md: skipgram :: edges mrr-->                 a value, with the decimals that the page shows
     0.004 [0.001, 0.007]<!--FILE: ~ppmi-svd beats :: difference-->      with its interval
     <!--rows s2kt_assist09.md: skipgram; svd :: trainer; edges mrr-->   a table: rows that have one of the cells
+    <!--rows typed_simulated.json: row=qcq :: row; unseen .3-->         a column of JSON with three decimals
     <!--lines s2kt_assist09.md: skipgram on qcq beats-->               lines of the file's lists
     <!--end-->                                                         where a table or lines end
 
@@ -90,17 +91,25 @@ def _listed(line: str) -> Iterator[dict[str, str | float]]:
 
 
 def _objects(value: Any, above: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every object of a JSON document as a flat row; it takes over the plain fields of the objects around it."""
+    """Every object of a JSON document as a flat row; it takes over the plain fields of the objects around it.
+
+    Objects inside others also have ``in``, their key, and ``path``, all keys ("found/weak/"). Item 1 of a list "a" of
+    numbers is the column "a 1". A column "a" with a standard deviation "a_sd" holds both, "0.15 ± 0.01".
+    """
     if isinstance(value, list):
         for each in value:
             yield from _objects(each, above)
     elif isinstance(value, dict):
         plain = {**above, **{key: each for key, each in value.items() if not isinstance(each, dict | list)}}
+        plain |= {key: f"{plain[key]} ± {plain[f'{key}_sd']}" for key in value if f"{key}_sd" in value}
         inner = [each for each in value.values() if isinstance(each, dict | list)]
+        for key, each in value.items():
+            if isinstance(each, list):
+                plain |= {f"{key} {i}": x for i, x in enumerate(each, start=1) if isinstance(x, int | float)}
         yield plain
         for key, each in value.items():
             if isinstance(each, dict):
-                yield from _objects(each, {**plain, "in": key})
+                yield from _objects(each, {**plain, "in": key, "path": f"{plain.get('path', '')}{key}/"})
             elif isinstance(each, list) and inner:
                 yield from _objects(each, plain)
 
@@ -142,10 +151,13 @@ def _written(number: float, shown: str) -> str:
 def table(name: str, given: str) -> str:
     """Rows of a file as a table; ``given`` is "cells; cells :: column; column"."""
     words, _, columns = given.partition("::")
-    wanted = [each.strip() for each in columns.split(";")]
+    asked = [each.strip() for each in columns.split(";")]
+    decimals = {re.sub(r" \.\d$", "", each): re.findall(r" \.(\d)$", each) for each in asked}
+    wanted = list(decimals)
     picked: list[list[str]] = []
     for each in words.split(";"):
-        hits = [[_cell(row[c]) for c in wanted] for row in rows(name) if _holds(row, each) and set(wanted) <= set(row)]
+        having = [row for row in rows(name) if _holds(row, each) and set(wanted) <= set(row)]
+        hits = [[_cell(row[column], *decimals[column]) for column in wanted] for row in having]
         if not hits:
             raise SourceError(f"{name}: no row with {each.strip()!r} has the columns {wanted}")
         picked += [hit for hit in hits if hit not in picked]
@@ -154,10 +166,12 @@ def table(name: str, given: str) -> str:
     return "".join("| " + " | ".join(row) + " |\n" for row in (wanted, rule, *picked))
 
 
-def _cell(cell: Any) -> str:
+def _cell(cell: Any, decimals: str = "") -> str:
+    if decimals:
+        return re.sub(rf"{NUMBER}(?:e-?\d+)?", lambda m: f"{float(m[0]):.{decimals}f}", str(cell))
     if isinstance(cell, float):
         return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.3g}"
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+    return f"{cell:,}" if isinstance(cell, int) else re.sub(r"(?<!\\)\*", r"\\*", str(cell))
 
 
 def lines(name: str, words: str) -> str:

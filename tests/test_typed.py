@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import json
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -649,23 +648,3 @@ def test_planted_difficulty_is_carried_by_mixed_walks_only() -> None:
         return fit.score(x[~known], hard[~known])
 
     assert r2(np.sqrt(step)) > r2(partition.graph.weights.toarray()) + 0.2
-
-
-@pytest.mark.parametrize("data_set", ["simulated", "s2kt_assist09", "pebg_ednet"])
-def test_the_tables_of_the_docs_are_the_ones_measured(data_set: str) -> None:
-    docs = Path(__file__).parents[1] / "docs"
-    page = (docs / "typed.md").read_text(encoding="utf-8").replace("\\*", "*")
-    rows = json.loads((docs / "results" / f"typed_{data_set}.json").read_text(encoding="utf-8"))
-    _, table = page.split(f"--json docs/results/typed_{data_set}.json\n")
-    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.split("\n\n")[1].splitlines()]
-    columns = [name for name in ("task", "unseen", "planted", "edges") if rows[0][name] is not None]
-    assert shown[0] == ["vectors", *columns, "tokens"]
-
-    def figure(row: dict, name: str) -> str:
-        return f"{row[name]:.3f}" + (f" ± {row[name + '_sd']:.3f}" if name + "_sd" in row else "")
-
-    made = [
-        [row["row"], *(figure(row, name) for name in columns), f"{row['tokens']:,}" if "tokens" in row else ""]
-        for row in rows
-    ]
-    assert shown[2:] == made
