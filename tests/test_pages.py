@@ -15,11 +15,9 @@ ROOT = Path(qcq.__file__).parent
 # Pages that wait to be written anew: their digits, sentences and words are not held yet.
 WAITING = {"choosing.md", "data.md", "evaluation.md", "interop.md", "transformer.md", "vectors.md"}
 MADE = {"checks.md", "study.md"}  # made by commands, and held to their sources by tests of their own
-WRITTEN = ["README.md", "README.zh.md"] + sorted(
-    path.relative_to(ROOT).as_posix()
-    for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "tutorials").glob("*.md")]
-    if path.name not in WAITING | MADE
-)
+PAGES = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "tutorials").glob("*.md")]
+HELD = sorted(path.relative_to(ROOT).as_posix() for path in PAGES if path.name not in WAITING | MADE)
+WRITTEN = ["README.md", "README.zh.md", *HELD]
 # Pages whose words and sentences are held, but not their digits.
 WORDED = [*WRITTEN, "docs/study.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
 LONGEST = 35  # words in a sentence
