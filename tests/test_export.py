@@ -173,6 +173,38 @@ def rows_of_json(path: Path, home: Path) -> None:
     assert np.array_equal(rows.numpy(), arranged(home))
 
 
+def card(path: Path, home: Path) -> None:
+    """The folder, read by huggingface_hub itself; nothing is uploaded."""
+    by_name(path / "vectors.safetensors", best(home))
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra hf")
+    yaml = pytest.importorskip("yaml", reason="needs the extra hf")
+    run = Run(home / "runs" / "first")
+    trainer, walk = run.best()
+    made = hub.ModelCard.load(path / "README.md")
+    assert made.data.model_name == "for-the-hub"
+    (readout,) = {row["readout"] for row in run.rows("training") if (row["walk"], row["trainer"]) == (walk, trainer)}
+    found = {(each.task_name, each.metric_type): each.metric_value for each in made.data.eval_results}
+    mine = [r for r in run.rows("results") if (r["walk"], r["trainer"], r["readout"]) == (walk, trainer, readout)]
+    assert set(found) >= {("edges", "mrr"), ("difficulty", "r2")}
+    for (task, metric), value in found.items():
+        seeds = [r["value"] for r in mine if (r["task"], r["metric"]) == (task, metric)]
+        assert value == pytest.approx(np.mean(seeds), abs=1e-6)
+    assert {(each.dataset_name, each.dataset_split) for each in made.data.eval_results} == {("simulated", "test")}
+    assert run.read_json("about.json")["data_digest"] in made.text
+    told = yaml.safe_load((path / ".eval_results" / "qcq.yaml").read_text(encoding="utf-8"))
+    entries = hub.parse_eval_result_entries(told)
+    assert {each.task_id: each.value for each in entries} == {"-".join(key): x for key, x in found.items()}
+    for entry in entries:  # an interval holds its value
+        low, high = map(float, re.findall(r"interval (\S+) to (\S+)", entry.notes)[0])
+        assert low - 1e-3 <= entry.value <= high + 1e-3
+    (block,) = re.findall(r"```python\n(.*?)```", made.text, flags=re.DOTALL)
+    with pytest.MonkeyPatch.context() as patch:  # as if it had been uploaded
+        patch.setattr(hub, "hf_hub_download", lambda name, file: str(path / file))
+        names: dict = {}
+        exec(compile(block, "README.md", "exec"), names)
+    assert np.array_equal(names["vector"], best(home).vectors[0])
+
+
 TOOLS = {
     "vectors.safetensors": safetensors,
     "vectors.npz": numpy_file,
@@ -188,6 +220,7 @@ TOOLS = {
     "rows.pt": rows_of_torch,
     "rows.npy": rows_of_numpy,
     "rows.json": rows_of_json,
+    "for-the-hub": card,
 }
 PAGE = (ROOT / "docs" / "interop.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\| .+ \| `(qcq export .+)` \|$", PAGE, flags=re.MULTILINE)
@@ -203,7 +236,59 @@ def test_a_row_of_the_page_does_what_it_says(command: str, home: Path) -> None:
 def test_the_page_has_every_format() -> None:
     assert [each.split()[-1] for each in COMMANDS] == list(TOOLS)
     endings = {Path(name).suffix for name in TOOLS}
-    assert endings == {each.ending for each in FORMATS.values()} == {*WRITERS, ".npy", ".tsv"}
+    assert endings == {each.ending for each in FORMATS.values()} == {*WRITERS, ".npy", ".tsv", ""}
+
+
+def test_the_last_line_is_the_command_that_uploads(home: Path, capsys) -> None:
+    assert call("qcq export runs/first --to hub --out 'my vectors.v2'") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "to upload it: hf upload YOUR-NAME/'my vectors.v2' 'my vectors.v2' ."
+    assert call("qcq export runs/first --to hub --out 'my vectors.v2'") == 2
+    assert "exists already; name another file, or replace it with --redo" in capsys.readouterr().err
+    assert call("qcq export runs/first --to hub --out 'my vectors.v2' --redo") == 0
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("mine")
+    assert call("qcq export runs/first --to hub --out mine") == 2
+    assert "holds files that qcq did not make ('thesis.txt')" in capsys.readouterr().err
+    assert [path.name for path in Path("mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_has_a_card_without_figures(home: Path) -> None:
+    emb = Embeddings(["a", "b"], np.array([[1.0, 2.0], [3.0, 4.0]]))
+    emb.save("mine.npz")
+    made = export("mine.npz", "hub", "hub")
+    assert sorted(path.name for path in made.files) == ["README.md", "vectors.safetensors"]
+    by_name(Path("hub/vectors.safetensors"), emb)
+    assert "data, split and figures aren't known here" in Path("hub/README.md").read_text()
+
+
+def test_a_language_model_gets_a_card_in_its_own_folder(home: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra hf")
+    hub = pytest.importorskip("huggingface_hub")
+    graph = qcq.KnowledgeGraph.from_edges([(f"q{i}", f"c{i % 3}") for i in range(9)])
+    source = qcq.TrainingData(graph, qcq.WALKS["qcq"](length=6, per_question=2))
+    shape = {"layout": "bert", "norm": "post", "position": "absolute", "combine": "add"}
+    model = qcq.TRAINERS["mlm"](dim=8, heads=2, layers=1, steps=2, **shape).fit(source)
+    model.to_huggingface("bert")
+    model.embeddings().save("bert.npz")
+    export("bert.npz", "bert", "hub")
+    made = hub.ModelCard.load("bert/README.md")
+    assert made.data.library_name == "transformers"
+    for line in re.findall(r'= (\w+)\.from_pretrained\("YOUR-NAME/bert"\)', made.text):
+        assert getattr(transformers, line).from_pretrained("bert", local_files_only=True) is not None
+    assert "AutoModelForMaskedLM.from_pretrained" in made.text
+
+
+@pytest.mark.parametrize(("data", "licence"), [("eedi:x", "CC BY-NC-ND 4.0"), ("pykt:x", ""), ("x", "")])
+def test_the_licence_of_the_data_is_said_where_it_is_known(data: str, licence: str, home: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra hf")
+    shutil.copytree(home / "runs/first", "other")
+    text = Path("other/config.toml").read_text().replace('data = "simulated"', f'data = "{data}"')
+    Path("other/config.toml").write_text(text)
+    export("other", "hub", "hub")
+    made = hub.ModelCard.load("hub/README.md")
+    assert made.data.license == (licence.lower().replace(" ", "-") or None)
+    assert f"Licence of the data: {licence or 'not known here'}" in made.text
 
 
 # --- which vectors ---------------------------------------------------------------------------------------------------
