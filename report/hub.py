@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from qcq.report.export import Table
 
 VECTORS, CARD, RESULTS = "vectors.safetensors", "README.md", ".eval_results/qcq.yaml"
-# The Hub's names for licences: https://huggingface.co/docs/hub/repositories-licenses
-LICENCES = {"CC BY-NC-ND 4.0": "cc-by-nc-nd-4.0", "CC BY-NC 4.0": "cc-by-nc-4.0", "CC BY 4.0": "cc-by-4.0"}
+# Those of the Hub's names for licences that data sets have: https://huggingface.co/docs/hub/repositories-licenses
+LICENCES = ("mit", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0")
 
 
 class Figure(NamedTuple):
@@ -108,10 +108,11 @@ def _metadata(table: Table, name: str, model: bool) -> dict[str, Any]:
     if table.run is None:
         return held
     licence, source = _licence(table.run)
-    if licence in LICENCES:
-        held["license"] = LICENCES[licence]
+    named = "-".join(licence.lower().replace(",", "").replace(":", "").split())
+    if named in LICENCES:
+        held["license"] = named
     elif licence:
-        held |= {"license": "other", "license_name": licence, "license_link": source}
+        held |= {"license": "other", "license_name": named, "license_link": source}
     data = table.run.read_json("about.json")["dataset"]
     results = [
         {

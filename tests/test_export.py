@@ -279,16 +279,25 @@ def test_a_language_model_gets_a_card_in_its_own_folder(home: Path) -> None:
     assert "AutoModelForMaskedLM.from_pretrained" in made.text
 
 
-@pytest.mark.parametrize(("data", "licence"), [("eedi:x", "CC BY-NC-ND 4.0"), ("pykt:x", ""), ("x", "")])
-def test_the_licence_of_the_data_is_said_where_it_is_known(data: str, licence: str, home: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "named", "said"),
+    [
+        ("ednet:x", "cc-by-nc-4.0", "CC BY-NC 4.0 (https://github.com/riiid/ednet)"),
+        ("akt:x", "other", "own terms: not to be passed on (https://"),
+        ("pykt:x", None, "not known here"),
+        ("x", None, "not known here"),
+    ],
+)
+def test_the_licence_of_the_data_is_said_where_it_is_known(data: str, named: str | None, said: str, home: Path) -> None:
     hub = pytest.importorskip("huggingface_hub", reason="needs the extra hf")
     shutil.copytree(home / "runs/first", "other")
     text = Path("other/config.toml").read_text().replace('data = "simulated"', f'data = "{data}"')
     Path("other/config.toml").write_text(text)
     export("other", "hub", "hub")
     made = hub.ModelCard.load("hub/README.md")
-    assert made.data.license == (licence.lower().replace(" ", "-") or None)
-    assert f"Licence of the data: {licence or 'not known here'}" in made.text
+    assert made.data.license == named
+    assert (made.data.to_dict().get("license_link") is not None) == (named == "other")
+    assert f"Licence of the data: {said}" in made.text
 
 
 # --- which vectors ---------------------------------------------------------------------------------------------------
@@ -526,6 +535,7 @@ def test_a_notebook_shows_a_run(home: Path) -> None:
 # --- the released tools themselves, where they are installed ----------------------------------------------------------
 
 
+@pytest.mark.tools
 def test_edmine_itself_loads_the_rows(home: Path) -> None:
     layers = pytest.importorskip("edmine.model.module.EmbedLayer", reason="needs edmine")
     export("runs/first", "rows.json", order="keyid2idx.json")
@@ -537,6 +547,7 @@ def test_edmine_itself_loads_the_rows(home: Path) -> None:
     assert made == pytest.approx(rows / np.linalg.norm(rows, axis=1, keepdims=True) * np.sqrt(QUESTIONS), abs=1e-4)
 
 
+@pytest.mark.tools
 def test_the_reader_of_embedding_atlas_loads_the_table(home: Path) -> None:
     utils = pytest.importorskip("embedding_atlas.utils", reason="needs embedding-atlas")
     from embedding_atlas.graph_metrics import compute_degree_columns
@@ -549,6 +560,7 @@ def test_the_reader_of_embedding_atlas_loads_the_table(home: Path) -> None:
     assert sum(inward) == 10 * QUESTIONS
 
 
+@pytest.mark.tools
 def test_the_plugin_of_tensorboard_reads_both_files(home: Path) -> None:
     plugin = pytest.importorskip("tensorboard.plugins.projector.projector_plugin", reason="needs tensorboard")
     export("runs/first", "vectors.tsv")
@@ -577,6 +589,7 @@ def test_rows_are_put_into_a_table_of_either_shape() -> None:
         put(model, "two", torch.ones(2, 3), trained=True)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize(
     ("name", "table", "settings"),
@@ -599,7 +612,7 @@ def test_an_unmodified_pykt_model_trains_on_our_rows(name: str, table: str, sett
     weight = model.get_submodule(table).weight
     right = weight[:QUESTIONS, (halves - 1) * rows.shape[1] :]  # questions, or wrong answers to them
     assert torch.equal(right, rows)
-    before, given = weight.detach().clone(), example.batch(QUESTIONS)
+    before, given = weight.detach().clone(), answers(example)
     if name == "saint":
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     else:
@@ -615,6 +628,31 @@ def test_an_unmodified_pykt_model_trains_on_our_rows(name: str, table: str, sett
         one = loss(name, model, given)
         weight.zero_()
         assert loss(name, model, given) != one
+
+
+def answers(example: ModuleType, students: int = 8, length: int = 20) -> dict[str, torch.Tensor]:
+    """Made-up answers, read by the example from a file in pyKT's form and stacked as a loader does."""
+    made = np.random.default_rng(0)
+    with open("train_valid_sequences_quelevel.csv", "w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["fold", "uid", "questions", "responses"])
+        for student in range(students):
+            q, r = made.integers(QUESTIONS, size=length), made.integers(2, size=length)
+            lines.writerow([student % 2, student, ",".join(map(str, q)), ",".join(map(str, r))])
+    read = example.Answers(Path("train_valid_sequences_quelevel.csv"), {0, 1})
+    return torch.utils.data.default_collate([read[i] for i in range(len(read))])
+
+
+def test_the_example_reads_folds_and_masks_padding(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('fold,uid,questions,responses\n0,a,"3,1,-1,-1","1,0,-1,-1"\n1,b,"2,2,4,0","0,1,1,1"\n')
+    read = pykt_example().Answers(file, {0})
+    assert len(read) == 1
+    got = {name: each.tolist() for name, each in read[0].items()}
+    assert (got["qseqs"], got["shft_qseqs"]) == ([3, 1, 0], [1, 0, 0])
+    assert (got["rseqs"], got["shft_rseqs"]) == ([1, 0, 0], [0, 0, 0])
+    assert got["masks"] == got["smasks"] == [True, False, False]
+    assert len(pykt_example().Answers(file, {0, 1})) == 2
 
 
 def loss(name: str, model: torch.nn.Module, given: dict[str, torch.Tensor]) -> torch.Tensor:

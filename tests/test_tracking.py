@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+import qcq
 from qcq import cli
 from qcq.config import Config
 from qcq.errors import ConfigError, UnknownNameError
@@ -173,6 +177,11 @@ def test_wandb_gets_text_as_html(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert text.startswith("<pre># simulated")
 
 
+def test_the_page_has_every_tracker() -> None:
+    page = (Path(qcq.__file__).parent / "docs" / "interop.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| .+ \| `qcq run --track (\w+)` \|$", page, flags=re.MULTILINE)) == set(TRACKERS)
+
+
 # --- the released tools themselves, where they are installed ----------------------------------------------------------
 
 
@@ -186,6 +195,7 @@ def command(tracker: str, tmp_path: Path) -> Run:
     return Run(tmp_path / "run")
 
 
+@pytest.mark.tools
 def test_mlflow_itself_keeps_the_run(plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
     monkeypatch.chdir(tmp_path)
@@ -207,9 +217,39 @@ def test_mlflow_itself_keeps_the_run(plain: Run, tmp_path: Path, monkeypatch: py
     assert Path(text).read_text(encoding="utf-8") == (run.path / "report.md").read_text(encoding="utf-8")
 
 
-def test_trackio_itself_keeps_the_run(plain: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+@pytest.mark.tools
+def test_trackio_itself_keeps_the_run(plain: Run, tmp_path: Path) -> None:
+    """In processes of its own, because Trackio reads where its store is when it is imported."""
     pytest.importorskip("trackio", reason="needs trackio")
-    run = command("trackio", tmp_path)
+    options = [word for each in (*SETTINGS, "mlm.steps=20") for word in ("--set", each)]
+    args = [
+        "run",
+        "--track",
+        "trackio",
+        "--trainers",
+        "svd,mlm",
+        "--tasks",
+        "edges,difficulty",
+        "--seeds",
+        "1",
+        *options,
+    ]
+    done = python(f"from qcq.cli import main; main({[*args, '--out', 'run']!r})", tmp_path)
+    assert "doubtful: the tracker" not in done.stderr
+    assert "Trackio" not in done.stdout  # what it prints is no result
+    run = Run(tmp_path / "run")
     same(plain, run)
-    assert "doubtful: the tracker" not in capsys.readouterr().err
-    assert np.isfinite(list(figures(run).values())).all()
+    code = "from trackio.sqlite_storage import SQLiteStorage; import json; "
+    kept = json.loads(python(code + "print(json.dumps(SQLiteStorage.get_logs('qcq', 'run')))", tmp_path).stdout)
+    told = {key: value for row in kept for key, value in row.items()}
+    assert figures(run).items() <= told.items()
+    losses = [row["qcq · mlm, seed 0/loss"] for row in kept if "qcq · mlm, seed 0/loss" in row]
+    assert losses == [row["loss"] for row in run.rows("curves")]
+    assert (run.path / "report.md").read_text(encoding="utf-8")[:30] in json.dumps(told["report"], ensure_ascii=False)
+
+
+def python(code: str, home: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "TRACKIO_DIR": str(home / "trackio")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
