@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := .venv-tools
 ARGS ?=
 
-.PHONY: run test docs env lint types resolve clean
+.PHONY: run test tools-test docs env lint types resolve clean
 
 run: env
 	@$(BIN)/qcq run experiments/classroom.toml $(ARGS)
@@ -15,6 +16,21 @@ test: env lint types
 docs: env
 	@$(BIN)/python docs/build.py build/site
 	@echo "build/site/html/index.html"
+
+# The tests with the released tools, in an environment that has them beside all of $(VENV). embedding-atlas asks for
+# language models, which its reader needn't have and whose packages contradict constraints.txt.
+tools-test: $(TOOLS)/.ready
+	@QCQ_REQUIRE_TOOLS=1 $(TOOLS)/bin/python -m pytest -m tools
+
+$(TOOLS)/.ready: $(VENV)/.ready
+	@rm -rf $(TOOLS) && $(BIN)/python -m venv $(TOOLS)
+	@echo "installing into $(TOOLS) (once; a minute or two)"
+	@base=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	site=$$($(TOOLS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	echo "import site; site.addsitedir('$$base')" > "$$site/base.pth"
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tools]'
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps embedding-atlas==0.26.0
+	@touch $@
 
 env: $(VENV)/.ready
 
@@ -51,4 +67,4 @@ resolve:
 	done
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(TOOLS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -143,11 +143,11 @@ class _Audit:
                 False,
                 f"the run left {was:,} identifiers of students out, of these data {now:,} are; run it again",
             )
-        if wanted != self.real.digest:
+        if wanted != (real := self.real.partition.data_digest):
             return Check(
                 "data",
                 False,
-                f"digest {self.real.digest[:12]}, the run read {wanted[:12]}: other data, so nothing else is checked",
+                f"digest {real[:12]}, the run read {wanted[:12]}: other data, so nothing else is checked",
             )
         n = self.about["responses"]
         return Check("data", True, f"what the run read: {n:,} responses, digest {wanted[:12]}")

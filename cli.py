@@ -106,6 +106,10 @@ def run(
     strict: StrictOption = None,
     jobs: JobsOption = None,
     store: StoreOption = None,
+    track: Annotated[
+        str | None,
+        typer.Option(metavar="TRACKER", help="Send losses, floors, figures and report to wandb, trackio or mlflow."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and what it will cost.")] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
     quiet: QuietOption = False,
@@ -121,7 +125,9 @@ def run(
     settled = Config.load(config, set_ or (), **options, store=store, strict=strict)
 
     from qcq.pipeline import Experiment, run_folds
+    from qcq.report.tracking import open_tracker
 
+    tracker = None if track is None else open_tracker(track)  # before the data are read
     experiment = Experiment(settled)
     folder = out_dir or Path("runs") / experiment.data.name
     whole = settled.folds == 1 or bool(settled.fold)
@@ -131,13 +137,15 @@ def run(
         _dry_run(experiment.plan, experiment.store(folder))
         return
     if whole:
-        _tell(experiment.run(folder, jobs=_jobs(jobs, experiment.plan), redo=redo, watch=_terminal(quiet)))
+        todo = _jobs(jobs, experiment.plan)
+        _tell(experiment.run(folder, jobs=todo, redo=redo, watch=_terminal(quiet), tracker=tracker))
         return
     from qcq.report import Folds
 
     first = Experiment(replace(settled, fold=1), experiment.data)
     many = _jobs(jobs, first.plan)
-    folds = Folds(run_folds(settled, folder, experiment.data, jobs=many, redo=redo, watch=_terminal(quiet)))
+    how: dict[str, Any] = {"jobs": many, "redo": redo, "watch": _terminal(quiet), "tracker": tracker}
+    folds = Folds(run_folds(settled, folder, experiment.data, **how))
     _show([column.title for column in folds.columns], folds.cells(), left=3)
     for pair in folds.paired_comparisons():
         out.print(str(pair), markup=False)
@@ -886,11 +894,12 @@ def export(
             metavar="RUN-or-FILE", help="A run folder, or a file of vectors as [bold]qcq score[/bold] reads."
         ),
     ],
-    out_file: Annotated[Path, typer.Option("--out", metavar="PATH", dir_okay=False, help="The file to write.")],
+    out_file: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file to write; a folder for hub.")],
     to: Annotated[
         str | None,
         typer.Option(
-            help="tensorboard (.tsv), atlas (.parquet), or an ending: safetensors, npz, parquet, json, csv, pt, npy …",
+            help="hub (a folder), tensorboard (.tsv), atlas (.parquet), or an ending: safetensors, npz, parquet, json, "
+            "csv, pt, npy …",
             show_default="by the ending of PATH",
         ),
     ] = None,
@@ -919,6 +928,8 @@ def export(
         err.print(note, markup=False)
     shape = f"{len(made.embeddings):,} vectors of {made.embeddings.dim:,} dimensions"
     out.print(f"{' and '.join(map(str, made.files))}: {shape} ({made.label})", markup=False)
+    if made.next:
+        out.print(made.next, markup=False)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,8 @@ from qcq.engine.plan import Outcome
 from qcq.errors import ConfigError, DataError, TrainingError
 from qcq.evaluation import Partition, TaskSpec, unanswerable
 from qcq.graph import KnowledgeGraph
-from qcq.models import PrecomputedVectors, Trainer
-from qcq.report import Mapped, write_folds, write_page, write_report
+from qcq.models import PrecomputedVectors
+from qcq.report import Mapped, Tracker, tracked, write_folds, write_page, write_report
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.folders import claim, refuse_foreign
 from qcq.support.progress import Watch
@@ -82,9 +82,8 @@ class Experiment:
     @cached_property
     def vectors(self) -> dict[str, PrecomputedVectors]:
         """The vectors from files as trainers that have learnt already."""
-        files = {name: str(file) for name, file in self.config.vectors.items()}
-        found = {name: emb for name, (emb, _) in self.matched.items()}
-        return {n: PrecomputedVectors(embeddings=emb, file=files[n], dim=emb.dim) for n, emb in found.items()}
+        made = ((name, emb, str(self.config.vectors[name])) for name, (emb, _) in self.matched.items())
+        return {name: PrecomputedVectors(embeddings=emb, file=file, dim=emb.dim) for name, emb, file in made}
 
     @cached_property
     def seeds(self) -> range:
@@ -104,17 +103,18 @@ class Experiment:
     @cached_property
     def methods(self) -> list[Method]:
         """Trainers on walks, baselines, and vectors from files. TrainingError for one that can't learn here."""
-        out = []
+        out, tune = [], self.config.tune
         for name, trainer in self.config.build_trainers().items():
             if why := trainer.missing():
                 raise TrainingError(f"trainer {name!r}: {why}")
             # A baseline doesn't use walks, so it has one row for all of them.
             for walk in self.graphs if trainer.learns else (NO_WALK,):
                 walks = {seed: self.walked(walk, seed) for seed in self.seeds}
-                out.append(self._method(walk, name, trainer, walks))
+                out.append(Method.plan(walk, name, trainer, walks, self.tasks, self.partition, tune=tune))
         # A table from a file has no seeds, but a task that trains its own model on the table has.
         seeds = self.seeds if any(each.task.costly for each in self.tasks) else self.seeds[:1]
-        out += [self._method(FILE, name, table, dict.fromkeys(seeds)) for name, table in self.vectors.items()]
+        for name, table in self.vectors.items():
+            out.append(Method.plan(FILE, name, table, dict.fromkeys(seeds), self.tasks, self.partition, tune=tune))
         return out
 
     def walked(self, walk: str, seed: int) -> Walked | None:
@@ -124,19 +124,6 @@ class Experiment:
         strategy, digest = self.config.build_walks()[walk], self.graphs[walk].digest
         label = f"walks of {walk}, seed {seed}"
         return Walked(data=self.partition.digest, walk=strategy, seed=seed, graph=digest, label=label)
-
-    def _method(self, walk: str, name: str, trainer: Trainer, walks: Mapping[int, Walked | None]) -> Method:
-        return Method.plan(
-            walk,
-            name,
-            trainer,
-            walks,
-            self.tasks,
-            data=self.partition.digest,
-            graph=self.partition.graph.digest,
-            dataset=self.data.name,
-            tune=self.config.tune,
-        )
 
     @cached_property
     def inspected(self) -> dict[str, Inspected]:
@@ -160,7 +147,15 @@ class Experiment:
         """Where the cells of a run in ``out`` are stored; nothing is created yet."""
         return Store(self.config.store or Path(out) / "cells", {self.partition.digest: self.partition})
 
-    def run(self, out: str | Path, *, jobs: int = 1, redo: bool = False, watch: Watch | None = None) -> Run:
+    def run(
+        self,
+        out: str | Path,
+        *,
+        jobs: int = 1,
+        redo: bool = False,
+        watch: Watch | None = None,
+        tracker: Tracker | None = None,
+    ) -> Run:
         """Run the experiment; finished cells of an earlier run in the same folder (or store) are read from there.
 
         Parameters
@@ -169,6 +164,7 @@ class Experiment:
         jobs : how many processes; doesn't change the results.
         redo : run finished cells again.
         watch : receives the progress.
+        tracker : wandb, trackio, or an object with their ``init``, ``log`` and ``finish``.
 
         Returns
         -------
@@ -180,7 +176,7 @@ class Experiment:
         """
         if self.config.folds > 1 and not self.config.fold:
             raise ConfigError(f"setting fold: name one of the {self.config.folds} folds, or run them all by run_folds")
-        return _run_all([self], [Path(out)], self.store(out), jobs, redo, watch or Watch())[0]
+        return _run_all([self], [Path(out)], self.store(out), jobs, redo, watch or Watch(), tracker)[0]
 
     def begin(self, out: Path, redo: bool, watch: Watch) -> Run:
         """The run folder, marked and described; unchanged if it isn't this run's."""
@@ -188,7 +184,7 @@ class Experiment:
         _ = self.plan
         run = Run(out)
         refuse_foreign(out, "run")
-        run.refuse_other_data(self.digest, redo)
+        run.refuse_other_data(self.partition.data_digest, redo)
         claim(out, "run")
         for name, why in self.skipped.items():
             watch.say(f"task {name} is left out: {why}")
@@ -206,11 +202,6 @@ class Experiment:
         with watch.progress("report.html"):
             write_page(run)
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over the training graph and all responses: equal exactly if a run has the same data."""
-        return self.partition.data_digest
-
 
 def run_folds(
     config: Config,
@@ -220,13 +211,14 @@ def run_folds(
     jobs: int = 1,
     redo: bool = False,
     watch: Watch | None = None,
+    tracker: Tracker | None = None,
 ) -> list[Run]:
     """Run every fold of the students: ``out/fold-1`` … are normal runs; ``out/report.md`` pools them.
 
     Parameters
     ----------
     config : with ``folds`` of at least two.
-    out, dataset, jobs, redo, watch : as in :class:`Experiment`.
+    out, dataset, jobs, redo, watch, tracker : as in :class:`Experiment`.
 
     Raises
     ------
@@ -242,24 +234,32 @@ def run_folds(
     store = Store(config.store or out / "cells", {each.partition.digest: each.partition for each in folds})
     refuse_foreign(out, "folds")
     claim(out, "folds")
-    runs = _run_all(folds, [out / f"fold-{k}" for k in range(1, len(folds) + 1)], store, jobs, redo, watch or Watch())
+    folders = [out / f"fold-{k}" for k in range(1, len(folds) + 1)]
+    runs = _run_all(folds, folders, store, jobs, redo, watch or Watch(), tracker)
     write_folds(runs, out)
     return runs
 
 
 def _run_all(
-    experiments: Sequence[Experiment], folders: Sequence[Path], store: Store, jobs: int, redo: bool, watch: Watch
+    experiments: Sequence[Experiment],
+    folders: Sequence[Path],
+    store: Store,
+    jobs: int,
+    redo: bool,
+    watch: Watch,
+    tracker: Tracker | None,
 ) -> list[Run]:
     """Several experiments as one plan, so that shared cells run once and no process waits for the last experiment."""
     for method in (method for each in experiments for method in each.methods):
         method.refuse_unusable(store, redo)
     runs = [each.begin(folder, redo, watch) for each, folder in zip(experiments, folders, strict=True)]
     plan = Plan(cell for each in experiments for cell in each.plan.cells)
-    tables = Tables({run: each.methods for each, run in zip(experiments, runs, strict=True)}, watch)
-    with make_executor(store.open(), jobs, watch) as workers:
-        outcome = plan.execute(workers, store, redo=redo, on_done=tables.on_done)
-    for each, run in zip(experiments, runs, strict=True):
-        each.finish(run, outcome, watch)
+    with tracked(tracker, watch, runs) as watch:
+        tables = Tables({run: each.methods for each, run in zip(experiments, runs, strict=True)}, watch)
+        with make_executor(store.open(), jobs, watch) as workers:
+            outcome = plan.execute(workers, store, redo=redo, on_done=tables.on_done)
+        for each, run in zip(experiments, runs, strict=True):
+            each.finish(run, outcome, watch)
     return runs
 
 

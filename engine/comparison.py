@@ -15,7 +15,7 @@ from qcq.engine.kinds import Chosen, Scored, Trained, Walked
 from qcq.engine.plan import Outcome
 from qcq.engine.store import Store
 from qcq.errors import QCQError
-from qcq.evaluation import TaskSpec
+from qcq.evaluation import Partition, TaskSpec
 from qcq.models import Trainer
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.files import link, whole
@@ -57,10 +57,8 @@ class Method:
         trainer: Trainer,
         walks: Mapping[int, Walked | None],
         tasks: Sequence[TaskSpec],
+        partition: Partition,
         *,
-        data: str,
-        graph: str,
-        dataset: str,
         tune: bool = True,
     ) -> Method:
         """The cells of one trainer on one walk.
@@ -71,13 +69,14 @@ class Method:
         trainer : its settings; each of its ``tuning`` is tried on validation with the first seed.
         walks : seed → the walks it is trained on, the first seed first.
         tasks : the tasks to score.
-        data, graph, dataset : digests of the data and of the training graph, and the name of the data set.
+        partition : the data, split.
         tune : False leaves the settings as they are; a read-out is still chosen.
         """
         label = name if walk in (NO_WALK, FILE) else f"{walk} · {name}"
         judges = [each for each in tasks if each.task.tunes]
         tried = trainer.tuning if tune and judges else ({},)
         first = next(iter(walks))
+        data, graph, dataset = partition.digest, partition.graph.digest, partition.dataset.name
 
         def train(seed: int, settings: Trainer | Chosen, which: str = "") -> Trained:
             return Trained(

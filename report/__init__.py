@@ -5,15 +5,19 @@ from qcq.report.folds import Folds, write_folds
 from qcq.report.maps import Mapped
 from qcq.report.markdown import write_report
 from qcq.report.page import write_page, write_run_figures
+from qcq.report.tracking import TRACKERS, Tracker, tracked
 from qcq.support.terminal import markdown_table
 
 __all__ = [
+    "TRACKERS",
     "Comparison",
     "Folds",
     "Mapped",
+    "Tracker",
     "cautions",
     "comparison",
     "markdown_table",
+    "tracked",
     "verdicts",
     "write_folds",
     "write_page",

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
+from qcq.report import hub
 from qcq.report.facts import Bank
 from qcq.report.maps import Map
 from qcq.run import Row, Run
 from qcq.support.files import whole_path
+from qcq.support.folders import claim, refuse_foreign
 from qcq.support.types import takes
 from qcq.support.vectors import WRITERS, Vectors
 
@@ -274,12 +276,24 @@ class Format(NamedTuple):
     files : addition to the name of the file → who writes that file.
     by_index : who writes it where ``--order`` gives each question a row; None if the format has no use for that.
     whole : whether it holds concept vectors and provenance too.
+    of_run : further files that are written for a run only.
+    folder : what is said of a folder of this format; None if the path is that of a file. In a folder, ``files`` and
+        ``of_run`` have the files' names.
     """
 
     ending: str
     files: Mapping[str, Write]
     by_index: Write | None = None
     whole: bool = False
+    of_run: Mapping[str, Write] = {}
+    folder: Callable[[Path], str] | None = None
+
+    def paths(self, out: Path, run: bool) -> dict[Path, Write]:
+        """Who writes which file."""
+        files = {**self.files, **(self.of_run if run else {})}
+        if self.folder is not None:
+            return {out / name: write for name, write in files.items()}
+        return {out.with_name(f"{out.stem}{added}{out.suffix}"): write for added, write in files.items()}
 
 
 def _saved(ending: str) -> Write:
@@ -300,6 +314,13 @@ FORMATS: dict[str, Format] = {
     "npy": Format(".npy", {}, by_index=_write_array),
     "tensorboard": Format(".tsv", {"": _write_tsv, "-metadata": _write_metadata}),
     "atlas": Format(".parquet", {"": _write_atlas}),
+    "hub": Format(
+        "",
+        {hub.VECTORS: _saved(".safetensors"), hub.CARD: hub.write_card},
+        whole=True,
+        of_run={hub.RESULTS: hub.write_results},
+        folder=hub.upload,
+    ),
 }
 
 
@@ -315,12 +336,13 @@ def _format(path: Path, to: str | None) -> tuple[str, Format]:
     if to is not None:
         if to not in FORMATS:
             raise UnknownNameError("format", to, FORMATS)
-        if FORMATS[to].ending != ending:
+        if FORMATS[to].folder is None and FORMATS[to].ending != ending:
             raise ConfigError(f"{path}: {to} is written to a path that ends in {FORMATS[to].ending}; name it so")
         return to, FORMATS[to]
-    found = next((name for name, each in FORMATS.items() if each.ending == ending), None)
+    by_ending = {name: each.ending for name, each in FORMATS.items() if each.folder is None}
+    found = next((name for name, each in by_ending.items() if each == ending), None)
     if found is None:
-        endings = ", ".join(dict.fromkeys(each.ending for each in FORMATS.values()))
+        endings = ", ".join(dict.fromkeys(by_ending.values()))
         raise ConfigError(f"{path}: nothing is exported as {path.suffix or 'no ending'!r}; give {endings}")
     return found, FORMATS[found]
 
@@ -330,16 +352,18 @@ class Exported(NamedTuple):
 
     Attributes
     ----------
-    files : one, or two for the projector.
+    files : one, two for the projector, or those of a folder.
     embeddings : the vectors in the order of the rows.
     label : whose they are.
     notes : what was left out or filled in, with counts.
+    next : what to do with the folder, if it is one.
     """
 
     files: tuple[Path, ...]
     embeddings: Embeddings
     label: str
     notes: tuple[str, ...]
+    next: str = ""
 
 
 @takes(source="path", out="path")
@@ -360,7 +384,7 @@ def export(
     Parameters
     ----------
     source : a run folder, or a file that :meth:`qcq.Embeddings.load` reads.
-    out : the path; its ending gives the format where ``to`` is None.
+    out : the path, that of a folder for ``hub``; its ending gives the format where ``to`` is None.
     to : a name of ``FORMATS``.
     trainer, walk, seed : whose vectors of a run; by default those that did best on validation, and the first seed.
     order : a ``keyid2idx.json``: rows are written by index, in its order (``.npy``, ``.pt``, ``.json``).
@@ -382,9 +406,11 @@ def export(
     if order is not None and form.by_index is None:
         able = ", ".join(f".{key}" for key, each in FORMATS.items() if each.by_index)
         raise ConfigError(f"{out}: {name} goes by ids, not by rows; leave --order out, or write {able}")
-    files = {out.with_name(f"{out.stem}{added}{out.suffix}"): write for added, write in form.files.items()}
+    files = form.paths(out, source.is_dir())
     if order is not None and form.by_index is not None:
         files = {out: form.by_index}
+    if form.folder is not None:
+        refuse_foreign(out, "model")  # a language model's folder gets a card and vectors
     for path in files:
         if path.is_dir() or (path.exists() and not redo):
             raise ConfigError(f"{path}: exists already; name another file, or replace it with --redo")
@@ -395,10 +421,13 @@ def export(
     if order is not None:
         made, notes = Order.read(Path(order)).arrange(emb, padding)
         table = replace(table, embeddings=made, notes=[*table.notes, *notes])
+    if form.folder is not None:
+        claim(out, "model")
     with ExitStack() as stack:
         for path, write in files.items():
             write(table, stack.enter_context(whole_path(path)))
-    return Exported(tuple(files), table.embeddings, label, tuple(table.notes))
+    after = "" if form.folder is None else form.folder(out)
+    return Exported(tuple(files), table.embeddings, label, tuple(table.notes), after)
 
 
 def _table(source: Path, trainer: str | None, walk: str | None, seed: int | None) -> tuple[Table, str]:

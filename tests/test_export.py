@@ -173,6 +173,38 @@ def rows_of_json(path: Path, home: Path) -> None:
     assert np.array_equal(rows.numpy(), arranged(home))
 
 
+def card(path: Path, home: Path) -> None:
+    """The folder, read by huggingface_hub itself; nothing is uploaded."""
+    by_name(path / "vectors.safetensors", best(home))
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra hf")
+    yaml = pytest.importorskip("yaml", reason="needs the extra hf")
+    run = Run(home / "runs" / "first")
+    trainer, walk = run.best()
+    made = hub.ModelCard.load(path / "README.md")
+    assert made.data.model_name == "for-the-hub"
+    (readout,) = {row["readout"] for row in run.rows("training") if (row["walk"], row["trainer"]) == (walk, trainer)}
+    found = {(each.task_name, each.metric_type): each.metric_value for each in made.data.eval_results}
+    mine = [r for r in run.rows("results") if (r["walk"], r["trainer"], r["readout"]) == (walk, trainer, readout)]
+    assert set(found) >= {("edges", "mrr"), ("difficulty", "r2")}
+    for (task, metric), value in found.items():
+        seeds = [r["value"] for r in mine if (r["task"], r["metric"]) == (task, metric)]
+        assert value == pytest.approx(np.mean(seeds), abs=1e-6)
+    assert {(each.dataset_name, each.dataset_split) for each in made.data.eval_results} == {("simulated", "test")}
+    assert run.read_json("about.json")["data_digest"] in made.text
+    told = yaml.safe_load((path / ".eval_results" / "qcq.yaml").read_text(encoding="utf-8"))
+    entries = hub.parse_eval_result_entries(told)
+    assert {each.task_id: each.value for each in entries} == {"-".join(key): x for key, x in found.items()}
+    for entry in entries:  # an interval holds its value
+        low, high = map(float, re.findall(r"interval (\S+) to (\S+)", entry.notes)[0])
+        assert low - 1e-3 <= entry.value <= high + 1e-3
+    (block,) = re.findall(r"```python\n(.*?)```", made.text, flags=re.DOTALL)
+    with pytest.MonkeyPatch.context() as patch:  # as if it had been uploaded
+        patch.setattr(hub, "hf_hub_download", lambda name, file: str(path / file))
+        names: dict = {}
+        exec(compile(block, "README.md", "exec"), names)
+    assert np.array_equal(names["vector"], best(home).vectors[0])
+
+
 TOOLS = {
     "vectors.safetensors": safetensors,
     "vectors.npz": numpy_file,
@@ -188,6 +220,7 @@ TOOLS = {
     "rows.pt": rows_of_torch,
     "rows.npy": rows_of_numpy,
     "rows.json": rows_of_json,
+    "for-the-hub": card,
 }
 PAGE = (ROOT / "docs" / "interop.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\| .+ \| `(qcq export .+)` \|$", PAGE, flags=re.MULTILINE)
@@ -203,7 +236,68 @@ def test_a_row_of_the_page_does_what_it_says(command: str, home: Path) -> None:
 def test_the_page_has_every_format() -> None:
     assert [each.split()[-1] for each in COMMANDS] == list(TOOLS)
     endings = {Path(name).suffix for name in TOOLS}
-    assert endings == {each.ending for each in FORMATS.values()} == {*WRITERS, ".npy", ".tsv"}
+    assert endings == {each.ending for each in FORMATS.values()} == {*WRITERS, ".npy", ".tsv", ""}
+
+
+def test_the_last_line_is_the_command_that_uploads(home: Path, capsys) -> None:
+    assert call("qcq export runs/first --to hub --out 'my vectors.v2'") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "to upload it: hf upload YOUR-NAME/'my vectors.v2' 'my vectors.v2' ."
+    assert call("qcq export runs/first --to hub --out 'my vectors.v2'") == 2
+    assert "exists already; name another file, or replace it with --redo" in capsys.readouterr().err
+    assert call("qcq export runs/first --to hub --out 'my vectors.v2' --redo") == 0
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("mine")
+    assert call("qcq export runs/first --to hub --out mine") == 2
+    assert "holds files that qcq did not make ('thesis.txt')" in capsys.readouterr().err
+    assert [path.name for path in Path("mine").iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_has_a_card_without_figures(home: Path) -> None:
+    emb = Embeddings(["a", "b"], np.array([[1.0, 2.0], [3.0, 4.0]]))
+    emb.save("mine.npz")
+    made = export("mine.npz", "hub", "hub")
+    assert sorted(path.name for path in made.files) == ["README.md", "vectors.safetensors"]
+    by_name(Path("hub/vectors.safetensors"), emb)
+    assert "data, split and figures aren't known here" in Path("hub/README.md").read_text()
+
+
+def test_a_language_model_gets_a_card_in_its_own_folder(home: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra hf")
+    hub = pytest.importorskip("huggingface_hub")
+    graph = qcq.KnowledgeGraph.from_edges([(f"q{i}", f"c{i % 3}") for i in range(9)])
+    source = qcq.TrainingData(graph, qcq.WALKS["qcq"](length=6, per_question=2))
+    shape = {"layout": "bert", "norm": "post", "position": "absolute", "combine": "add"}
+    model = qcq.TRAINERS["mlm"](dim=8, heads=2, layers=1, steps=2, **shape).fit(source)
+    model.to_huggingface("bert")
+    model.embeddings().save("bert.npz")
+    export("bert.npz", "bert", "hub")
+    made = hub.ModelCard.load("bert/README.md")
+    assert made.data.library_name == "transformers"
+    for line in re.findall(r'= (\w+)\.from_pretrained\("YOUR-NAME/bert"\)', made.text):
+        assert getattr(transformers, line).from_pretrained("bert", local_files_only=True) is not None
+    assert "AutoModelForMaskedLM.from_pretrained" in made.text
+
+
+@pytest.mark.parametrize(
+    ("data", "named", "said"),
+    [
+        ("ednet:x", "cc-by-nc-4.0", "CC BY-NC 4.0 (https://github.com/riiid/ednet)"),
+        ("akt:x", "other", "own terms: not to be passed on (https://"),
+        ("pykt:x", None, "not known here"),
+        ("x", None, "not known here"),
+    ],
+)
+def test_the_licence_of_the_data_is_said_where_it_is_known(data: str, named: str | None, said: str, home: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="needs the extra hf")
+    shutil.copytree(home / "runs/first", "other")
+    text = Path("other/config.toml").read_text().replace('data = "simulated"', f'data = "{data}"')
+    Path("other/config.toml").write_text(text)
+    export("other", "hub", "hub")
+    made = hub.ModelCard.load("hub/README.md")
+    assert made.data.license == named
+    assert (made.data.to_dict().get("license_link") is not None) == (named == "other")
+    assert f"Licence of the data: {said}" in made.text
 
 
 # --- which vectors ---------------------------------------------------------------------------------------------------
@@ -441,6 +535,7 @@ def test_a_notebook_shows_a_run(home: Path) -> None:
 # --- the released tools themselves, where they are installed ----------------------------------------------------------
 
 
+@pytest.mark.tools
 def test_edmine_itself_loads_the_rows(home: Path) -> None:
     layers = pytest.importorskip("edmine.model.module.EmbedLayer", reason="needs edmine")
     export("runs/first", "rows.json", order="keyid2idx.json")
@@ -452,6 +547,7 @@ def test_edmine_itself_loads_the_rows(home: Path) -> None:
     assert made == pytest.approx(rows / np.linalg.norm(rows, axis=1, keepdims=True) * np.sqrt(QUESTIONS), abs=1e-4)
 
 
+@pytest.mark.tools
 def test_the_reader_of_embedding_atlas_loads_the_table(home: Path) -> None:
     utils = pytest.importorskip("embedding_atlas.utils", reason="needs embedding-atlas")
     from embedding_atlas.graph_metrics import compute_degree_columns
@@ -464,6 +560,7 @@ def test_the_reader_of_embedding_atlas_loads_the_table(home: Path) -> None:
     assert sum(inward) == 10 * QUESTIONS
 
 
+@pytest.mark.tools
 def test_the_plugin_of_tensorboard_reads_both_files(home: Path) -> None:
     plugin = pytest.importorskip("tensorboard.plugins.projector.projector_plugin", reason="needs tensorboard")
     export("runs/first", "vectors.tsv")
@@ -492,6 +589,7 @@ def test_rows_are_put_into_a_table_of_either_shape() -> None:
         put(model, "two", torch.ones(2, 3), trained=True)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize(
     ("name", "table", "settings"),
@@ -514,7 +612,7 @@ def test_an_unmodified_pykt_model_trains_on_our_rows(name: str, table: str, sett
     weight = model.get_submodule(table).weight
     right = weight[:QUESTIONS, (halves - 1) * rows.shape[1] :]  # questions, or wrong answers to them
     assert torch.equal(right, rows)
-    before, given = weight.detach().clone(), example.batch(QUESTIONS)
+    before, given = weight.detach().clone(), answers(example)
     if name == "saint":
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     else:
@@ -530,6 +628,31 @@ def test_an_unmodified_pykt_model_trains_on_our_rows(name: str, table: str, sett
         one = loss(name, model, given)
         weight.zero_()
         assert loss(name, model, given) != one
+
+
+def answers(example: ModuleType, students: int = 8, length: int = 20) -> dict[str, torch.Tensor]:
+    """Made-up answers, read by the example from a file in pyKT's form and stacked as a loader does."""
+    made = np.random.default_rng(0)
+    with open("train_valid_sequences_quelevel.csv", "w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["fold", "uid", "questions", "responses"])
+        for student in range(students):
+            q, r = made.integers(QUESTIONS, size=length), made.integers(2, size=length)
+            lines.writerow([student % 2, student, ",".join(map(str, q)), ",".join(map(str, r))])
+    read = example.Answers(Path("train_valid_sequences_quelevel.csv"), {0, 1})
+    return torch.utils.data.default_collate([read[i] for i in range(len(read))])
+
+
+def test_the_example_reads_folds_and_masks_padding(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('fold,uid,questions,responses\n0,a,"3,1,-1,-1","1,0,-1,-1"\n1,b,"2,2,4,0","0,1,1,1"\n')
+    read = pykt_example().Answers(file, {0})
+    assert len(read) == 1
+    got = {name: each.tolist() for name, each in read[0].items()}
+    assert (got["qseqs"], got["shft_qseqs"]) == ([3, 1, 0], [1, 0, 0])
+    assert (got["rseqs"], got["shft_rseqs"]) == ([1, 0, 0], [0, 0, 0])
+    assert got["masks"] == got["smasks"] == [True, False, False]
+    assert len(pykt_example().Answers(file, {0, 1})) == 2
 
 
 def loss(name: str, model: torch.nn.Module, given: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -73,6 +73,7 @@ def test_a_graph_comes_back_from_networkx_exactly(graph: KnowledgeGraph) -> None
     assert same(KnowledgeGraph.from_networkx(graph.to_networkx()), graph)
 
 
+@pytest.mark.tools
 @settings(max_examples=60, deadline=None)
 @given(graph=graphs())
 def test_a_graph_comes_back_from_pyg_exactly(graph: KnowledgeGraph) -> None:
@@ -131,6 +132,7 @@ def test_an_edge_list_is_own_data_too(tmp_path: Path) -> None:
     assert (tmp_path / "bank.csv").read_text() == "question,concept,weight\nq1,x,1.0\nq2,x,1.0\nq2,y,1.0\n"
 
 
+@pytest.mark.tools
 def test_pyg_turned_round_renamed_and_undirected(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("torch_geometric", reason="needs PyTorch Geometric")
@@ -151,6 +153,7 @@ def test_pyg_turned_round_renamed_and_undirected(tmp_path: Path) -> None:
         KnowledgeGraph.from_pyg(data, question="item", concept="skill")
 
 
+@pytest.mark.tools
 def test_pyg_without_names_is_refused() -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("torch_geometric", reason="needs PyTorch Geometric")
