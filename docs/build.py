@@ -31,6 +31,7 @@ CONTENTS = {
         "tutorials/spreadsheet",
         "tutorials/new_question",
         "tutorials/your_model",
+        "tutorials/pykt",
         "report",
     ],
     "How to": ["data", "checks", "vectors", "interop", "choosing", "walks", "typed", "simulated"],

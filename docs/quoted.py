@@ -38,9 +38,10 @@ NUMBER = r"[-+−]?\d[\d,]*(?:\.\d+)?"
 SHOWN = rf"{NUMBER}(?: ± {NUMBER})?(?: \[{NUMBER}, {NUMBER}\])?"
 VALUE = re.compile(rf"({SHOWN})<!--([\w.]+): ([^>]*?):: ([^>]*?)-->")
 BLOCK = re.compile(r"(<!--(rows|lines) ([\w.]+): ([^>]*?)-->\n)(.*?)(<!--end-->)", flags=re.DOTALL)
-# Digits that need no source: a confidence level, a year, a Python version, a reference, a name that holds a digit.
+# Digits that need no source: a confidence level, a version, a year, a reference, a name that holds a digit.
 FREE = re.compile(
-    r"95 %|\b(?:19|20)\d\d(?:[-–]\d\d(?:\d\d)?)?\b|\bPython 3\.\d+\b|\b3\.\d\d\b|arXiv \d{4}\.\d+|#\d+"
+    r"95 %|\b\d+\.\d+\.\d+\b"
+    r"|\b(?:19|20)\d\d(?:[-–]\d\d(?:\d\d)?)?\b|\bPython 3\.\d+\b|\b3\.\d\d\b|arXiv \d{4}\.\d+|#\d+"
     r"|[A-Za-z@_]+[-.]?\d[\w.]*|\b\d+[A-Za-z][\w-]*"
 )
 

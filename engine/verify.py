@@ -115,7 +115,10 @@ def discard(run: Run, faults: list[Fault]) -> None:
 
 
 def _store(run: Run) -> Path:
-    return Path(run.config.get("store") or run.path / "cells")
+    try:
+        return Path(run.config.get("store") or run.path / "cells")
+    except ValueError:  # settings that can't be read are a fault of their own
+        return run.path / "cells"
 
 
 def _views(run: Run) -> Iterator[Path]:
