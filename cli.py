@@ -470,6 +470,7 @@ def list_(
                 "name": key,
                 "about": (cls.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
                 "settings": fields(cls) if hasattr(cls, "__dataclass_fields__") else {},
+                **({"figures": dict(getattr(cls, "figures", {}))} if name == "tasks" else {}),
             }
             for key, cls in registry.items()
         ]
@@ -485,6 +486,9 @@ def list_(
             for row in rows
         ]
         _show([name, "what it is", "settings"], shown, left=3)
+        said = {figure: line for row in rows for figure, line in row.get("figures", {}).items()}
+        if said:
+            _show(["figures of kt tasks", "what they are"], [list(each) for each in said.items()], left=2)
 
 
 @app.command()

@@ -22,8 +22,8 @@ listed below, and every run on real data says which test parts it reads and how 
 
 For claims that are still to be made, one student in twenty of EdNet KT1 is sealed: a student is sealed if the first
 four bytes of SHA-256("{sealed.SALT}" + identifier) are below {sealed.SHARE} · 2^32. The rule looks at identifiers
-alone. Over `u1` to `u{sealed.ASKED - 1}`, whichever of them exist, the sealed ones in sorted order have the SHA-256 digest
-`{sealed.DIGEST}` (`qcq.data.sealed`).
+alone. Over `u1` to `u{sealed.ASKED - 1}`, whichever of them exist, the sealed ones in sorted order have the digest
+`{sealed.DIGEST}` (SHA-256; `qcq.data.sealed`).
 
 - Sealed students are in no part of any split. `--set ednet.sealed=test` makes them the test part. Nothing else does,
   and it is refused where they would be trained or validated on.

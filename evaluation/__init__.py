@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcq.evaluation.areas import Decomposition, Pairs, balanced, bootstrap_decomposition, decompose
 from qcq.evaluation.clusters import Clusters
 from qcq.evaluation.difficulty import Difficulty
 from qcq.evaluation.discrimination import Discrimination
@@ -39,6 +40,7 @@ __all__ = [
     "TASKS",
     "Clusters",
     "Contest",
+    "Decomposition",
     "Difference",
     "Difficulty",
     "Discrimination",
@@ -48,6 +50,7 @@ __all__ = [
     "KTAttention",
     "KTDifficulty",
     "KTFast",
+    "Pairs",
     "Partition",
     "Prerequisites",
     "Retrieval",
@@ -57,6 +60,9 @@ __all__ = [
     "Task",
     "TaskSpec",
     "auc_units",
+    "balanced",
+    "bootstrap_decomposition",
+    "decompose",
     "mean_units",
     "paired_bootstrap",
     "simultaneous",

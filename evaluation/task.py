@@ -184,6 +184,7 @@ class Task(ABC):
     unit : what the figures are averaged over, in the plural: ``questions``, ``students`` (those of test) …
     baselines : trainers that every comparison with this task includes.
     settings : the class of the task's settings, its second argument, where it has any.
+    figures : what ``qcq list`` says of the task's figures: name → one line; may be empty.
     revision : raised by its author when the same vectors get other figures; finished runs are then scored again.
     """
 
@@ -197,6 +198,7 @@ class Task(ABC):
     unit: ClassVar[str] = "questions"
     baselines: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[type[Any] | None] = None
+    figures: ClassVar[Mapping[str, str]] = {}
     revision: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
