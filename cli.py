@@ -167,11 +167,11 @@ def _dry_run(plan: Plan, store: Store) -> None:
 
 def _tell(made: Run) -> None:
     """A finished run: its table, the comparisons, the place of the report; exit code 1 if a trainer failed."""
-    from qcq.report import cautions, comparison, verdicts
+    from qcq.report import beside_baselines, cautions, comparison, verdicts
 
     table = comparison(made)
     _show([column.title for column in table.columns], table.cells(), left=3)
-    for line in [*verdicts(made, table), *cautions(made, table)]:
+    for line in [*verdicts(made, table), *map(str, beside_baselines(made, table)), *cautions(made, table)]:
         out.print(line, markup=False)
     for each in table.lines:
         if each.error:
@@ -486,9 +486,11 @@ def list_(
             for row in rows
         ]
         _show([name, "what it is", "settings"], shown, left=3)
-        said = {figure: line for row in rows for figure, line in row.get("figures", {}).items()}
-        if said:
-            _show(["figures of kt tasks", "what they are"], [list(each) for each in said.items()], left=2)
+        figures: dict[str, str] = {}
+        for row in rows:  # the tasks of knowledge tracing have most figures in common
+            figures = {**row.get("figures", {}), **figures}
+        if figures:
+            _show(["figures of kt tasks", "what they are"], [list(each) for each in figures.items()], left=2)
 
 
 @app.command()

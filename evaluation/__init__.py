@@ -13,6 +13,7 @@ from qcq.evaluation.retrieval import Retrieval
 from qcq.evaluation.stability import Stability
 from qcq.evaluation.statistics import Contest, Difference, auc_units, mean_units, paired_bootstrap, simultaneous
 from qcq.evaluation.task import HeldOut, Partition, Score, Stage, Task, TaskSpec, unanswerable
+from qcq.evaluation.tracing.baselines import KTBaselines
 from qcq.evaluation.tracing.fast import KTFast
 from qcq.evaluation.tracing.tasks import KT, KTAttention, KTDifficulty
 from qcq.support.registry import Registry
@@ -32,6 +33,7 @@ TASKS: Registry[type[Task]] = Registry(
         "kt-difficulty": KTDifficulty,
         "kt-attention": KTAttention,
         "kt-fast": KTFast,
+        "kt-baselines": KTBaselines,
     },
 )
 
@@ -48,6 +50,7 @@ __all__ = [
     "Geometry",
     "HeldOut",
     "KTAttention",
+    "KTBaselines",
     "KTDifficulty",
     "KTFast",
     "Pairs",

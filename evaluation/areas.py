@@ -21,8 +21,8 @@ from qcq.support.seeds import generator
 class Pairs:
     """Every right answer compared with every wrong one of the same stratum.
 
-    With h(i, j) = 1 where the right answer i has a higher score than the wrong answer j, ½ where the two tie, else 0, and
-    weights w, the area is
+    With h(i, j) = 1 where the right answer i has a higher score than the wrong answer j, ½ where the two tie, else 0,
+    and weights w, the area is
 
         A = Σ w_i w_j h(i, j) / Σ w_i w_j    over pairs (right i, wrong j) of one stratum.
 

@@ -181,6 +181,7 @@ class Task(ABC):
     compares_seeds : True where the figure compares the seeds of one trainer, so that a single seed has none.
     holds_out_edges : True where the task needs edges that were held out before any walk or training.
     costly : True where only the read-out chosen by the other tasks is scored.
+    of_tables : False where the figures don't depend on the vectors: a report shows them once, beside the tables.
     unit : what the figures are averaged over, in the plural: ``questions``, ``students`` (those of test) …
     baselines : trainers that every comparison with this task includes.
     settings : the class of the task's settings, its second argument, where it has any.
@@ -195,6 +196,7 @@ class Task(ABC):
     compares_seeds: ClassVar[bool] = False
     holds_out_edges: ClassVar[bool] = False
     costly: ClassVar[bool] = False
+    of_tables: ClassVar[bool] = True
     unit: ClassVar[str] = "questions"
     baselines: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[type[Any] | None] = None

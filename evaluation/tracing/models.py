@@ -351,8 +351,8 @@ class Tracer:
     def predict(self, part: Sequences, ahead: int = 1) -> NDArray[np.float64]:
         """Probability that each response is right: float64 (responses,).
 
-        A student's responses are cut into blocks of ``ahead``. Each is predicted from the responses before its block, the
-        block's own answers unknown; with ``ahead = 1`` from all responses before it.
+        A student's responses are cut into blocks of ``ahead``. Each is predicted from the responses before its block,
+        the block's own answers unknown; with ``ahead = 1`` from all responses before it.
         """
         out = np.empty(len(part))
         training = self.model.training
