@@ -375,6 +375,36 @@ def report(
 
 
 @app.command()
+def split(
+    out_dir: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for the files.")],
+    data: DataOption = "simulated",
+    seed: Annotated[int, typer.Option(help="Of the division, where the data set has no split of its own.")] = 0,
+    set_: SetOption = None,
+    strict: StrictOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write which student is in which part, for use without qcq: students.csv and its Croissant metadata.
+
+    People under two identifiers are marked; answers aren't in it.
+    """
+    from qcq.config import Config
+    from qcq.data import load
+    from qcq.evaluation.published import write_split
+
+    settled = Config.load(None, set_ or (), data=data, strict=strict)
+    dataset = load(settled.data, settled.sections, strict=settled.strict)
+    how = f"divided at random by seed {seed}" if dataset.parts is None else "the data set's own split"
+    made = write_split(dataset, dataset.split(seed), out_dir, how)
+    digests = {"digest": made.digest, "test_digest": made.test_digest}
+    if as_json:
+        out.print_json(json.dumps({"folder": str(made.folder), **digests, "students": made.counts}))
+        return
+    rows = [["folder", str(made.folder)], ["how", how], *([part, f"{n:,}"] for part, n in made.counts.items())]
+    _show(["split", "value"], [*rows, *([name.replace("_", " "), value] for name, value in digests.items())], left=2)
+
+
+@app.command()
 def walk(
     data: DataOption = "simulated",
     walk: Annotated[str, typer.Option("--walk", help="Walk strategy.")] = "qcq",

@@ -331,8 +331,8 @@ class KTBaselines(Task):
 
     Share of right answers per question, Rasch and two-parameter item response theory without tracing, the latter with
     an ability from the answers so far, PFA, and Best-LR. They learn from training students, and validation chooses
-    their penalties. Reported: every figure of ``kt`` for each of them, as ``MODEL/FIGURE``, and ``auc`` of the one with the
-    best validation AUC. The figures are the same for every table.
+    their penalties. Reported: every figure of ``kt`` for each of them, as ``MODEL/FIGURE``, and ``auc`` of the one that
+    has the best validation AUC. The figures are the same for every table.
     """
 
     metric = "auc"
