@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from qcq.errors import ConfigError
 from qcq.evaluation import TASKS, Partition
 from qcq.evaluation.tracing.baselines import (
     BASELINES,
+    BKT,
     NODES,
     BestLR,
     KTBaselinesSettings,
+    Mastery,
     TwoParameter,
     TwoParameterHistory,
     before,
@@ -169,7 +172,7 @@ def test_without_history_nothing_is_traced(task):
         assert found[name].metrics["auc-within-questions"] == 0.5
         assert found[name].metrics["auc-balanced"] == pytest.approx(0.5, abs=1e-12)
         assert found[name].metrics["auc-next-5"] == found[name].metrics["auc"]
-    for name in ("2pl-history", "pfa", "best-lr"):
+    for name in ("2pl-history", "bkt", "pfa", "best-lr"):
         assert found[name].metrics["auc-within-questions"] > 0.55
     assert set(found) == set(BASELINES)
     assert len(task.models["2pl"].nodes) == NODES
@@ -192,6 +195,69 @@ def test_concepts_that_were_practised_are_traced_by_counts(data):
     assert scores["pfa"]["auc"] > scores["2pl-history"]["auc"] + 0.03
     assert scores["pfa"]["auc-within-students"] > 0.75
     assert found.best in ("pfa", "best-lr")
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_bkt_is_the_sum_over_every_path_of_its_hidden_states(partition, monkeypatch, ahead):
+    """Short sequences, parameters given: P(right | answers before the block) by all paths, known and unknown."""
+    attempts = Attempts(partition, "kt-baselines")
+    model = BKT(attempts)
+    rng = np.random.default_rng(0)
+    n = int(model.skills.max()) + 1
+    given = Mastery(*(rng.uniform(0.1, 0.45, n) for _ in range(4)))
+    monkeypatch.setitem(vars(model), "mastery", given)
+    part = partition.split.validation
+    short = part.interactions.where(np.arange(len(part.interactions)) < 60)
+    monkeypatch.setitem(attempts.parts, "validation", replace(part, interactions=short))
+    guess = model.predict("validation", ahead)
+    _, block = blocks(short, ahead)
+    checked = 0
+    for t in range(60):
+        skill = model.skills[short.question[t]]
+        mine = [i for i in range(t) if short.student[i] == short.student[t]]
+        same = [i for i in mine if model.skills[short.question[i]] == skill]
+        if len(same) > 9:
+            continue
+        k, learnt, g, s = (getattr(given, name)[skill] for name in ("known", "learnt", "guess", "slip"))
+        total = right = 0.0
+        for path in product((0, 1), repeat=len(same) + 1):
+            p = k if path[0] else 1 - k
+            for a, b in pairwise(path):
+                p *= (b == 1) if a else (learnt if b else 1 - learnt)
+            for state, i in zip(path[:-1], same, strict=True):
+                if i < block[t]:
+                    good = 1 - s if state else g
+                    p *= good if short.correct[i] else 1 - good
+            total += p
+            right += p * (1 - s if path[-1] else g)
+        assert guess[t] == pytest.approx(right / total, abs=1e-12)
+        checked += len(same) > 1
+    assert checked > 5
+
+
+def test_bkt_finds_what_was_planted(data):
+    """Two skills with parameters far apart, 1,500 students: EM brings them back."""
+    rng = np.random.default_rng(0)
+    planted = np.array([[0.2, 0.1, 0.15, 0.05], [0.6, 0.3, 0.3, 0.2]])
+    tags = data.q_matrix.toarray() > 0
+    pick = [int(np.flatnonzero((tags.sum(axis=1) == 1) & tags[:, c])[0]) for c in (0, 1)]
+    question = np.tile(np.repeat(pick, 12), 1500)
+    correct = []
+    for _ in range(1500):
+        for known, learnt, guess, slip in planted:
+            state = rng.random() < known
+            for _ in range(12):
+                correct.append(rng.random() < (1 - slip if state else guess))
+                state |= rng.random() < learnt
+    seen = interactions(np.repeat(np.arange(1500), 24), question, np.array(correct, dtype=int))
+    names = [f"s{i}" for i in range(1500)]
+    world = replace(data, interactions=seen, students=names, parts=None, truth={})
+    attempts = Attempts(Partition.make(world, hold_out_edges=False), "kt-baselines")
+    model = BKT(attempts)
+    for c in (0, 1):
+        skill = model.skills[pick[c]]
+        found = [getattr(model.mastery, name)[skill] for name in ("known", "learnt", "guess", "slip")]
+        assert found == pytest.approx(planted[c], abs=0.06)
 
 
 def test_best_lr_is_first_where_questions_and_counts_both_matter(task):
@@ -232,7 +298,7 @@ def test_a_block_is_predicted_without_its_own_and_later_answers(task, name, ahea
     same = block <= at
     assert block[at] == at
     assert other[same | ~mine] == pytest.approx(whole[same | ~mine], abs=1e-9)
-    if name in ("2pl-history", "pfa", "best-lr"):
+    if name in ("2pl-history", "bkt", "pfa", "best-lr"):
         assert np.abs(other - whole).max() > 1e-3
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -30,7 +31,7 @@ SLOPE, SLOPE_SPREAD = 1.0, 0.5  # prior of a question's slope
 EASE_SPREAD = 2.0  # prior of a question's ease around the mean ease, standard deviation in log-odds
 ROUNDS, ENOUGH = 60, 1e-3  # of EM, and the largest change at which it stops
 
-Name = Literal["question-mean", "rasch", "2pl", "2pl-history", "pfa", "best-lr"]
+Name = Literal["question-mean", "rasch", "2pl", "2pl-history", "bkt", "pfa", "best-lr"]
 
 
 class Baseline(ABC):
@@ -258,6 +259,138 @@ class BestLR(Logistic):
         return [asked, own, right, attempts, scipy.sparse.csr_array(np.stack(dense, axis=1))]
 
 
+@dataclass(frozen=True, eq=False)
+class Mastery:
+    """Parameters of Bayesian knowledge tracing, (skills,) each.
+
+    Attributes
+    ----------
+    known : probability that a student knows the skill at first, P(L_0).
+    learnt : that it is learnt at an attempt, P(T).
+    guess, slip : of a right answer without knowing it, and of a wrong one knowing it, P(G) and P(S).
+    """
+
+    known: NDArray[np.float64]
+    learnt: NDArray[np.float64]
+    guess: NDArray[np.float64]
+    slip: NDArray[np.float64]
+
+
+class BKT(Baseline):
+    """Bayesian knowledge tracing: a hidden Markov model per skill; a skill is known or not, and never forgotten.
+
+        P(right) = P(L)(1 - slip) + (1 - P(L)) guess,   P(L) ← P(L | answer) + (1 - P(L | answer)) learnt
+
+    A skill is a set of concepts, so a question with several has one skill. The parameters are fitted by EM on training
+    students, those of a skill drawn by DRAWN pseudo-attempts to those of all skills together, with guess and slip at
+    most one half. It doesn't know the question itself, nor that skills have to do with one another. Attempts in between
+    whose answers aren't known yet count as chances to learn.
+
+    References
+    ----------
+    Corbett & Anderson 1994, Knowledge tracing: modeling the acquisition of procedural knowledge (UMUAI 4).
+    """
+
+    DRAWN = 4.0
+    START = (0.4, 0.15, 0.3, 0.1)  # known, learnt, guess, slip
+    ROUNDS, ENOUGH = 60, 1e-4
+
+    @cached_property
+    def skills(self) -> NDArray[np.int64]:
+        """Skill of each question: int64 (questions,)."""
+        w = scipy.sparse.csr_array(self.attempts.graph.weights > 0)
+        w.sort_indices()
+        index: dict[bytes, int] = {}
+        rows = (w.indices[a:b].tobytes() for a, b in zip(w.indptr[:-1], w.indptr[1:], strict=True))
+        return np.array([index.setdefault(row, len(index)) for row in rows], dtype=np.int64)
+
+    def sequences(self, part: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Responses of a part, those of one student to one skill together and in order: their places, (responses,), and
+        where each sequence begins, (sequences,)."""
+        r = self.attempts.parts[part].interactions
+        skill = self.skills[r.question]
+        order = np.lexsort((np.arange(len(r)), skill, r.student))
+        new = (np.diff(r.student[order]) != 0) | (np.diff(skill[order]) != 0)
+        return order, np.flatnonzero(np.r_[True, new])
+
+    def filtered(
+        self, mastery: Mastery, skill: NDArray[np.int64], right: NDArray[np.bool_], begin: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """P(L) before and after each answer of sequences that lie one after another: (responses,) each."""
+        expected, told = np.empty(len(right)), np.empty(len(right))
+        for at, first in self._steps(begin, len(right)):
+            s = skill[at]
+            belief = mastery.known[s]
+            if not first:
+                belief = told[at - 1] + (1 - told[at - 1]) * mastery.learnt[s]
+            if_known = np.where(right[at], 1 - mastery.slip[s], mastery.slip[s])
+            if_not = np.where(right[at], mastery.guess[s], 1 - mastery.guess[s])
+            expected[at] = belief
+            told[at] = belief * if_known / (belief * if_known + (1 - belief) * if_not)
+        return expected, told
+
+    @staticmethod
+    def _steps(begin: NDArray[np.int64], n: int) -> list[tuple[NDArray[np.int64], bool]]:
+        """Places of the first answers of all sequences, then of their second ones, and so on."""
+        length = np.diff(np.r_[begin, n])
+        order = np.argsort(-length, kind="stable")
+        begin, length = begin[order], length[order]
+        return [(begin[: np.searchsorted(-length, -t)] + t, t == 0) for t in range(int(length.max(initial=0)))]
+
+    @cached_property
+    def mastery(self) -> Mastery:
+        """The fitted parameters."""
+        order, begin = self.sequences("train")
+        r = self.attempts.train.interactions
+        skill, right = self.skills[r.question][order], r.correct[order] > 0
+        n = int(self.skills.max(initial=0)) + 1
+        last = np.zeros(len(right), dtype=bool)
+        last[np.r_[begin[1:], len(right)] - 1] = True
+        now = Mastery(*(np.full(n, value) for value in self.START))
+        steps = self._steps(begin, len(right))[::-1]
+        for _ in range(self.ROUNDS):
+            expected, told = self.filtered(now, skill, right, begin)
+            smooth, moved = told.copy(), np.zeros(len(right))
+            for at, _ in steps:  # the last answers first
+                at = at[~last[at]]
+                share = smooth[at + 1] / expected[at + 1]  # P(known next | all answers) over that before the next one
+                smooth[at] = told[at] * share
+                moved[at] = (1 - told[at]) * now.learnt[skill[at]] * share
+            drawn = [
+                (skill[begin], smooth[begin], np.ones(len(begin))),
+                (skill[~last], moved[~last], 1 - smooth[~last]),
+                (skill, (1 - smooth) * right, 1 - smooth),
+                (skill, smooth * ~right, smooth),
+            ]
+            found = []
+            for of, hits, chances in drawn:
+                mean = hits.sum() / max(chances.sum(), 1e-9)
+                up, down = np.bincount(of, hits, n), np.bincount(of, chances, n)
+                found.append((up + self.DRAWN * mean) / (down + self.DRAWN))
+            made = Mastery(found[0], found[1], np.minimum(found[2], 0.5), np.minimum(found[3], 0.5))
+            change = max(
+                float(np.abs(a - b).max()) for a, b in zip(vars(made).values(), vars(now).values(), strict=True)
+            )
+            now = made
+            if change < self.ENOUGH:
+                break
+        return now
+
+    def predict(self, part: str, ahead: int = 1) -> NDArray[np.float64]:
+        r = self.attempts.parts[part].interactions
+        order, begin = self.sequences(part)
+        skill = self.skills[r.question][order]
+        expected, _ = self.filtered(self.mastery, skill, r.correct[order] > 0, begin)
+        key = r.student.astype(np.int64) * (int(self.skills.max(initial=0)) + 1) + self.skills[r.question]
+        seen = before(key, np.arange(len(r)), r.correct, blocks(r, ahead)[1])[0][order]
+        place = np.arange(len(r)) - np.repeat(begin, np.diff(np.r_[begin, len(r)]))  # in its sequence
+        belief = expected[np.arange(len(r)) - place + seen]  # before the first answer that isn't known yet
+        belief = 1 - (1 - belief) * (1 - self.mastery.learnt[skill]) ** (place - seen)
+        out = np.empty(len(r))
+        out[order] = belief * (1 - self.mastery.slip[skill]) + (1 - belief) * self.mastery.guess[skill]
+        return out
+
+
 def blocks(responses: Interactions, ahead: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where each response's student begins, and where its block of ``ahead`` responses does: int64 (responses,)."""
     at = np.arange(len(responses))
@@ -304,6 +437,7 @@ BASELINES: Mapping[Name, type[Baseline]] = {
     "rasch": ItemResponse,
     "2pl": TwoParameter,
     "2pl-history": TwoParameterHistory,
+    "bkt": BKT,
     "pfa": PFA,
     "best-lr": BestLR,
 }
@@ -316,7 +450,7 @@ class KTBaselinesSettings:
     Parameters
     ----------
     models : names of baselines: ``question-mean``, ``rasch`` and ``2pl`` (item response theory without tracing),
-        ``2pl-history``, ``pfa``, ``best-lr``.
+        ``2pl-history``, ``bkt``, ``pfa``, ``best-lr``.
     """
 
     models: tuple[Name, ...] = tuple(BASELINES)
@@ -330,14 +464,14 @@ class KTBaselines(Task):
     """The next answer of a student without any vectors: baselines, scored as ``kt`` scores a table.
 
     Share of right answers per question, Rasch and two-parameter item response theory without tracing, the latter with
-    an ability from the answers so far, PFA, and Best-LR. They learn from training students, and validation chooses
+    an ability from the answers so far, BKT, PFA, and Best-LR. They learn from training students, and validation chooses
     their penalties. Reported: every figure of ``kt`` for each of them, as ``MODEL/FIGURE``, and ``auc`` of the one that
     has the best validation AUC. The figures are the same for every table.
     """
 
     metric = "auc"
     unit = "students"
-    description = "the next answer of unseen students without vectors: question means, IRT, PFA, Best-LR"
+    description = "the next answer of unseen students without vectors: question means, IRT, BKT, PFA, Best-LR"
     tunes = False
     costly = True
     of_tables = False
