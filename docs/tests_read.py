@@ -32,6 +32,8 @@ alone. Over `u1` to `u{sealed.ASKED - 1}`, whichever of them exist, the sealed o
   reading, by choices made on validation, or not at all.
 - Nobody has read them through qcq. But the subset `pebg_ednet`, all of whose students have been read, was drawn from
   the same 784,309 students and doesn't name them: about 250 of the some 39,000 sealed students are among those 5,002.
+- Only runs notice what they read. Benchmarks that look at test students (`benchmarks/kt.py`, `duplicates.py`,
+  `typed.py`, `lookup.py`), `qcq audit --replay` and own code don't: enter those by hand.
 - EdNet in another tool's format (pyKT, edmine) has lost these identifiers, so the rule can't hold there.
 
 ## What is still unread

@@ -46,6 +46,7 @@ def write_description(
         "held_out_edges": {stage: len(edges) for stage, edges in partition.edges.items()},
         "students": partition.part_sizes,
         "left_out": len(data.left_out),
+        "sealed": int(np.isin(data.left_out, data.sealed).sum()),
         "responses": 0 if data.interactions is None else len(data.interactions),
         "skipped_tasks": dict(skipped),
         "finished": False,

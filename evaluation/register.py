@@ -132,10 +132,11 @@ def said(part: dict[str, Any]) -> str:
     """A test part in one line."""
     known = part["readings"]
     names = {"students": "test students", "edges": "held-out test edges"}
-    before = f"read {known} times before" if known > 1 else "read once before" if known else "not in the register"
+    times = "once" if known == 1 else f"{known} times"
+    before = f"by the register read {times} before" if known else "which aren't in the register"
     seal = f"; {part['sealed']:,} of them sealed until now" if part["sealed"] else ""
     what = f"{part['units']:,} {names[part['unit']]} ({part['digest'][:12]})"
-    return f"{', '.join(part['tasks'])}: reads {what}, by the register {before}{seal}"
+    return f"{', '.join(part['tasks'])}: reads {what}, {before}{seal}"
 
 
 def record(part: dict[str, Any], data: str, where: Path, why: str) -> Path:

@@ -52,7 +52,8 @@ def _data_section(about: dict[str, Any]) -> str:
         f"concepts without a question, {graph['components']:,} components",
     ]
     if about["students"]:
-        s, out = about["students"], about.get("left_out", 0)
+        s, sealed = about["students"], about.get("sealed", 0)
+        out = about.get("left_out", 0) - sealed
         doubles = f", except duplicates of one person: {out:,} identifiers are in no part" if out else ""
         lines.append(
             f"- {about['responses']:,} responses; students: {s['train']:,} train, {s['validation']:,} validation, "

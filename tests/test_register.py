@@ -155,10 +155,10 @@ def test_a_run_names_what_it_reads_and_what_the_register_knows(folder, tmp_path,
     run = Experiment(Config.load(None, [f"data=ednet:{folder}", *options])).run(tmp_path / "run", watch=watch)
     parts = {each["unit"]: each for each in run.read_json("about.json")["test_parts"]}
     assert set(parts) == {"students", "edges"}
-    assert any("kt-fast: reads 12 test students" in line and "not in the register" in line for line in lines)
+    assert any("kt-fast: reads 12 test students" in line and "aren't in the register" in line for line in lines)
     found = {check.name: check for check in audit(Run.open(run.path))}
     assert found["test students"].ok
-    assert "not in the register" in found["test students"].found
+    assert "aren't in the register" in found["test students"].found
     entry = "\n".join(f"{k} = {json.dumps(v)}" for k, v in {**vars(readings()[0]), **_known(parts)}.items())
     own_register.write_text(own_register.read_text() + f"\n[[reading]]\n{entry}\n")
     readings.cache_clear()
@@ -172,6 +172,16 @@ def test_a_run_names_what_it_reads_and_what_the_register_knows(folder, tmp_path,
 
 def _known(parts):
     return {"digest": parts["students"]["digest"], "unit": "students"}
+
+
+def test_sealed_students_are_no_duplicates_in_a_report(folder, tmp_path, own_register):
+    options = ["seeds=1", "trainers=concept-mean", "tasks=kt-fast", "tune=false"]
+    run = Experiment(Config.load(None, [f"data=ednet:{folder}", *options])).run(tmp_path / "run")
+    about = run.read_json("about.json")
+    assert (about["left_out"], about["sealed"]) == (12, 12)
+    page = (run.path / "report.md").read_text()
+    assert "12 students sealed for a later test" in page
+    assert "duplicates of one person" not in page
 
 
 def test_simulated_data_have_nothing_to_register():
