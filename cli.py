@@ -518,7 +518,7 @@ def list_(
         _show([name, "what it is", "settings"], shown, left=3)
         figures: dict[str, str] = {}
         for row in rows:  # the tasks of knowledge tracing have most figures in common
-            figures = {**row.get("figures", {}), **figures}
+            figures |= {key: line for key, line in row.get("figures", {}).items() if key not in figures}
         if figures:
             _show(["figures of kt tasks", "what they are"], [list(each) for each in figures.items()], left=2)
 

@@ -272,7 +272,7 @@ def quality(task: type[Task]) -> bool:
     return task.tunes or task.costly
 
 
-def correction(compared: Sequence[PairedComparison]) -> str:
+def correction(compared: Sequence[PairedComparison] | Sequence[Beside]) -> str:
     """What the intervals of the paired comparisons guarantee, in words."""
     n = len(compared)
     if n < 2:

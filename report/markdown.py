@@ -163,10 +163,9 @@ def _without_section(run: Run, table: Comparison) -> str:
     )
     beside = beside_baselines(run, table)
     said = "\n".join(f"- {each}" for each in beside)
-    n = len(beside)
     note = (
-        f"Differences are paired by student on test, with 95 % bootstrap intervals that hold for all {n} at once; the "
-        "tables and the model without vectors were chosen on validation."
+        f"Differences are paired by student on test, averaged over seeds, with {correction(beside)}; the tables and "
+        "the model without vectors were chosen on validation."
     )
     parts = ["## Without vectors", text, markdown_table(["model", *figures], cells, 1)]
     return "\n\n".join([*parts, *([said, note] if said else [])])

@@ -51,6 +51,7 @@ def write_page(run: Run) -> Page:
 
     about, env, config = run.read_json("about.json"), run.read_json("environment.json"), run.config
     table = comparison(run)
+    beside = beside_baselines(run, table)
     bank, drawn, found = Bank.of(run), read_maps(run), inspected(run)
     stands, compared = standings(run, table), paired_comparisons(run, table)
     plots = _figures(run, table, stands, bank, drawn)
@@ -63,7 +64,8 @@ def write_page(run: Run) -> Page:
         "missing": missing(run, table, bank, found, about),
         "paired_comparisons": [str(d) for d in compared],
         "correction": correction(compared),
-        "beside": [str(each) for each in beside_baselines(run, table)],
+        "beside": [str(each) for each in beside],
+        "beside_correction": correction(beside),
         "table": table,
         "standings": stands,
         "losses": [r for r in run.rows("training") if r.get("loss") is not None],
