@@ -23,6 +23,7 @@ from qcq.engine import Plan, Store, make_executor
 from qcq.engine.kinds import Trained
 from qcq.errors import CorpusError, EmbeddingError, WalkError
 from qcq.evaluation import Task
+from qcq.evaluation.register import said, test_parts
 from qcq.models import Trainer
 from qcq.pipeline import Experiment
 from qcq.run import FILE, NO_WALK, Run
@@ -117,6 +118,7 @@ class _Audit:
                 return
             yield self.students()
             yield self.duplicates()
+            yield from self.test_parts()
         with self.watch.progress("graph, walks and difficulty"):
             yield self.graph()
             for name in self.config.walks:
@@ -193,6 +195,19 @@ class _Audit:
             )
         said = f"; {len(data.left_out):,} identifiers are left out" if len(data.left_out) else ""
         return Check("duplicates", True, f"no person found in two parts under two identifiers{said}")
+
+    def test_parts(self) -> Iterator[Check]:
+        """Which test parts the run has read, and what the register of test readings knows of them."""
+        for part in test_parts(self.real.partition, self.real.tasks):
+            kept = {each["unit"]: each["digest"] for each in self.about.get("test_parts", ())}
+            name = f"test {part['unit']}"
+            if not kept:
+                yield Check(name, None, f"an older run that doesn't name what it read; now {said(part)}")
+            elif kept.get(part["unit"]) != part["digest"]:
+                was = kept.get(part["unit"], "none")[:12]
+                yield Check(name, False, f"the run names the test part {was}, its data have {part['digest'][:12]}")
+            else:
+                yield Check(name, True, said(part))
 
     def graph(self) -> Check:
         wanted = self.about["graph_digest"]

@@ -175,11 +175,11 @@ def _dry_run(plan: Plan, store: Store) -> None:
 
 def _tell(made: Run) -> None:
     """A finished run: its table, the comparisons, the place of the report; exit code 1 if a trainer failed."""
-    from qcq.report import cautions, comparison, verdicts
+    from qcq.report import beside_baselines, cautions, comparison, verdicts
 
     table = comparison(made)
     _show([column.title for column in table.columns], table.cells(), left=3)
-    for line in [*verdicts(made, table), *cautions(made, table)]:
+    for line in [*verdicts(made, table), *map(str, beside_baselines(made, table)), *cautions(made, table)]:
         out.print(line, markup=False)
     for each in table.lines:
         if each.error:
@@ -422,6 +422,36 @@ def verify(
 
 
 @app.command()
+def split(
+    out_dir: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for the files.")],
+    data: DataOption = "simulated",
+    seed: Annotated[int, typer.Option(help="Of the division, where the data set has no split of its own.")] = 0,
+    set_: SetOption = None,
+    strict: StrictOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write which student is in which part, for use without qcq: students.csv and its Croissant metadata.
+
+    People under two identifiers are marked; answers aren't in it.
+    """
+    from qcq.config import Config
+    from qcq.data import load
+    from qcq.evaluation.published import write_split
+
+    settled = Config.load(None, set_ or (), data=data, strict=strict)
+    dataset = load(settled.data, settled.sections, strict=settled.strict)
+    how = f"divided at random by seed {seed}" if dataset.parts is None else "the data set's own split"
+    made = write_split(dataset, dataset.split(seed), out_dir, how)
+    digests = {"digest": made.digest, "test_digest": made.test_digest}
+    if as_json:
+        out.print_json(json.dumps({"folder": str(made.folder), **digests, "students": made.counts}))
+        return
+    rows = [["folder", str(made.folder)], ["how", how], *([part, f"{n:,}"] for part, n in made.counts.items())]
+    _show(["split", "value"], [*rows, *([name.replace("_", " "), value] for name, value in digests.items())], left=2)
+
+
+@app.command()
 def walk(
     data: DataOption = "simulated",
     walk: Annotated[str, typer.Option("--walk", help="Walk strategy.")] = "qcq",
@@ -517,6 +547,7 @@ def list_(
                 "name": key,
                 "about": (cls.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
                 "settings": fields(cls) if hasattr(cls, "__dataclass_fields__") else {},
+                **({"figures": dict(getattr(cls, "figures", {}))} if name == "tasks" else {}),
             }
             for key, cls in registry.items()
         ]
@@ -532,6 +563,11 @@ def list_(
             for row in rows
         ]
         _show([name, "what it is", "settings"], shown, left=3)
+        figures: dict[str, str] = {}
+        for row in rows:  # the tasks of knowledge tracing have most figures in common
+            figures |= {key: line for key, line in row.get("figures", {}).items() if key not in figures}
+        if figures:
+            _show(["figures of kt tasks", "what they are"], [list(each) for each in figures.items()], left=2)
 
 
 @app.command("data")

@@ -14,7 +14,7 @@ from qcq.data.checks import refuse_doubts
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
 from qcq.data.datashop import KDDCup, Statics
-from qcq.data.duplicates import duplicate_students, without_duplicates
+from qcq.data.duplicates import duplicate_students, same_person, without_duplicates
 from qcq.data.edmine import EDMine
 from qcq.data.ednet import EdNet
 from qcq.data.edudata import EduData
@@ -222,5 +222,6 @@ __all__ = [
     "load",
     "read",
     "recognise",
+    "same_person",
     "without_duplicates",
 ]

@@ -83,7 +83,10 @@ class Dataset:
     truth : what a simulation planted, by name; empty for real data.
     prerequisites : (concept identifier, identifier of a concept that comes after it), where the source has any.
     left_out : int32, ascending: students in no part of any split, because their answers also occur under another
-        identifier (:mod:`qcq.data.duplicates`). Their responses are still among ``interactions``.
+        identifier (:mod:`qcq.data.duplicates`), or because they are sealed. Their responses are still among
+        ``interactions``.
+    sealed : int32, ascending: students kept for a later test (:mod:`qcq.data.sealed`); in ``left_out`` too unless the
+        reader was told to test on them.
     """
 
     name: str
@@ -100,6 +103,7 @@ class Dataset:
     truth: Mapping[str, NDArray] = field(default_factory=dict)
     prerequisites: Sequence[tuple[str, str]] = ()
     left_out: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    sealed: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
 
     def __post_init__(self) -> None:
         if self.q_matrix.shape != (len(self.questions), len(self.concepts)):
@@ -145,7 +149,8 @@ class Dataset:
 
         Raises
         ------
-        DataError : the data set has no interactions, or fewer students than folds.
+        DataError : the data set has no interactions, or fewer students than folds, or a sealed student would be in
+            another part than the test.
         """
         if self.interactions is None:
             raise DataError(
@@ -173,6 +178,11 @@ class Dataset:
             part[who] = 0
             part[order[:n_test]] = 2
             part[order[n_test : n_test + n_valid]] = 1
+        learnt = np.intersect1d(self.sealed, np.flatnonzero((part == 0) | (part == 1)))
+        if len(learnt):
+            what = f"{len(learnt):,} sealed students would be trained or validated on"
+            fix = "leave sealed at closed; opened, they are the test part, without folds or other students' lists"
+            raise DataError(what, value=self.name, fix=fix)
         students = [np.flatnonzero(part == p).astype(np.int32) for p in range(3)]
         made = [self.interactions.of(s) for s in students]
         return Split(

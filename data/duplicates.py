@@ -126,6 +126,23 @@ def _lean(sign: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     return right
 
 
+def same_person(dataset: Dataset) -> dict[int, int]:
+    """Which identifier stays for a student who is in no part of a split as a duplicate: index → index.
+
+    Students who are left out for another reason aren't in it.
+    """
+    if dataset.interactions is None or not len(dataset.left_out):
+        return {}
+    n = len(dataset.students)
+    pairs = duplicate_students(dataset.interactions, n, len(dataset.questions))
+    linked = scipy.sparse.coo_array((np.ones(len(pairs)), tuple(pairs.T)), shape=(n, n))
+    _, person = scipy.sparse.csgraph.connected_components(linked, directed=False)
+    stays = np.setdiff1d(np.unique(pairs), dataset.left_out)
+    kept = {int(person[i]): int(i) for i in stays[::-1]}
+    paired = np.intersect1d(pairs, dataset.left_out)
+    return {int(i): kept[int(person[i])] for i in paired if int(person[i]) in kept}
+
+
 def without_duplicates(dataset: Dataset) -> Dataset:
     """The data set in which all but one of the identifiers of each person are in no part of any split.
 

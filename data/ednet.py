@@ -12,6 +12,7 @@ from pydantic import Field
 from qcq.data.assembly import interactions, q_matrix, remarks, several
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
+from qcq.data.sealed import Seal, with_seal
 from qcq.data.table import RawTable, codes
 from qcq.data.text import header, read_bytes
 from qcq.errors import DataError
@@ -36,6 +37,8 @@ class EdNet(Reader):
     Parameters
     ----------
     students : how many of the students to read, drawn by a fixed seed; 0 reads all (784,309 in the published set).
+    sealed : ``closed`` leaves one student in twenty out of every part of a split, kept for a later test; ``test`` makes
+        them the test part (:mod:`qcq.data.sealed`). A run that does so writes it into the register of test readings.
 
     References
     ----------
@@ -46,6 +49,7 @@ class EdNet(Reader):
         "contents/questions.csv with question_id, correct_answer and tags; KT1/u1.csv … for responses"
     )
     students: Annotated[int, Field(ge=0)] = 0
+    sealed: Seal = "closed"
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -84,7 +88,7 @@ class EdNet(Reader):
         if files:
             responses, said = _responses(files, questions, table.frame["correct_answer"])
             notes += said
-        return Dataset(
+        made = Dataset(
             path.resolve().name,
             tuple(questions),
             tuple(concepts),
@@ -93,6 +97,7 @@ class EdNet(Reader):
             tuple(file.stem for file in files),
             notes=(*notes, *remarks(matrix, repeated)),
         )
+        return with_seal(made, self.sealed) if files else made
 
 
 def _questions(path: Path) -> Path | None:

@@ -12,6 +12,7 @@ import numpy as np
 from qcq.engine.comparison import TABLES, Method
 from qcq.engine.kinds import Walked
 from qcq.engine.plan import Groups
+from qcq.evaluation.register import record, said, test_parts
 from qcq.support.environment import environment
 from qcq.support.files import link, whole, write_text
 from qcq.support.progress import Watch
@@ -45,10 +46,17 @@ def write_description(
         "held_out_edges": {stage: len(edges) for stage, edges in partition.edges.items()},
         "students": partition.part_sizes,
         "left_out": len(data.left_out),
+        "sealed": int(np.isin(data.left_out, data.sealed).sum()),
         "responses": 0 if data.interactions is None else len(data.interactions),
         "skipped_tasks": dict(skipped),
         "finished": False,
     }
+    about["test_parts"] = test_parts(partition, [each for each in config.task_specs() if each.name not in skipped])
+    for part in about["test_parts"]:
+        watch.say(said(part))
+        if part["sealed"]:
+            file = record(part, data.name, run.path, f"the seal was opened for a run of {', '.join(part['tasks'])}")
+            watch.say(f"the reading of sealed students is entered in {file}; commit it with what follows from it")
     counts = about["graph"]
     watch.say(
         f"{data.name}: {counts['questions']:,} questions, {counts['concepts']:,} concepts, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcq.evaluation.areas import Decomposition, Pairs, balanced, bootstrap_decomposition, decompose
 from qcq.evaluation.clusters import Clusters
 from qcq.evaluation.difficulty import Difficulty
 from qcq.evaluation.discrimination import Discrimination
@@ -12,6 +13,7 @@ from qcq.evaluation.retrieval import Retrieval
 from qcq.evaluation.stability import Stability
 from qcq.evaluation.statistics import Contest, Difference, auc_units, mean_units, paired_bootstrap, simultaneous
 from qcq.evaluation.task import HeldOut, Partition, Score, Stage, Task, TaskSpec, unanswerable
+from qcq.evaluation.tracing.baselines import KTBaselines
 from qcq.evaluation.tracing.fast import KTFast
 from qcq.evaluation.tracing.tasks import KT, KTAttention, KTDifficulty
 from qcq.support.registry import Registry
@@ -31,6 +33,7 @@ TASKS: Registry[type[Task]] = Registry(
         "kt-difficulty": KTDifficulty,
         "kt-attention": KTAttention,
         "kt-fast": KTFast,
+        "kt-baselines": KTBaselines,
     },
 )
 
@@ -39,6 +42,7 @@ __all__ = [
     "TASKS",
     "Clusters",
     "Contest",
+    "Decomposition",
     "Difference",
     "Difficulty",
     "Discrimination",
@@ -46,8 +50,10 @@ __all__ = [
     "Geometry",
     "HeldOut",
     "KTAttention",
+    "KTBaselines",
     "KTDifficulty",
     "KTFast",
+    "Pairs",
     "Partition",
     "Prerequisites",
     "Retrieval",
@@ -57,6 +63,9 @@ __all__ = [
     "Task",
     "TaskSpec",
     "auc_units",
+    "balanced",
+    "bootstrap_decomposition",
+    "decompose",
     "mean_units",
     "paired_bootstrap",
     "simultaneous",

@@ -181,9 +181,11 @@ class Task(ABC):
     compares_seeds : True where the figure compares the seeds of one trainer, so that a single seed has none.
     holds_out_edges : True where the task needs edges that were held out before any walk or training.
     costly : True where only the read-out chosen by the other tasks is scored.
+    of_tables : False where the figures don't depend on the vectors: a report shows them once, beside the tables.
     unit : what the figures are averaged over, in the plural: ``questions``, ``students`` (those of test) …
     baselines : trainers that every comparison with this task includes.
     settings : the class of the task's settings, its second argument, where it has any.
+    figures : what ``qcq list`` says of the task's figures: name → one line; may be empty.
     revision : raised by its author when the same vectors get other figures; finished runs are then scored again.
     """
 
@@ -194,9 +196,11 @@ class Task(ABC):
     compares_seeds: ClassVar[bool] = False
     holds_out_edges: ClassVar[bool] = False
     costly: ClassVar[bool] = False
+    of_tables: ClassVar[bool] = True
     unit: ClassVar[str] = "questions"
     baselines: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[type[Any] | None] = None
+    figures: ClassVar[Mapping[str, str]] = {}
     revision: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:

@@ -1,6 +1,6 @@
 """Tables and reports over a finished run."""
 
-from qcq.report.comparison import Comparison, cautions, comparison, verdicts
+from qcq.report.comparison import Comparison, beside_baselines, cautions, comparison, verdicts
 from qcq.report.folds import Folds, write_folds
 from qcq.report.maps import Mapped
 from qcq.report.markdown import write_report
@@ -14,6 +14,7 @@ __all__ = [
     "Folds",
     "Mapped",
     "Tracker",
+    "beside_baselines",
     "cautions",
     "comparison",
     "markdown_table",

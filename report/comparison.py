@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qcq.evaluation import TASKS, Contest, Difference, Task, paired_bootstrap, simultaneous
-from qcq.run import FILE, NO_WALK, Run
+from qcq.run import FILE, NO_WALK, Row, Run
 from qcq.support.registry import find
 
 
@@ -92,7 +92,7 @@ def comparison(run: Run) -> Comparison:
     config = run.config
     results, training = run.rows("results"), run.rows("training")
     tasks = {name: find("task", name, TASKS) for name in config["tasks"]}
-    heads = [(name, metric) for name, task in tasks.items() for metric in (task.metric, *task.slices)]
+    heads = [(n, metric) for n, task in tasks.items() if task.of_tables for metric in (task.metric, *task.slices)]
     present = [(t, m) for t, m in heads if any((r["task"], r["metric"]) == (t, m) for r in results)]
     columns = [Column(f"{task} {metric}", task, metric) for task, metric in present]
     costs = [Column("excess, nats", "training", "excess"), Column("seconds", "training", "seconds")]
@@ -213,13 +213,66 @@ def pooled(folds: Sequence[tuple[Run, Comparison]], columns: Sequence[Column]) -
     return [PairedComparison(*who, difference) for who, (difference,) in zip(drawn, found, strict=True)]
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A table's figure beside that of a model without vectors.
+
+    Attributes
+    ----------
+    baseline : the model without vectors that is best on validation.
+    difference : the table's less the model's, paired by student on test; simultaneous for all of a run.
+    """
+
+    column: Column
+    line: Line
+    baseline: str
+    difference: Difference
+
+    def __str__(self) -> str:
+        said = "can't be told apart from" if not self.difference.decided else "is ahead of"
+        said = "is behind" if self.difference.high < 0 else said
+        return f"{self.column.title}: {self.line.label} {said} {self.baseline}, without vectors: {self.difference}"
+
+
+def beside_baselines(run: Run, table: Comparison) -> list[Beside]:
+    """The best learned vectors and the best baseline table beside the best model without vectors (``kt-baselines``).
+
+    All three are chosen on validation. One entry for each figure of knowledge tracing in the table; empty where
+    ``kt-baselines`` wasn't asked.
+    """
+    name = next((task for task in run.config["tasks"] if not find("task", task, TASKS).of_tables), None)
+    lines = [line for line in table.lines if not line.error]
+    judged = [row["judged"][name]["model"] for row in run.rows("training") if name in row.get("judged", {})]
+    if name is None or not judged:
+        return []
+    drawn: list[tuple[Column, Line]] = []
+    contests = []
+    for column in table.columns[3:]:
+        if column.task not in TASKS or TASKS[column.task].unit != "students":
+            continue
+        groups = ([x for x in lines if x.baseline is kind] for kind in (False, True))
+        for line in (max(one, key=lambda x: _validation(run, x, column.task)) for one in groups if one):
+            ours = _units(run, line, column.task, column.metric)
+            theirs = _units(run, line, name, f"{judged[0]}/{column.metric}")
+            if ours is not None and theirs is not None:
+                drawn.append((column, line))
+                contests.append(Contest(np.stack([ours, theirs]), [(0, 1)]))
+    found = simultaneous(contests) if contests else []
+    return [Beside(*who, judged[0], difference) for who, (difference,) in zip(drawn, found, strict=True)]
+
+
+def of_tables(rows: Sequence[Row]) -> list[Row]:
+    """The rows of results whose figures are of a table of vectors."""
+    return [row for row in rows if find("task", row["task"], TASKS).of_tables]
+
+
 def quality(task: type[Task]) -> bool:
     """Whether a task's figure says that vectors are good. Reconstruction and stability don't: vectors without further
     use can be good at both."""
     return task.tunes or task.costly
 
 
-def correction(compared: Sequence[PairedComparison]) -> str:
+def correction(compared: Sequence[PairedComparison] | Sequence[Beside]) -> str:
     """What the intervals of the paired comparisons guarantee, in words."""
     n = len(compared)
     if n < 2:

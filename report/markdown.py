@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from qcq.evaluation import TASKS
-from qcq.report.comparison import Comparison, cautions, comparison, correction, paired_comparisons
+from qcq.report.comparison import (
+    Comparison,
+    beside_baselines,
+    cautions,
+    comparison,
+    correction,
+    of_tables,
+    paired_comparisons,
+)
 from qcq.run import Run
 from qcq.support.files import write_text
 from qcq.support.registry import find
@@ -28,6 +36,7 @@ def write_report(run: Run) -> None:
         _loss_section(run),
         _tuning_section(run),
         _use_section(run),
+        _without_section(run, table),
         _all_section(run),
         _repeat_section(run, config),
     ]
@@ -43,7 +52,8 @@ def _data_section(about: dict[str, Any]) -> str:
         f"concepts without a question, {graph['components']:,} components",
     ]
     if about["students"]:
-        s, out = about["students"], about.get("left_out", 0)
+        s, sealed = about["students"], about.get("sealed", 0)
+        out = about.get("left_out", 0) - sealed
         doubles = f", except duplicates of one person: {out:,} identifiers are in no part" if out else ""
         lines.append(
             f"- {about['responses']:,} responses; students: {s['train']:,} train, {s['validation']:,} validation, "
@@ -137,8 +147,32 @@ def _use_section(run: Run) -> str:
     return "\n\n".join(["## How tables were used", text, markdown_table(titles, cells, 5)])
 
 
-def _all_section(run: Run) -> str:
+def _without_section(run: Run, table: Comparison) -> str:
+    """Models without vectors: their figures, and the best tables beside the best of them."""
     results = run.rows("results")
+    shown = {id(r) for r in of_tables(results)}
+    found = {r["metric"]: r["value"] for r in results if id(r) not in shown and "/" in r["metric"]}
+    if not found:
+        return ""
+    models = list(dict.fromkeys(name.split("/")[0] for name in found))
+    figures = list(dict.fromkeys(name.split("/")[1] for name in found))
+    cells = [[model, *(_number(found.get(f"{model}/{figure}")) for figure in figures)] for model in models]
+    text = (
+        "Models that see no vectors, learnt from the same training students, their penalties chosen on validation. "
+        "They are the same beside every table."
+    )
+    beside = beside_baselines(run, table)
+    said = "\n".join(f"- {each}" for each in beside)
+    note = (
+        f"Differences are paired by student on test, averaged over seeds, with {correction(beside)}; the tables and "
+        "the model without vectors were chosen on validation."
+    )
+    parts = ["## Without vectors", text, markdown_table(["model", *figures], cells, 1)]
+    return "\n\n".join([*parts, *([said, note] if said else [])])
+
+
+def _all_section(run: Run) -> str:
+    results = of_tables(run.rows("results"))
     if not results:
         return ""
     keys = list(dict.fromkeys((r["walk"], r["trainer"], r["readout"]) for r in results))

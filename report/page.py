@@ -17,9 +17,11 @@ from qcq.report.comparison import (
     Comparison,
     PairedComparison,
     Standing,
+    beside_baselines,
     cautions,
     comparison,
     correction,
+    of_tables,
     paired_comparisons,
     standings,
 )
@@ -50,6 +52,7 @@ def write_page(run: Run) -> Page:
 
     about, env, config = run.read_json("about.json"), run.read_json("environment.json"), run.config
     table = comparison(run)
+    beside = beside_baselines(run, table)
     bank, drawn, found = Bank.of(run), read_maps(run), inspected(run)
     stands, compared = standings(run, table), paired_comparisons(run, table)
     plots = _figures(run, table, stands, bank, drawn)
@@ -62,6 +65,8 @@ def write_page(run: Run) -> Page:
         "missing": missing(run, table, bank, found, about),
         "paired_comparisons": [str(d) for d in compared],
         "correction": correction(compared),
+        "beside": [str(each) for each in beside],
+        "beside_correction": correction(beside),
         "table": table,
         "standings": stands,
         "losses": [r for r in run.rows("training") if r.get("loss") is not None],
@@ -221,7 +226,7 @@ def _whole_numbers(places: NDArray[np.float32]) -> NDArray[np.int16]:
 def _readouts(run: Run) -> dict[str, Any]:
     """Means over seeds of every figure of every read-out: metrics, and rows of (walk, trainer, read-out, figures)."""
     held: dict[tuple[str, str, str], dict[tuple[str, str], list[float]]] = {}
-    for r in run.rows("results"):
+    for r in of_tables(run.rows("results")):
         mine = held.setdefault((r["walk"], r["trainer"], r["readout"]), {})
         mine.setdefault((r["task"], r["metric"]), []).append(r["value"])
     metrics = list(dict.fromkeys(metric for mine in held.values() for metric in mine))

@@ -17,7 +17,8 @@ def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
     Parameters
     ----------
     folder : the folder to write into.
-    kind : what the folder is: ``run``, ``folds``, ``store``, ``corpus``, ``study``, ``figures`` or ``model``.
+    kind : what the folder is: ``run``, ``folds``, ``store``, ``corpus``, ``study``, ``split``, ``figures`` or
+        ``model``.
     also : other file names that count as a mark, as ``qcq.json`` does.
 
     Raises

@@ -429,6 +429,9 @@ def test_a_task_prefers_the_planted_truth_to_chance(name, stage):
     planted = Embeddings(data.questions, np.column_stack([data.q_matrix.toarray(), 0.2 * hard, sharp]))
     good = task(name).score(planted, stage, [planted])
     bad = task(name).score(chance(0, name), stage, [chance(1, name)])
+    if not TASKS[name].of_tables:  # models without vectors: every table gets the same figures
+        assert good.metrics == bad.metrics
+        return
     assert good.metrics[TASKS[name].metric] > bad.metrics[TASKS[name].metric] + 0.05
     assert paired_bootstrap(good.units[TASKS[name].metric], bad.units[TASKS[name].metric]).low > 0
     for score in (good, bad):

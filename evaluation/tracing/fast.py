@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.evaluation.task import Partition, Score, Stage, Task
-from qcq.evaluation.tracing.tasks import Attempts, principal
+from qcq.evaluation.tracing.tasks import AHEAD, FIGURES, Attempts, principal
 
 WIDTHS = (2, 8, 32)  # how fast the weight of a past answer falls with the distance of its question, in steps of four
 PENALTIES = (0.1, 10.0, 1000.0)  # of the squared weights of the vector; tried on validation
@@ -32,6 +32,8 @@ class KTFast(Task):
 
     metric = "auc"
     unit = "students"
+    figures = FIGURES
+    revision = 2
     description = "the next answer of unseen students, by a logistic model on embedding-kernel history; seconds a table"
 
     def __init__(self, partition: Partition) -> None:
@@ -49,10 +51,16 @@ class KTFast(Task):
         losses = [np.logaddexp(0, -(2 * truth - 1) * (held @ w)).mean() for w in fits]
         weights = fits[int(np.argmin(losses))]
         asked = held if stage == "validation" else self._features(vectors, stage)[0]
-        return self.attempts.judge(expit(asked @ weights), stage)
+        ahead = self._features(vectors, stage, AHEAD)[0]
+        return self.attempts.judge(expit(asked @ weights), stage, expit(ahead @ weights))
 
-    def _features(self, vectors: NDArray[np.float32], part: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Features (responses, ·), the constant first and the vector last, and answers, (responses,)."""
+    def _features(
+        self, vectors: NDArray[np.float32], part: str, ahead: int = 1
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Features (responses, ·), the constant first and the vector last, and answers, (responses,).
+
+        The history of a response ends before its block of ``ahead`` responses of the student.
+        """
         r = self.attempts.parts[part].interactions
         mean = float(self.attempts.train.interactions.correct.mean())
         unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -60,7 +68,8 @@ class KTFast(Task):
         begin = np.flatnonzero(np.r_[True, r.student[1:] != r.student[:-1]])
         for a, b in zip(begin, np.append(begin[1:], len(r)), strict=True):
             u, answer = unit[r.question[a:b]], (r.correct[a:b] - mean).astype(np.float32)
-            before = np.tri(b - a, k=-1, dtype=np.float32)  # (t, i): i came before t
+            at = np.arange(b - a)
+            before = (at < (at - at % ahead)[:, None]).astype(np.float32)  # (t, i): i came before the block of t
             weight = before
             for i in range(len(WIDTHS) + 1):
                 if i == 1:

@@ -76,26 +76,27 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.question)
 
-    def batches(self, rng: np.random.Generator | None = None) -> Iterator[list[Chunk]]:
+    def batches(self, rng: np.random.Generator | None = None, multiple: int = 1) -> Iterator[list[Chunk]]:
         """Batches of students of about equal length, each cut in time into chunks.
 
         A batch has about TOKENS attempts per chunk, fewer if there are few in all. With ``rng``, the students of a
-        batch and the order of batches are random.
+        batch and the order of batches are random. Chunks begin at multiples of ``multiple``.
         """
+        size = max(CHUNK - CHUNK % multiple, multiple)
         key = np.log(self.length) + (0.0 if rng is None else rng.uniform(0, 0.3, len(self.length)))
         order = np.argsort(-key, kind="stable")
         cuts, at = [], 0
         tokens = min(TOKENS, len(self) // BATCHES)
         while at < len(order):
-            n = max(4, tokens // min(CHUNK, int(self.length[order[at]])))
+            n = max(4, tokens // min(size, int(self.length[order[at]])))
             cuts.append(order[at : at + n])
             at += n
         for i in range(len(cuts)) if rng is None else rng.permutation(len(cuts)):
             who = cuts[i][np.argsort(-self.length[cuts[i]], kind="stable")]  # the longest first
             chunks = []
-            for start in range(0, int(self.length[who[0]]), CHUNK):
+            for start in range(0, int(self.length[who[0]]), size):
                 who = who[self.length[who] > start]  # students with further attempts; other states are dropped
-                step = np.arange(start, min(start + CHUNK, int(self.length[who[0]])))
+                step = np.arange(start, min(start + size, int(self.length[who[0]])))
                 place = np.where(step < self.length[who][:, None], self.begin[who][:, None] + step, -1)  # (B, T)
                 chunks.append(Chunk(place, self.question, self.correct, self.first))
             yield chunks
@@ -307,7 +308,7 @@ class Tracer:
                         group["lr"] = lr * (1 - 0.95 * share)
                     for chunk, logits in self._read(train, batch):
                         loss = F.binary_cross_entropy_with_logits(
-                            logits[chunk.real], chunk.correct[chunk.real].to(logits.dtype)
+                            logits[..., 0][chunk.real], chunk.correct[chunk.real].to(logits.dtype)
                         )
                         adam.zero_grad()
                         torch.autograd.backward(loss)
@@ -330,29 +331,38 @@ class Tracer:
     def _modules(self) -> nn.Module:
         return nn.ModuleList([self.table, self.model])
 
-    def _read(self, part: Sequences, batch: list[Chunk]) -> Iterator[tuple[Chunk, Tensor]]:
-        """The chunks of a batch in order with their logits, (B, T)."""
+    def _read(self, part: Sequences, batch: list[Chunk], ahead: int = 1) -> Iterator[tuple[Chunk, Tensor]]:
+        """The chunks of a batch in order with their logits, (B, T, ahead): at (·, t, k) those of attempt t + k from the
+        attempts before t; the last attempt of the chunk where it has no such attempt."""
         state: State = None
         for chunk in batch:
             if state is not None:
                 state = self.model.cut(state, len(chunk.at))
             version = torch.from_numpy(part.version[chunk.at[:, 0]])[:, None]  # (B, 1)
             before = self.table(chunk.before, version)
-            asked = self.table(chunk.question, version)
+            t = chunk.question.shape[1]
+            later = (torch.arange(t)[:, None] + torch.arange(ahead)).clamp(max=t - 1)  # (T, ahead)
+            asked = self.table(chunk.question[:, later], version[..., None])  # (B, T, ahead, dim)
             sign = (2.0 * chunk.answer - 1) * (chunk.before >= 0)
-            logits, state = self.model(before, sign[..., None], asked[:, :, None], state)
-            yield chunk, logits[..., 0]
+            logits, state = self.model(before, sign[..., None], asked, state)
+            yield chunk, logits
 
     @one_thread()
-    def predict(self, part: Sequences) -> NDArray[np.float64]:
-        """Probability that each response is right, from the responses before it: float64 (responses,)."""
+    def predict(self, part: Sequences, ahead: int = 1) -> NDArray[np.float64]:
+        """Probability that each response is right: float64 (responses,).
+
+        A student's responses are cut into blocks of ``ahead``. Each is predicted from the responses before its block,
+        the block's own answers unknown; with ``ahead = 1`` from all responses before it.
+        """
         out = np.empty(len(part))
         training = self.model.training
         self.model.eval()
         with torch.no_grad():
-            for batch in part.batches():
-                for chunk, logits in self._read(part, batch):
-                    out[chunk.at[chunk.at >= 0]] = torch.sigmoid(logits[chunk.real].double()).numpy()
+            for batch in part.batches(multiple=ahead):
+                for chunk, logits in self._read(part, batch, ahead):
+                    at = np.arange(chunk.at.shape[1])
+                    mine = logits[:, at - at % ahead, at % ahead]  # (B, T)
+                    out[chunk.at[chunk.at >= 0]] = torch.sigmoid(mine[chunk.real].double()).numpy()
         self.model.train(training)
         return out
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from qcq.data import TrainPart
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EvaluationError
+from qcq.evaluation.areas import Pairs, balanced, decompose
 from qcq.evaluation.statistics import auc_units, mean_units
 from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.evaluation.tracing.features import NUMBERS, Number
@@ -20,13 +21,30 @@ from qcq.support.seeds import generator
 from qcq.support.settings import settings
 
 if TYPE_CHECKING:
-    from qcq.data.dataset import Part
+    from qcq.data.dataset import Interactions, Part
     from qcq.evaluation.tracing.models import Sequences, Tracer
 
 COLD = 5  # training responses of a cold question, at most
 BINS = 15  # of the calibration error
 CROSSFIT_FOLDS = 5  # of training students, so that no student gets features made from their own answers
 KEPT = 8  # trained models that a task caches
+AHEAD = 5  # answers that auc-next-5 predicts without an answer in between
+FIGURES: Mapping[str, str] = {  # of every task of knowledge tracing; docs/evaluation.md explains them
+    "auc": "area under the ROC curve over all pairs of a right and a wrong answer",
+    "accuracy": "share of answers predicted right at a probability of one half",
+    "log-loss": "mean negative log-likelihood of the answers",
+    "ece": "expected calibration error",
+    "auc-cold": f"auc over questions with at most {COLD} training responses",
+    "auc-unseen": "auc over questions without training responses",
+    "auc-within-students": "area over the pairs of one student: whose own right and wrong answers are told apart",
+    "auc-between-students": "area over the pairs of two students",
+    "within-share": "share of all pairs that are within a student: auc is the mean of the two areas with this weight",
+    "auc-mean-student": "plain mean of the students' own areas",
+    "auc-within-questions": "area over the pairs of one question: who answers it right; 0.5 without tracing",
+    "auc-balanced": "area on a sample with as many right as wrong answers of every question, in expectation",
+    "auc-first": "auc over the attempts at questions that the student meets for the first time",
+    "auc-next-5": "auc where each five answers are predicted at once, from those before them",
+}
 TableMode = Literal["frozen", "fine-tuned", "small-start"]
 TABLE_MODES: Mapping[TableMode, tuple[float, bool]] = {  # scale of a table at the start, and whether it is trained
     "frozen": (1.0, False),
@@ -93,9 +111,8 @@ class KT(Task):
     A question-level DKT (or attention) is trained on the training students; it knows a question only by its vector.
     Each way to use a table (``TABLE_MODES``) is tried; validation students choose the way and the epoch; test students
     are used once. Every attempt is predicted exactly once, the first one too. Vectors are centred, rotated to their
-    principal axes and scaled as a whole, so rotating or scaling a table changes nothing. Reported: AUC, accuracy,
-    log-loss and calibration error over all attempts, and the AUC over attempts at cold questions (at most five training
-    responses) and unseen ones (none); per student. A model is trained from the seed in the embedding's provenance.
+    principal axes and scaled as a whole, so rotating or scaling a table changes nothing. Reported per student:
+    ``FIGURES``. A model is trained from the seed in the embedding's provenance.
     """
 
     metric = "auc"
@@ -106,6 +123,8 @@ class KT(Task):
     unit = "students"
     baselines = ("random", "concept-mean", "concept-onehot", "svd")
     settings = KTSettings
+    figures = FIGURES
+    revision = 2
     title: ClassVar[str] = "kt"
 
     def __init__(self, partition: Partition, plan: KTSettings | None = None) -> None:
@@ -189,7 +208,8 @@ class KT(Task):
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         way, tracer = self._trained(principal(self.vectors(embeddings)), self._seed(embeddings))
-        score = self.attempts.judge(tracer.predict(self.attempts.sequences(stage)), stage)
+        sequences = self.attempts.sequences(stage)
+        score = self.attempts.judge(tracer.predict(sequences), stage, tracer.predict(sequences, AHEAD))
         return Score(score.metrics, score.units, {"way": way})
 
 
@@ -205,6 +225,7 @@ class KTDifficulty(KT):
         "kt with train-only difficulty and popularity added to each vector; auc-alone is these two without a vector"
     )
     settings = KTDifficultySettings
+    figures: ClassVar[Mapping[str, str]] = {**FIGURES, "auc-alone": "auc of the two features without a vector"}
     title = "kt-difficulty"
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
@@ -282,8 +303,16 @@ class Attempts:
         met = out[CROSSFIT_FOLDS][r.question]  # (responses, features)
         return ((out - met.mean(axis=0)) / np.maximum(met.std(axis=0), 1e-9)).astype(np.float32)
 
-    def judge(self, probability: NDArray[np.float64], stage: Stage) -> Score:
-        """The figures of predicted probabilities, (responses,), of a stage's responses in order."""
+    def judge(self, probability: NDArray[np.float64], stage: Stage, ahead: NDArray[np.float64] | None = None) -> Score:
+        """The figures of predicted probabilities, (responses,), of a stage's responses in order.
+
+        Parameters
+        ----------
+        probability : that each response is right, from all responses of the student before it.
+        stage : whose responses they are.
+        ahead : that each response is right, from the responses before its block of AHEAD; None: ``auc-next-5`` is left
+            out.
+        """
         r = self.parts[stage].interactions
         right = r.correct.astype(np.float64)
         guess = np.clip(probability, 1e-7, 1 - 1e-7)
@@ -294,10 +323,41 @@ class Attempts:
             "log-loss": mean_units(loss, r.student),
         }
         met = self.train.counts[r.question]
-        for name, slice_ in (("auc-cold", met <= COLD), ("auc-unseen", met == 0)):
+        slices = {"auc-cold": met <= COLD, "auc-unseen": met == 0, "auc-first": first_meetings(r)}
+        for name, slice_ in slices.items():
             if 0 < r.correct[slice_].sum() < slice_.sum():
                 units[name] = auc_units(r.correct[slice_], probability[slice_], r.student[slice_])
-        return Score.of_units(units, ece=calibration_error(r.correct, probability))
+        taken = {
+            "auc-within-students": Pairs.of(r.correct, probability, r.student),
+            "auc-within-questions": Pairs.of(r.correct, probability, r.question),
+            "auc-balanced": Pairs.of(r.correct, probability, weights=balanced(r.correct, r.question)),
+        }
+        for name, pairs in taken.items():
+            if pairs.total:
+                units[name] = pairs.units(r.student, inside=name == "auc-within-students")
+        if ahead is not None:
+            units[f"auc-next-{AHEAD}"] = auc_units(r.correct, ahead, r.student)
+        found = decompose(r.correct, probability, r.student)
+        whole = {"auc-between-students": found.between, "within-share": found.share, "auc-mean-student": found.mean}
+        more = {name: value for name, value in whole.items() if np.isfinite(value)}
+        return Score.of_units(units, ece=calibration_error(r.correct, probability), **more)
+
+
+def first_meetings(responses: Interactions) -> NDArray[np.bool_]:
+    """Which responses are a student's first to their question: bool (responses,).
+
+    Only there the question itself can't have been traced; what was learnt at others has to carry over.
+
+    Examples
+    --------
+    >>> from qcq.data.assembly import interactions
+    >>> first_meetings(interactions([0, 0, 0, 1], [7, 8, 7, 7], [1, 0, 1, 1])).tolist()
+    [True, True, False, True]
+    """
+    n = int(responses.question.max(initial=-1)) + 1
+    first = np.zeros(len(responses), dtype=bool)
+    first[np.unique(responses.student.astype(np.int64) * n + responses.question, return_index=True)[1]] = True
+    return first
 
 
 def calibration_error(correct: NDArray, probability: NDArray[np.float64], bins: int = BINS) -> float:
