@@ -762,6 +762,78 @@ def diff(
 
 
 @app.command()
+def trace(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder on data with answers.")],
+    student: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STUDENT.csv", dir_okay=False, help="One student's question,correct[,timestamp], a row an attempt."
+        ),
+    ],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", dir_okay=False, help="Write mastery after each attempt: .csv or .parquet.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw it: .html, or .png, .svg, .pdf with the extra figures.")
+    ] = None,
+    trainer: Annotated[str | None, typer.Option(help="Whose vectors.", show_default="best on validation")] = None,
+    walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out attempts at questions that the run doesn't know.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """A student's mastery of each concept over time, by the knowledge-tracing model of a run."""
+    from qcq.data.assembly import several
+    from qcq.report.figures import mastery, write_figure
+    from qcq.report.trace import trace as follow
+    from qcq.run import Run
+
+    endings: dict[str, str] = {".csv": "write_csv", ".parquet": "write_parquet"}
+    if out_file is not None and out_file.suffix.lower() not in endings:
+        raise ConfigError(f"{out_file}: no frame is written as {out_file.suffix!r}; take .csv or .parquet")
+    for file in (out_file, plot):
+        if file is not None and file.exists():
+            raise ConfigError(f"{file}: exists already; name another file")
+    watch = _terminal(quiet)
+    with watch.progress("the tracing model") as progress:
+        found = follow(
+            Run.open(folder), student, trainer=trainer, walk=walk, skip_unknown=skip_unknown, progress=progress
+        )
+    one, frame = found.trace, found.to_frame()
+    if found.fitted:
+        err.print(f"the tracing model was trained in {duration(found.fitted)}; it is kept in the run", markup=False)
+    if found.skipped:
+        err.print(f"{several(found.skipped, 'attempt')} at questions that the run doesn't know, left out", markup=False)
+    if out_file is not None:
+        getattr(frame, endings[out_file.suffix.lower()])(out_file)
+    if plot is not None:
+        drawn = mastery(found.bank, [one])
+        if drawn is None:
+            raise ConfigError(f"{student}: none of its questions has a concept, so there is nothing to draw")
+        write_figure(drawn, plot)
+    labels = [found.bank.label(int(c)) for c in one.concepts]
+    if as_json:
+        about = {"task": one.task, "vectors": one.label, "attempts": len(one.question), "skipped": found.skipped}
+        ids = [found.bank.concept_ids[int(c)] for c in one.concepts]
+        each = zip(ids, labels, one.mastery.T.tolist(), strict=True)
+        out.print_json(json.dumps({**about, "concepts": [{"concept": c, "name": n, "mastery": m} for c, n, m in each]}))
+        return
+    rows = []
+    for j in sorted(range(len(labels)), key=lambda j: one.mastery[-1, j]):
+        its = found.bank.members[one.question][:, [int(one.concepts[j])]].toarray()[:, 0] > 0
+        right = f"{int(one.correct[its].sum())} of {int(its.sum())}"
+        rows.append([labels[j], right, f"{one.mastery[0, j]:.0%}", f"{one.mastery[-1, j]:.0%}"])
+    out.print(f"{several(len(one.question), 'attempt')}, {one.task} on vectors of {one.label}", markup=False)
+    _show(["concept", "right", "before", "after"], rows, left=1)
+    for file in (out_file, plot):
+        if file is not None:
+            out.print(str(file), markup=False)
+
+
+@app.command()
 def export(
     source: Annotated[
         Path,

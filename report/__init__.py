@@ -5,15 +5,18 @@ from qcq.report.folds import Folds, write_folds
 from qcq.report.maps import Mapped
 from qcq.report.markdown import write_report
 from qcq.report.page import write_page, write_run_figures
+from qcq.report.trace import StudentState, trace
 from qcq.support.terminal import markdown_table
 
 __all__ = [
     "Comparison",
     "Folds",
     "Mapped",
+    "StudentState",
     "cautions",
     "comparison",
     "markdown_table",
+    "trace",
     "verdicts",
     "write_folds",
     "write_page",
