@@ -543,6 +543,10 @@ def embed(
     ] = None,
     all_students: Annotated[bool, typer.Option("--all-students", help="Read the answers of all students.")] = False,
     fold: Annotated[int | None, typer.Option(min=2, help="Write one file for each of so many folds.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN-or-FILE", help="Begin where an earlier training of the bank ended."),
+    ] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Replace a file that is there already.")] = False,
     set_: SetOption = None,
     strict: StrictOption = None,
@@ -584,6 +588,8 @@ def embed(
                 students=named if named is not None else "all" if all_students else "train",
                 fold=which,
                 numbers=[name.strip() for name in numbers.split(",")] if numbers else (),
+                start=start,
+                keep=file.with_name(f"{file.name}.model"),
                 progress=progress,
             )
         made.save(file)
