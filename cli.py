@@ -717,7 +717,9 @@ def similar(
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="A file of vectors, or a run folder.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same bank.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many of the questions that moved most.")] = 10,
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="How many of the questions that moved most.", show_default="10")
+    ] = None,
     trainer: Annotated[str | None, typer.Option(help="Of run folders: whose vectors.")] = None,
     align: Annotated[
         Path | None, typer.Option("--align", dir_okay=False, help="Write B there, turned onto A; a new file.")
@@ -744,7 +746,10 @@ def diff(
         return run.embeddings(name, walk=on)
 
     found = difference(table(first, runs[0]), table(second, runs[1]))
-    most = sorted(range(len(found.questions)), key=lambda i: -found.moved[i])[:k]
+    if k is not None and k > len(found.questions):
+        n = len(found.questions)
+        raise ConfigError(f"{n:,} questions are in both tables, {k:,} asked for; take -k {n}")
+    most = sorted(range(len(found.questions)), key=lambda i: -found.moved[i])[: k or 10]
     one, other = runs
     why = {i: "" if one is None or other is None else reasons(one, other, found.questions[i]) for i in most}
     if align is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import scipy  # its submodules load when they are first used
@@ -206,12 +207,12 @@ def _attempts(
     return at.to_numpy()[order].astype(np.int64), correct[order].astype(np.int64), int(lost.sum())
 
 
-def _chosen(run: Run, trainer: str | None, walk: str | None) -> tuple[TaskSpec, Row]:
+def _chosen(run: Run, trainer: str | None, walk: str | None) -> tuple[TaskSpec, Mapping[str, Any]]:
     """The task whose model is used, and the table: a row of ``training.jsonl``. Only validation figures are read."""
     specs = [each for each in Config.load(run.path / "config.toml").task_specs() if issubclass(each.task, KT)]
-    judged: list[tuple[float, TaskSpec, Row]] = []
+    judged: list[tuple[float, TaskSpec, Mapping[str, Any]]] = []
     for spec in specs:
-        figures: dict[tuple[str, str], list[Row]] = {}
+        figures: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         for row in run.rows("training"):
             if spec.name in row.get("judged", {}):
                 figures.setdefault((row["walk"], row["trainer"]), []).append(row)
@@ -227,7 +228,9 @@ def _chosen(run: Run, trainer: str | None, walk: str | None) -> tuple[TaskSpec, 
     return spec, run.trained(name, walk=on)
 
 
-def _fit(run: Run, spec: TaskSpec, row: Row, kept: Path, data: Dataset | None, progress: Progress) -> float:
+def _fit(
+    run: Run, spec: TaskSpec, row: Mapping[str, Any], kept: Path, data: Dataset | None, progress: Progress
+) -> float:
     """Train the model on the run's data; the seconds it took."""
     config = Config.load(run.path / "config.toml")
     partition = config.partition(data or load(config.data, config.sections))
@@ -242,7 +245,7 @@ def _fit(run: Run, spec: TaskSpec, row: Row, kept: Path, data: Dataset | None, p
         data=partition.digest,
         table=str(table),
         vectors=hashlib.sha256(table.read_bytes()).hexdigest(),
-        task=spec.task,
+        task=cast(type[KT], spec.task),
         settings=spec.settings,
         label=f"{row['trainer']}: {spec.name}",
     )

@@ -179,6 +179,25 @@ def test_a_run_without_kt_or_without_answers(tmp_path: Path, capsys: pytest.Capt
     assert "has no students" in capsys.readouterr().err
 
 
+def test_a_run_whose_data_have_changed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "questions.csv").write_text(
+        "question,concept\n" + "".join(f"q{i},c{i % 2}\n" for i in range(6))
+    )
+    answers = "".join(f"s{s},q{(s + i) % 6},{(s * i) % 2}\n" for s in range(20) for i in range(5))
+    (tmp_path / "room" / "interactions.csv").write_text("student,question,correct\n" + answers)
+    quick = ["--trainers", "sgns", "--seeds", "1", "--tasks", "retrieval", "--quiet"]
+    assert call("run", "--data", tmp_path / "room", "--out", tmp_path / "run", *quick) == 0
+    with (tmp_path / "room" / "interactions.csv").open("a") as file:
+        file.write("s99,q1,1\n")
+    (tmp_path / "s.csv").write_text("question,correct\nq1,1\n")
+    capsys.readouterr()
+    assert call("trace", tmp_path / "run", tmp_path / "s.csv", "--quiet") == 2
+    text = capsys.readouterr().err
+    assert "its data have changed since" in text
+    assert len(text.splitlines()) == 1
+
+
 def test_a_broken_model_is_said(tmp_path: Path) -> None:
     (tmp_path / "t.safetensors").write_bytes(b"nothing")
     with pytest.raises(EvaluationError, match="no readable tracing model"):
