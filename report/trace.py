@@ -213,15 +213,15 @@ def _chosen(run: Run, trainer: str | None, walk: str | None) -> tuple[TaskSpec, 
     judged: list[tuple[float, TaskSpec, Mapping[str, Any]]] = []
     for spec in specs:
         figures: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-        for row in run.rows("training"):
-            if spec.name in row.get("judged", {}):
-                figures.setdefault((row["walk"], row["trainer"]), []).append(row)
+        for each in run.rows("training"):
+            if spec.name in each.get("judged", {}):
+                figures.setdefault((each["walk"], each["trainer"]), []).append(each)
         for rows in figures.values():
-            mean = float(np.mean([row["judged"][spec.name][spec.task.metric] for row in rows]))
+            mean = float(np.mean([each["judged"][spec.name][spec.task.metric] for each in rows]))
             if (trainer in (None, rows[0]["trainer"])) and (walk in (None, rows[0]["walk"])):
                 judged.append((mean, spec, rows[0]))
     if judged:
-        _, spec, row = max(judged, key=lambda each: each[0])
+        _, spec, row = max(judged, key=lambda one: one[0])
         return spec, row
     spec = specs[0] if specs else TaskSpec("kt", KT, KTSettings())
     name, on = (trainer, walk) if trainer else run.best(walk)
