@@ -704,6 +704,10 @@ def embed(
     ] = None,
     all_students: Annotated[bool, typer.Option("--all-students", help="Read the answers of all students.")] = False,
     fold: Annotated[int | None, typer.Option(min=2, help="Write one file for each of so many folds.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN-or-FILE", help="Begin where an earlier training of the bank ended."),
+    ] = None,
     redo: Annotated[bool, typer.Option("--redo", help="Replace a file that is there already.")] = False,
     set_: SetOption = None,
     strict: StrictOption = None,
@@ -745,6 +749,8 @@ def embed(
                 students=named if named is not None else "all" if all_students else "train",
                 fold=which,
                 numbers=[name.strip() for name in numbers.split(",")] if numbers else (),
+                start=start,
+                keep=file.with_name(f"{file.name}.model"),
                 progress=progress,
             )
         made.save(file)
@@ -872,7 +878,9 @@ def similar(
 def diff(
     first: Annotated[Path, typer.Argument(metavar="A", help="A file of vectors, or a run folder.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same bank.")],
-    k: Annotated[int, typer.Option("-k", min=1, help="How many of the questions that moved most.")] = 10,
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="How many of the questions that moved most.", show_default="10")
+    ] = None,
     trainer: Annotated[str | None, typer.Option(help="Of run folders: whose vectors.")] = None,
     align: Annotated[
         Path | None, typer.Option("--align", dir_okay=False, help="Write B there, turned onto A; a new file.")
@@ -899,7 +907,10 @@ def diff(
         return run.embeddings(name, walk=on)
 
     found = difference(table(first, runs[0]), table(second, runs[1]))
-    most = sorted(range(len(found.questions)), key=lambda i: -found.moved[i])[:k]
+    if k is not None and k > len(found.questions):
+        n = len(found.questions)
+        raise ConfigError(f"{n:,} questions are in both tables, {k:,} asked for; take -k {n}")
+    most = sorted(range(len(found.questions)), key=lambda i: -found.moved[i])[: k or 10]
     one, other = runs
     why = {i: "" if one is None or other is None else reasons(one, other, found.questions[i]) for i in most}
     if align is not None:
@@ -920,6 +931,78 @@ def diff(
     )
     if align is not None:
         out.print(f"B turned onto A: {align}", markup=False)
+
+
+@app.command()
+def trace(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder on data with answers.")],
+    student: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STUDENT.csv", dir_okay=False, help="One student's question,correct[,timestamp], a row an attempt."
+        ),
+    ],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", dir_okay=False, help="Write mastery after each attempt: .csv or .parquet.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw it: .html, or .png, .svg, .pdf with the extra figures.")
+    ] = None,
+    trainer: Annotated[str | None, typer.Option(help="Whose vectors.", show_default="best on validation")] = None,
+    walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out attempts at questions that the run doesn't know.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """A student's mastery of each concept over time, by the knowledge-tracing model of a run."""
+    from qcq.data.assembly import several
+    from qcq.report.figures import mastery, write_figure
+    from qcq.report.trace import trace as follow
+    from qcq.run import Run
+
+    endings: dict[str, str] = {".csv": "write_csv", ".parquet": "write_parquet"}
+    if out_file is not None and out_file.suffix.lower() not in endings:
+        raise ConfigError(f"{out_file}: no frame is written as {out_file.suffix!r}; take .csv or .parquet")
+    for file in (out_file, plot):
+        if file is not None and file.exists():
+            raise ConfigError(f"{file}: exists already; name another file")
+    watch = _terminal(quiet)
+    with watch.progress("the tracing model") as progress:
+        found = follow(
+            Run.open(folder), student, trainer=trainer, walk=walk, skip_unknown=skip_unknown, progress=progress
+        )
+    one, frame = found.trace, found.to_frame()
+    if found.fitted:
+        err.print(f"the tracing model was trained in {duration(found.fitted)}; it is kept in the run", markup=False)
+    if found.skipped:
+        err.print(f"{several(found.skipped, 'attempt')} at questions that the run doesn't know, left out", markup=False)
+    if out_file is not None:
+        getattr(frame, endings[out_file.suffix.lower()])(out_file)
+    if plot is not None:
+        drawn = mastery(found.bank, [one])
+        if drawn is None:
+            raise ConfigError(f"{student}: none of its questions has a concept, so there is nothing to draw")
+        write_figure(drawn, plot)
+    labels = [found.bank.label(int(c)) for c in one.concepts]
+    if as_json:
+        about = {"task": one.task, "vectors": one.label, "attempts": len(one.question), "skipped": found.skipped}
+        ids = [found.bank.concept_ids[int(c)] for c in one.concepts]
+        each = zip(ids, labels, one.mastery.T.tolist(), strict=True)
+        out.print_json(json.dumps({**about, "concepts": [{"concept": c, "name": n, "mastery": m} for c, n, m in each]}))
+        return
+    rows = []
+    for j in sorted(range(len(labels)), key=lambda j: one.mastery[-1, j]):
+        its = found.bank.members[one.question][:, [int(one.concepts[j])]].toarray()[:, 0] > 0
+        right = f"{int(one.correct[its].sum())} of {int(its.sum())}"
+        rows.append([labels[j], right, f"{one.mastery[0, j]:.0%}", f"{one.mastery[-1, j]:.0%}"])
+    out.print(f"{several(len(one.question), 'attempt')}, {one.task} on vectors of {one.label}", markup=False)
+    _show(["concept", "right", "before", "after"], rows, left=1)
+    for file in (out_file, plot):
+        if file is not None:
+            out.print(str(file), markup=False)
 
 
 @app.command()

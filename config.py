@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from qcq.data import DATASETS, Reader
+from qcq.data import DATASETS, Dataset, Reader
 from qcq.errors import ConfigError, UnknownNameError
-from qcq.evaluation import TASKS, Task, TaskSpec
+from qcq.evaluation import TASKS, Partition, Task, TaskSpec
 from qcq.models import TRAINERS, Trainer
 from qcq.support.registry import find
 from qcq.support.settings import fields, settings
@@ -144,6 +144,12 @@ class Config:
         """The tasks with their settings, in order."""
         settings = self.task_settings()
         return [TaskSpec(name, cls, settings.get(name)) for name, cls in self.task_classes().items()]
+
+    def partition(self, data: Dataset) -> Partition:
+        """The data as a run of this configuration divides them."""
+        hold_out = any(task.holds_out_edges for task in self.task_classes().values())
+        fold = (self.fold, self.folds) if self.fold else None
+        return Partition.make(data, self.seed, hold_out_edges=hold_out, fold=fold)
 
     def task_settings(self) -> dict[str, Any]:
         """The settings of those tasks that have any, by name."""

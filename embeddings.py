@@ -118,7 +118,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         """Rows scaled to length 1 (a zero row stays zero), without columns of numbers: float32 (questions, dim)."""
         vectors = self.vectors[:, self._compared]
         norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return (vectors / np.where(norm > 0, norm, 1)).astype(np.float32, copy=False)
+        # Choosing columns leaves an array in columns, whose rows are slow to fetch.
+        return np.ascontiguousarray(vectors / np.where(norm > 0, norm, 1), dtype=np.float32)
 
     @property
     def _compared(self) -> NDArray[np.bool_]:
@@ -157,8 +158,15 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         allowed[i] = False
         if where is not None and not allowed.any():
             raise EmbeddingError(f"no question but {question!r} is left to choose from; loosen the filter")
-        similarity = np.where(allowed, self.unit @ self.unit[i], -np.inf)  # (questions,)
-        best = np.argsort(-similarity, kind="stable")[: min(k, int(allowed.sum()))]
+        left = int(allowed.sum())
+        if left < _FEW * len(self) and len(self) > _LARGE:  # fetching a few rows is cheaper than passing over all
+            rows = np.flatnonzero(allowed)
+            similarity = self.unit[rows] @ self.unit[i]  # (left,)
+            best = _highest(similarity, min(k, left))
+            return [(self.ids[rows[j]], float(similarity[j])) for j in best]
+        similarity = self.unit @ self.unit[i]  # (questions,)
+        similarity[~allowed] = -np.inf
+        best = _highest(similarity, min(k, left))
         return [(self.ids[j], float(similarity[j])) for j in best]
 
     @takes(path="path")
@@ -452,6 +460,23 @@ def load_matched(
             said = str(error)
             raise EmbeddingError(said if said.startswith(str(Path(file))) else f"{file}: {said}") from None
     return out
+
+
+_LARGE, _FEW = 100_000, 0.05  # rows of a large table, and the share of them that is fetched rather than passed over
+_BLOCK = 1024  # rows whose largest value is looked at first
+
+
+def _highest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The indices of the ``k`` largest values, best first; ties in index order.
+
+    The k-th largest of the maxima of blocks is at most the k-th largest value, so only what reaches it is sorted.
+    """
+    blocks = len(values) // _BLOCK
+    at = np.arange(len(values))
+    if 0 < k <= blocks:
+        most = values[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)  # (blocks,)
+        at = np.flatnonzero(values >= np.partition(most, blocks - k)[blocks - k])
+    return at[np.argsort(-values[at], kind="stable")[:k]]
 
 
 ADDED = ("</s>", "<s>", "<unk>", "<pad>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # rows that tools add

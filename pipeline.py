@@ -64,9 +64,7 @@ class Experiment:
             raise DataError(
                 "a comparison needs at least two questions", value=self.data.name, fix="give a larger question bank"
             )
-        hold_out = any(task.holds_out_edges for task in self.config.task_classes().values())
-        fold = (self.config.fold, self.config.folds) if self.config.fold else None
-        return Partition.make(self.data, self.config.seed, hold_out_edges=hold_out, fold=fold)
+        return self.config.partition(self.data)
 
     @cached_property
     def graphs(self) -> dict[str, KnowledgeGraph]:

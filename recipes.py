@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
@@ -15,36 +16,51 @@ from qcq.data import Dataset, TrainPart
 from qcq.data.assembly import several
 from qcq.data.checks import doubt, plain
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError, DataError, UnknownNameError
+from qcq.errors import ConfigError, DataError, EmbeddingError, UnknownNameError
 from qcq.evaluation.tracing.features import NUMBERS, Number
 from qcq.evaluation.tracing.tasks import principal
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Trainer, TrainingData
+from qcq.models.weights import Weights
+from qcq.run import Run
+from qcq.support.folders import claim
 from qcq.support.progress import Progress, silent
 from qcq.support.registry import Registry
 from qcq.support.types import takes
 from qcq.walks import WALKS, Metapath, WalkStrategy
 
 HALFWAY = 30.0  # training responses at which a question's own vector and its concepts' weigh the same
+WEIGHTS = "weights.safetensors"  # in the folder of a model
 WIDEST = 512  # concepts up to which the recipe for tracing has a dimension for each
 
 
 @dataclass(frozen=True)
 class Bank:
-    """What a recipe may use: a graph, and the answers of the training students where there are any."""
+    """What a recipe may use: a graph, and the answers of the training students where there are any.
+
+    Attributes
+    ----------
+    start : weights that the training begins from.
+    keep : the folder in which weights are kept, where a further training can begin from them.
+    """
 
     graph: KnowledgeGraph
     train: TrainPart | None
     dim: int
     seed: int
     progress: Progress
+    start: Weights | None = None
+    keep: Path | None = None
 
     def fit(self, trainer: Trainer, walk: WalkStrategy | None = None) -> Embeddings:
         """The vectors of one trainer on one walk."""
         walk = walk or WALKS["qcq"]()
-        source = TrainingData(walk.prepare(self.graph, self.train), walk, self.seed)
-        made = trainer.fit(source, self.seed, self.progress).embeddings()
-        return walk.to_questions(self.graph, made)
+        source = TrainingData(walk.prepare(self.graph, self.train), walk, self.seed, start=self.start)
+        model = trainer.fit(source, self.seed, self.progress)
+        if self.keep is not None and (weights := model.weights()) is not None:
+            claim(self.keep, "model")
+            weights.save(self.keep / WEIGHTS)
+        return walk.to_questions(self.graph, model.embeddings())
 
 
 @dataclass(frozen=True)
@@ -126,6 +142,8 @@ def embed(
     students: Sequence[str] | Literal["train", "all"] = "train",
     fold: tuple[int, int] | None = None,
     numbers: Sequence[str] = (),
+    start: str | Path | None = None,
+    keep: str | Path | None = None,
     progress: Progress = silent,
 ) -> Embeddings:
     """One table of vectors for all questions of a data set.
@@ -142,6 +160,10 @@ def embed(
     fold : (k, n): the training students of the k-th of n folds.
     numbers : columns that are added to the vectors: ``difficulty``, ``popularity``, ``rasch``, from the same students.
         ``nearest`` does not use them.
+    start : a table or run of an earlier time, which ``sgns``, ``mlm`` and ``cloze`` can begin from: a quarter of the
+        steps at a tenth of the learning rates, so that the space stays. Questions that weren't there begin where
+        :func:`add` puts them.
+    keep : a folder for weights that a later training can begin from; only these trainers have any.
 
     Returns
     -------
@@ -152,6 +174,7 @@ def embed(
     ConfigError : an unknown name, both a recipe and a trainer, or answers where the data have none.
     UnknownNameError : no such recipe or number.
     DataError : an unknown student.
+    EmbeddingError : ``start`` is a table of another bank.
 
     Examples
     --------
@@ -176,7 +199,16 @@ def embed(
         data="simulated", walks=(walk or "qcq",), trainers=(trainer or "sgns",), dim=dim, seed=seed, sections=sections
     )
     strategy, model = config.build_walks()[walk or "qcq"], config.build_trainers()[trainer or "sgns"]
-    bank = Bank(KnowledgeGraph.from_dataset(data), train, dim, seed, progress)
+    graph = KnowledgeGraph.from_dataset(data)
+    begun, about = None, {}
+    if start is not None:
+        if made is not None and name != "similar":
+            raise ConfigError(f"the recipe {name} always begins afresh; start the recipe similar, or name a trainer")
+        if strategy.prepare(graph, train).questions != graph.questions:
+            raise ConfigError(f"walks of {walk} have tokens that are no questions, so nothing can begin from a table")
+        begun = beginning(Path(start), trainer or "sgns", data)
+        about = {"from": {"file": Path(start).name, "digest": begun.digest, **begun.trainer}}
+    bank = Bank(graph, train, dim, seed, progress, begun, None if keep is None else Path(keep))
     if train is None and (numbers or (made is not None and made.reads_answers)):
         what = f"the recipe {name}" if made is not None and made.reads_answers else ", ".join(numbers)
         fix = "take the recipe concepts" if made is not None and made.reads_answers else "leave them out"
@@ -193,6 +225,7 @@ def embed(
         "dim": dim,
         "seed": seed,
         "students": inside,
+        **about,
         **(
             {"recipe": name}
             if made is not None
@@ -231,6 +264,81 @@ def _training(
         part[:] = 2
         part[[known[name] for name in students]] = 0
     return replace(data, parts=part).split(seed).train
+
+
+def beginning(source: Path, trainer: str, data: Dataset) -> Weights:
+    """Weights of an earlier time with a row for each question of ``data``.
+
+    Old questions keep their rows; new ones get the rows where :func:`add` puts them, in every table. Of a table without
+    kept weights only the vectors are known: outputs and an encoder then begin afresh.
+
+    Parameters
+    ----------
+    source : a run, a table (with its ``.model`` folder beside it, where there is one), or such a folder.
+    trainer : the trainer that is going to begin from them; a run may have several.
+
+    Raises
+    ------
+    ConfigError : nothing to begin from in ``source``, or a table of another trainer.
+    EmbeddingError : a table of another bank: fewer than half of its questions are in ``data``.
+    """
+    if (source / WEIGHTS).is_file():
+        held = Weights.load(source / WEIGHTS)
+    elif source.is_dir():
+        run = Run.open(source)
+        row = run.trained(trainer)
+        file = run.weights(row["walk"], trainer, row["seed"])
+        held = Weights.load(file) if file.is_file() else _bare(run.embeddings(trainer, "table"), trainer)
+    elif (beside := source.with_name(f"{source.name}.model") / WEIGHTS).is_file():
+        held = Weights.load(beside)
+    else:
+        held = _bare(Embeddings.load(source), trainer)
+    there = set(data.questions)
+    kept = [name for name in held.questions if name in there]
+    if 2 * len(kept) < len(held.questions):
+        raise EmbeddingError(
+            f"{source}: {len(held.questions) - len(kept):,} of its {len(held.questions):,} questions are not in "
+            f"{data.name}, so it is a table of another bank; start from one of this bank"
+        )
+    wide = np.cumsum([rows.shape[1] for rows in held.tables.values()])[:-1]
+    every = np.hstack(list(held.tables.values()))  # (tokens, all tables side by side)
+    n = len(held.questions)
+    at = {name: i for i, name in enumerate(held.questions)}
+    old = np.array([name in at for name in data.questions])
+    bank, new = _part(data, np.flatnonzero(old)), _part(data, np.flatnonzero(~old))
+    rows = Embeddings(bank.questions, every[[at[name] for name in bank.questions]])
+    if len(new.questions):
+        rows = add(rows, bank, new).embeddings
+    rows = rows.aligned(data.questions)
+    under = np.empty((0, every.shape[1]), dtype=np.float32)
+    if held.concepts:
+        tested = (data.q_matrix > 0).astype(np.float64)
+        under = np.asarray((tested.T @ rows.vectors) / np.maximum(tested.sum(axis=0), 1)[:, None], dtype=np.float32)
+        place = {name: n + i for i, name in enumerate(held.concepts)}
+        for i, name in enumerate(data.concepts):
+            if name in place:
+                under[i] = every[place[name]]
+    tables = np.split(np.vstack([rows.vectors, under]), wide, axis=1)
+    concepts = data.concepts if held.concepts else ()
+    return replace(
+        held, questions=data.questions, concepts=concepts, tables=dict(zip(held.tables, tables, strict=True))
+    )
+
+
+def _bare(table: Embeddings, trainer: str) -> Weights:
+    """Weights of which only the vectors are known."""
+    about = table.provenance.get("trainer", {"name": "sgns"} if table.provenance.get("recipe") == "similar" else None)
+    named = str((about or {}).get("name", trainer)).lower()
+    if named != trainer.partition("@")[0]:
+        raise ConfigError(f"{trainer} can't start from a table of {named}; start from a table of {trainer}")
+    vectors = table.vectors
+    return Weights(list(table.ids), (), {"input": vectors}, trainer={"name": named, "dim": table.dim})
+
+
+def _part(data: Dataset, rows: NDArray[np.int64]) -> Dataset:
+    """Some questions of a data set, without answers."""
+    matrix = scipy.sparse.csr_array(data.q_matrix[rows])
+    return Dataset(data.name, [data.questions[i] for i in rows], data.concepts, matrix)
 
 
 @dataclass(frozen=True)

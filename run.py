@@ -50,8 +50,9 @@ class Run:
     ``config.toml`` (resolved), ``environment.json``, ``about.json`` (the data set and its graph), ``questions.csv``,
     ``concepts.csv``, ``graph.npz`` (edges, degree, responses and difficulty among training students),
     ``inspect/<walk>.json`` (what the walk can tell), ``corpus/<walk>/seed-<n>/``, ``embeddings/*.safetensors``,
-    ``scores/*.npz`` (figures by unit), ``maps/*.npz``, ``tuning.jsonl``, ``training.jsonl``, ``curves.jsonl``
-    (losses during training), ``results.jsonl``, ``report.md`` and ``report.html``.
+    ``scores/*.npz`` (figures by unit), ``maps/*.npz``, ``weights/*.safetensors`` (of trainers that
+    can begin from them), ``tracers/`` (models of :func:`qcq.report.trace`), ``tuning.jsonl``, ``training.jsonl``,
+    ``curves.jsonl`` (losses during training), ``results.jsonl``, ``report.md`` and ``report.html``.
 
     Parameters
     ----------
@@ -151,6 +152,10 @@ class Run:
         """The path of an embedding or of its scores."""
         stem = f"{walk}--{trainer}--{readout}--seed-{seed}".replace("/", "-").replace(":", "-")
         return self.path / kind / f"{stem}{suffix}"
+
+    def weights(self, walk: str, trainer: str, seed: int) -> Path:
+        """The file of what a further training of a model can begin from; only some trainers have one."""
+        return self.file("weights", walk, trainer, "all", seed, ".safetensors")
 
     def best(self, walk: str | None = None) -> tuple[str, str]:
         """The trainer on walks that did best on validation, and its walk; among those on ``walk``, if one is given.

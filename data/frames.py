@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,11 @@ def from_frames(
         ),
         merge_repeats=merge_repeats,
     )
+
+
+def raw_table(frame: Any, what: str, required: Sequence[str], optional: Sequence[str] = ()) -> RawTable:
+    """A polars or pandas frame as the readers' checks take a table; ``what`` names it in errors."""
+    return _table(_polars(frame, what), what, tuple(required), tuple(optional))
 
 
 def from_edges(edges: Iterable[tuple[Any, Any]], interactions: Any = None) -> Dataset:

@@ -210,6 +210,10 @@ class Method:
         store = outcome.store
         for seed, cell in self.trained.items():
             trained = outcome.resolved(cell)
+            if (weights := trained.weights(store)).is_file():
+                view = run.weights(self.walk, self.name, seed)
+                link(weights, view)
+                yield view
             for readout in store.row(trained)["readouts"]:
                 view = run.file("embeddings", self.walk, self.name, readout, seed, ".safetensors")
                 link(trained.table(store, readout), view)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qcq.evaluation import Partition
     from qcq.run import Run
 
-VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect")  # folders with views only
+VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect", "tracers", "weights")  # folders with views only
 
 
 def write_description(

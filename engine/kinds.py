@@ -149,6 +149,8 @@ class Trained(OnData):
             "trainer": {"name": type(trainer).__name__, **trainer.config},
             "seed": self.seed,
         }
+        if (weights := model.weights()) is not None:
+            weights.save(self.weights(store))
         for readout in model.readouts:
             e = source.walk.to_questions(self.partition(store).graph, model.embeddings(readout))
             made = Embeddings(e.ids, e.vectors, e.concept_ids, e.concept_vectors, {**provenance, "readout": readout})
@@ -192,6 +194,10 @@ class Trained(OnData):
     def table(self, store: Store, readout: str) -> Path:
         """The file of a read-out's vectors."""
         return store.file(self, f"{readout.replace('/', '-')}.safetensors")
+
+    def weights(self, store: Store) -> Path:
+        """The file of what a further training can begin from; only some trainers have one."""
+        return store.file(self, "weights.safetensors")
 
     def embeddings(self, store: Store, readout: str) -> Embeddings:
         """The vectors of a read-out."""
@@ -237,8 +243,12 @@ class Trained(OnData):
             tokens, length = self.walked.estimate(store, rates).tokens, self.walked.walk.length
         work = trainer.work(graph, tokens, length)
         table = 4 * trainer.dim * graph.n_questions
+        kept = 2 if trainer.warm else 0  # tables of the weights
         return Estimate(
-            work if self.walked is not None else 0, table, 4 * table + 4 * tokens, rates.training(trainer, work)
+            work if self.walked is not None else 0,
+            (1 + kept) * table,
+            4 * table + 4 * tokens,
+            rates.training(trainer, work),
         )
 
 

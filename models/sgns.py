@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qcq.errors import TrainingError
+from qcq.errors import ConfigError, TrainingError
 from qcq.floors import objectives
 from qcq.models.trainer import Model, Trainer, TrainingData
+from qcq.models.weights import WARM_RATE, WARM_STEPS, Weights
 from qcq.models.word2vec import PairModel, shuffled, token_counts
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
@@ -63,6 +65,7 @@ class SGNS(Trainer):
     deterministic: bool = True
     threads: Annotated[int, Field(ge=0)] = 0
 
+    warm = True
     tuning = ({}, {"window": 2}, {"window": 10})
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
@@ -89,11 +92,13 @@ class SGNS(Trainer):
         changes = _table(room * most_in, wide), _table(room * most_out, wide)
         train, add = compiled(wide, self.negatives)
         noise = alias_table(counts**0.75)
-        rates = np.array([self.lr, self.lr / 250], dtype=np.float32)
+        lr = self.lr if source.start is None else WARM_RATE * self.lr
+        rates = np.array([lr, lr / 250], dtype=np.float32)
         stream = np.uint64(derive(seed, "sgns"))
         step = max(1, _AT_ONCE // corpus.length)
         order = generator(seed, "sgns", "order")
-        full, rest = divmod(corpus.n_walks, step)
+        used = corpus.n_walks if source.start is None else math.ceil(WARM_STEPS * corpus.n_walks)
+        full, rest = divmod(used, step)
         total = self.epochs * (full * -(-step * pieces // team) + -(-rest * pieces // team))
         done = 0
         with ThreadPoolExecutor(threads) as pool:
@@ -112,8 +117,10 @@ class SGNS(Trainer):
 
             window, ordered = self.window, self.ordered
             everywhere(lambda lane: begin(inputs, self.dim, np.uint64(derive(seed, "sgns", "start")), lane, threads))
+            if source.start is not None:
+                self._begin_from(source.start, inputs, outputs)
             for _ in range(self.epochs):
-                for walks in shuffled(corpus, step, order):
+                for walks in shuffled(corpus, step, order, used):
                     n = -(-len(walks) * pieces // team)
                     for start in range(0, n, room or n):
                         end = min(start + (room or n), n)
@@ -128,7 +135,23 @@ class SGNS(Trainer):
         objective = objectives.SkipGram(
             self.window, self.negatives, counts=counts.astype(np.float64), ordered=self.ordered
         )
-        return PairModel(source.graph, inputs, outputs, paired, self.epochs * corpus.n_tokens, objective)
+        tokens = round(self.epochs * corpus.n_tokens * used / corpus.n_walks)
+        about = {"name": "sgns", **self.config}
+        return PairModel(source.graph, inputs, outputs, paired, tokens, objective, trainer=about)
+
+    def _begin_from(self, start: Weights, inputs: NDArray[np.float32], outputs: NDArray[np.float32]) -> None:
+        """Copy rows of an earlier training; outputs that aren't known stay at zero, where they begin."""
+        start.refuse_other("sgns", self.dim, len(inputs))
+        inputs[:, : self.dim] = start.tables["input"]
+        held = start.tables.get("output")
+        if held is None:
+            return
+        tables = len(outputs) // len(inputs)
+        if held.shape[1] != tables * self.dim:
+            raise ConfigError(
+                "the start was trained with another window or order; take the settings it was trained with"
+            )
+        outputs[:, : self.dim] = held.reshape(len(inputs), tables, self.dim).swapaxes(0, 1).reshape(-1, self.dim)
 
     def _sizes(self, counts: NDArray[np.int64], length: int) -> tuple[int, int]:
         """Segments that share noise, and teams of them that read the same state in the deterministic mode.

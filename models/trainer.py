@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, CorpusError
 from qcq.floors.objectives import HeldOutBatch, Objective
 from qcq.graph import KnowledgeGraph
+from qcq.models.weights import Weights
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
@@ -26,6 +28,7 @@ from qcq.walks import QCQ, WalkStrategy
 if TYPE_CHECKING:
     from qcq.floors.chain import Chain
 
+Fit = TypeVar("Fit", bound=Callable[..., Any])
 HELD_OUT_WALKS = 2_000  # walks on which losses are measured: about 12,000 masked tokens at length 40
 
 
@@ -39,6 +42,8 @@ class TrainingData:
     walk : the strategy of the corpus.
     seed : the seed of its walks.
     sampled : a corpus that is already sampled (for example from disk); otherwise it is sampled on first use.
+    start : weights that a trainer with ``warm`` begins from, a row for each token; it then takes a quarter of its steps
+        at a tenth of its learning rates. Others refuse it.
 
     Raises
     ------
@@ -49,6 +54,7 @@ class TrainingData:
     walk: WalkStrategy = QCQ()  # noqa: RUF009  (frozen: sharing it is safe)
     seed: int = 0
     sampled: Corpus | None = None
+    start: Weights | None = None
 
     def __post_init__(self) -> None:
         check("TrainingData", "graph", self.graph, "KnowledgeGraph")
@@ -106,6 +112,10 @@ class Model(ABC):
     @abstractmethod
     def _read(self, readout: str) -> Embeddings: ...
 
+    def weights(self) -> Weights | None:
+        """What a further training can begin from; None where its trainer always begins afresh."""
+        return None
+
     def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
         """Nats per item of a held-out batch: float64 (items,). Only where ``objective`` isn't None."""
         raise ConfigError(f"{type(self).__name__} has no held-out loss")
@@ -122,6 +132,7 @@ class Trainer(ABC):
     Class attributes
     ----------------
     learns : False for baselines, which don't use walks.
+    warm : True where a training can begin from the weights of an earlier one (``TrainingData.start``).
     tuning : candidate settings tried on validation, at most three, the default among them as ``{}``.
     revision : raised by its author when the same settings and seed give other vectors; finished runs then train again.
     """
@@ -129,12 +140,13 @@ class Trainer(ABC):
     dim: Annotated[int, Field(ge=1)] = 64
 
     learns: ClassVar[bool] = True
+    warm: ClassVar[bool] = False
     tuning: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
     revision: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
         if "fit" in vars(cls):
-            cls.fit = takes(source="TrainingData", seed="int")(cls.fit)  # type: ignore[method-assign]
+            cls.fit = takes(source="TrainingData", seed="int")(_begun(cls.fit))  # type: ignore[method-assign]
 
     @abstractmethod
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
@@ -179,6 +191,18 @@ class Trainer(ABC):
     def reproducible(self) -> bool:
         """Whether the same seed gives the same bytes with these settings; reports say so if not."""
         return True
+
+
+def _begun(fit: Fit) -> Fit:
+    """``fit``, with an error where it is given a start and can't begin from one."""
+
+    @functools.wraps(fit)
+    def checked(self: Trainer, source: TrainingData, *args: Any, **kwargs: Any) -> Any:
+        if source.start is not None and not self.warm:
+            raise ConfigError(f"{type(self).__name__} always begins afresh; leave out the start")
+        return fit(self, source, *args, **kwargs)
+
+    return checked  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -26,6 +26,7 @@ from qcq.floors import objectives
 from qcq.floors.objectives import HeldOutBatch, Objective
 from qcq.graph import KnowledgeGraph
 from qcq.models.trainer import Model, Trainer, TrainingData
+from qcq.models.weights import Weights
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
@@ -57,14 +58,16 @@ def token_counts(corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return counts[:size], paired[:size]
 
 
-def shuffled(corpus: Corpus, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int32]]:
-    """All walks once, in random order, ``size`` at a time: int32 (up to size, length).
+def shuffled(
+    corpus: Corpus, size: int, rng: np.random.Generator, most: int | None = None
+) -> Iterator[NDArray[np.int32]]:
+    """All walks once (or ``most`` of them), in random order, ``size`` at a time: int32 (up to size, length).
 
     Neighbours in a corpus often start at neighbouring questions. Trained in that order a small component sees all its
     walks at once and then none for long, which costs skip-gram much of its quality.
     """
     ends = np.cumsum([len(shard) for shard in corpus.shards])
-    order = rng.permutation(ends[-1])
+    order = rng.permutation(ends[-1])[:most]
     for at in range(0, len(order), size):
         chosen = order[at : at + size]
         home = np.searchsorted(ends, chosen, side="right")  # (walks,), each one's shard
@@ -89,6 +92,7 @@ class PairModel(Model):
     tokens : training tokens seen, all epochs together.
     objective : what it was trained to answer, if it has a likelihood.
     concept_vectors : float32 (concepts, dim) where they don't stand in ``inputs``.
+    trainer : what a further training must agree with; None where none can begin from it.
     """
 
     graph: KnowledgeGraph
@@ -98,6 +102,17 @@ class PairModel(Model):
     tokens: int = 0
     objective: Objective | None = None
     concept_vectors: NDArray[np.float32] | None = None
+    trainer: Mapping[str, Any] | None = None
+
+    def weights(self) -> Weights | None:
+        if self.trainer is None or self.outputs is None:
+            return None
+        v, dim = self.inputs.shape
+        outputs = self.outputs.reshape(-1, v, dim).swapaxes(0, 1).reshape(v, -1)  # (vocabulary, tables · dim)
+        concepts = self.graph.concepts if v > self.graph.n_questions else ()
+        return Weights(
+            self.graph.questions, concepts, {"input": self.inputs, "output": outputs}, trainer=dict(self.trainer)
+        )
 
     def _read(self, readout: str) -> Embeddings:
         vectors = np.where(self.paired[:, None], self.inputs, np.float32(0))

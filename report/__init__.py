@@ -6,6 +6,7 @@ from qcq.report.maps import Mapped
 from qcq.report.markdown import write_report
 from qcq.report.page import write_page, write_run_figures
 from qcq.report.tracking import TRACKERS, Tracker, tracked
+from qcq.report.trace import StudentState, trace
 from qcq.support.terminal import markdown_table
 
 __all__ = [
@@ -19,6 +20,11 @@ __all__ = [
     "comparison",
     "markdown_table",
     "tracked",
+    "StudentState",
+    "cautions",
+    "comparison",
+    "markdown_table",
+    "trace",
     "verdicts",
     "write_folds",
     "write_page",

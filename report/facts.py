@@ -169,10 +169,11 @@ class Trace:
     Attributes
     ----------
     task, label : the model, and the table of vectors that it reads.
-    student : index of the student in the data set.
+    student : index of the student in the data set; -1 for somebody else.
     question, correct : int (attempts,), the question, and whether the answer was right.
     concepts : int64 (concepts,), the concepts that the student met, in that order.
     mastery : float (attempts + 1, concepts), probability of a right answer before the first attempt and after each.
+    name : of a student who isn't in the data set.
     """
 
     task: str
@@ -182,6 +183,7 @@ class Trace:
     correct: NDArray[np.int64]
     concepts: NDArray[np.int64]
     mastery: NDArray[np.float32]
+    name: str = ""
 
     def shown(self, bank: Bank, most: int) -> NDArray[np.int64]:
         """The ``most`` most often asked of ``concepts`` (their rows), in the order in which they were met."""

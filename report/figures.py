@@ -381,7 +381,8 @@ _MASTERY = {
 
 
 def _report_card(one: Trace) -> str:
-    return f"test student {one.student}: {len(one.question)} attempts, {one.correct.mean():.0%} right"
+    who = plain(one.name) if one.name else f"test student {one.student}"
+    return f"{who}: {len(one.question)} attempts, {one.correct.mean():.0%} right"
 
 
 def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way: str = "tsne") -> Figure | None:
@@ -424,6 +425,23 @@ def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way:
     return figure
 
 
+def write_figure(figure: Figure, path: Path) -> Path:
+    """One figure as the ending says: a page (``.html``) that needs no other file, or a picture.
+
+    Raises
+    ------
+    ConfigError : another ending; kaleido or Chromium is missing.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind == "html":
+        figure.write_html(path, include_plotlyjs=True, include_mathjax=False)
+    elif kind in FORMATS:
+        _draw([_job(figure, path, kind)])
+    else:
+        raise ConfigError(f"{path}: no figure is written as {path.suffix!r}; take .html, .{', .'.join(FORMATS)}")
+    return path
+
+
 def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """Each figure as PNG, SVG and PDF.
 
@@ -431,20 +449,22 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     ------
     ConfigError : kaleido isn't installed, or finds no Chromium to draw with; the folder holds other files.
     """
+    claim(folder, "figures")
+    jobs = [_job(figure, folder / f"{name}.{kind}", kind) for name, figure in figures.items() for kind in FORMATS]
+    _draw(jobs)
+    return [job["path"] for job in jobs]
+
+
+def _job(figure: Figure, path: Path, kind: str) -> dict[str, Any]:
+    return {"fig": figure, "path": path, "opts": {"format": kind, "scale": 2 if kind == "png" else 1, **_size(figure)}}
+
+
+def _draw(jobs: list[dict[str, Any]]) -> None:
+    """Pictures by kaleido. ConfigError if it isn't installed, or finds no Chromium."""
     if find_spec("kaleido") is None:
-        raise ConfigError("--figures needs kaleido; install it with: pip install 'qcq[figures]'")
+        raise ConfigError("pictures need kaleido; install it with: pip install 'qcq[figures]'")
     import kaleido
 
-    claim(folder, "figures")
-    jobs = [
-        {
-            "fig": figure,
-            "path": folder / f"{name}.{kind}",
-            "opts": {"format": kind, "scale": 2 if kind == "png" else 1, **_size(figure)},
-        }
-        for name, figure in figures.items()
-        for kind in FORMATS
-    ]
     try:
         # Plotly's own write_images() can't be told to leave out MathJax, which is fetched from another host.
         kaleido.write_fig_from_object_sync(jobs, cancel_on_error=True, kopts={"mathjax": False})
@@ -454,7 +474,6 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
         raise ConfigError(
             f"--figures: {type(error).__name__}: {said}; it needs Chromium or Chrome on the PATH"
         ) from error
-    return [job["path"] for job in jobs]
 
 
 def _size(figure: Figure) -> dict[str, int]:

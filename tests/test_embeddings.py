@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from qcq.data import read
-from qcq.embeddings import Embeddings
+from qcq.embeddings import Embeddings, _highest
 from qcq.errors import EmbeddingError, UnknownNameError
 from qcq.graph import KnowledgeGraph
 from qcq.support.vectors import READERS
@@ -392,3 +392,27 @@ def test_vectors_are_put_into_the_order_of_the_questions():
         emb.aligned(["a", "b"])
     with pytest.raises(EmbeddingError, match="1 vectors belong to no question of the data set, 'q4' first"):
         emb.aligned(IDS[:3])
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 3), (1024, 1), (5000, 4), (5000, 5), (5000, 200), (3000, 0)])
+@pytest.mark.parametrize("levels", [3, 10**6])
+def test_the_highest_are_those_of_a_whole_sort(n: int, k: int, levels: int) -> None:
+    """Ties, of which three levels give many, in index order; one block more or less than ``k`` too."""
+    values = np.random.default_rng(n + k).integers(0, levels, n).astype(np.float32)
+    assert _highest(values, k).tolist() == np.argsort(-values, kind="stable")[:k].tolist()
+    values[::2] = -np.inf
+    assert _highest(values, k).tolist() == np.argsort(-values, kind="stable")[:k].tolist()
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.5])
+def test_a_filter_on_a_large_table_finds_what_brute_force_finds(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcq.embeddings._LARGE", 10)
+    rng = np.random.default_rng(1)
+    emb = Embeddings([f"q{i}" for i in range(6000)], rng.normal(size=(6000, 8)))
+    where = rng.random(6000) < share
+    where[0] = True
+    cosine = emb.unit.astype(np.float64) @ emb.unit[0]
+    rows = [i for i in np.argsort(-cosine) if where[i] and i != 0][:7]
+    found = emb.nearest("q0", 7, where=where)
+    assert [name for name, _ in found] == [f"q{i}" for i in rows]
+    assert [s for _, s in found] == pytest.approx(cosine[rows], abs=1e-6)

@@ -16,12 +16,13 @@ import qcq
 from qcq.engine import Cell
 from qcq.engine.kinds import Chosen, Inspected, Scored, Trained, Walked
 from qcq.report import Mapped
+from qcq.report.trace import FittedTracer
 from qcq.study.cells import Law, Looks
 from qcq.study.shuffled import Shuffled
 
 ROOT = Path(qcq.__file__).parent
 KEPT = Path(__file__).with_suffix(".json")
-KINDS: tuple[type[Cell], ...] = (Walked, Trained, Chosen, Scored, Inspected, Mapped, Law)
+KINDS: tuple[type[Cell], ...] = (Walked, Trained, Chosen, Scored, Inspected, Mapped, FittedTracer, Law)
 WATCHED: tuple[type, ...] = (*KINDS, Looks, Shuffled)  # what lies above the engine and enters keys is watched too
 # What these do decides no result.
 BESIDE = {

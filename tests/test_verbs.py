@@ -310,6 +310,35 @@ def test_diff_on_the_command_line(run: Run, tmp_path: Path, capsys: pytest.Captu
     assert "exists already" in capsys.readouterr().err
 
 
+def test_diff_of_another_bank_or_of_too_many_is_one_line(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Embeddings(["x", "y"], np.eye(2)).save(tmp_path / "other.npz")
+    same = Embeddings(["y", "x"], np.eye(2)).save(tmp_path / "same.npz")
+    for given, said in (
+        ([run.path, other], "dimensions can't be turned onto each other"),
+        ([other, Embeddings(["a", "b"], np.eye(2)).save(tmp_path / "b.npz")], "0 questions are in both tables"),
+        ([other, same, "-k", "3"], "2 questions are in both tables, 3 asked for; take -k 2"),
+    ):
+        assert call("diff", *given) == 2
+        text = capsys.readouterr().err
+        assert said in text
+        assert len(text.splitlines()) == 1
+    assert call("diff", other, same) == 0  # by default, all there are
+
+
+def test_add_to_a_table_of_another_bank_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bank.csv").write_text("question,concept\nx1,a\nx2,b\n")
+    (tmp_path / "new.csv").write_text("question,concept\nn1,a\n")
+    file, out = Embeddings(BARE.questions, np.eye(3)).save(tmp_path / "v.npz"), tmp_path / "more.npz"
+    command = ["add", "--to", file, "--questions", tmp_path / "new.csv", "--data", tmp_path / "bank.csv", "--out", out]
+    assert call(*command) == 2
+    text = capsys.readouterr().err
+    assert "2 of 2 questions have no vector" in text
+    assert len(text.splitlines()) == 1
+    assert not out.exists()
+
+
 def test_what_changed_between_two_runs_is_said(tmp_path: Path) -> None:
     pages = {"old": "q1,a\nq2,a\nq3,b\nq4,b\n", "new": "q1,a\nq1,b\nq2,a\nq3,b\nq4,b\n"}
     for name, text in pages.items():
@@ -364,6 +393,10 @@ def test_ties_are_said_to_be_ties(run: Run) -> None:
     [
         (["q999"], "unknown question 'q999'"),
         ([Q, "-k", "120"], "119 other questions, 120 asked for; take -k 119"),
+        (
+            [Q, "--concept", "c0", "--not-concept", "c0"],
+            "0 other questions with the concept c0, without the concept c0",
+        ),
         ([Q, "--concept", "alchemy"], "unknown concept 'alchemy'"),
         ([Q, "--trainer", "sgn"], "did you mean sgns"),
         ([Q, "--unseen-by", "nobody"], "unknown student 'nobody'"),

@@ -7,8 +7,10 @@ answer is forgotten at a border and padding stays small.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qcq.data.dataset import Interactions
-from qcq.errors import TrainingError
+from qcq.errors import EvaluationError, TrainingError
+from qcq.support.files import whole_path
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 
@@ -395,3 +398,38 @@ class Tracer:
                 )
                 rows.append(torch.sigmoid(logits[0]).numpy())
         return np.concatenate(rows)
+
+    def save(self, path: Path) -> Path:
+        """Write what :meth:`mastery` needs as ``.safetensors``: weights, vectors, features for new students."""
+        from safetensors.torch import save_file
+
+        held = {name: t.contiguous() for name, t in self._modules().state_dict().items()}
+        held |= {"vectors": self.table.vectors, "features": self.table.features[-1:].contiguous()}
+        about = {name: getattr(self.plan, name) for name in ("model", "hidden", "dropout")}
+        with whole_path(path) as partial:
+            save_file(held, partial, metadata={"plan": json.dumps(about), "seed": str(self.seed)})
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Tracer:
+        """A model that :meth:`save` wrote.
+
+        Raises
+        ------
+        EvaluationError : the file holds no such model.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        from qcq.evaluation.tracing.tasks import KTSettings
+
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                meta = file.metadata() or {}
+                held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            vectors, features = held.pop("vectors").numpy(), held.pop("features").numpy()
+            made = cls(vectors, features, "0.change" in held, KTSettings(**json.loads(meta["plan"])), int(meta["seed"]))
+            made._modules().load_state_dict(held)
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            said = " ".join(str(error).split())
+            raise EvaluationError(f"{path}: no readable tracing model ({said}); remove it to train it again") from None
+        return made

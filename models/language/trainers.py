@@ -7,11 +7,12 @@ is loaded when something is trained.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,15 @@ from qcq.floors.objectives import BothDirections, HeldOutBatch, Masked, NextQues
 from qcq.graph import KnowledgeGraph
 from qcq.models.language import readout
 from qcq.models.trainer import Model, Trainer, TrainingData
+from qcq.models.weights import WARM_RATE, WARM_STEPS, Weights
 from qcq.models.word2vec import token_counts
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
 
 if TYPE_CHECKING:
+    import torch
+
     from qcq.models.language.training import Learner, TrainingBatch
     from qcq.models.language.transformer import Encoder
 
@@ -153,6 +157,11 @@ class LanguageTrainer(Trainer):
         from qcq.models.language.training import train
 
         self.refuse_unusable()
+        plan, began = self, {}
+        if source.start is not None:
+            steps = max(1, math.ceil(WARM_STEPS * self.steps))
+            plan = replace(self, steps=steps, lr=WARM_RATE * self.lr, table_lr=WARM_RATE * self.table_lr)
+            began = {"start": source.start.digest}
         corpus, before = source.corpus, torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -160,14 +169,15 @@ class LanguageTrainer(Trainer):
             model = self.model(source, learner)
             model.tokens, model.history = train(
                 learner,
-                self,
+                plan,
                 corpus,
                 lambda walks, rng: self.training_batch(walks, corpus.n_questions, rng),
                 seed,
                 progress,
                 Monitor(model, source, len(counts)),
-                {**self.config, "checkpoint": None, "seed": seed, "corpus": corpus.digest},
+                {**self.config, "checkpoint": None, "seed": seed, "corpus": corpus.digest, **began},
             )
+            model.trainer = {"name": type(self).__name__.lower(), **self.config} if self.warm else None
         finally:
             torch.set_num_threads(before)
         return model
@@ -203,9 +213,31 @@ class LanguageTrainer(Trainer):
         loss = LOSSES[self.softmax].planned(self, counts, seed)
         start = loss.start(np.maximum(counts, 0.5) / counts.sum())  # predictions start at the unigram distribution
         bias = torch.from_numpy(start).float()[:, None]
+        if source.start is not None:
+            held = self._begin_from(source.start, encoder, len(counts))
+            first, second, bias = held.get("input", first), held.get("output", second), held.get("bias", bias)
         table = SparseTable(first.to(self.device))
         output = table if self.tying == "tied" else SparseTable(second.to(self.device))
         return Learner(encoder, table, output, SparseTable(bias.to(self.device)), loss, corpus.n_questions), counts
+
+    def _begin_from(self, start: Weights, encoder: Encoder, tokens: int) -> dict[str, torch.Tensor]:
+        """The tables of an earlier training; its encoder is loaded where it is known."""
+        import torch
+
+        start.refuse_other(type(self).__name__.lower(), self.dim, tokens)
+        if start.body:
+            try:
+                encoder.load_state_dict({name: torch.from_numpy(rows.copy()) for name, rows in start.body.items()})
+            except RuntimeError:
+                changed = [name for name in _SHAPE if start.trainer.get(name) != getattr(self, name)]
+                which = ", ".join(changed) or "the length of the walks"
+                raise ConfigError(
+                    f"the start was trained with another encoder ({which}); take the settings it was trained with"
+                ) from None
+        return {name: torch.from_numpy(rows.copy()) for name, rows in start.tables.items()}
+
+
+_SHAPE = ("layers", "heads", "norm", "position", "combine", "layout")  # settings that decide an encoder's weights
 
 
 @settings
@@ -223,6 +255,7 @@ class MLM(LanguageTrainer):
     Devlin et al. 2019, BERT, section 3.1. Wettig et al. 2023, Should you mask 15%?
     """
 
+    warm = True
     steps: Annotated[int, Field(ge=1)] = 6000
     tying: Literal["tied", "untied", "start"] = "tied"
     mask_rate: Annotated[float, Field(gt=0, le=1)] = 0.4
@@ -269,6 +302,7 @@ class Cloze(LanguageTrainer):
     vectors in every layer.
     """
 
+    warm = True
     steps: Annotated[int, Field(ge=1)] = 4000
     tying: Literal["tied", "untied", "start"] = "tied"
     hide_rate: Share = 0.1
@@ -373,6 +407,7 @@ class LanguageModel(Model):
     """
 
     objective: Objective
+    trainer: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -399,6 +434,14 @@ class LanguageModel(Model):
         ConfigError : the model has no such read-out; the text names those it has.
         """
         return self._read(readout or self.readouts[0])
+
+    def weights(self) -> Weights | None:
+        if self.trainer is None:
+            return None
+        tables = {name: table.weight.cpu().numpy() for name, table in self.learner.tables.items()}
+        body = {name: rows.cpu().numpy() for name, rows in self.learner.encoder.state_dict().items()}
+        concepts = self.graph.concepts if len(tables["input"]) > self.graph.n_questions else ()
+        return Weights(self.graph.questions, concepts, tables, body, dict(self.trainer))
 
     def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
         if batch.asked is None:
