@@ -5,8 +5,8 @@ from qcq.report.folds import Folds, write_folds
 from qcq.report.maps import Mapped
 from qcq.report.markdown import write_report
 from qcq.report.page import write_page, write_run_figures
-from qcq.report.tracking import TRACKERS, Tracker, tracked
 from qcq.report.trace import StudentState, trace
+from qcq.report.tracking import TRACKERS, Tracker, tracked
 from qcq.support.terminal import markdown_table
 
 __all__ = [
@@ -14,17 +14,14 @@ __all__ = [
     "Comparison",
     "Folds",
     "Mapped",
+    "StudentState",
     "Tracker",
     "beside_baselines",
     "cautions",
     "comparison",
     "markdown_table",
-    "tracked",
-    "StudentState",
-    "cautions",
-    "comparison",
-    "markdown_table",
     "trace",
+    "tracked",
     "verdicts",
     "write_folds",
     "write_page",

@@ -22,6 +22,7 @@ from qcq.embeddings import Embeddings
 from qcq.engine import Store
 from qcq.engine.cell import Row, unkeyed
 from qcq.engine.kinds import OnData
+from qcq.engine.verify import MANIFEST, write_manifest
 from qcq.errors import ConfigError, DataError
 from qcq.evaluation import TaskSpec
 from qcq.evaluation.tracing.tasks import KT, KTSettings
@@ -252,4 +253,6 @@ def _fit(
     store = Store(run.path / "cells", {partition.digest: partition}).open()
     made = store.perform(cell, lambda: cell.run(store, progress))
     link(store.file(cell, "tracer.safetensors"), kept)
+    if (run.path / MANIFEST).is_file():
+        write_manifest(run)
     return float(made["seconds"])
