@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -218,7 +218,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             raise EmbeddingError(f"{file}: no such file; check the spelling and the current folder")
         try:
             beside = model_folder(file)
-            return cls(*read(file), model=beside if beside.is_dir() else None)
+            made = cls(*read(file))
+            return replace(made, model=beside) if (beside / "model.safetensors").is_file() else made
         except EmbeddingError as error:
             raise EmbeddingError(f"{file}: {error}") from None
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -227,11 +228,17 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
     @takes(path="path")
     def save_model(self, path: str | Path) -> Path | None:
-        """Write what :meth:`infer` needs beside the file of vectors, as ``PATH.model/``; None if there is nothing."""
-        if self.model is None or isinstance(self.model, Path):
+        """Write what :meth:`infer` needs beside the file of vectors, as ``PATH.model/``.
+
+        Returns
+        -------
+        The folder; None if the table has no model (a folder of an earlier table's model is then emptied).
+        """
+        folder = model_folder(Path(path))
+        if self.model is None:
+            (folder / "model.safetensors").unlink(missing_ok=True)
             return None
-        folder: Path = self.model.save(model_folder(Path(path)), self)
-        return folder
+        return Path(importlib.import_module("qcq.models.inference").opened(self).save(folder, self))
 
     @takes(concepts="mapping")
     def infer(

@@ -308,7 +308,7 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset) -> Inferred:
             raise EmbeddingError("the table has no model beside it; give the bank that it was made from, --data BANK")
         model = InferenceModel(KnowledgeGraph.from_dataset(bank), ())
         notes.append("the table has no model beside it: new questions get the mean of old ones on their concepts")
-    rows, how = model.infer(table, _columns(model.graph, new))
+    rows, how = model.infer(table, *_columns(model.graph, new))
     made = Embeddings(
         [*table.ids, *new.questions],
         np.concatenate([table.vectors, rows.astype(np.float32)]),
@@ -322,12 +322,11 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset) -> Inferred:
     )
     unplaced = tuple(q for q, kind in zip(new.questions, how, strict=True) if kind == "nothing")
     notes.extend(_unknown(model.graph.concepts, new))
-    counts = (how.count(kind) for kind in ("twins", "concepts", "model"))
-    return Inferred(made, *counts, unplaced, tuple(notes))
+    return Inferred(made, how.count("twins"), how.count("concepts"), how.count("model"), unplaced, tuple(notes))
 
 
-def _columns(graph: KnowledgeGraph, new: Dataset) -> scipy.sparse.csr_array:
-    """The q-matrix of new questions in the columns of a graph: (new questions × concepts with old questions)."""
+def _columns(graph: KnowledgeGraph, new: Dataset) -> tuple[scipy.sparse.csr_array, NDArray[np.bool_]]:
+    """The q-matrix of new questions in the columns of a graph, and which of them have concepts that it hasn't."""
     at = {
         name: i for i, name in enumerate(graph.concepts) if graph.by_concept.indptr[i] < graph.by_concept.indptr[i + 1]
     }
@@ -336,7 +335,7 @@ def _columns(graph: KnowledgeGraph, new: Dataset) -> scipy.sparse.csr_array:
     there = to >= 0
     shape = len(new.questions), graph.n_concepts
     made = scipy.sparse.csr_array((w.data[there], (w.row[there], to[there])), shape=shape, dtype=np.float64)
-    return made.sorted_indices()
+    return made.sorted_indices(), np.bincount(w.row[~there], minlength=len(new.questions)) > 0
 
 
 def _unknown(known: Sequence[str], new: Dataset) -> tuple[str, ...]:

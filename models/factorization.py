@@ -240,7 +240,8 @@ class NetMF(Trainer):
         else:
             rng = generator(derive(seed, "netmf"), "range")
             value, vector = _streamed(ratio, min(self.dim, len(ratio.gain)), rng, progress)
-        x = _settle(vector) * np.sqrt(np.abs(value)) / ratio.gain[:, None]  # (nodes, rank)
+        vector = _settle(vector)
+        x = vector * np.sqrt(np.abs(value)) / ratio.gain[:, None]  # (nodes, rank)
         n = int(label.max()) + 1
         concepts = _widen(x[n:], self.dim) if len(x) > n else None
         plain = not isinstance(graph, TypedGraph)

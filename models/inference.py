@@ -77,13 +77,16 @@ class InferenceModel:
     graph: KnowledgeGraph
     parts: Sequence[Part]
 
-    def infer(self, table: Embeddings, weights: scipy.sparse.csr_array) -> tuple[NDArray[np.float64], list[str]]:
+    def infer(
+        self, table: Embeddings, weights: scipy.sparse.csr_array, partly: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], list[str]]:
         """Vectors of new questions.
 
         Parameters
         ----------
         table : the table that this model belongs to.
         weights : csr_array (new questions × concepts of ``graph``).
+        partly : bool (new questions,), which also have concepts that ``graph`` doesn't: they have no twins.
 
         Returns
         -------
@@ -92,7 +95,7 @@ class InferenceModel:
             ``concepts`` (the mean of its concepts' means, where the trainer has no other way) or ``nothing``.
         """
         rows = table.vectors[[table.index[q] for q in self.graph.questions]].astype(np.float64)
-        keys = [_key(weights, i) for i in range(weights.shape[0])]
+        keys = [_key(weights, i) + b"?" * bool(partly[i]) for i in range(weights.shape[0])]
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
         kinds = list(first)
         of = {key: i for i, key in enumerate(kinds)}
@@ -108,17 +111,20 @@ class InferenceModel:
         at = {name: i for i, name in enumerate(self.graph.concepts)}
         known = np.diff(self.graph.by_concept.indptr) > 0
         weights = scipy.sparse.lil_array((len(ids), self.graph.n_concepts))
+        partly = np.zeros(len(ids), dtype=bool)
         for i, question in enumerate(ids):
             for name in concepts.get(question, ()):
                 if name in at and known[at[name]]:
                     weights[i, at[name]] = 1.0
+                else:
+                    partly[i] = True
             for other in neighbours.get(question, ()):
                 if other not in self.graph.question_index:
                     raise UnknownNameError("question", other, self.graph.questions)
                 own = self.graph.weights
                 row = self.graph.question_index[other]
                 weights[i, own.indices[own.indptr[row] : own.indptr[row + 1]]] = 1.0
-        rows, how = self.infer(table, weights.tocsr())
+        rows, how = self.infer(table, weights.tocsr(), partly)
         return ids, rows, how
 
     def _each(
@@ -127,6 +133,12 @@ class InferenceModel:
         """The same for distinct sets of concepts."""
         made = by_concepts(self.graph.weights, rows, weights)
         how = np.where(np.diff(weights.indptr) > 0, "concepts", "nothing").astype(object)
+        twins: dict[bytes, list[int]] = {}
+        for i in range(self.graph.n_questions):
+            twins.setdefault(_key(self.graph.weights, i), []).append(i)
+        for at, key in enumerate(keys):
+            if how[at] != "nothing" and key in twins:
+                made[at], how[at] = rows[twins[key]].mean(axis=0), "twins"
         some = np.flatnonzero(how == "concepts")
         column = 0
         for part in self.parts if len(some) else ():
@@ -136,12 +148,6 @@ class InferenceModel:
             if found is not None:
                 made[some, span] = found
                 how[some] = "model"
-        twins: dict[bytes, list[int]] = {}
-        for i in range(self.graph.n_questions):
-            twins.setdefault(_key(self.graph.weights, i), []).append(i)
-        for i in some:
-            if same := twins.get(keys[i]):
-                made[i], how[i] = rows[same].mean(axis=0), "twins"
         return made, how.tolist()
 
     def save(self, folder: Path, table: Embeddings) -> Path:
@@ -286,9 +292,10 @@ def logistic_rows(
     outputs: NDArray[np.float64],
     positive: NDArray[np.float64],
     negative: NDArray[np.float64],
+    prior: float,
     steps: int = 8,
 ) -> NDArray[np.float64]:
-    """Rows x that minimise −Σ_y p_y log σ(x·o_y) − Σ_y n_y log σ(−x·o_y), the outputs o frozen: Newton's method.
+    """Rows x that minimise −Σ_y p_y log σ(x·o_y) − Σ_y n_y log σ(−x·o_y) + prior/2 |x − start|², o frozen: by Newton.
 
     The problem is convex, and each row has its own. Half steps are taken where a whole one doesn't lower the loss.
 
@@ -298,16 +305,17 @@ def logistic_rows(
     outputs : float64 (tokens, dim).
     positive : p, float64 (rows, tokens).
     negative : n, float64 (tokens,), expected number of negatives a pair.
+    prior : how strongly a row is held at its start.
     """
     x = start.copy()
-    ridge = 1e-6 * np.eye(x.shape[1])
+    ridge = max(prior, 1e-9) * np.eye(x.shape[1])
 
-    def loss(x: NDArray[np.float64], p: NDArray[np.float64]) -> NDArray[np.float64]:
+    def loss(x: NDArray[np.float64], at: NDArray[np.int64]) -> NDArray[np.float64]:
         z = x @ outputs.T  # (rows, tokens)
-        fit: NDArray[np.float64] = (p * np.logaddexp(0, -z)).sum(axis=1) + np.logaddexp(0, z) @ negative
-        return fit
+        apart: NDArray[np.float64] = prior / 2 * np.square(x - start[at]).sum(axis=1)
+        return apart + (positive[at] * np.logaddexp(0, -z)).sum(axis=1) + np.logaddexp(0, z) @ negative
 
-    now = loss(x, positive)
+    now = loss(x, np.arange(len(x)))
     alive = np.arange(len(x))
     for _ in range(steps):
         if not len(alive):
@@ -315,19 +323,19 @@ def logistic_rows(
         p = positive[alive]
         real = 1 / (1 + np.exp(-np.clip(x[alive] @ outputs.T, -60, 60)))  # (alive, tokens)
         weight = p + negative
-        slope = (real * weight - p) @ outputs  # (alive, dim)
+        slope = (real * weight - p) @ outputs + prior * (x[alive] - start[alive])  # (alive, dim)
         bend = (real * (1 - real) * weight)[:, :, None]
         move = np.empty_like(slope)
         for i in range(len(alive)):
             move[i] = np.linalg.solve(outputs.T @ (bend[i] * outputs) + ridge, slope[i])
         scale = np.ones(len(alive))
-        trial = loss(x[alive] - move, p)
+        trial = loss(x[alive] - move, alive)
         for _ in range(12):
             worse = np.flatnonzero(trial > now[alive])
             if not len(worse):
                 break
             scale[worse] /= 2
-            trial[worse] = loss(x[alive[worse]] - scale[worse, None] * move[worse], p[worse])
+            trial[worse] = loss(x[alive[worse]] - scale[worse, None] * move[worse], alive[worse])
         better = trial <= now[alive]
         gained = now[alive] - trial
         x[alive[better]] -= scale[better, None] * move[better]

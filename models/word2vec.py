@@ -34,6 +34,7 @@ from qcq.support.settings import settings
 if TYPE_CHECKING:
     from gensim.models import Word2Vec
 
+PRIOR = 0.3  # how strongly an inferred row is held at the mean of its concepts; docs/decisions/1001 has the figures
 _CUT = 10_000  # tokens of a sentence that gensim reads; it drops the rest without a word
 _CHUNK = 4_096  # walks turned into lists at a time
 
@@ -140,7 +141,9 @@ def inferred(frozen: Frozen, weights: sparse.csr_array, window: int, negatives: 
 
     Each row minimises −Σ_y p(y) log σ(x·o_y) − k Σ_n q(n) log σ(−x·o_n), where p is the exact law of its neighbours
     (:func:`qcq.models.inference.pair_law`), q the noise, and o the outputs. Questions with the same concepts have the
-    same law, so their outputs are averaged. It starts at the mean of concepts. None where the walk has no such chain.
+    same law, so their outputs are averaged. Training stops long before this loss is least, and its least rows are far
+    longer than trained ones; so the row is held at the mean of its concepts, PRIOR/2 |x − mean|². Noise that equals the
+    output is not skipped here. None where the walk has no such chain.
     """
     from qcq.models.inference import by_concepts, logistic_rows, pair_law
 
@@ -156,7 +159,7 @@ def inferred(frozen: Frozen, weights: sparse.csr_array, window: int, negatives: 
     merge = sparse.csr_array((np.ones(len(label)), (label, np.arange(len(label)))))
     outputs = np.asarray(merge @ frozen.parts["outputs"].astype(np.float64)) / np.asarray(merge.sum(axis=1))[:, None]
     start = by_concepts(frozen.graph.weights, frozen.vectors[:n], weights)
-    return logistic_rows(start, outputs, law, negatives * np.asarray(merge @ noise) / noise.sum())
+    return logistic_rows(start, outputs, law, negatives * np.asarray(merge @ noise) / noise.sum(), PRIOR)
 
 
 class _Sentences:
