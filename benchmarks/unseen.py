@@ -6,7 +6,8 @@ alone (:func:`qcq.recipes.add`). Four tables are compared on the held-out questi
 ``random`` and ``concept-mean``. No table and no knowledge-tracing model reads a training answer to a held-out question.
 
 - ``auc``: ``kt-fast`` on test attempts at held-out questions. ``lead`` is that of the retrained table over ``random``
-  with its interval over test students; ``kept`` the share of it that inference keeps, None where the interval takes in 0.
+  with its interval over test students; ``kept`` the share of it that inference keeps, None where that interval takes in
+  zero.
 - ``moved``: 1 - cosine with the retrained vector after an orthogonal turn; ``old``, the same of the old questions.
 - ``mrr``: held-out questions with several concepts lose one before training and inference; it is ranked among all.
 - ``map``: the other questions ranked for a held-out one; those that share a concept are relevant.

@@ -91,7 +91,7 @@ class LogRatio:
     def rows(self, at: slice) -> NDArray[np.float64]:
         """Rows ``at`` of diag(gain) log max(1, K) diag(gain): float64 (rows, nodes)."""
         concept = np.arange(self.start.shape[0])[at] >= self.u.shape[0]
-        return self.gain[at, None] * self._logs(self.start[at].toarray(), concept)
+        return self.gain[at, None] * self._logs(self.start[at].toarray(), concept) * self.gain
 
     def outside(self, weights: sparse.csr_array) -> NDArray[np.float64]:
         """Rows of questions that aren't in the graph, log max(1, K) diag(gain): float64 (questions, nodes).
@@ -101,10 +101,13 @@ class LogRatio:
         weights : csr_array (questions, concepts), each with a concept.
         """
         total = np.asarray(weights.sum(axis=1))
-        return self._logs((sparse.diags_array(1 / total) @ weights).toarray(), np.zeros(len(total), dtype=bool))
+        return (
+            self._logs((sparse.diags_array(1 / total) @ weights).toarray(), np.zeros(len(total), dtype=bool))
+            * self.gain
+        )
 
     def _logs(self, x: NDArray[np.float64], concept: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """log max(1, K) diag(gain) of rows by their first half-steps ``x`` (rows, concepts)."""
+        """log max(1, K) of rows by their first half-steps ``x`` (rows, concepts)."""
         # Steps to a question number 1…T. With concepts as tokens, every second step leads to a question and the others
         # to a concept; a concept is half a step further, so its powers of M begin at one, a question's at zero.
         reach = np.zeros_like(x), np.zeros_like(x)  # summed powers towards questions, towards concepts
@@ -123,7 +126,7 @@ class LogRatio:
         k = (reach[0] @ self.d_c) @ self.u.T  # (rows, classes)
         if self.keep:
             k = np.hstack([k, reach[1] @ self.d_c])  # (rows, nodes)
-        return np.log(np.maximum(self.scale * k, 1.0)) * self.gain
+        return np.log(np.maximum(self.scale * k, 1.0))
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """All rows, in blocks."""
