@@ -754,6 +754,7 @@ def embed(
                 progress=progress,
             )
         made.save(file)
+        made.save_model(file)
         inside = made.provenance["students"]
         if zeros := int((~made.vectors.any(axis=1)).sum()):
             err.print(f"{several(zeros, 'vector')} of zeros alone: nothing is known of these questions", markup=False)
@@ -768,11 +769,16 @@ def add(
     table: Annotated[Path, typer.Option("--to", dir_okay=False, help="The file of vectors of the old questions.")],
     questions: Annotated[Path, typer.Option(help="The new questions with their concepts, read like a bank.")],
     out_file: Annotated[Path, typer.Option("--out", dir_okay=False, help="A new file for old and new vectors.")],
-    data: Annotated[str, typer.Option("--data", help="The bank that the vectors were made from.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", help="The bank that the vectors were made from; not needed with FILE.model beside FILE."
+        ),
+    ] = None,
     strict: StrictOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Give vectors to questions that came later, from old questions on the same concepts. Old rows stay as they are."""
+    """Give vectors to questions that came later, by the model beside the table. Old rows stay as they are."""
     from qcq.data import load
     from qcq.data.assembly import several
     from qcq.data.checks import refuse_doubts
@@ -784,12 +790,13 @@ def add(
     if out_file.exists():
         raise ConfigError(f"{out_file}: exists already; name another file")
     new = load(f"csv:{questions}", strict=bool(strict))
-    made = extend(Embeddings.load(table), load(data), new)
+    made = extend(Embeddings.load(table), None if data is None else load(data), new)
     if strict:
         refuse_doubts(made.notes)
     for note in (*new.notes[1:], *made.notes):
         err.print(note, markup=False, style="yellow" if note.startswith("doubtful: ") and err.is_terminal else None)
     made.embeddings.save(out_file)
+    made.embeddings.save_model(out_file)
     if made.unplaced:
         shown = ", ".join(made.unplaced[:5]) + (", …" if len(made.unplaced) > 5 else "")
         err.print(
@@ -799,7 +806,11 @@ def add(
         )
     added = made.embeddings.provenance["added"]["questions"]
     how = f"{made.by_set:,} from questions with the same concepts"
-    how += f", {made.folded:,} folded in" if made.folded else f", {made.by_concepts:,} from their concepts one by one"
+    how += (
+        f", {made.by_model:,} by the model"
+        if made.by_model
+        else f", {made.by_concepts:,} from their concepts one by one"
+    )
     out.print(f"{added:,} new vectors after the old ones ({how}): {out_file}", markup=False)
 
 

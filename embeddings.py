@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from qcq.errors import EmbeddingError, UnknownNameError
 from qcq.support.files import whole_path
+from qcq.support.folders import claim
 from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
 from qcq.support.vectors import READERS, WRITERS, Vectors, by_ending
@@ -65,6 +67,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     vectors : float32 (questions, dim); finite.
     concept_ids, concept_vectors : the same for concepts, float32 (concepts, dim), if a model has them.
     provenance : their origin: data set, walk, trainer, settings, seed, corpus digest.
+    model : what :meth:`infer` needs, or the folder of it beside the file; None if there is none.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     concept_ids: Sequence[str] = ()
     concept_vectors: NDArray[np.float32] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    model: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vectors", _checked(self.vectors, self.ids, "question"))
@@ -222,12 +226,74 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         if not file.is_file():
             raise EmbeddingError(f"{file}: no such file; check the spelling and the current folder")
         try:
-            return cls(*read(file))
+            beside = model_folder(file)
+            made = cls(*read(file))
+            return replace(made, model=beside) if (beside / "model.safetensors").is_file() else made
         except EmbeddingError as error:
             raise EmbeddingError(f"{file}: {error}") from None
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             said = " ".join(str(error).split()).partition(" If you trust")[0]  # numpy's way out is pickle, never ours
             raise EmbeddingError(f"{file}: no readable embeddings ({said}); write the file again") from None
+
+    @takes(path="path")
+    def save_model(self, path: str | Path) -> Path | None:
+        """Write what :meth:`infer` needs beside the file of vectors, as ``PATH.model/``.
+
+        Returns
+        -------
+        The folder; None if the table has no model (a folder of an earlier table's model is then emptied).
+        """
+        folder = model_folder(Path(path))
+        if self.model is None:
+            (folder / "model.safetensors").unlink(missing_ok=True)
+            return None
+        claim(folder, "model", also=("model.safetensors",))
+        return Path(importlib.import_module("qcq.models.inference").opened(self).save(folder, self))
+
+    @takes(concepts="mapping")
+    def infer(
+        self, concepts: Mapping[str, Sequence[str]], neighbours: Mapping[str, Sequence[str]] | None = None
+    ) -> Embeddings:
+        """Vectors of questions that were not there, by the model of this table; see ``docs/vectors.md``.
+
+        Parameters
+        ----------
+        concepts : new question → its concepts, by the names of the bank. Names that the bank doesn't have say nothing.
+        neighbours : new question → old questions that it is like; their concepts count as its own too.
+
+        Returns
+        -------
+        Embeddings : the new rows. ``provenance["inferred"]`` counts how they were made: ``twins``, the mean of the old
+            questions with exactly these concepts; ``model``; ``concepts``, the mean of its concepts' means;
+            ``nothing``, the mean of all rows; ``provenance["unplaced"]`` names the last.
+
+        Raises
+        ------
+        EmbeddingError : a table without a model, or a question that is in the table already.
+        UnknownNameError : a neighbour that isn't in the table.
+
+        Examples
+        --------
+        >>> from qcq.data import read
+        >>> from qcq.recipes import embed
+        >>> bank = read([("q1", "halves"), ("q2", "thirds"), ("q3", "thirds")])
+        >>> table = embed(bank, "concepts", dim=2)
+        >>> table.infer({"q4": ["thirds"]}).provenance["inferred"]
+        {'twins': 1}
+        """
+        if self.model is None:
+            raise EmbeddingError(
+                "the table has no model beside it; write it with qcq embed, or give the bank to qcq add"
+            )
+        again = [q for q in (*concepts, *(neighbours or ())) if q in self.index]
+        if again:
+            raise EmbeddingError(f"{len(again)} questions are in the table already, {again[0]!r} first; give new ones")
+        # By name: vectors know of no model, and only a table that has one asks for it.
+        model = importlib.import_module("qcq.models.inference").opened(self)
+        ids, rows, how = model.named(self, concepts, neighbours or {})
+        counts = {kind: how.count(kind) for kind in sorted(set(how))}
+        none = [q for q, kind in zip(ids, how, strict=True) if kind == "nothing"]
+        return Embeddings(ids, rows, provenance={**self.provenance, "inferred": counts, "unplaced": none})
 
     @takes(questions="list")
     def aligned(self, questions: Sequence[str]) -> Embeddings:
@@ -477,6 +543,11 @@ def _highest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         most = values[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)  # (blocks,)
         at = np.flatnonzero(values >= np.partition(most, blocks - k)[blocks - k])
     return at[np.argsort(-values[at], kind="stable")[:k]]
+
+
+def model_folder(file: Path) -> Path:
+    """Where the model of a file of vectors is: ``vectors.parquet.model`` beside ``vectors.parquet``."""
+    return file.with_name(f"{file.name}.model")
 
 
 ADDED = ("</s>", "<s>", "<unk>", "<pad>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # rows that tools add

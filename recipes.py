@@ -21,6 +21,7 @@ from qcq.evaluation.tracing.features import NUMBERS, Number
 from qcq.evaluation.tracing.tasks import principal
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Trainer, TrainingData
+from qcq.models.inference import InferenceModel, Part, opened, with_model
 from qcq.models.weights import Weights
 from qcq.run import Run
 from qcq.support.folders import claim
@@ -60,7 +61,11 @@ class Bank:
         if self.keep is not None and (weights := model.weights()) is not None:
             claim(self.keep, "model")
             weights.save(self.keep / WEIGHTS)
-        return walk.to_questions(self.graph, model.embeddings())
+        made = model.embeddings()
+        table = walk.to_questions(self.graph, made)
+        # Where a walk makes other rows of the trainer's, its parts don't fit them.
+        arrays = model.frozen() if table is made else {}
+        return with_model(table, self.graph, [Part.of(trainer, walk, table.dim, arrays)])
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,10 @@ def _tracing(bank: Bank) -> Embeddings:
     known = bank.fit(TRAINERS[names[bank.graph.n_concepts > WIDEST]](dim=bank.dim))
     order = bank.fit(TRAINERS["ppmi-svd"](dim=bank.dim), Metapath(pattern="q-q", per_question=2))
     drawn = shrunk(order.vectors, bank.graph, bank.train)
-    return Embeddings(known.ids, np.hstack([known.vectors, principal(drawn)]))
+    turned = principal(drawn)
+    # With no answers to a question its order is that of its concepts, so the second part has no arrays.
+    parts = [*known.model.parts, replace(order.model.parts[0], dim=turned.shape[1], arrays={})]
+    return with_model(Embeddings(known.ids, np.hstack([known.vectors, turned])), bank.graph, parts)
 
 
 RECIPES: Registry[Recipe] = Registry(
@@ -350,32 +358,33 @@ class Inferred:
     embeddings : the old rows, byte for byte, then the new ones.
     by_set, by_concepts : how many new questions have the mean of the old questions with exactly their concepts, and how
         many the mean of their concepts.
-    folded : how many were folded into the factors of an ``svd`` table.
+    by_model : how many were inferred by the table's own model.
     unplaced : new questions without a concept that the table knows: they have the mean of all vectors.
-    notes : what is doubtful in the new questions: concepts that the bank doesn't have, and those it may have meant.
+    notes : what is doubtful in the new questions: concepts that the bank doesn't have, and those it may have meant;
+        and that the table has no model, where it has none.
     """
 
     embeddings: Embeddings
     by_set: int
     by_concepts: int
-    folded: int
+    by_model: int
     unplaced: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
-@takes(table="Embeddings", bank="Dataset", new="Dataset")
-def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
-    """Vectors for new questions, from the vectors of old questions with the same concepts.
+@takes(table="Embeddings", new="Dataset")
+def add(table: Embeddings, bank: Dataset | None, new: Dataset) -> Inferred:
+    """Vectors for new questions, by the model of the table.
 
     Questions with equal concepts can be swapped without changing any walk, so a new one gets the mean vector of the old
-    ones that have exactly its concepts. Where there are none, it is folded into the factors of the table if this is
-    ``svd`` of the same bank (:func:`fold_in`); else it gets the mean over its concepts of the mean vector of their old
-    questions. ``docs/results/unseen.json`` has the figures.
+    ones that have exactly its concepts. Where there are none, the model infers it (:meth:`Trainer.infer
+    <qcq.models.Trainer.infer>`); without a model, or where the trainer has no way, it gets the mean over its concepts
+    of the mean vector of their old questions. ``docs/results/unseen.json`` has the figures.
 
     Parameters
     ----------
     table : vectors of the bank's questions.
-    bank : the data they were made from.
+    bank : the data they were made from; may be None for a table with a model.
     new : the new questions with their concepts, read like a bank.
 
     Returns
@@ -385,7 +394,7 @@ def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
     Raises
     ------
     DataError : a new question that is in the table already.
-    EmbeddingError : the table is of another bank.
+    EmbeddingError : the table is of another bank, or has neither a model nor a bank.
 
     Examples
     --------
@@ -399,29 +408,15 @@ def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
     if again:
         what = f"{len(again)} of {len(new.questions)} new questions are in the table already"
         raise DataError(what, value=again[0], fix="give only new ones")
-    old = table.aligned(bank.questions).vectors.astype(np.float64)
-    at = {name: i for i, name in enumerate(bank.concepts)}
-    tested = (bank.q_matrix > 0).astype(np.float64)
-    n = tested.sum(axis=0)  # (concepts,)
-    means = (tested.T @ old) / np.maximum(n, 1)[:, None]  # (concepts, dim)
-    same: dict[frozenset[int], list[int]] = {}
-    for i in range(len(bank.questions)):
-        same.setdefault(frozenset(_row(bank.q_matrix, i)), []).append(i)
-    exact = fold_in(table, bank, new)
-    rows, by_set, unplaced = np.empty((len(new.questions), table.dim)), 0, []
-    for i, question in enumerate(new.questions):
-        names = [new.concepts[c] for c in _row(new.q_matrix, i)]
-        known = [at[name] for name in names if name in at and n[at[name]] > 0]
-        twins = same.get(frozenset(known), []) if len(known) == len(names) > 0 else []
-        by_set += bool(twins)
-        if not known:
-            unplaced.append(question)
-        if twins:
-            rows[i] = old[twins].mean(axis=0)
-        elif not known:
-            rows[i] = old.mean(axis=0)
-        else:
-            rows[i] = means[known].mean(axis=0) if exact is None else exact[i]
+    model, notes = opened(table), []
+    if bank is not None:
+        table.aligned(bank.questions)
+    if model is None:
+        if bank is None:
+            raise EmbeddingError("the table has no model beside it; give the bank that it was made from, --data BANK")
+        model = InferenceModel(KnowledgeGraph.from_dataset(bank), ())
+        notes.append("the table has no model beside it: new questions get the mean of old ones on their concepts")
+    rows, how = model.infer(table, *_columns(model.graph, new))
     made = Embeddings(
         [*table.ids, *new.questions],
         np.concatenate([table.vectors, rows.astype(np.float32)]),
@@ -429,72 +424,38 @@ def add(table: Embeddings, bank: Dataset, new: Dataset) -> Inferred:
         table.concept_vectors,
         {
             **table.provenance,
-            "added": {"questions": len(new.questions), "by": "questions on the same concepts"},
+            "added": {"questions": len(new.questions), "by": {kind: how.count(kind) for kind in sorted(set(how))}},
         },
+        table.model and model,
     )
-    rest = len(new.questions) - by_set - len(unplaced)
-    return Inferred(
-        made,
-        by_set,
-        0 if exact is not None else rest,
-        0 if exact is None else rest,
-        tuple(unplaced),
-        _unknown(bank, new),
-    )
+    unplaced = tuple(q for q, kind in zip(new.questions, how, strict=True) if kind == "nothing")
+    notes.extend(_unknown(model.graph.concepts, new))
+    return Inferred(made, how.count("twins"), how.count("concepts"), how.count("model"), unplaced, tuple(notes))
 
 
-def _unknown(bank: Dataset, new: Dataset) -> tuple[str, ...]:
+def _columns(graph: KnowledgeGraph, new: Dataset) -> tuple[scipy.sparse.csr_array, NDArray[np.bool_]]:
+    """The q-matrix of new questions in the columns of a graph, and which of them have concepts that it hasn't."""
+    at = {
+        name: i for i, name in enumerate(graph.concepts) if graph.by_concept.indptr[i] < graph.by_concept.indptr[i + 1]
+    }
+    w = new.q_matrix.tocoo()
+    to = np.array([at.get(name, -1) for name in new.concepts])[w.col]
+    there = to >= 0
+    shape = len(new.questions), graph.n_concepts
+    made = scipy.sparse.csr_array((w.data[there], (w.row[there], to[there])), shape=shape, dtype=np.float64)
+    return made.sorted_indices(), np.bincount(w.row[~there], minlength=len(new.questions)) > 0
+
+
+def _unknown(known: Sequence[str], new: Dataset) -> tuple[str, ...]:
     """A doubt on concepts of new questions that the bank doesn't have; empty if it has all."""
     import polars as pl
 
-    names = [name for name in new.concepts if name not in set(bank.concepts)]
+    names = [name for name in new.concepts if name not in set(known)]
     if not names:
         return ()
-    bare = dict(zip(plain(pl.Series(list(bank.concepts))), bank.concepts, strict=True))
+    bare = dict(zip(plain(pl.Series(list(known))), known, strict=True))
     near = [(name, bare[other]) for name, other in zip(names, plain(pl.Series(names)), strict=True) if other in bare]
     meant = f", {near[0][0]!r} may be {near[0][1]!r}" if near else ""
     fix = f"write them as the bank does{meant}" if near else "leave them, or add questions on them to the bank"
     what = f"{several(len(names), 'concept')} that the bank doesn't have, so they say nothing here"
     return (doubt(what, file=new.name, value=names[:5], fix=fix),)
-
-
-def fold_in(table: Embeddings, bank: Dataset, new: Dataset) -> NDArray[np.float64] | None:
-    """New questions projected on the frozen factors of ``svd``: a V S^(power - 1), float64 (new questions, dim).
-
-    The table is U S^power of A = D_q^-1/2 W D_c^-1/2 ≈ U S V^T, and its concept vectors are V S^power, so their lengths
-    are S^power. ``a`` is a new question's row of A with the old degrees of the concepts. An old question
-    folded in gets its old vector.
-
-    Returns
-    -------
-    None where the table is not ``svd`` of this very bank with its concept vectors (``.safetensors`` keeps them), or
-    where ``power`` is 0, which leaves no singular values.
-
-    References
-    ----------
-    Deerwester et al. 1990, Indexing by latent semantic analysis, "folding-in".
-    """
-    trainer, held = table.provenance.get("trainer", {}), table.concept_vectors
-    power = trainer.get("power", 0.0)
-    if trainer.get("name") != "svd" or held is None or not power:
-        return None
-    if table.provenance.get("graph") != KnowledgeGraph.from_dataset(bank).digest:
-        return None
-    at = {name: i for i, name in enumerate(bank.concepts)}
-    columns = np.array([at.get(name, -1) for name in new.concepts])
-    known = columns >= 0
-    w = scipy.sparse.csr_array(new.q_matrix[:, np.flatnonzero(known)])  # (new questions, known concepts)
-    degree = np.asarray(bank.q_matrix.sum(axis=0)).ravel()[columns[known]]  # (known concepts,)
-    own = np.asarray(w.sum(axis=1)).ravel()  # (new questions,)
-    a = w / np.sqrt(np.where(degree > 0, degree, 1)) / np.sqrt(np.where(own > 0, own, 1))[:, None]
-    gain = np.linalg.norm(held.astype(np.float64), axis=0)  # (dim,): S^power
-    there = gain > 0
-    factors = np.zeros((int(known.sum()), table.dim))
-    rows = np.asarray(held, dtype=np.float64)[columns[known]][:, there]
-    factors[:, there] = rows / gain[there] * gain[there] ** ((power - 1) / power)  # V S^(power - 1)
-    return np.asarray(a @ factors)
-
-
-def _row(matrix: scipy.sparse.csr_array, i: int) -> list[int]:
-    """The concepts of a question."""
-    return matrix.indices[matrix.indptr[i] : matrix.indptr[i + 1]].tolist()

@@ -14,7 +14,8 @@ from scipy import linalg, sparse
 from qcq.errors import ChainError, TrainingError
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph
-from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
+from qcq.models.baselines import folded
+from qcq.models.trainer import Frozen, LookupModel, Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
@@ -89,9 +90,24 @@ class LogRatio:
 
     def rows(self, at: slice) -> NDArray[np.float64]:
         """Rows ``at`` of diag(gain) log max(1, K) diag(gain): float64 (rows, nodes)."""
-        n_classes = self.u.shape[0]
-        x = self.start[at].toarray()  # (rows, concepts)
-        concept = np.arange(self.start.shape[0])[at] >= n_classes
+        concept = np.arange(self.start.shape[0])[at] >= self.u.shape[0]
+        return self.gain[at, None] * self._logs(self.start[at].toarray(), concept) * self.gain
+
+    def outside(self, weights: sparse.csr_array) -> NDArray[np.float64]:
+        """Rows of questions that aren't in the graph, log max(1, K) diag(gain): float64 (questions, nodes).
+
+        Parameters
+        ----------
+        weights : csr_array (questions, concepts), each with a concept.
+        """
+        total = np.asarray(weights.sum(axis=1))
+        return (
+            self._logs((sparse.diags_array(1 / total) @ weights).toarray(), np.zeros(len(total), dtype=bool))
+            * self.gain
+        )
+
+    def _logs(self, x: NDArray[np.float64], concept: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """log max(1, K) of rows by their first half-steps ``x`` (rows, concepts)."""
         # Steps to a question number 1…T. With concepts as tokens, every second step leads to a question and the others
         # to a concept; a concept is half a step further, so its powers of M begin at one, a question's at zero.
         reach = np.zeros_like(x), np.zeros_like(x)  # summed powers towards questions, towards concepts
@@ -110,7 +126,7 @@ class LogRatio:
         k = (reach[0] @ self.d_c) @ self.u.T  # (rows, classes)
         if self.keep:
             k = np.hstack([k, reach[1] @ self.d_c])  # (rows, nodes)
-        return self.gain[at, None] * np.log(np.maximum(self.scale * k, 1.0)) * self.gain
+        return np.log(np.maximum(self.scale * k, 1.0))
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """All rows, in blocks."""
@@ -227,10 +243,33 @@ class NetMF(Trainer):
         else:
             rng = generator(derive(seed, "netmf"), "range")
             value, vector = _streamed(ratio, min(self.dim, len(ratio.gain)), rng, progress)
-        x = _settle(vector) * np.sqrt(np.abs(value)) / ratio.gain[:, None]  # (nodes, rank)
+        vector = _settle(vector)
+        x = vector * np.sqrt(np.abs(value)) / ratio.gain[:, None]  # (nodes, rank)
         n = int(label.max()) + 1
         concepts = _widen(x[n:], self.dim) if len(x) > n else None
-        return LookupModel(graph, _widen(x[:n], self.dim)[label], concepts)
+        plain = not isinstance(graph, TypedGraph)
+        parts = {"vectors": vector, "values": value} if plain else {}
+        return LookupModel(graph, _widen(x[:n], self.dim)[label], concepts, parts=parts)
+
+    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+        """Nyström: the new question's exact row of the log-ratio matrix, projected on the frozen eigenvectors.
+
+        The question steps to its concepts, and from there the old bank's chain goes on. An eigenvector v of L D (D: the
+        sizes of the sets of questions) has v = L D v / λ, also at a row that wasn't there.
+
+        References
+        ----------
+        Williams & Seeger 2001, Using the Nyström method to speed up kernel machines (NIPS), eq. 8.
+        """
+        quotient = Quotient(frozen.graph)
+        ratio = LogRatio(quotient, self.window, self.negatives, frozen.walk.keep_concepts)
+        value, vector = frozen.parts["values"], frozen.parts["vectors"]
+        rows = ratio.outside(weights)  # (new questions, nodes)
+        real = np.abs(value) > 1e-9 * np.abs(value).max(initial=1e-300)
+        out = np.zeros((weights.shape[0], self.dim))
+        size = np.abs(np.where(real, value, 1.0))
+        out[:, : len(value)] = (rows @ vector) * np.where(real, np.sign(value) / np.sqrt(size), 0.0)
+        return out
 
 
 def _stationary(source: TrainingData, graph: TypedGraph) -> MarkovChain:
@@ -388,4 +427,14 @@ class Spectral(Trainer):
         rank = min(self.dim, *w.shape)
         u, s, vt = randomized_svd(sparse.csr_matrix(a), rank, n_iter=7, random_state=derive(seed, "spectral") % 2**32)
         real = s > 1e-9 * max(float(s[0]), 1e-300)  # smaller ones are rounding errors
-        return LookupModel(source.graph, _widen(u * real, self.dim), _widen(vt.T * real, self.dim))
+        parts = {
+            "v": vt.T,
+            "s": s,
+            "degree": np.asarray(w.sum(axis=0)),
+            "added": np.array([w.sum(axis=1).mean(), w.sum(axis=0).mean()]),
+        }
+        return LookupModel(source.graph, _widen(u * real, self.dim), _widen(vt.T * real, self.dim), parts=parts)
+
+    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+        """a V S^-1 of the new question's row a, with the old degrees of the concepts and the old mean degrees."""
+        return folded(frozen, weights, self.dim, 0.0)

@@ -11,12 +11,13 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import sparse
 
 from qcq.errors import ConfigError, TrainingError
 from qcq.floors import objectives
-from qcq.models.trainer import Model, Trainer, TrainingData
+from qcq.models.trainer import Frozen, Model, Trainer, TrainingData
 from qcq.models.weights import WARM_RATE, WARM_STEPS, Weights
-from qcq.models.word2vec import PairModel, shuffled, token_counts
+from qcq.models.word2vec import PairModel, inferred, shuffled, token_counts
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
@@ -152,6 +153,10 @@ class SGNS(Trainer):
                 "the start was trained with another window or order; take the settings it was trained with"
             )
         outputs[:, : self.dim] = held.reshape(len(inputs), tables, self.dim).swapaxes(0, 1).reshape(-1, self.dim)
+
+    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
+        """New rows alone, against the frozen outputs: :func:`qcq.models.word2vec.inferred`. Not if ``ordered``."""
+        return inferred(frozen, weights, self.window, self.negatives)
 
     def _sizes(self, counts: NDArray[np.int64], length: int) -> tuple[int, int]:
         """Segments that share noise, and teams of them that read the same state in the deterministic mode.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import sparse
 
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
@@ -97,6 +98,10 @@ class Model(ABC):
     tokens: int = 0
     history: Sequence[float] = ()
 
+    def frozen(self) -> Mapping[str, NDArray]:
+        """What :meth:`Trainer.infer` needs beside graph and vectors, frozen; empty where it can't infer."""
+        return {}
+
     def embeddings(self, readout: str | None = None) -> Embeddings:
         """The vectors called ``readout`` (default: the first).
 
@@ -119,6 +124,23 @@ class Model(ABC):
     def losses(self, batch: HeldOutBatch) -> NDArray[np.float64]:
         """Nats per item of a held-out batch: float64 (items,). Only where ``objective`` isn't None."""
         raise ConfigError(f"{type(self).__name__} has no held-out loss")
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """What is left of a training, for :meth:`Trainer.infer`.
+
+    Attributes
+    ----------
+    graph, walk : what it was trained on.
+    vectors : float64 (questions, dim), the rows of the table.
+    parts : ``Model.frozen()``.
+    """
+
+    graph: KnowledgeGraph
+    walk: WalkStrategy
+    vectors: NDArray[np.float64]
+    parts: Mapping[str, NDArray]
 
 
 @settings
@@ -151,6 +173,20 @@ class Trainer(ABC):
     @abstractmethod
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         """Learn from ``source``. The same source, settings and seed give the same vectors, unless the text says no."""
+
+    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
+        """Vectors of new questions in the space of the old ones, which stay as they are.
+
+        Parameters
+        ----------
+        frozen : what this trainer's model left.
+        weights : csr_array (new questions × concepts of the graph), each with a concept.
+
+        Returns
+        -------
+        float64 (new questions, dim), or None: there is no way, and the caller takes the mean of concepts.
+        """
+        return None
 
     @classmethod
     def missing(cls) -> str:
@@ -213,6 +249,10 @@ class LookupModel(Model):
     vectors: NDArray[np.float32]
     concept_vectors: NDArray[np.float32] | None = None
     tokens: int = 0
+    parts: Mapping[str, NDArray] = field(default_factory=dict)
+
+    def frozen(self) -> Mapping[str, NDArray]:
+        return self.parts
 
     def _read(self, readout: str) -> Embeddings:
         has = self.concept_vectors is not None

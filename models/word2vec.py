@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import sparse
 
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
@@ -25,7 +26,7 @@ from qcq.errors import TrainingError, UnknownNameError
 from qcq.floors import objectives
 from qcq.floors.objectives import HeldOutBatch, Objective
 from qcq.graph import KnowledgeGraph
-from qcq.models.trainer import Model, Trainer, TrainingData
+from qcq.models.trainer import Frozen, Model, Trainer, TrainingData
 from qcq.models.weights import Weights
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
@@ -34,6 +35,7 @@ from qcq.support.settings import settings
 if TYPE_CHECKING:
     from gensim.models import Word2Vec
 
+PRIOR = 0.3  # how strongly an inferred row is held at the mean of its concepts; docs/decisions/0903 has the figures
 _CUT = 10_000  # tokens of a sentence that gensim reads; it drops the rest without a word
 _CHUNK = 4_096  # walks turned into lists at a time
 
@@ -114,6 +116,15 @@ class PairModel(Model):
             self.graph.questions, concepts, {"input": self.inputs, "output": outputs}, trainer=dict(self.trainer)
         )
 
+    def frozen(self) -> Mapping[str, NDArray]:
+        """Outputs and counts, for inference against them: float32 (vocabulary, dim), float64 (vocabulary,)."""
+        plain = isinstance(self.objective, objectives.SkipGram) and not self.objective.ordered
+        if self.outputs is None or not plain:
+            return {}
+        assert isinstance(self.objective, objectives.SkipGram)
+        assert self.objective.counts is not None
+        return {"outputs": self.outputs, "counts": self.objective.counts}
+
     def _read(self, readout: str) -> Embeddings:
         vectors = np.where(self.paired[:, None], self.inputs, np.float32(0))
         n = self.graph.n_questions
@@ -138,6 +149,32 @@ class PairModel(Model):
             logits[:, 0] *= -1
             out[at : at + 8_192] = np.where(pairs[:, 1:] >= 0, np.logaddexp(0, logits), 0).sum(axis=1)
         return out
+
+
+def inferred(frozen: Frozen, weights: sparse.csr_array, window: int, negatives: int) -> NDArray[np.float64] | None:
+    """New input rows against the frozen output table, on exact expected co-occurrences: float64 (rows, dim).
+
+    Each row minimises −Σ_y p(y) log σ(x·o_y) − k Σ_n q(n) log σ(−x·o_n), where p is the exact law of its neighbours
+    (:func:`qcq.models.inference.pair_law`), q the noise, and o the outputs. Questions with the same concepts have the
+    same law, so their outputs are averaged. Training stops long before this loss is least, and its least rows are far
+    longer than trained ones; so the row is held at the mean of its concepts, PRIOR/2 |x − mean|². Noise that equals the
+    output is not skipped here. None where the walk has no such chain.
+    """
+    from qcq.models.inference import by_concepts, logistic_rows, pair_law
+
+    found = pair_law(frozen, weights, (window - np.arange(window)) / window)
+    if found is None:
+        return None
+    law, classes = found
+    n, size = frozen.graph.n_questions, law.shape[1]
+    label = np.r_[classes, np.arange(classes.max() + 1, size)]  # of every token
+    if len(label) != len(frozen.parts["counts"]):
+        return None
+    noise = frozen.parts["counts"] ** 0.75
+    merge = sparse.csr_array((np.ones(len(label)), (label, np.arange(len(label)))))
+    outputs = np.asarray(merge @ frozen.parts["outputs"].astype(np.float64)) / np.asarray(merge.sum(axis=1))[:, None]
+    start = by_concepts(frozen.graph.weights, frozen.vectors[:n], weights)
+    return logistic_rows(start, outputs, law, negatives * np.asarray(merge @ noise) / noise.sum(), PRIOR)
 
 
 class _Sentences:
@@ -305,6 +342,10 @@ class SkipGram(_Gensim):
     Mikolov et al. 2013, Distributed representations of words and phrases and their compositionality (NIPS), eq. 4.
     """
 
+    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
+        """New rows alone, against the frozen outputs: :func:`inferred`."""
+        return inferred(frozen, weights, self.window, self.negatives)
+
 
 @settings
 class CBOW(_Gensim):
@@ -339,6 +380,11 @@ class FastText(_Gensim):
     def _start(self, graph: KnowledgeGraph, words: NDArray[np.int64], seed: int, batch_words: int) -> Word2Vec:
         return self._library().FastText(**self._options(seed, batch_words), max_n=0)  # no character n-grams
 
+    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+        """The mean of its concepts' vectors: composed without a vector of its own."""
+        tested = (weights > 0).astype(np.float64)
+        return np.asarray(tested @ frozen.parts["concepts"]) / np.asarray(tested.sum(axis=1))[:, None]
+
     def _prepare(self, model: Word2Vec, graph: KnowledgeGraph, words: NDArray[np.int64]) -> None:
         own = np.split(graph.weights.indices.astype(np.uint32), graph.weights.indptr[1:-1])
         own += [np.array([c], dtype=np.uint32) for c in range(graph.n_concepts)]  # a concept token's subword is itself
@@ -370,6 +416,10 @@ class FastText(_Gensim):
 @dataclass(frozen=True, eq=False)
 class ConceptSubwords(PairModel):
     """What ``fasttext`` gives: a :class:`PairModel` that can compose a question it never met."""
+
+    def frozen(self) -> Mapping[str, NDArray]:
+        """The concepts' vectors, float32 (concepts, dim)."""
+        return {} if self.concept_vectors is None else {"concepts": self.concept_vectors}
 
     def unseen(self, concepts: Sequence[str]) -> NDArray[np.float32]:
         """The vector of a question known by its concepts alone, their mean: float32 (dim,).

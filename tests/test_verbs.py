@@ -15,7 +15,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, DataError, EmbeddingError, UnknownNameError
 from qcq.evaluation.tracing.features import NUMBERS
 from qcq.graph import KnowledgeGraph
-from qcq.recipes import RECIPES, add, embed, fold_in, shrunk
+from qcq.recipes import RECIPES, add, embed, shrunk
 from qcq.report.diff import difference, reasons
 from qcq.report.similar import similar
 from qcq.run import Run
@@ -219,30 +219,6 @@ def test_a_held_out_question_lands_among_questions_on_its_concepts() -> None:
         near = [concepts_of(ROOM, ROOM.questions.index(q)) for q, _ in emb.nearest(question, 5)]
         share.append(np.mean([bool(mine & each) for each in near]))
     assert np.mean(share) > 0.9
-
-
-@pytest.mark.parametrize("power", [1.0, 0.5])
-def test_an_old_question_folded_into_svd_gives_its_old_vector(power: float, tmp_path: Path) -> None:
-    """At full rank, so that the factors are exact; and through a file, which keeps what folding in needs."""
-    made = embed(ROOM, trainer="svd", dim=8, sections={"svd": {"power": power}})
-    table = Embeddings.load(made.save(tmp_path / "v.safetensors"))
-    rows = fold_in(table, ROOM, ROOM)
-    assert rows is not None
-    assert rows == pytest.approx(table.vectors, abs=1e-6)
-
-
-def test_only_svd_of_the_same_bank_is_folded_into() -> None:
-    table = embed(ROOM, trainer="svd", dim=8)
-    concepts = list(ROOM.concepts)
-    taken = [concepts_of(ROOM, i) for i in range(120)]
-    pair = next({a, b} for a in range(8) for b in range(a) if {a, b} not in taken)  # a set that nobody has
-    new = read([("new", concepts[c]) for c in pair])
-    assert add(table, ROOM, new).folded == 1
-    other = replace(table, provenance={**table.provenance, "graph": "another"})
-    assert add(other, ROOM, new).folded == 0
-    assert add(other, ROOM, new).by_concepts == 1
-    assert fold_in(embed(ROOM, "concepts", dim=8), ROOM, new) is None
-    assert fold_in(embed(ROOM, trainer="svd", dim=8, sections={"svd": {"power": 0.0}}), ROOM, new) is None
 
 
 def test_what_can_not_be_added_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
