@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy
+from record import made
 
 from qcq.data import Dataset, load
 from qcq.embeddings import Embeddings
@@ -145,7 +146,7 @@ def measured(data: Dataset, trainer: str, seed: int, dim: int) -> dict[str, obje
 
     bank, new = part(data, rest), part(data, away)
     less = trained(trainer, rest)
-    made = tables(less, trained(trainer, every), bank, new)
+    tried = tables(less, trained(trainer, every), bank, new)
     base = {"random": trained("random", every), "concept-mean": trained("concept-mean", every)}
     row: dict[str, object] = {
         "seed": seed,
@@ -153,19 +154,19 @@ def measured(data: Dataset, trainer: str, seed: int, dim: int) -> dict[str, obje
         "seconds": seconds(less, seed),
     }
     for name in ("inferred", "concepts"):
-        found = difference(made["retrained"], made[name])
+        found = difference(tried["retrained"], tried[name])
         moved = dict(zip(found.questions, found.moved, strict=True))
         row[f"moved_{name}"] = float(np.mean([moved[q] for q in new.questions]))
         row["moved_old"] = float(np.mean([moved[q] for q in bank.questions]))
     task = HeldOut(data, away, seed)
-    units = {name: task.units(table) for name, table in {**made, **base}.items()}
+    units = {name: task.units(table) for name, table in {**tried, **base}.items()}
     row |= {f"auc_{name}": float(each.mean()) for name, each in units.items()}
     lead = paired_bootstrap(units["retrained"], units["random"])
     row["lead"] = [lead.mean, lead.low, lead.high]
     for name in ("inferred", "concepts"):
         kept = float((units[name] - units["random"]).mean()) / lead.mean if lead.low > 0 else None
         row[f"kept_{name}"] = kept
-    row |= {f"map_{name}": retrieval(table, data, away, seed) for name, table in {**made, **base}.items()}
+    row |= {f"map_{name}": retrieval(table, data, away, seed) for name, table in {**tried, **base}.items()}
     matrix, lost = thinned(data, away, rng)
     if (lost >= 0).any():
         fewer = part(data, away, matrix)
@@ -196,7 +197,7 @@ def main() -> None:
                     continue
                 results.append({**mark, **measured(data, trainer, seed, given.dim)})
                 if given.json:
-                    text = json.dumps({"version": 2, "results": results}, indent=2)
+                    text = json.dumps({"version": 2, "made": made(), "results": results}, indent=2)
                     given.json.write_text(text + "\n")
             mine = [row for row in results if row["data"] == data.name and row["trainer"] == trainer]
             names = [name for name in mine[0] if name not in ("data", "trainer", "seed", "dim", "lead")]
