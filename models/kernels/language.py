@@ -1,5 +1,4 @@
-"""The compiled loops of a language model's training step on the CPU: everything that is neither a matrix product nor one
-of torch's own layers.
+"""The compiled loops of a training step on the CPU: what is neither a matrix product nor one of torch's own layers.
 
 A step of a small model has as many bytes to move as sums to make. Rows of the tables are gathered, their gradients
 added up and Adam's means moved, each in one pass over the rows that the step read; scores become shares in the
@@ -13,6 +12,7 @@ import math
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 _FREE = {"reassoc", "contract", "nsz", "arcp"}  # sums in any order, but with infinities and NaN as they are
 _LOG2_E, _LN2_HIGH, _LN2_LOW = (np.float32(x) for x in (1.4426950408889634, 0.693359375, -2.12194440e-4))
@@ -173,6 +173,70 @@ def attended(weights, slope, scale, hidden, d_place, d_veil):
             d_veil[h] += veiled / scale
 
 
-def corrections(beta, n=1 << 15):
+def corrections(beta: float, n: int = 1 << 15) -> NDArray[np.float32]:
     """1 / (1 - beta^k) for k = 0 … n - 1 (0 stands for 1), as Adam needs them: float32 (n,)."""
-    return (1 / -np.expm1(np.maximum(np.arange(n), 1) * math.log(beta))).astype(np.float32)
+    fall: NDArray[np.float64] = 1 / -np.expm1(np.maximum(np.arange(n), 1) * math.log(beta))
+    return fall.astype(np.float32)
+
+
+@njit(inline="always")
+def _sigmoid(x):
+    e = _exp(-abs(x))
+    return (_ONE if x >= _ZERO else e) / (_ONE + e)
+
+
+@njit(inline="always")
+def _tanh(x):
+    e = _exp(-abs(x) - abs(x))
+    t = (_ONE - e) / (_ONE + e)
+    return t if x >= _ZERO else -t
+
+
+@njit(cache=True, nogil=True, fastmath=_FREE, error_model="numpy")
+def lstm_step(gates, before, cell, state):
+    """A step of an LSTM from its four sums, (B, 4 H) each row input, forget, cell and output gate.
+
+    ``gates`` become their values; ``cell`` and ``state`` (B, H) are written, ``before`` (B, H) is the cell before.
+    """
+    h = cell.shape[1]
+    for b in range(cell.shape[0]):
+        i, f, g, o = gates[b, :h], gates[b, h : 2 * h], gates[b, 2 * h : 3 * h], gates[b, 3 * h :]
+        old, new, out = before[b], cell[b], state[b]
+        for k in range(h):
+            i[k] = _sigmoid(i[k])
+        for k in range(h):
+            f[k] = _sigmoid(f[k])
+        for k in range(h):
+            g[k] = _tanh(g[k])
+        for k in range(h):
+            o[k] = _sigmoid(o[k])
+        for k in range(h):
+            new[k] = f[k] * old[k] + i[k] * g[k]
+        for k in range(h):
+            out[k] = o[k] * _tanh(new[k])
+
+
+@njit(cache=True, nogil=True, fastmath=_FREE, error_model="numpy")
+def lstm_back(gates, before, cell, d_state, more, d_cell):
+    """Backwards: ``gates`` become the gradient of the four sums; ``d_cell`` that of the cell before.
+
+    The gradient by the state is the sum of ``d_state`` and ``more`` (B, H), into which it is written.
+    """
+    h = cell.shape[1]
+    for b in range(cell.shape[0]):
+        i, f, g, o = gates[b, :h], gates[b, h : 2 * h], gates[b, 2 * h : 3 * h], gates[b, 3 * h :]
+        old, new, one, dh, dc = before[b], cell[b], d_state[b], more[b], d_cell[b]
+        for k in range(h):  # a loop for each few arrays: the compiler has to see that they don't overlap
+            dh[k] += one[k]
+        for k in range(h):
+            t = _tanh(new[k])
+            dc[k] += dh[k] * o[k] * (_ONE - t * t)
+            o[k] = dh[k] * t * o[k] * (_ONE - o[k])
+        for k in range(h):
+            old_i = i[k]
+            i[k] = dc[k] * g[k] * old_i * (_ONE - old_i)
+            g[k] = dc[k] * old_i * (_ONE - g[k] * g[k])
+        for k in range(h):
+            old_f = f[k]
+            f[k] = dc[k] * old[k] * old_f * (_ONE - old_f)
+            dc[k] *= old_f

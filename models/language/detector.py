@@ -30,9 +30,7 @@ class Detector(Bidirectional):
             self.up.weight.copy_(self.down.weight.T)
         self.generator = Bidirectional(dim=width, heads=1, layers=1, **sizes)
 
-    def guesses(
-        self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None, asked: Tensor
-    ) -> Tensor:
+    def guesses(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None, asked: Tensor) -> Tensor:
         """The states from which the generator predicts the tokens at ``asked``: (asked, D)."""
         return self.up(self.generator.answers(self.down(tokens), hidden, real, types, asked))
 

@@ -1,7 +1,7 @@
 """How a step of training is run: row by row on the CPU, or as one program of fixed shapes on a device.
 
-What is learnt is the same (encoder, position, objective and loss stand elsewhere, once); where the numbers are drawn, how
-the tables are updated and when somebody waits is not.
+What is learnt is the same: encoder, position, objective and loss stand elsewhere, once. What differs is where numbers
+are drawn, how the tables are updated, and when somebody waits.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Device(Execution):
         self.cuda = device.type == "cuda"
         if self.cuda:
             self.generators = [device]
-            learner.loss.narrow(torch.bfloat16)
+            learner.loss.narrow = torch.bfloat16
         self.body = learner.body
         self.rates = torch.zeros(2, device=device)  # of body and tables
         self.optimiser = torch.optim.Adam(
@@ -211,7 +211,7 @@ class Device(Execution):
         if not self.cuda:
             self._once()
         elif self.ran < _WARM:
-            side = torch.cuda.Stream(self.device)
+            side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(side):
                 self._once()
@@ -267,7 +267,11 @@ class Device(Execution):
             fits = self._fits()
             raise TrainingError(
                 f"{self.device} is out of memory with batch {self.trainer.batch} ({_line(error)}); "
-                + (f"a batch of {fits} would fit: lower batch" if fits else "its walks and tables alone don't fit: lower dim")
+                + (
+                    f"a batch of {fits} would fit: lower batch"
+                    if fits
+                    else "its walks and tables alone don't fit: lower dim"
+                )
                 + kept
             ) from None
         except RuntimeError as error:  # torch.AcceleratorError is one

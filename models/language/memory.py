@@ -28,7 +28,7 @@ class Scratch:
         """``room`` isn't needed any more. What is never given back, after an error say, is freed like any tensor."""
         if room.device.type != "cpu":
             return
-        whole = room.new_empty(0).set_(room.untyped_storage())  # type: ignore[call-overload]
+        whole = room.new_empty(0).set_(room.untyped_storage())
         self._free = [whole, *self._free[: _MOST - 1]]
 
 

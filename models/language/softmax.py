@@ -27,7 +27,14 @@ _WHOLE = 2**29  # scores of a step up to which a device takes the full softmax f
 
 
 class Loss(ABC):
-    """A training loss, and the probabilities that its scores mean."""
+    """A training loss, and the probabilities that its scores mean.
+
+    Attributes
+    ----------
+    narrow : the type in which products of states and tables may be computed where a loss allows it; None for their own.
+    """
+
+    narrow: torch.dtype | None = None
 
     @classmethod
     def planned(cls, plan: LanguageTrainer, counts: NDArray[np.int64], seed: int) -> Loss:
@@ -46,9 +53,6 @@ class Loss(ABC):
         share : (N,), how much each prediction counts; they sum to 1. None counts all alike.
         """
 
-    def narrow(self, kind: torch.dtype) -> None:
-        """Products of states and tables may be computed in ``kind`` from now on, where the loss allows it."""
-
     def start(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """The bias (V,) that predicts ``share`` (V,) for everything."""
         return np.log(share)
@@ -61,20 +65,15 @@ class Loss(ABC):
 class Full(Loss):
     """-log softmax(W h + b)[target] over the whole vocabulary, computed for predicted positions only, in pieces."""
 
-    kind: torch.dtype | None = None
-
     def __init__(self, counts: NDArray[np.int64], negatives: int, proposal: str, seed: int = 0) -> None:
         pass
-
-    def narrow(self, kind: torch.dtype) -> None:
-        self.kind = kind
 
     def __call__(
         self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int, share: Tensor | None = None
     ) -> Tensor:
         """Mean nats per prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
         weight, offset = (table.weight.detach() for table in (output, bias))
-        return cast(Tensor, _FullSoftmax.apply(h, weight, offset, output, bias, targets, share, self.kind))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _FullSoftmax.apply(h, weight, offset, output, bias, targets, share, self.narrow))  # type: ignore[no-untyped-call]
 
 
 class Sampled(Loss):
@@ -264,7 +263,9 @@ class _SharedSoftmax(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         w, s = output.read(targets), output.read(drawn)  # (N, D), (S, D)
         right = (h * w).sum(-1) + bias.read(targets)[:, 0] + right  # (N,)
-        wrong = torch.addmm(bias.read(drawn)[:, 0] + wrong, h, s.T, out=(room := SCRATCH.take(h, len(h), len(drawn))))  # (N, S)
+        wrong = torch.addmm(
+            bias.read(drawn)[:, 0] + wrong, h, s.T, out=(room := SCRATCH.take(h, len(h), len(drawn)))
+        )  # (N, S)
         _met(wrong, targets, drawn)
         top = torch.maximum(wrong.amax(1), right)  # (N,)
         own = (right - top).exp()  # (N,)

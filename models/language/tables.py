@@ -140,8 +140,8 @@ class SparseTable(Table):
             super().step(ids, grad, rate, shrink)
             return
         number = grad.numpy().dtype.type
-        figures = (number(x) for x in (rate, shrink, BETA, EPSILON))
-        kernels.adam(self.held.numpy(), ids.contiguous().numpy(), grad.contiguous().numpy(), *figures, _corrections())
+        arrays = self.held.numpy(), ids.contiguous().numpy(), grad.contiguous().numpy()
+        kernels.adam(*arrays, number(rate), number(shrink), number(BETA), number(EPSILON), _corrections())
 
 
 class DenseTable(Table):

@@ -90,8 +90,8 @@ class LanguageTrainer(Trainer):
     clip : largest norm of a gradient.
     patience : stop after this many measurements (20 per run) without a new best on held-out walks; 0 never stops.
     stop_excess : stop as soon as the held-out loss is within this many nats of its floor.
-    device : where to train: "cpu", "cuda", "mps", or "auto": the first of cuda, mps and cpu that is there. A device runs
-        another plan of the same training (docs/transformer.md), and draws other walks and masks than the CPU.
+    device : where to train: "cpu", "cuda", "mps", or "auto": the first of cuda, mps and cpu that is there. A device
+        runs another plan of the same training (docs/transformer.md), and draws other walks and masks than the CPU.
     threads : CPU threads. One gives the same bytes in every run; more round differently from run to run, and are faster
         only with the full softmax or a wide encoder.
     readouts : the vectors to use, the default first; none means table, output, hidden and context, if the model has
@@ -126,6 +126,7 @@ class LanguageTrainer(Trainer):
     readouts: tuple[str, ...] = ()
     checkpoint: str | None = None
 
+    revision = 2
     objective: ClassVar[Objective] = Masked()
     shown: ClassVar[tuple[str, ...]] = ("table", "output", "hidden", "context")
 
@@ -146,7 +147,7 @@ class LanguageTrainer(Trainer):
     def ask(self, tokens: Any, n_questions: int, rng: Numbers) -> Asked:
         """The objective: what is hidden and asked of a batch of walks, (walks, length) with -1 pads.
 
-        Written once for numpy's arrays and torch's tensors: comparisons, ``&``, ``~``, sums and products only.
+        Written once for numpy's arrays and torch's tensors: comparisons, ``&``, ``~``, sums and products.
         """
 
     def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
@@ -293,7 +294,7 @@ class MLM(LanguageTrainer):
     Devlin et al. 2019, BERT, section 3.1. Wettig et al. 2023, Should you mask 15%?
     """
 
-    steps: Annotated[int, Field(ge=1)] = 6000
+    steps: Annotated[int, Field(ge=1)] = 5000
     tying: Literal["tied", "untied", "start"] = "tied"
     mask_rate: Annotated[float, Field(gt=0, le=1)] = 0.4
     mask_share: Share = 1.0

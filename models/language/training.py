@@ -27,6 +27,7 @@ from qcq.support.progress import Progress
 if TYPE_CHECKING:
     from qcq.models.language.trainers import LanguageTrainer
 
+
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
     """A batch of walks turned into predictions.
@@ -52,9 +53,9 @@ class TrainingBatch:
     def on(self, device: torch.device) -> Exercise:
         """The same as tensors on ``device``."""
         there = [None if m is None else _tensor(np.flatnonzero(m), device) for m in (self.asked, self.back)]
-        walks = (_tensor(x, device) for x in (self.tokens, self.hidden, self.real))
+        tokens, hidden, real = (_tensor(x, device) for x in (self.tokens, self.hidden, self.real))
         assert there[0] is not None
-        return Exercise(*walks, there[0], _tensor(self.targets, device), there[1])
+        return Exercise(tokens, hidden, real, there[0], _tensor(self.targets, device), there[1])
 
 
 @dataclass(frozen=True, eq=False)

@@ -154,8 +154,10 @@ class Bias:
             place = place + self.veil[:, None, None] * self.hidden[:, None, None, :]
         return torch.where(self.seen[:, None], place, -torch.inf)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """softmax(Q K^T / sqrt(d) + bias) V for float32 on the CPU, each (B, H, ·, d), in a compiled loop."""
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+        """softmax(Q K^T / sqrt(d) + bias) V, each (B, H, ·, d); for float32 on the CPU in a compiled loop."""
+        if dropout or q.device.type != "cpu" or q.dtype != torch.float32:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=self.whole(q), dropout_p=dropout)
         heads, length, keys = q.shape[1], q.shape[2], k.shape[2]
         place = q.new_zeros(heads, length, keys) if self.place is None else self.place
         veil = q.new_zeros(heads) if self.veil is None else self.veil
@@ -193,8 +195,8 @@ class _Attend(torch.autograd.Function):
         slope = torch.bmm(grad, v.transpose(1, 2), out=SCRATCH.take(q, *flat.shape))  # (B H, L, M)
         place, veil = shares.new_zeros(heads, length, keys), shares.new_zeros(heads)
         given = (x.numpy() for x in (shares, slope.view(shares.shape)))
-        added = (x.contiguous().numpy() for x in (hidden, place, veil))
-        kernels.attended(*given, np.float32(1 / math.sqrt(q.shape[-1])), *added)
+        scale = np.float32(1 / math.sqrt(q.shape[-1]))
+        kernels.attended(*given, scale, hidden.contiguous().numpy(), place.numpy(), veil.numpy())
         made = torch.bmm(slope, k), torch.bmm(slope.transpose(1, 2), q), torch.bmm(flat.transpose(1, 2), grad)
         for room in (slope, flat):
             SCRATCH.give(room)
@@ -223,11 +225,10 @@ class Attention(nn.Module):
         q, k = self._heads(self.query(queries)), self._heads(self.key(memory))  # (B, H, L, D / H), (B, H, M, D / H)
         v = self._heads(self.value(memory))  # (B, H, M, D / H)
         p = self.dropout if self.training else 0.0
-        if isinstance(bias, Bias) and p == 0 and q.device.type == "cpu" and q.dtype == torch.float32:
-            seen = bias.attend(q, k, v)  # (B, H, L, D / H)
+        if isinstance(bias, Bias):
+            seen = bias.attend(q, k, v, p)  # (B, H, L, D / H)
         else:
-            added = bias.whole(q) if isinstance(bias, Bias) else bias
-            seen = F.scaled_dot_product_attention(q, k, v, attn_mask=added, dropout_p=p)
+            seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)
         return self.out(seen.transpose(1, 2).flatten(2))  # (B, L, D)
 
     def weights(self, queries: Tensor, memory: Tensor, bias: Bias | Tensor | None) -> Tensor:
