@@ -19,7 +19,6 @@ from torch.nn import functional as F
 
 from qcq.data.dataset import Interactions
 from qcq.errors import TrainingError
-from qcq.models.language.recurrent import run_lstm
 from qcq.models.language.transformer import Bias
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
@@ -184,7 +183,7 @@ class DKT(nn.Module):
         self.head = OutputHead(hidden, dim, hidden, dropout)
 
     def forward(self, before: Tensor, answer: Tensor, asked: Tensor, state: State) -> tuple[Tensor, State]:
-        known, state = run_lstm(self.reader, torch.cat([before, before * answer, answer], -1), state)  # (B, T, hidden)
+        known, state = self.reader(torch.cat([before, before * answer, answer], -1), state)  # (B, T, hidden)
         return self.head(known[:, :, None], asked), state
 
     @staticmethod

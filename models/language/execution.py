@@ -192,6 +192,8 @@ class Device(Execution):
     def start(self, first: int) -> None:
         shards = [torch.from_numpy(np.asarray(shard, dtype=np.int32)) for shard in self.corpus.shards]
         self.walks = torch.cat(shards).to(self.device)
+        if self.cuda:  # a checkpoint that was loaded brought a number of its own
+            self.optimiser.param_groups[0]["lr"] = self.rates[0]
         self.ran = 0
 
     def step(self, step: int, share: float) -> None:
@@ -263,18 +265,13 @@ class Device(Execution):
     def guarded(self, kept: str) -> Iterator[None]:
         try:
             yield
-        except torch.OutOfMemoryError as error:
-            fits = self._fits()
-            raise TrainingError(
-                f"{self.device} is out of memory with batch {self.trainer.batch} ({_line(error)}); "
-                + (
-                    f"a batch of {fits} would fit: lower batch"
-                    if fits
-                    else "its walks and tables alone don't fit: lower dim"
-                )
-                + kept
-            ) from None
-        except RuntimeError as error:  # torch.AcceleratorError is one
+        except RuntimeError as error:  # torch.OutOfMemoryError and torch.AcceleratorError are such
+            if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
+                fits = self._fits()
+                todo = f"a batch of {fits} would fit: lower batch" if fits else "lower batch, dim or layers"
+                raise TrainingError(
+                    f"{self.device} is out of memory with batch {self.trainer.batch} ({_line(error)}); {todo}{kept}"
+                ) from None
             if not _gone(error):
                 raise
             raise TrainingError(
@@ -283,13 +280,15 @@ class Device(Execution):
             ) from None
 
     def _memory(self) -> tuple[int, int]:
-        """Bytes of the device's memory, and of what stays there from step to step."""
-        total = torch.cuda.mem_get_info(self.device)[1] if self.cuda else 0
+        """Bytes of the device's memory (0: not known), and of what stays there from step to step."""
+        total = 0
+        if self.device.type in ("cuda", "mps"):
+            total = torch.cuda.mem_get_info(self.device)[1] if self.cuda else torch.mps.recommended_max_memory()
         tables = sum(4 * table.held.numel() + 8 * table.weight.numel() for table in self.learner.tables.values())
         return total, tables + 4 * self.corpus.n_tokens
 
     def _fits(self) -> int:
-        """Walks a step, a power of two, for which there is memory."""
+        """Walks a step, a power of two, for which there should be memory; 0 if there are none, or nothing is known."""
         total, stays = self._memory()
         length, dim = self.corpus.length, self.learner.input.dim
         block = 4 * length * (40 * dim + 6 * self.trainer.heads * length)  # states, products and shares of a layer

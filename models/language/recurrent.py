@@ -3,61 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from qcq.models.kernels import language as kernels
 from qcq.models.language.transformer import Encoder, at, before, behind
-
-
-def run_lstm(
-    lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """What ``lstm`` of one layer makes of ``x`` (B, T, D): states (B, T, H); the last state and cell, (1, B, H) each.
-
-    The same as the module's own. On the CPU a compiled loop computes the gates, because torch's layer there is compiled
-    anew for every shape, and a batch seldom has the shape of an earlier one.
-    """
-    if x.device.type != "cpu" or x.dtype != torch.float32:
-        made: tuple[Tensor, tuple[Tensor, Tensor]] = lstm(x, state)
-        return made
-    first = x.new_zeros(len(x), lstm.hidden_size)
-    h, c = (first, first) if state is None else (s[0] for s in state)
-    into, over, one, two = lstm.all_weights[0]  # torch's order: of inputs, of states, and their biases
-    sums = nn.functional.linear(x.transpose(0, 1), into, one + two)  # (T, B, 4 H)
-    states, last = _Recurrence.apply(sums, h, c, over)  # type: ignore[no-untyped-call]
-    return states.transpose(0, 1), (states[-1:], last[None])
-
-
-class _Recurrence(torch.autograd.Function):
-    """The steps of an LSTM (Hochreiter & Schmidhuber 1997, with forget gates) from its input sums (T, B, 4 H)."""
-
-    @staticmethod
-    def forward(ctx: Any, sums: Tensor, h: Tensor, c: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        steps, batch, _ = sums.shape
-        gates = torch.empty_like(sums, memory_format=torch.contiguous_format)
-        states, cells = sums.new_empty(steps + 1, batch, h.shape[1]), sums.new_empty(steps + 1, batch, h.shape[1])
-        states[0], cells[0] = h, c
-        turned = weight.T
-        at, cell, made = (x.numpy() for x in (gates, cells, states))
-        for t, (given, state, out) in enumerate(zip(sums.unbind(), states.unbind(), gates.unbind(), strict=False)):
-            torch.addmm(given, state, turned, out=out)
-            kernels.lstm_step(at[t], cell[t], cell[t + 1], made[t + 1])
-        ctx.save_for_backward(gates, states, cells, weight)
-        return states[1:], cells[-1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, last: Tensor) -> tuple[Tensor, ...]:
-        gates, states, cells, weight = ctx.saved_tensors
-        gates, d_cell, d_state = gates.clone(), last.clone(), torch.zeros_like(states[0])
-        at, cell, given = gates.numpy(), cells.numpy(), grad.contiguous().numpy()
-        for t, out in zip(reversed(range(len(gates))), reversed(gates.unbind()), strict=True):
-            kernels.lstm_back(at[t], cell[t], cell[t + 1], given[t], d_state.numpy(), d_cell.numpy())
-            torch.mm(out, weight, out=d_state)
-        flat = gates.flatten(0, 1)  # (T B, 4 H)
-        return gates, d_state, d_cell, flat.T @ states[:-1].flatten(0, 1)
 
 
 class Layer(nn.Module):
@@ -71,7 +22,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """States (B, L, D) → (B, L, D)."""
-        new, _ = run_lstm(self.lstm, self.norm(x) if self.pre else x)
+        new, _ = self.lstm(self.norm(x) if self.pre else x)
         x = x + self.drop(new)
         return x if self.pre else self.norm(x)
 

@@ -257,6 +257,7 @@ class _SharedSoftmax(torch.autograd.Function):
     exponentiated in place: a third of the time of separate operations. Rows get theirs straight into their tables."""
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # torch's autocast stays outside
     def forward(
         ctx: Any, h: Tensor, output: Table, bias: Table, targets: Tensor, drawn: Tensor, right: Tensor, wrong: Tensor,
         share: Tensor | None,
@@ -285,6 +286,7 @@ class _SharedSoftmax(torch.autograd.Function):
         return ((top + total.log() - right) * part).sum()
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cuda")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return _given(ctx, grad), None, None, None, None, None, None, None
 
@@ -303,6 +305,7 @@ class _SharedBinary(torch.autograd.Function):
     """β softplus(-right) + Σ w softplus(wrong), averaged; the gradient is computed in the forward pass, as above."""
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # torch's autocast stays outside
     def forward(
         ctx: Any, h: Tensor, output: Table, bias: Table, targets: Tensor, drawn: Tensor, weight: Tensor,
         positive: float, share: Tensor | None,
@@ -327,6 +330,7 @@ class _SharedBinary(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cuda")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return _given(ctx, grad), None, None, None, None, None, None, None
 
@@ -335,6 +339,7 @@ class _FullSoftmax(torch.autograd.Function):
     """The full softmax in pieces of a few predictions, with its gradient from the forward pass."""
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # torch's autocast stays outside
     def forward(
         ctx: Any, h: Tensor, weight: Tensor, offset: Tensor, output: Table, bias: Table, targets: Tensor,
         share: Tensor | None, kind: torch.dtype | None,
@@ -361,6 +366,7 @@ class _FullSoftmax(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cuda")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         states, table, offset = (slope * grad for slope in ctx.slopes)
         ctx.output.add_all(table)

@@ -189,6 +189,10 @@ class LanguageTrainer(Trainer):
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
 
+    @property
+    def reproducible(self) -> bool:
+        return self.place == "cpu" and self.threads == 1  # a device adds up gradients of one row in any order
+
     def refuse_unusable(self) -> None:
         """ConfigError for a device that isn't there."""
         if self.device in ("cpu", "auto"):

@@ -153,6 +153,7 @@ class Learner:
     def scored(self, states: Tensor, exercise: Exercise, step: int) -> Tensor:
         """The loss of predictions from ``states`` (N, D)."""
         counted = () if exercise.share is None else (exercise.share,)
+        states = states.float() if states.dtype == torch.bfloat16 else states
         return self.loss(states, exercise.targets, self.output, self.bias, step, *counted)
 
     @torch.no_grad()

@@ -194,9 +194,9 @@ class _Attend(torch.autograd.Function):
         grad, flat = grad.reshape(q.shape), shares.view(b * heads, length, keys)
         slope = torch.bmm(grad, v.transpose(1, 2), out=SCRATCH.take(q, *flat.shape))  # (B H, L, M)
         place, veil = shares.new_zeros(heads, length, keys), shares.new_zeros(heads)
-        given = (x.numpy() for x in (shares, slope.view(shares.shape)))
         scale = np.float32(1 / math.sqrt(q.shape[-1]))
-        kernels.attended(*given, scale, hidden.contiguous().numpy(), place.numpy(), veil.numpy())
+        weights, by_weights, masked = shares.numpy(), slope.view(shares.shape).numpy(), hidden.contiguous().numpy()
+        kernels.attended(weights, by_weights, scale, masked, place.numpy(), veil.numpy())
         made = torch.bmm(slope, k), torch.bmm(slope.transpose(1, 2), q), torch.bmm(flat.transpose(1, 2), grad)
         for room in (slope, flat):
             SCRATCH.give(room)
