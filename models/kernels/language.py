@@ -90,24 +90,28 @@ def add_rows(total, at, rows):
 
 
 @njit(cache=True, nogil=True, fastmath=_FREE, error_model="numpy")
-def adam(held, ids, grad, rate, shrink, beta, epsilon, fall):
-    """One step of Adam without momentum for the rows ``ids`` of ``held``: vector, mean of squares and count.
+def adam(held, ids, grad, rate, shrink, first, second, epsilon, fall1, fall2):
+    """One step of Adam for the rows ``ids`` of ``held``: vector, two means and a count side by side.
 
-    ``fall[n]`` is 1 / (1 - beta^n), the correction for the n-th update of a row; the last one stands for all later.
+    ``fall1[n]`` and ``fall2[n]`` are 1 / (1 - beta^n), the corrections for the n-th update of a row; the last ones
+    stand for all later.
     """
     dim = grad.shape[1]
-    kept = _ONE - beta
+    kept1, kept2 = _ONE - first, _ONE - second
     for i in range(len(ids)):
         row = held[ids[i]]
-        weight, square = row[:dim], row[dim : 2 * dim]
-        row[2 * dim] += _ONE
-        wide = fall[min(np.int64(row[2 * dim]), len(fall) - 1)]
+        weight, mean, square = row[:dim], row[dim : 2 * dim], row[2 * dim : 3 * dim]
+        row[3 * dim] += _ONE
+        at = min(np.int64(row[3 * dim]), len(fall1) - 1)
+        ahead, wide = rate * fall1[at], fall2[at]
         slope = grad[i]
         for d in range(dim):
             g = slope[d] * shrink
-            s = square[d] + kept * (g * g - square[d])
+            m = mean[d] + kept1 * (g - mean[d])
+            s = square[d] + kept2 * (g * g - square[d])
+            mean[d] = m
             square[d] = s
-            weight[d] -= rate * g / (np.sqrt(s * wide) + epsilon)
+            weight[d] -= ahead * m / (np.sqrt(s * wide) + epsilon)
 
 
 @njit(cache=True, nogil=True, fastmath=_FREE, error_model="numpy")

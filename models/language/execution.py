@@ -20,6 +20,7 @@ from torch import Tensor
 from qcq.corpus import Corpus
 from qcq.errors import TrainingError
 from qcq.models.language.softmax import Sampled
+from qcq.models.language.tables import BETAS, EPSILON
 from qcq.models.language.training import Exercise, Learner, TrainingBatch
 from qcq.support.seeds import derive, generator
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 Ask = Callable[[NDArray[np.int32], np.random.Generator], TrainingBatch]
 
-_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Adam's, for the body (Kingma & Ba 2015)
 _LOOK = 64  # steps on a device between two looks at their losses
 _WARM = 3  # steps before one is captured: torch makes its handles and states in them
 
@@ -73,7 +73,7 @@ class Rows(Execution):
     def __init__(self, learner: Learner, trainer: LanguageTrainer, corpus: Corpus, ask: Ask, seed: int) -> None:
         super().__init__(learner, trainer, corpus, ask, seed)
         self.body = learner.body
-        self.optimiser = torch.optim.Adam(self.body, lr=trainer.lr, betas=_BETAS, eps=_EPSILON, fused=True)
+        self.optimiser = torch.optim.Adam(self.body, lr=trainer.lr, betas=BETAS, eps=EPSILON, fused=True)
         self.batches = corpus.batches(trainer.batch, generator(seed, "batches"))
         self.told: list[tuple[float, int]] = []
 
@@ -173,7 +173,7 @@ class Device(Execution):
         self.body = learner.body
         self.rates = torch.zeros(2, device=device)  # of body and tables
         self.optimiser = torch.optim.Adam(
-            self.body, lr=self.rates[0] if self.cuda else trainer.lr, betas=_BETAS, eps=_EPSILON,
+            self.body, lr=self.rates[0] if self.cuda else trainer.lr, betas=BETAS, eps=EPSILON,
             fused=True, capturable=self.cuda,
         )  # fmt: skip
         self.size = min(trainer.batch, corpus.n_walks)

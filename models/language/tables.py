@@ -14,24 +14,22 @@ from torch.nn import functional as F
 
 from qcq.models.kernels import language as kernels
 
-BETA, EPSILON = 0.999, 1e-8  # Adam's beta2 (Kingma & Ba 2015); beta1 is 0, see docs/decisions/0407
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015)
 
 
 class Table(ABC):
-    """A table of vectors, updated by Adam without momentum. Each row has a step count of its own (bias correction uses
-    the row's count), and a row that a step didn't read stays unchanged.
-
-    A row is met every few dozen steps, so a mean of its last ten gradients would be hundreds of steps old.
+    """A table of vectors, updated by Adam. Each row has a step count of its own (bias correction uses the row's
+    count), and a row that a step didn't read stays unchanged.
 
     Attributes
     ----------
-    held : float32 (rows, 2 dim + 1). A row has its vector, the mean of its squared gradients and its count side by
-        side, because most of a step's cost is fetching rows from memory.
+    held : float32 (rows, 3 dim + 1). A row has its vector, Adam's two moments and its count side by side, because most
+        of a step's cost is fetching rows from memory.
     """
 
     def __init__(self, weight: Tensor) -> None:
         self.dim = weight.shape[1]
-        self.held = weight.new_zeros(len(weight), 2 * self.dim + 1)
+        self.held = weight.new_zeros(len(weight), 3 * self.dim + 1)
         self.held[:, : self.dim] = weight
 
     @property
@@ -67,11 +65,13 @@ class Table(ABC):
     def step(self, ids: Tensor | None, grad: Tensor, rate: float | Tensor, shrink: float | Tensor = 1.0) -> None:
         """One Adam step for the rows ``ids`` with ``shrink`` times ``grad`` (n, dim)."""
         row = self.held if ids is None else self.held.index_select(0, ids)
-        weight, square, count = torch.split(row, [self.dim, self.dim, 1], dim=1)
+        weight, mean, square, count = torch.split(row, [self.dim, self.dim, self.dim, 1], dim=1)
         grad = grad * shrink
         count += 1
-        square.lerp_(grad.square(), 1 - BETA)
-        weight -= rate * grad / (square / (1 - BETA**count)).sqrt_().add_(EPSILON)
+        mean.lerp_(grad, 1 - BETAS[0])
+        square.lerp_(grad.square(), 1 - BETAS[1])
+        spread = (square / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
+        weight -= rate * mean / (1 - BETAS[0] ** count) / spread
         if ids is not None:
             self.held.index_copy_(0, ids, row)
 
@@ -140,8 +140,10 @@ class SparseTable(Table):
             super().step(ids, grad, rate, shrink)
             return
         number = grad.numpy().dtype.type
-        arrays = self.held.numpy(), ids.contiguous().numpy(), grad.contiguous().numpy()
-        kernels.adam(*arrays, number(rate), number(shrink), number(BETA), number(EPSILON), _corrections())
+        rates = number(rate), number(shrink), number(BETAS[0]), number(BETAS[1]), number(EPSILON)
+        rows = ids.contiguous().numpy(), grad.contiguous().numpy()
+        kernels.adam(self.held.numpy(), *rows, *rates, *_corrections())
+
 
 
 class DenseTable(Table):
@@ -188,16 +190,18 @@ class DenseTable(Table):
     @torch.no_grad()
     def step(self, ids: Tensor | None, grad: Tensor, rate: float | Tensor, shrink: float | Tensor = 1.0) -> None:
         """One Adam step for the rows that were read. The gradient is cleared afterwards."""
-        weight, square, count = torch.split(self.held, [self.dim, self.dim, 1], dim=1)
+        weight, mean, square, count = torch.split(self.held, [self.dim, self.dim, self.dim, 1], dim=1)
         grad = grad * shrink
         if self._touched is None:
             super().step(None, grad, rate)
         else:
             now = self._touched
             count += now
-            square += (1 - BETA) * now * (grad.square() - square)
-            spread = (square / (1 - BETA ** count.clamp(min=1))).sqrt_().add_(EPSILON)
-            weight -= rate * now * grad / spread
+            mean += (1 - BETAS[0]) * now * (grad - mean)
+            square += (1 - BETAS[1]) * now * (grad.square() - square)
+            n = count.clamp(min=1)
+            spread = (square / (1 - BETAS[1] ** n)).sqrt_().add_(EPSILON)
+            weight -= rate * now * mean / (1 - BETAS[0] ** n) / spread
             now.zero_()
         self._grad.zero_()
 
@@ -217,8 +221,8 @@ class _LookUp(torch.autograd.Function):
 
 
 @cache
-def _corrections() -> NDArray[np.float32]:
-    return kernels.corrections(BETA)
+def _corrections() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return kernels.corrections(BETAS[0]), kernels.corrections(BETAS[1])
 
 
-__all__ = ["BETA", "EPSILON", "DenseTable", "SparseTable", "Table"]
+__all__ = ["BETAS", "EPSILON", "DenseTable", "SparseTable", "Table"]

@@ -298,7 +298,7 @@ class MLM(LanguageTrainer):
     Devlin et al. 2019, BERT, section 3.1. Wettig et al. 2023, Should you mask 15%?
     """
 
-    steps: Annotated[int, Field(ge=1)] = 5000
+    steps: Annotated[int, Field(ge=1)] = 6000
     tying: Literal["tied", "untied", "start"] = "tied"
     mask_rate: Annotated[float, Field(gt=0, le=1)] = 0.4
     mask_share: Share = 1.0
