@@ -160,6 +160,7 @@ class Trained(OnData):
             "peak_rss_mb": round(cost.peak_rss_mb, 1),
             "tokens": model.tokens,
             **self._loss(store, model, source),
+            **({"device": trainer.place} if hasattr(trainer, "place") else {}),
             "reproducible": trainer.reproducible,
             "corpus_digest": provenance["corpus_digest"],
             "readouts": list(model.readouts),

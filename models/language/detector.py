@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qcq.models.language.training import Learner, TrainingBatch
+from qcq.models.language.training import Exercise, Learner, TrainingBatch
 from qcq.models.language.transformer import Bidirectional
 from qcq.support.seeds import derive
 
@@ -30,13 +30,13 @@ class Detector(Bidirectional):
             self.up.weight.copy_(self.down.weight.T)
         self.generator = Bidirectional(dim=width, heads=1, layers=1, **sizes)
 
-    def guesses(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None) -> Tensor:
-        """The states from which the generator predicts the hidden tokens: (hidden, D)."""
-        return self.up(self.generator.answers(self.down(tokens), hidden, real, types, hidden))
+    def guesses(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None, asked: Tensor) -> Tensor:
+        """The states from which the generator predicts the tokens at ``asked``: (asked, D)."""
+        return self.up(self.generator.answers(self.down(tokens), hidden, real, types, asked))
 
     def judgements(self, tokens: Tensor, hidden: Tensor, real: Tensor, types: Tensor | None) -> Tensor:
-        """Log-odds that each real token was replaced: (real,)."""
-        return self.judge(self(tokens, hidden, real, types, real)[-1])[:, 0]
+        """Log-odds that each token was replaced, at padding too: (walks · length,)."""
+        return self.judge(self(tokens, hidden, real, types)[-1]).flatten()
 
 
 class DetectiveLearner(Learner):
@@ -48,19 +48,22 @@ class DetectiveLearner(Learner):
         super().__init__(**parts)  # type: ignore[arg-type]
         self.weight = weight
 
-    def exercise_loss(self, exercise: TrainingBatch, step: int) -> Tensor:
-        guesses = self.encoder.guesses(*self.seen(exercise.tokens, exercise.asked, exercise.real))  # (N, D)
-        targets = torch.from_numpy(exercise.targets).to(self.device)
-        made = self.loss(guesses, targets, self.output, self.bias, step)
+    def exercise_loss(self, exercise: TrainingBatch | Exercise, step: int) -> Tensor:
+        made = exercise.on(self.device) if isinstance(exercise, TrainingBatch) else exercise
+        tokens, real = made.tokens.long(), made.real
+        guesses = self.encoder.guesses(*self.seen(tokens, made.hidden, real), made.asked)  # (N, D)
+        scored = self.scored(guesses, made, step)
         with torch.no_grad():
-            drawn = self.drawn(guesses, torch.rand(len(guesses), 1))
-        shown = exercise.tokens.copy()
-        shown[exercise.asked] = drawn
-        wrong = torch.from_numpy(shown != exercise.tokens)[torch.from_numpy(exercise.real)].to(self.device)
-        odds = self.encoder.judgements(*self.seen(shown, np.zeros_like(exercise.real), exercise.real))
-        return made + self.weight * F.binary_cross_entropy_with_logits(odds, wrong.to(odds))
+            drawn = self.drawn(guesses, torch.rand(len(guesses), 1, device=self.device))
+            # A prediction that fills up writes behind the walks.
+            at = made.asked if made.share is None else torch.where(made.share > 0, made.asked, tokens.numel())
+            shown = torch.cat([tokens.flatten(), tokens.new_zeros(1)]).scatter_(0, at, drawn)[:-1].view_as(tokens)
+        odds = self.encoder.judgements(*self.seen(shown, torch.zeros_like(real), real))  # (B L,)
+        wrong = (shown != tokens).flatten().to(odds)
+        share = real.flatten() / real.sum()
+        return scored + self.weight * (F.binary_cross_entropy_with_logits(odds, wrong, reduction="none") * share).sum()
 
-    def drawn(self, guesses: Tensor, chance: Tensor) -> NDArray[np.int64]:
+    def drawn(self, guesses: Tensor, chance: Tensor) -> Tensor:
         """Tokens sampled from the generator's distribution: int64 (N,), by uniform random ``chance`` (N, 1)."""
         most = max(1, 2**22 // len(self.output.weight))
         out = []
@@ -68,7 +71,7 @@ class DetectiveLearner(Learner):
             scores = self.loss.log_shares(torch.addmm(self.bias.weight[:, 0], h, self.output.weight.T))  # (most, V)
             upto = scores.softmax(-1).cumsum(-1)
             out.append(torch.searchsorted(upto, u * upto[:, -1:])[:, 0].clamp_(max=scores.shape[1] - 1))
-        return torch.cat(out).cpu().numpy()
+        return torch.cat(out)
 
     @torch.no_grad()
     def judged(self, tokens: NDArray[np.int32], given: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -79,9 +82,10 @@ class DetectiveLearner(Learner):
         for i in range(0, len(tokens), 256):
             walks, masked = tokens[i : i + 256], given[i : i + 256]
             real, shown = walks >= 0, walks.copy()
-            guesses = self.encoder.guesses(*self.seen(walks, masked, real))
-            shown[masked] = self.drawn(guesses, torch.rand(len(guesses), 1, generator=luck))
-            odds = self.encoder.judgements(*self.seen(shown, np.zeros_like(real), real))
-            wrong = torch.from_numpy(shown != walks)[torch.from_numpy(real)].to(odds)
+            seen = self.seen(walks, masked, real)
+            guesses = self.encoder.guesses(*seen, seen[1])
+            shown[masked] = self.drawn(guesses, torch.rand(len(guesses), 1, generator=luck)).cpu().numpy()
+            odds = self.encoder.judgements(*self.seen(shown, np.zeros_like(real), real))[seen[2].flatten()]
+            wrong = torch.from_numpy((shown != walks)[real]).to(odds)
             out.append(F.binary_cross_entropy_with_logits(odds, wrong, reduction="none"))
         return torch.cat(out).double().cpu().numpy()

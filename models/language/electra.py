@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from pydantic import Field
 from qcq.corpus import HIDDEN
 from qcq.errors import ConfigError
 from qcq.floors.objectives import HeldOutBatch, Replaced
-from qcq.models.language.trainers import MLM, LanguageModel, LanguageTrainer
+from qcq.models.language.trainers import MLM, Asked, LanguageModel, LanguageTrainer, Numbers
 from qcq.models.trainer import TrainingData
 from qcq.support.settings import settings
 
@@ -47,6 +47,13 @@ class RTD(LanguageTrainer):
         from qcq.models.language.detector import Detector
 
         return Detector
+
+    @property
+    def asks(self) -> float:
+        return self.mask_rate
+
+    def ask(self, tokens: Any, n_questions: int, rng: Numbers) -> Asked:
+        return MLM(mask_rate=self.mask_rate).ask(tokens, n_questions, rng)
 
     def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
         return MLM(mask_rate=self.mask_rate).training_batch(tokens, n_questions, rng)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qcq.models.language.transformer import Encoder, before, behind
+from qcq.models.language.transformer import Encoder, at, before, behind
 
 
 class Layer(nn.Module):
@@ -48,7 +48,7 @@ class LSTM(Encoder):
     ) -> list[Tensor]:
         x = self.drop(self.combined(tokens.masked_fill(hidden[..., None], 0.0), types))  # (B, L, D)
         states = read(x, self.blocks)
-        last = self.last(states[-1] if only is None else states[-1][only])
+        last = self.last(states[-1] if only is None else at(states[-1], only))
         return [*states[:-1], last]
 
     def answers(
@@ -101,7 +101,7 @@ class BiLSTM(LSTM):
     ) -> list[Tensor]:
         there, back = self.both(tokens, hidden, real, types)
         states = [there[0], *(torch.cat(pair, dim=-1) for pair in zip(there[1:], back[1:], strict=True))]
-        return states if only is None else [*states[:-1], states[-1][only]]
+        return states if only is None else [*states[:-1], at(states[-1], only)]
 
     def answers(
         self,
@@ -113,8 +113,8 @@ class BiLSTM(LSTM):
         back: Tensor | None = None,
     ) -> Tensor:
         left, right = self.both(tokens, hidden, real, types)
-        found = left[-1][before(asked)]  # (asked, D)
-        return self.head(found if back is None else torch.cat([found, right[-1][behind(back)]]))
+        found = at(left[-1], before(asked))  # (asked, D)
+        return self.head(found if back is None else torch.cat([found, at(right[-1], behind(back))]))
 
 
 def read(x: Tensor, layers: Iterable[nn.Module]) -> list[Tensor]:

@@ -14,15 +14,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from qcq.models.kernels import language as kernels
+from qcq.models.language.memory import SCRATCH
 from qcq.support.seeds import generator
 
 if TYPE_CHECKING:
+    from qcq.models.language.tables import Table
     from qcq.models.language.trainers import LanguageTrainer
-    from qcq.models.language.training import SparseTable
+
+_AT_ONCE = 2**26  # scores of the full softmax that are held at a time
+_WHOLE = 2**29  # scores of a step up to which a device takes the full softmax for a sampled one
 
 
 class Loss(ABC):
-    """A training loss, and the probabilities that its scores mean."""
+    """A training loss, and the probabilities that its scores mean.
+
+    Attributes
+    ----------
+    narrow : the type in which products of states and tables may be computed where a loss allows it; None for their own.
+    """
+
+    narrow: torch.dtype | None = None
 
     @classmethod
     def planned(cls, plan: LanguageTrainer, counts: NDArray[np.int64], seed: int) -> Loss:
@@ -30,8 +42,16 @@ class Loss(ABC):
         return cls(counts, plan.negatives, plan.proposal, seed)  # type: ignore[call-arg]
 
     @abstractmethod
-    def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
-        """Mean nats per prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
+    def __call__(
+        self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int, share: Tensor | None = None
+    ) -> Tensor:
+        """Mean nats per prediction.
+
+        Parameters
+        ----------
+        h, targets : (N, D), int64 (N,).
+        share : (N,), how much each prediction counts; they sum to 1. None counts all alike.
+        """
 
     def start(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """The bias (V,) that predicts ``share`` (V,) for everything."""
@@ -43,14 +63,17 @@ class Loss(ABC):
 
 
 class Full(Loss):
-    """-log softmax(W h + b)[target] over the whole vocabulary, computed for predicted positions only."""
+    """-log softmax(W h + b)[target] over the whole vocabulary, computed for predicted positions only, in pieces."""
 
     def __init__(self, counts: NDArray[np.int64], negatives: int, proposal: str, seed: int = 0) -> None:
         pass
 
-    def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
+    def __call__(
+        self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int, share: Tensor | None = None
+    ) -> Tensor:
         """Mean nats per prediction; ``h`` (N, D), ``targets`` int64 (N,)."""
-        return F.cross_entropy(h @ output.rows().T + bias.rows()[:, 0], targets)  # (N, V)
+        weight, offset = (table.weight.detach() for table in (output, bias))
+        return cast(Tensor, _FullSoftmax.apply(h, weight, offset, output, bias, targets, share, self.narrow))  # type: ignore[no-untyped-call]
 
 
 class Sampled(Loss):
@@ -79,6 +102,7 @@ class Sampled(Loss):
         self.log_inclusion = torch.from_numpy(np.log(np.minimum(1.0, negatives * self.q))).float()
         self.round_steps = -(-len(counts) // negatives)
         self.round = -1
+        self.held: tuple[Tensor, Tensor] | None = None
 
     def draw(self, step: int) -> NDArray[np.int64]:
         """The set S of a step, ascending."""
@@ -90,24 +114,35 @@ class Sampled(Loss):
         points = (np.arange(self.negatives) + (turn + self.shift) / self.round_steps) / self.negatives
         return np.unique(self.order[np.searchsorted(self.upto, points, side="right")])
 
-    def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
+    def __call__(
+        self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int, share: Tensor | None = None
+    ) -> Tensor:
         """Mean nats per prediction, on the scale of a choice among S and the target."""
-        ids, drawn, *parts = self.gathered(targets, output, bias, step)
-        rows, scores, places = parts[:2], parts[2:4], parts[4:]
+        drawn, spare = self.negatives_of(step, h.device)
         correction = self.log_inclusion = self.log_inclusion.to(h.device)  # moved once
-        offsets = scores[0] - correction[ids], scores[1] - correction[drawn]  # (T,), (S,)
-        return cast(Tensor, _SharedSoftmax.apply(h, *rows, *offsets, *places))  # type: ignore[no-untyped-call]
+        offsets = -correction[targets], spare - correction[drawn]  # (N,), (S,)
+        return cast(
+            Tensor,
+            _SharedSoftmax.apply(h, output, bias, targets, drawn, *offsets, share),  # type: ignore[no-untyped-call]
+        )
 
-    def gathered(self, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> tuple[Tensor, ...]:
-        """Distinct targets (T,), negatives (S,), their output rows (T, D) and (S, D) and biases (T,) and (S,); the
-        index of each target among the distinct ones (N,) and among the negatives (N,), and if it is there (N,)."""
-        drawn = torch.from_numpy(self.draw(step)).to(targets.device)  # (S,)
-        ids, where = torch.unique(targets, return_inverse=True)
-        rows = output.rows(ids), output.rows(drawn)  # (T, D), (S, D); a token may be in both
-        biases = bias.rows(ids)[:, 0], bias.rows(drawn)[:, 0]  # (T,), (S,)
-        # The index of a target among the sorted negatives, if it is one.
-        at = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)
-        return ids, drawn, *rows, *biases, where, at, drawn[at] == targets
+    def negatives_of(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The set S of a step, int64 (S,), and what is added to its scores: 0, or -inf for one that only fills up."""
+        if self.held is not None:
+            return self.held
+        drawn = torch.from_numpy(self.draw(step)).to(device)
+        return drawn, torch.zeros(len(drawn), device=device)
+
+    def hold(self, step: int, device: torch.device) -> None:
+        """Draw the set of a step into buffers of a fixed size, from which every call reads until the next ``hold``."""
+        most = min(self.negatives, len(self.q))
+        if self.held is None:
+            self.held = torch.zeros(most, dtype=torch.int64, device=device), torch.zeros(most, device=device)
+        ids = self.draw(step)
+        drawn = np.concatenate([ids, np.repeat(ids[-1:], most - len(ids))])  # stays ascending
+        spare = np.where(np.arange(most) < len(ids), 0.0, -np.inf).astype(np.float32)
+        for to, made in zip(self.held, (drawn, spare), strict=True):
+            to.copy_(torch.from_numpy(made))
 
 
 class Binary(Sampled):
@@ -142,11 +177,17 @@ class Binary(Sampled):
         self.weight, self.positive = torch.from_numpy(w).float(), positive(inclusion)
         self.offset = torch.from_numpy(np.log(w * inclusion / self.positive)).float()
 
-    def __call__(self, h: Tensor, targets: Tensor, output: SparseTable, bias: SparseTable, step: int) -> Tensor:
+    def __call__(
+        self, h: Tensor, targets: Tensor, output: Table, bias: Table, step: int, share: Tensor | None = None
+    ) -> Tensor:
         """Mean nats per prediction, on the scale of all the binary choices together."""
-        _, drawn, *parts = self.gathered(targets, output, bias, step)
+        drawn, spare = self.negatives_of(step, h.device)
         self.weight = self.weight.to(h)  # moved once
-        return cast(Tensor, _SharedBinary.apply(h, *parts, self.weight[drawn], self.positive))  # type: ignore[no-untyped-call]
+        weight = torch.where(spare == 0, self.weight[drawn], 0.0)
+        return cast(
+            Tensor,
+            _SharedBinary.apply(h, output, bias, targets, drawn, weight, self.positive, share),  # type: ignore[no-untyped-call]
+        )
 
     def start(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.log(share) - np.log1p(-np.minimum(share, 1 - 1e-9)) - self.offset.double().cpu().numpy()
@@ -196,69 +237,146 @@ class GBCE(Binary):
         return cls(counts, plan.negatives, plan.proposal, seed, plan.gbce_t)
 
 
+def _exponentials(scores: Tensor, top: Tensor) -> Tensor:
+    """``scores`` (N, S) become e^(score - top), in place; their sums (N,)."""
+    if scores.device.type != "cpu" or scores.dtype != torch.float32:
+        return scores.sub_(top[:, None]).exp_().sum(1)
+    total = torch.empty_like(top)
+    kernels.exponentiate(scores.numpy(), top.numpy(), total.numpy())
+    return total
+
+
+def _met(wrong: Tensor, targets: Tensor, drawn: Tensor) -> None:
+    """-inf for a negative that is the target itself; ``drawn`` is ascending."""
+    at = torch.searchsorted(drawn, targets).clamp_(max=len(drawn) - 1)[:, None]  # (N, 1)
+    wrong.scatter_(1, at, torch.where(drawn[at] == targets[:, None], -torch.inf, wrong.gather(1, at)))
+
+
 class _SharedSoftmax(torch.autograd.Function):
     """log(e^right + sum e^wrong) - right, averaged. The gradient comes from the forward pass, with the (N, S) scores
-    exponentiated in place: a third of the time of separate operations."""
+    exponentiated in place: a third of the time of separate operations. Rows get theirs straight into their tables."""
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # torch's autocast stays outside
     def forward(
-        ctx: Any, h: Tensor, t: Tensor, s: Tensor, b_t: Tensor, b_s: Tensor, where: Tensor, at: Tensor, met: Tensor
-    ) -> Tensor:
-        w = F.embedding(where, t)  # (N, D), the target's row
-        right = (h * w).sum(-1) + b_t[where]  # (N,)
-        wrong = torch.addmm(b_s, h, s.T)  # (N, S)
-        hits = met.nonzero()[:, 0]
-        wrong[hits, at[hits]] = -torch.inf
+        ctx: Any, h: Tensor, output: Table, bias: Table, targets: Tensor, drawn: Tensor, right: Tensor, wrong: Tensor,
+        share: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        w, s = output.read(targets), output.read(drawn)  # (N, D), (S, D)
+        right = (h * w).sum(-1) + bias.read(targets)[:, 0] + right  # (N,)
+        wrong = torch.addmm(
+            bias.read(drawn)[:, 0] + wrong, h, s.T, out=(room := SCRATCH.take(h, len(h), len(drawn)))
+        )  # (N, S)
+        _met(wrong, targets, drawn)
         top = torch.maximum(wrong.amax(1), right)  # (N,)
-        wrong.sub_(top[:, None]).exp_()
         own = (right - top).exp()  # (N,)
-        total = own + wrong.sum(1)  # (N,)
-        loss = (top + total.log() - right).mean()
-        share = 1 / (total * len(h))  # (N,), folded into the narrow factors: no pass over the wide one
-        miss = (own * share - 1 / len(h))[:, None]  # (N, 1), d loss / d right
-        ctx.save_for_backward(
-            torch.addcmul(miss * w, wrong @ s, share[:, None]),  # (N, D)
-            torch.zeros_like(t).index_add_(0, where, miss * h),  # (T, D)
-            wrong.T @ (h * share[:, None]),  # (S, D)
-            torch.zeros_like(b_t).index_add_(0, where, miss[:, 0]),  # (T,)
-            wrong.T @ share,  # (S,)
+        total = own + _exponentials(wrong, top)  # (N,)
+        part = torch.full_like(total, 1 / len(h)) if share is None else share
+        each = part / total  # (N,), folded into the narrow factors: no pass over the wide one
+        miss = (own * each - part)[:, None]  # (N, 1), d loss / d right
+        ctx.output, ctx.bias, ctx.targets, ctx.drawn = output, bias, targets, drawn
+        ctx.slopes = (
+            torch.addcmul(miss * w, wrong @ s, each[:, None]),  # (N, D)
+            miss * h,  # (N, D)
+            wrong.T @ (h * each[:, None]),  # (S, D)
+            miss,  # (N, 1)
+            (wrong.T @ each)[:, None],  # (S, 1)
         )
-        return loss
+        SCRATCH.give(room)
+        return ((top + total.log() - right) * part).sum()
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cuda")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *(g * grad for g in ctx.saved_tensors), None, None, None
+        return _given(ctx, grad), None, None, None, None, None, None, None
+
+
+def _given(ctx: Any, grad: Tensor) -> Tensor:
+    """Puts the slopes of a shared loss into its tables; returns that of the states."""
+    states, right, wrong, right_bias, wrong_bias = (slope * grad for slope in ctx.slopes)
+    ctx.output.add(ctx.drawn, wrong)
+    ctx.output.add(ctx.targets, right)
+    ctx.bias.add(ctx.drawn, wrong_bias)
+    ctx.bias.add(ctx.targets, right_bias)
+    return cast(Tensor, states)
 
 
 class _SharedBinary(torch.autograd.Function):
     """β softplus(-right) + Σ w softplus(wrong), averaged; the gradient is computed in the forward pass, as above."""
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # torch's autocast stays outside
     def forward(
-        ctx: Any, h: Tensor, t: Tensor, s: Tensor, b_t: Tensor, b_s: Tensor, where: Tensor, at: Tensor, met: Tensor,
-        weight: Tensor, positive: float,
+        ctx: Any, h: Tensor, output: Table, bias: Table, targets: Tensor, drawn: Tensor, weight: Tensor,
+        positive: float, share: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        w = F.embedding(where, t)  # (N, D), the target's row
-        right = (h * w).sum(-1) + b_t[where]  # (N,)
-        wrong = torch.addmm(b_s, h, s.T)  # (N, S)
-        hits = met.nonzero()[:, 0]
-        wrong[hits, at[hits]] = -torch.inf
-        loss = (positive * F.softplus(-right) + F.softplus(wrong) @ weight).mean()
-        up = torch.sigmoid(-right)[:, None] * (-positive / len(h))  # (N, 1), d loss / d right
+        w, s = output.read(targets), output.read(drawn)  # (N, D), (S, D)
+        right = (h * w).sum(-1) + bias.read(targets)[:, 0]  # (N,)
+        wrong = torch.addmm(bias.read(drawn)[:, 0], h, s.T, out=(room := SCRATCH.take(h, len(h), len(drawn))))  # (N, S)
+        _met(wrong, targets, drawn)
+        part = torch.full_like(right, 1 / len(h)) if share is None else share
+        loss = ((positive * F.softplus(-right) + F.softplus(wrong) @ weight) * part).sum()
+        up = (torch.sigmoid(-right) * (-positive * part))[:, None]  # (N, 1), d loss / d right
         wrong.sigmoid_()
-        s_weight = weight / len(h)  # (S,), folded into the narrow factors: no pass over the wide one
-        ctx.save_for_backward(
-            up * w + wrong @ (s * s_weight[:, None]),  # (N, D)
-            torch.zeros_like(t).index_add_(0, where, up * h),  # (T, D)
-            (wrong.T @ h) * s_weight[:, None],  # (S, D)
-            torch.zeros_like(b_t).index_add_(0, where, up[:, 0]),  # (T,)
-            wrong.sum(0) * s_weight,  # (S,)
+        ctx.output, ctx.bias, ctx.targets, ctx.drawn = output, bias, targets, drawn
+        ctx.slopes = (
+            up * w + (wrong @ (s * weight[:, None])) * part[:, None],  # (N, D)
+            up * h,  # (N, D)
+            (wrong.T @ (h * part[:, None])) * weight[:, None],  # (S, D)
+            up,  # (N, 1)
+            ((wrong.T @ part) * weight)[:, None],  # (S, 1)
         )
+        SCRATCH.give(room)
         return loss
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cuda")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return *(g * grad for g in ctx.saved_tensors), None, None, None, None, None
+        return _given(ctx, grad), None, None, None, None, None, None, None
+
+
+class _FullSoftmax(torch.autograd.Function):
+    """The full softmax in pieces of a few predictions, with its gradient from the forward pass."""
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # torch's autocast stays outside
+    def forward(
+        ctx: Any, h: Tensor, weight: Tensor, offset: Tensor, output: Table, bias: Table, targets: Tensor,
+        share: Tensor | None, kind: torch.dtype | None,
+    ) -> Tensor:  # fmt: skip
+        kind = kind or h.dtype
+        table = weight.to(kind).contiguous()  # (V, D)
+        part = h.new_full((len(h),), 1 / len(h)) if share is None else share
+        slope, d_table, d_offset = torch.empty_like(h), torch.zeros_like(table, dtype=h.dtype), torch.zeros_like(offset)
+        loss = h.new_zeros(())
+        most = max(1, _AT_ONCE // len(table))
+        for i in range(0, len(h), most):
+            at, right, own = h[i : i + most].to(kind), targets[i : i + most, None], part[i : i + most]
+            scores = (at @ table.T).to(h.dtype).add_(offset[:, 0])  # (n, V)
+            log_total = torch.logsumexp(scores, 1, keepdim=True)  # (n, 1)
+            loss = loss + ((log_total - scores.gather(1, right))[:, 0] * own).sum()
+            shares = scores.sub_(log_total).exp_()
+            shares.scatter_add_(1, right, -torch.ones_like(own)[:, None])
+            shares.mul_(own[:, None])  # (n, V), d loss / d scores
+            d_offset += shares.sum(0)[:, None]
+            shares = shares.to(kind)
+            slope[i : i + most] = shares @ table
+            d_table += shares.T @ at
+        ctx.output, ctx.bias, ctx.slopes = output, bias, (slope, d_table, d_offset)
+        return loss
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cuda")
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        states, table, offset = (slope * grad for slope in ctx.slopes)
+        ctx.output.add_all(table)
+        ctx.bias.add_all(offset)
+        return states, None, None, None, None, None, None, None
+
+
+def fits_whole(predictions: int, tokens: int) -> bool:
+    """Whether a device can score all tokens for every prediction of a step in reasonable time and memory."""
+    return predictions * tokens <= _WHOLE
 
 
 def unigram(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,34 @@ if TYPE_CHECKING:
     from qcq.models.language.transformer import Encoder
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Numbers(Protocol):
+    """A source of random numbers: numpy's Generator, or one on a device."""
+
+    def random(self, size: Any, /) -> Any:
+        """Uniform numbers in [0, 1) of shape ``size``."""
+
+    def integers(self, low: int, high: int, size: Any, /) -> Any:
+        """Uniform whole numbers from ``low`` to below ``high`` of shape ``size``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What an objective makes of a batch of walks: arrays of numpy or tensors of torch, (walks, length) each.
+
+    Attributes
+    ----------
+    tokens : what the model is given.
+    hidden : tokens behind a mask.
+    asked : the positions to predict.
+    back : the positions to predict from their right; None if there are none.
+    """
+
+    tokens: Any
+    hidden: Any
+    asked: Any
+    back: Any = None
 
 
 @settings
@@ -66,7 +94,8 @@ class LanguageTrainer(Trainer):
     clip : largest norm of a gradient.
     patience : stop after this many measurements (20 per run) without a new best on held-out walks; 0 never stops.
     stop_excess : stop as soon as the held-out loss is within this many nats of its floor.
-    device : where to train: "cpu", "cuda", "mps".
+    device : where to train: "cpu", "cuda", "mps", or "auto": the first of cuda, mps and cpu that is there. A device
+        runs another plan of the same training (docs/transformer.md), and draws other walks and masks than the CPU.
     threads : CPU threads. One gives the same bytes in every run; more round differently from run to run, and are faster
         only with the full softmax or a wide encoder.
     readouts : the vectors to use, the default first; none means table, output, hidden and context, if the model has
@@ -101,6 +130,7 @@ class LanguageTrainer(Trainer):
     readouts: tuple[str, ...] = ()
     checkpoint: str | None = None
 
+    revision = 2
     objective: ClassVar[Objective] = Masked()
     shown: ClassVar[tuple[str, ...]] = ("table", "output", "hidden", "context")
 
@@ -110,9 +140,29 @@ class LanguageTrainer(Trainer):
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; change one of them")
         return self
 
+    static: ClassVar[bool] = False  # run a device's program of fixed shapes, even on the CPU
+
+    @property
+    def asks(self) -> float:
+        """The share of the tokens that are asked for."""
+        return 1.0
+
     @abstractmethod
+    def ask(self, tokens: Any, n_questions: int, rng: Numbers) -> Asked:
+        """The objective: what is hidden and asked of a batch of walks, (walks, length) with -1 pads.
+
+        Written once for numpy's arrays and torch's tensors: comparisons, ``&``, ``~``, sums and products.
+        """
+
     def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
         """Turn a batch of walks, int32 (walks, length) with -1 pads, into a prediction exercise."""
+        from qcq.models.language.training import TrainingBatch
+
+        made = self.ask(tokens, n_questions, rng)
+        targets = tokens[made.asked] if made.back is None else np.r_[tokens[made.asked], tokens[made.back]]
+        return TrainingBatch(
+            made.tokens.astype(np.int64), made.hidden, tokens >= 0, made.asked, targets.astype(np.int64), made.back
+        )
 
     @abstractmethod
     def architecture(self) -> type[Encoder]:
@@ -132,9 +182,24 @@ class LanguageTrainer(Trainer):
         """A learner with the read-outs that this trainer offers."""
         return LanguageModel(source, learner, self.objective, self.readouts, self.shown)
 
+    @property
+    def place(self) -> str:
+        """The device that ``device`` means here."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+
+    @property
+    def reproducible(self) -> bool:
+        return self.place == "cpu" and self.threads == 1  # a device adds up gradients of one row in any order
+
     def refuse_unusable(self) -> None:
         """ConfigError for a device that isn't there."""
-        if self.device == "cpu":
+        if self.device in ("cpu", "auto"):
             return
         import torch
 
@@ -186,8 +251,9 @@ class LanguageTrainer(Trainer):
         """An untrained learner for the source's vocabulary, and how often each token occurs: int64 (V,)."""
         import torch
 
-        from qcq.models.language.softmax import LOSSES
-        from qcq.models.language.training import Learner, SparseTable
+        from qcq.models.language.softmax import LOSSES, fits_whole
+        from qcq.models.language.tables import DenseTable, SparseTable, Table
+        from qcq.models.language.training import Learner
 
         corpus = source.corpus
         counts, paired = token_counts(corpus)
@@ -207,18 +273,27 @@ class LanguageTrainer(Trainer):
                 n_types=n_types,
                 combine=self.combine,
                 layout=self.layout,
-            ).to(self.device)
+            ).to(self.place)
             first = torch.randn(len(counts), self.dim) * (self.init / self.dim**0.5)
             second = first.clone() if self.tying == "start" else torch.randn_like(first) * (self.init / self.dim**0.5)
-        loss = LOSSES[self.softmax].planned(self, counts, seed)
+        rows = self.place == "cpu" and not self.static
+        # With every token drawn, the sampled softmax is the full one: a device computes it where there is room.
+        whole = not rows and self.softmax == "sampled" and fits_whole(self.batch * corpus.length, len(counts))
+        kind = "full" if whole else self.softmax
+        loss = LOSSES[kind].planned(self, counts, seed)
         start = loss.start(np.maximum(counts, 0.5) / counts.sum())  # predictions start at the unigram distribution
         bias = torch.from_numpy(start).float()[:, None]
         if source.start is not None:
             held = self._begin_from(source.start, encoder, len(counts))
             first, second, bias = held.get("input", first), held.get("output", second), held.get("bias", bias)
-        table = SparseTable(first.to(self.device))
-        output = table if self.tying == "tied" else SparseTable(second.to(self.device))
-        return Learner(encoder, table, output, SparseTable(bias.to(self.device)), loss, corpus.n_questions), counts
+
+        def made(weight: torch.Tensor, every: bool) -> Table:
+            return SparseTable(weight) if rows else DenseTable(weight.to(self.place), every)
+
+        every = kind == "full"
+        table = made(first, every and self.tying == "tied")
+        output = table if self.tying == "tied" else made(second, every)
+        return Learner(encoder, table, output, made(bias, every), loss, corpus.n_questions), counts
 
     def _begin_from(self, start: Weights, encoder: Encoder, tokens: int) -> dict[str, torch.Tensor]:
         """The tables of an earlier training; its encoder is loaded where it is known."""
@@ -268,23 +343,32 @@ class MLM(LanguageTrainer):
             raise ValueError(f"mask_share {self.mask_share} and random_share {self.random_share} add up to more than 1")
         return self
 
+    @property
+    def asks(self) -> float:
+        return self.mask_rate
+
     def architecture(self) -> type[Encoder]:
         from qcq.models.language.transformer import Bidirectional
 
         return Bidirectional
 
-    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
-        from qcq.models.language.training import TrainingBatch
-
-        real = tokens >= 0
-        asked = (rng.random(tokens.shape) < self.mask_rate) & real
-        if not asked.any():  # nothing is learnt from a batch without predictions: ask for one real token
-            asked.flat[rng.choice(np.flatnonzero(real))] = True
+    def ask(self, tokens: Any, n_questions: int, rng: Numbers) -> Asked:
+        asked = (rng.random(tokens.shape) < self.mask_rate) & (tokens >= 0)
         fate = rng.random(tokens.shape)
         hidden = asked & (fate < self.mask_share)
+        if not self.random_share:
+            return Asked(tokens, hidden, asked)
         swapped = asked & ~hidden & (fate < self.mask_share + self.random_share)
-        given = np.where(swapped, rng.integers(0, n_questions, tokens.shape), tokens)
-        return TrainingBatch(given.astype(np.int64), hidden, real, asked, tokens[asked].astype(np.int64))
+        return Asked(tokens + swapped * (rng.integers(0, n_questions, tokens.shape) - tokens), hidden, asked)
+
+    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
+        made = super().training_batch(tokens, n_questions, rng)
+        if made.asked.any():
+            return made
+        # Nothing is learnt from a batch without predictions: hide and ask for one real token.
+        made.asked.flat[one := rng.choice(np.flatnonzero(made.real))] = True
+        made.hidden.flat[one] = True
+        return replace(made, targets=tokens[made.asked].astype(np.int64))
 
 
 @settings
@@ -312,12 +396,9 @@ class Cloze(LanguageTrainer):
 
         return TwoStream
 
-    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
-        from qcq.models.language.training import TrainingBatch
-
+    def ask(self, tokens: Any, n_questions: int, rng: Numbers) -> Asked:
         real = tokens >= 0
-        hidden = (rng.random(tokens.shape) < self.hide_rate) & real
-        return TrainingBatch(tokens.astype(np.int64), hidden, real, real, tokens[real].astype(np.int64))
+        return Asked(tokens, (rng.random(tokens.shape) < self.hide_rate) & real, real)
 
 
 @settings
@@ -344,12 +425,10 @@ class CLM(LanguageTrainer):
         encoders: dict[str, type[Encoder]] = {"transformer": Causal, "lstm": LSTM}
         return encoders[self.encoder]
 
-    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
-        from qcq.models.language.training import TrainingBatch
-
-        real = tokens >= 0
-        asked = real & (np.arange(tokens.shape[1]) > 0)
-        return TrainingBatch(tokens.astype(np.int64), np.zeros_like(real), real, asked, tokens[asked].astype(np.int64))
+    def ask(self, tokens: Any, n_questions: int, rng: Numbers) -> Asked:
+        asked = tokens >= 0
+        asked[:, 0] = False
+        return Asked(tokens, tokens < -1, asked)  # nothing is hidden
 
 
 @settings
@@ -373,15 +452,11 @@ class BiLM(LanguageTrainer):
 
         return BiLSTM
 
-    def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
-        from qcq.models.language.training import TrainingBatch
-
-        real = tokens >= 0
-        asked, back = real.copy(), np.zeros_like(real)
+    def ask(self, tokens: Any, n_questions: int, rng: Numbers) -> Asked:
+        real, asked, back = tokens >= 0, tokens >= 0, tokens < -1
         asked[:, 0] = False
         back[:, :-1] = real[:, 1:]
-        targets = np.concatenate([tokens[asked], tokens[back]]).astype(np.int64)
-        return TrainingBatch(tokens.astype(np.int64), np.zeros_like(real), real, asked, targets, back)
+        return Asked(tokens, tokens < -1, asked, back)
 
 
 class Monitor:

@@ -19,84 +19,13 @@ from torch.nn import functional as F
 from qcq.corpus import Corpus
 from qcq.errors import TrainingError
 from qcq.models.language.softmax import Loss
+from qcq.models.language.tables import SparseTable, Table
 from qcq.models.language.transformer import Encoder
 from qcq.support.files import whole_path
 from qcq.support.progress import Progress
-from qcq.support.seeds import derive, generator
 
 if TYPE_CHECKING:
     from qcq.models.language.trainers import LanguageTrainer
-
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015)
-
-
-class SparseTable:
-    """A table of vectors. A step reads and updates only a few rows, so its cost doesn't grow with the vocabulary.
-
-    Rows are updated by Adam, each with a step count of its own (bias correction uses the row's count), so a row that a
-    step didn't read stays unchanged.
-
-    Attributes
-    ----------
-    held : float32 (rows, 3 dim + 1). A row has its vector, Adam's two moments and its count side by side, because most
-        of a step's cost is fetching rows from memory.
-    """
-
-    def __init__(self, weight: Tensor) -> None:
-        self.dim = weight.shape[1]
-        self.held = weight.new_zeros(len(weight), 3 * self.dim + 1)
-        self.held[:, : self.dim] = weight
-        self.taken: list[tuple[Tensor | None, Tensor]] = []
-
-    @property
-    def weight(self) -> Tensor:
-        """The vectors: a view, (rows, dim)."""
-        return self.held[:, : self.dim]
-
-    def rows(self, ids: Tensor | None = None) -> Tensor:
-        """Rows (n, dim) for distinct ``ids`` int64 (n,), or all of them; their gradient is stored for :meth:`step`."""
-        if not torch.is_grad_enabled():
-            return self.weight if ids is None else self.weight[ids]
-        leaf = (self.weight if ids is None else self.weight[ids]).detach().requires_grad_()
-        self.taken.append((ids, leaf))
-        return leaf
-
-    def look_up(self, ids: Tensor) -> Tensor:
-        """Vectors (..., dim) of ``ids`` int64 (...), which may repeat."""
-        if not torch.is_grad_enabled():
-            return F.embedding(ids, self.weight)
-        distinct, where = torch.unique(ids, return_inverse=True)
-        return F.embedding(where, self.rows(distinct))
-
-    def gradients(self) -> tuple[Tensor | None, Tensor] | None:
-        """Rows read since the last step (None: all) and their gradient; a row read twice gets the sum. Clears them."""
-        taken = [(ids, leaf.grad) for ids, leaf in self.taken if leaf.grad is not None]
-        self.taken = []
-        if not taken:
-            return None
-        if len(taken) == 1:
-            return taken[0]
-        if any(ids is None for ids, _ in taken):
-            total = torch.zeros_like(self.weight)
-            for ids, grad in taken:
-                total = total + grad if ids is None else total.index_add(0, ids, grad)
-            return None, total
-        distinct, where = torch.unique(torch.cat([ids for ids, _ in taken if ids is not None]), return_inverse=True)
-        joined = torch.cat([grad for _, grad in taken])
-        return distinct, joined.new_zeros(len(distinct), joined.shape[1]).index_add(0, where, joined)
-
-    @torch.no_grad()
-    def step(self, ids: Tensor | None, grad: Tensor, rate: float) -> None:
-        """One Adam step for the rows ``ids`` with ``grad`` (n, dim)."""
-        row = self.held if ids is None else self.held.index_select(0, ids)
-        weight, mean, square, count = torch.split(row, [self.dim, self.dim, self.dim, 1], dim=1)
-        count += 1
-        mean.lerp_(grad, 1 - BETAS[0])
-        square.lerp_(grad.square(), 1 - BETAS[1])
-        spread = (square / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
-        weight -= rate * mean / (1 - BETAS[0] ** count) / spread
-        if ids is not None:
-            self.held.index_copy_(0, ids, row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +50,40 @@ class TrainingBatch:
     targets: NDArray[np.int64]
     back: NDArray[np.bool_] | None = None
 
+    def on(self, device: torch.device) -> Exercise:
+        """The same as tensors on ``device``."""
+        there = [None if m is None else _tensor(np.flatnonzero(m), device) for m in (self.asked, self.back)]
+        tokens, hidden, real = (_tensor(x, device) for x in (self.tokens, self.hidden, self.real))
+        assert there[0] is not None
+        return Exercise(tokens, hidden, real, there[0], _tensor(self.targets, device), there[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Exercise:
+    """A batch of predictions as tensors on the device that learns.
+
+    Attributes
+    ----------
+    tokens, hidden, real : (walks, length), as in a TrainingBatch.
+    asked : int64 (N,), the positions to predict in walks · length.
+    targets : int64 (N + M,), the right answers.
+    back : int64 (M,), the positions to predict from their right, or None.
+    share : (N + M,), how much each prediction counts; they sum to 1. None counts all alike. Where the number of
+        predictions must be known beforehand, those that fill up count 0.
+    """
+
+    tokens: Tensor
+    hidden: Tensor
+    real: Tensor
+    asked: Tensor
+    targets: Tensor
+    back: Tensor | None = None
+    share: Tensor | None = None
+
+
+def _tensor(x: NDArray | Tensor, device: torch.device) -> Tensor:
+    return (x if isinstance(x, Tensor) else torch.from_numpy(x)).to(device)
+
 
 class Learner:
     """Tables around an encoder: tokens in, states and losses out.
@@ -134,7 +97,7 @@ class Learner:
     """
 
     def __init__(
-        self, encoder: Encoder, input: SparseTable, output: SparseTable, bias: SparseTable, loss: Loss, n_questions: int
+        self, encoder: Encoder, input: Table, output: Table, bias: Table, loss: Loss, n_questions: int
     ) -> None:
         self.encoder, self.input, self.output, self.bias, self.loss = encoder, input, output, bias, loss
         self.n_questions = n_questions
@@ -144,10 +107,15 @@ class Learner:
         return self.input.weight.device
 
     @property
-    def tables(self) -> dict[str, SparseTable]:
+    def tables(self) -> dict[str, Table]:
         """The distinct tables by name."""
         tied = {} if self.output is self.input else {"output": self.output}
         return {"input": self.input, **tied, "bias": self.bias}
+
+    @property
+    def body(self) -> list[Tensor]:
+        """The parameters that aren't in tables."""
+        return [p for p in self.encoder.parameters() if p.requires_grad]
 
     def states(self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_]) -> list[Tensor]:
         """States of every layer, each (walks, length, dim); see Encoder."""
@@ -155,32 +123,38 @@ class Learner:
 
     def answers(
         self,
-        tokens: NDArray,
-        hidden: NDArray[np.bool_],
-        real: NDArray[np.bool_],
-        asked: NDArray[np.bool_],
-        back: NDArray[np.bool_] | None = None,
+        tokens: NDArray | Tensor,
+        hidden: NDArray[np.bool_] | Tensor,
+        real: NDArray[np.bool_] | Tensor,
+        asked: NDArray | Tensor,
+        back: NDArray | Tensor | None = None,
     ) -> Tensor:
         """The states for predictions, (asked + back, dim); see Encoder."""
-        there = torch.from_numpy(asked).to(self.device)
-        behind = None if back is None else torch.from_numpy(back).to(self.device)
-        return self.encoder.answers(*self.seen(tokens, hidden, real), there, behind)
+        behind = None if back is None else _tensor(back, self.device)
+        return self.encoder.answers(*self.seen(tokens, hidden, real), _tensor(asked, self.device), behind)
 
     def seen(
-        self, tokens: NDArray, hidden: NDArray[np.bool_], real: NDArray[np.bool_]
+        self, tokens: NDArray | Tensor, hidden: NDArray[np.bool_] | Tensor, real: NDArray[np.bool_] | Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """The input of an encoder from walks: vectors, hidden, real, types."""
-        ids = torch.from_numpy(np.where(hidden | ~real, 0, tokens).astype(np.int64)).to(self.device)  # (B, L)
+        ids, behind, there = (_tensor(x, self.device) for x in (tokens, hidden, real))
+        ids = ids.long().masked_fill(behind | ~there, 0)  # (B, L)
         types = (ids >= self.n_questions).long() if self.encoder.types.shape[0] > 1 else None
-        behind, there = (torch.from_numpy(m).to(self.device) for m in (hidden, real))
         return self.input.look_up(ids), behind, there, types
 
-    def exercise_loss(self, exercise: TrainingBatch, step: int) -> Tensor:
+    def exercise_loss(self, exercise: TrainingBatch | Exercise, step: int) -> Tensor:
         """Mean training loss of a batch, the ``step``-th."""
-        last = self.answers(exercise.tokens, exercise.hidden, exercise.real, exercise.asked, exercise.back)  # (N, D)
+        made = exercise.on(self.device) if isinstance(exercise, TrainingBatch) else exercise
+        last = self.answers(made.tokens, made.hidden, made.real, made.asked, made.back)  # (N, D)
         if not len(last):  # walks of one token have no neighbour to predict: nothing is learnt from them
             return last.sum()
-        return self.loss(last, torch.from_numpy(exercise.targets).to(self.device), self.output, self.bias, step)
+        return self.scored(last, made, step)
+
+    def scored(self, states: Tensor, exercise: Exercise, step: int) -> Tensor:
+        """The loss of predictions from ``states`` (N, D)."""
+        counted = () if exercise.share is None else (exercise.share,)
+        states = states.float() if states.dtype == torch.bfloat16 else states
+        return self.loss(states, exercise.targets, self.output, self.bias, step, *counted)
 
     @torch.no_grad()
     def nats(
@@ -239,68 +213,50 @@ def train(
 ) -> tuple[int, list[float]]:
     """Train in place; returns the number of tokens seen and the held-out losses measured during training.
 
+    What is learnt doesn't depend on where: ``execution.py`` says how a step is run on the CPU and on a device.
+
     Parameters
     ----------
-    ask : turns a batch of walks, int32 (walks, length), into an exercise.
+    ask : turns a batch of walks, int32 (walks, length), into an exercise; for the CPU.
     measure : from the losses measured so far, gives held-out figures: ``loss``, and ``floor``, ``excess`` and
         ``verdict`` if there is a floor.
     about : what must agree with a checkpoint to continue from it.
 
     Raises
     ------
-    TrainingError : the loss is no longer finite, or has grown far above its start; the last good
-        checkpoint stays.
+    TrainingError : the loss is no longer finite, or has grown far above its start; or the device is out of memory, or
+        gone. The last good checkpoint stays.
     """
-    body = [p for p in learner.encoder.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(body, lr=plan.lr, betas=BETAS, eps=EPSILON)
-    batches = corpus.batches(plan.batch, generator(seed, "batches"))
-    keep = Checkpoint(plan.checkpoint, learner, optimiser, about) if plan.checkpoint else None
+    from qcq.models.language.execution import Device, Rows
+
+    run = (Rows if learner.device.type == "cpu" and not plan.static else Device)(learner, plan, corpus, ask, seed)
+    keep = Checkpoint(plan.checkpoint, learner, run.optimiser, about) if plan.checkpoint else None
     first, tokens, began, smooth, best, waited = 0, 0, 0.0, 0.0, math.inf, 0
     history: list[float] = []
     if keep is not None and keep.exists():
         first, tokens, began, smooth, best, waited, history = keep.load()
-        for _ in range(first):
-            next(batches)
     every = max(1, plan.steps // 20)
-    clock, done = time.perf_counter(), 0
-    with torch.random.fork_rng(devices=[]):
+    clock, done, known = time.perf_counter(), 0, first
+    kept = f"; the last good state is in {plan.checkpoint}" if keep else ""
+    with torch.random.fork_rng(devices=run.generators), run.guarded(kept):
+        run.start(first)
         for step in range(first, plan.steps):
-            rng = generator(seed, "step", step)
-            torch.manual_seed(derive(seed, "dropout", step))
             learner.encoder.train()
-            walks = next(batches)
-            loss = learner.exercise_loss(ask(walks, rng), step)
-            value = float(loss.detach())
-            began = value if step == 0 else began
-            smooth = value if step == 0 else 0.95 * smooth + 0.05 * value
-            share = rate(step, plan.steps, plan.warmup)
-            if not math.isfinite(value) or smooth > 2 * began + 1:
-                what = "is not finite" if not math.isfinite(value) else f"grew from {began:.2f} to {smooth:.2f}"
-                raise TrainingError(
-                    f"training diverged at step {step + 1} of {plan.steps}: the loss {what} at learning rates "
-                    f"{plan.lr * share:.2g} (body) and {plan.table_lr * share:.2g} (tables); lower lr and table_lr, or "
-                    "raise warmup" + (f"; the last good state is in {plan.checkpoint}" if keep else "")
-                )
-            torch.autograd.backward(loss)
-            grads = {name: table.gradients() for name, table in learner.tables.items()}
-            norm = math.sqrt(
-                sum(float(g.square().sum()) for _, g in filter(None, grads.values()))
-                + sum(float(p.grad.square().sum()) for p in body if p.grad is not None)
-            )
-            shrink = min(1.0, plan.clip / max(norm, 1e-12))
-            for name, table in learner.tables.items():
-                taken = grads[name]
-                if taken is not None:
-                    table.step(taken[0], taken[1] * shrink, plan.table_lr * share)
-            for p in body:
-                if p.grad is not None:
-                    p.grad *= shrink
-            optimiser.param_groups[0]["lr"] = plan.lr * share
-            optimiser.step()
-            optimiser.zero_grad()
-            seen = int((walks >= 0).sum())
-            tokens, done = tokens + seen, done + seen
-            if (step + 1) % every and step + 1 < plan.steps:
+            run.step(step, rate(step, plan.steps, plan.warmup))
+            pause = not (step + 1) % every or step + 1 == plan.steps
+            for value, seen in run.known(wait=pause):
+                began = value if known == 0 else began
+                smooth = value if known == 0 else 0.95 * smooth + 0.05 * value
+                if not math.isfinite(value) or smooth > 2 * began + 1:
+                    what = "is not finite" if not math.isfinite(value) else f"grew from {began:.2f} to {smooth:.2f}"
+                    share = rate(known, plan.steps, plan.warmup)
+                    raise TrainingError(
+                        f"training diverged at step {known + 1} of {plan.steps}: the loss {what} at learning rates "
+                        f"{plan.lr * share:.2g} (body) and {plan.table_lr * share:.2g} (tables); lower lr and "
+                        f"table_lr, or raise warmup{kept}"
+                    )
+                known, tokens, done = known + 1, tokens + seen, done + seen
+            if not pause:
                 continue
             figures = measure(history)
             speed = done / max(time.perf_counter() - clock, 1e-9)
@@ -377,3 +333,6 @@ class Checkpoint:
             state["state"].setdefault(int(i), {})[part] = t
         self.optimiser.load_state_dict(state)
         return json.loads(meta["counters"])
+
+
+__all__ = ["Checkpoint", "Exercise", "Learner", "SparseTable", "TrainingBatch", "rate", "train"]

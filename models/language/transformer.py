@@ -9,11 +9,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from qcq.models.kernels import language as kernels
+from qcq.models.language.memory import SCRATCH
 
 # --------------------------------------------------------------------------------------------------------- positions
 
@@ -126,6 +131,78 @@ POSITIONS: Mapping[str, type[Position]] = {
 # ------------------------------------------------------------------------------------------------------------ layers
 
 
+@dataclass(frozen=True, eq=False)
+class Bias:
+    """What is added to attention scores: ``place``, ``veil`` at hidden keys, and -inf at keys that can't be seen.
+
+    Attributes
+    ----------
+    seen : bool (B, L or 1, M).
+    place : (H, L, M), or None for 0.
+    veil, hidden : (H,) and bool (B, M), or None for 0.
+    """
+
+    seen: Tensor
+    place: Tensor | None = None
+    veil: Tensor | None = None
+    hidden: Tensor | None = None
+
+    def whole(self, like: Tensor) -> Tensor:
+        """All of it in one tensor, which broadcasts to (B, H, L, M)."""
+        place = like.new_zeros(()) if self.place is None else self.place
+        if self.veil is not None and self.hidden is not None:
+            place = place + self.veil[:, None, None] * self.hidden[:, None, None, :]
+        return torch.where(self.seen[:, None], place, -torch.inf)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+        """softmax(Q K^T / sqrt(d) + bias) V, each (B, H, ·, d); for float32 on the CPU in a compiled loop."""
+        if dropout or q.device.type != "cpu" or q.dtype != torch.float32:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=self.whole(q), dropout_p=dropout)
+        heads, length, keys = q.shape[1], q.shape[2], k.shape[2]
+        place = q.new_zeros(heads, length, keys) if self.place is None else self.place
+        veil = q.new_zeros(heads) if self.veil is None else self.veil
+        hidden = self.seen.new_zeros(len(q), keys) if self.hidden is None else self.hidden
+        return cast(Tensor, _Attend.apply(q, k, v, place, veil, hidden, self.seen))  # type: ignore[no-untyped-call]
+
+
+class _Attend(torch.autograd.Function):
+    """Attention with scores that become shares in the place where they stand; no pass for each part of the bias."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, place: Tensor, veil: Tensor, hidden: Tensor, seen: Tensor
+    ) -> Tensor:
+        b, heads, length, width = q.shape
+        q, k, v = (x.reshape(b * heads, -1, width) for x in (q, k, v))
+        scores = torch.bmm(q, k.transpose(1, 2), out=SCRATCH.take(q, b * heads, length, k.shape[1]))  # (B H, L, M)
+        shares = scores.view(b, heads, length, -1)
+        given = (x.detach().contiguous().numpy() for x in (place, veil, hidden, seen))
+        kernels.attend(shares.numpy(), np.float32(1 / math.sqrt(width)), *given)
+        found = torch.bmm(scores, v).view(b, heads, length, width)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(q, k, v, hidden)
+            ctx.shares = shares
+        else:
+            SCRATCH.give(scores)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, hidden = ctx.saved_tensors
+        shares = ctx.shares
+        b, heads, length, keys = shares.shape
+        grad, flat = grad.reshape(q.shape), shares.view(b * heads, length, keys)
+        slope = torch.bmm(grad, v.transpose(1, 2), out=SCRATCH.take(q, *flat.shape))  # (B H, L, M)
+        place, veil = shares.new_zeros(heads, length, keys), shares.new_zeros(heads)
+        scale = np.float32(1 / math.sqrt(q.shape[-1]))
+        weights, by_weights, masked = shares.numpy(), slope.view(shares.shape).numpy(), hidden.contiguous().numpy()
+        kernels.attended(weights, by_weights, scale, masked, place.numpy(), veil.numpy())
+        made = torch.bmm(slope, k), torch.bmm(slope.transpose(1, 2), q), torch.bmm(flat.transpose(1, 2), grad)
+        for room in (slope, flat):
+            SCRATCH.give(room)
+        return *(x.view(b, heads, -1, q.shape[-1]) for x in made), place, veil, None, None
+
+
 class Attention(nn.Module):
     """Multi-head attention, softmax(Q K^T / sqrt(d_head) + bias) V (Vaswani et al. 2017, eq. 1).
 
@@ -143,18 +220,22 @@ class Attention(nn.Module):
         for layer in (self.query, self.key, self.value, self.out):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, queries: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, queries: Tensor, memory: Tensor, bias: Bias | Tensor | None) -> Tensor:
         """``queries`` (B, L, D) attend to ``memory`` (B, M, D); ``bias`` broadcasts to (B, H, L, M), -inf hides."""
         q, k = self._heads(self.query(queries)), self._heads(self.key(memory))  # (B, H, L, D / H), (B, H, M, D / H)
         v = self._heads(self.value(memory))  # (B, H, M, D / H)
         p = self.dropout if self.training else 0.0
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)  # (B, H, L, D / H)
+        if isinstance(bias, Bias):
+            seen = bias.attend(q, k, v, p)  # (B, H, L, D / H)
+        else:
+            seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)
         return self.out(seen.transpose(1, 2).flatten(2))  # (B, L, D)
 
-    def weights(self, queries: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
+    def weights(self, queries: Tensor, memory: Tensor, bias: Bias | Tensor | None) -> Tensor:
         """The attention of each query to each position of the memory: (B, H, L, M), rows sum to 1."""
         q, k = self._heads(self.query(queries)), self._heads(self.key(memory))
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])  # (B, H, L, M)
+        bias = bias.whole(q) if isinstance(bias, Bias) else bias
         return torch.softmax(scores if bias is None else scores + bias, dim=-1)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -181,15 +262,15 @@ class Block(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(
-        self, x: Tensor, bias: Tensor | None, memory: Tensor | None = None, only: Tensor | None = None
+        self, x: Tensor, bias: Bias | Tensor | None, memory: Tensor | None = None, only: Tensor | None = None
     ) -> Tensor:
         """States (B, L, D) → (B, L, D). Attends to ``memory`` (B, M, D), or to itself without one.
 
-        With ``only``, bool (B, L), the second half is computed only at those positions: (N, D).
+        With ``only`` (see Encoder), the second half is computed only at those positions: (N, D).
         """
         n = self.norm1(x) if self.pre else x
         x = x + self.drop(self.attention(n, n if memory is None else memory, bias))
-        x = x if only is None else x[only]
+        x = x if only is None else at(x, only)
         if self.pre:
             return x + self.drop(self.feed(self.norm2(x)))
         x = self.norm1(x)
@@ -260,7 +341,7 @@ class Encoder(nn.Module, ABC):
         parts = [tokens, kind.expand_as(tokens), (none if place is None else place).expand_as(tokens)]
         return self.below(self.join(torch.cat(parts, dim=-1)))  # (B, L, 3 D) → (B, L, D)
 
-    def through(self, x: Tensor, bias: Tensor | None, memory: Tensor | None, only: Tensor | None) -> list[Tensor]:
+    def through(self, x: Tensor, bias: Bias, memory: Tensor | None, only: Tensor | None) -> list[Tensor]:
         """``x`` and the states after each block."""
         states = [x]
         for i, block in enumerate(self.blocks):
@@ -284,7 +365,7 @@ class Encoder(nn.Module, ABC):
         hidden : bool (B, L), tokens that must not be seen.
         real : bool (B, L), False at padding.
         types : int64 (B, L), node types; None if there is only one.
-        only : bool (B, L), positions whose last state is needed; None for all.
+        only : the positions whose last state is needed, bool (B, L), or int64 (N,) in B · L; None for all.
 
         Returns
         -------
@@ -300,10 +381,10 @@ class Encoder(nn.Module, ABC):
         asked: Tensor,
         back: Tensor | None = None,
     ) -> Tensor:
-        """The states that predict the tokens at ``asked``, bool (B, L): (asked, D), row-major.
+        """The states that predict the tokens at ``asked``: (asked, D), row-major.
 
-        ``back``, bool (B, L), are the positions to predict from their right, after the others: (asked + back, D). Only
-        a bidirectional model has states for them.
+        ``asked`` are positions like ``only`` above. ``back`` are those to predict from their right, after the others:
+        (asked + back, D). Only a bidirectional model has states for them.
         """
         return self.head(self(tokens, hidden, real, types, asked)[-1])
 
@@ -337,10 +418,8 @@ class Bidirectional(Encoder):
         only: Tensor | None = None,
     ) -> list[Tensor]:
         x = self.drop(self.combined(torch.where(hidden[..., None], self.mask, tokens), types))  # (B, L, D)
-        bias, veil = self.position.bias(x.shape[1]), self.position.veil()
-        if bias is not None and veil is not None:
-            bias = bias + veil[:, None, None] * hidden[:, None, None, :]  # (B, H, L, L)
-        return self.through(x, attention_bias(bias, real[:, None, None, :], x), None, only)
+        bias = Bias(real[:, None], self.position.bias(x.shape[1]), self.position.veil(), hidden)
+        return self.through(x, bias, None, only)
 
 
 class TwoStream(Encoder):
@@ -372,12 +451,11 @@ class TwoStream(Encoder):
         raw = self.drop(self.combined(tokens, types))  # (B, L, D)
         memory = self.norm(torch.cat([self.nothing.expand(n, 1, -1), raw], dim=1))  # (B, 1 + L, D)
         other = ~torch.eye(length, dtype=torch.bool, device=tokens.device)
-        seen = F.pad((real & ~hidden)[:, None, :] & other, (1, 0), value=True)[:, None]  # (B, 1, L, 1 + L)
+        seen = F.pad((real & ~hidden)[:, None, :] & other, (1, 0), value=True)  # (B, L, 1 + L)
         place = self.position.bias(length)
         if place is not None:
             place = torch.cat([self.far[:, None, None].expand(-1, length, 1), place], dim=2)  # (H, L, 1 + L)
-        bias = attention_bias(place, seen, tokens)
-        return self.through(self.combined(self.query.expand(n, length, -1), None), bias, memory, only)
+        return self.through(self.combined(self.query.expand(n, length, -1), None), Bias(seen, place), memory, only)
 
 
 class Causal(Encoder):
@@ -402,7 +480,7 @@ class Causal(Encoder):
         itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         past = itself.cumsum(1).T > 0  # (L, L), keys up to the query
         seen = (past & (real & ~hidden)[:, None, :]) | itself  # a softmax over nothing is not defined
-        return self.through(x, attention_bias(self.position.bias(x.shape[1]), seen[:, None], x), None, only)
+        return self.through(x, Bias(seen, self.position.bias(x.shape[1])), None, only)
 
     def answers(
         self,
@@ -416,17 +494,16 @@ class Causal(Encoder):
         return self.head(self(tokens, hidden, real, types, before(asked))[-1])
 
 
+def at(x: Tensor, only: Tensor) -> Tensor:
+    """The states of ``x`` (B, L, D) at ``only``, bool (B, L) or int64 (N,) in B · L: (N, D)."""
+    return x[only] if only.dtype == torch.bool else x.flatten(0, 1).index_select(0, only)
+
+
 def before(asked: Tensor) -> Tensor:
-    """The positions one to the left of ``asked``, bool (B, L); the first has none."""
-    return F.pad(asked[:, 1:], (0, 1))
+    """The positions one to the left of ``asked``, bool (B, L) or int64 (N,); the first of a walk has none."""
+    return F.pad(asked[:, 1:], (0, 1)) if asked.dtype == torch.bool else (asked - 1).clamp(min=0)
 
 
 def behind(asked: Tensor) -> Tensor:
-    """The positions one to the right of ``asked``, bool (B, L); the last has none."""
-    return F.pad(asked[:, :-1], (1, 0))
-
-
-def attention_bias(place: Tensor | None, seen: Tensor, like: Tensor) -> Tensor:
-    """``place`` (H, L, M), (B, H, L, M) or None for 0, and -inf where ``seen`` is False; broadcasts to (B, H, L, M)."""
-    start = like.new_zeros(()) if place is None else place
-    return torch.where(seen, start, -torch.inf)  # (B, H, L, M)
+    """The positions one to the right of ``asked``, bool (B, L) or int64 (N,); the last of a walk has none."""
+    return F.pad(asked[:, :-1], (1, 0)) if asked.dtype == torch.bool else asked + 1
