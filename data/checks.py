@@ -1,4 +1,4 @@
-"""What a careful colleague would ask about the tables of somebody's own data. docs/data.md lists the checks.
+"""What a careful colleague would ask about the tables of somebody's own data. docs/checks.md lists the checks.
 
 What is surely wrong is an error. What is probably wrong is a :class:`Doubt`: a note with a count and an example.
 """
