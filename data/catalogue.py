@@ -33,6 +33,7 @@ TERMS = "https://sites.google.com/site/assistmentsdata/termsofuseforusingdata"
 KAGGLE = "https://www.kaggle.com/datasets/junyiacademy/learning-activity-public-dataset-by-junyi-academy"
 XES = "https://github.com/ai4ed/XES3G5M"
 EDNET = "https://github.com/riiid/ednet"
+KDD_PAGE = "https://www.kdd.org/kdd-cup/view/kdd-cup-2010-student-performance-evaluation/Data"
 KDD = "https://pslcdatashop.web.cmu.edu/KDDCup/downloads.jsp"
 NEURIPS = "https://eedi.com/projects/neurips-education-challenge"
 JUNYI = "https://pslcdatashop.web.cmu.edu/DatasetInfo?datasetId=1198"
@@ -332,21 +333,30 @@ PUBLIC: dict[str, PublicData] = {
                 STEPS,
             ),
         ),
-        (Counts(574, 210_710, 112, 809_694, "pyKT", PYKT, "the training file"),),
+        (
+            Counts(574, 210_710, 112, 809_694, "pyKT", PYKT, "the training file"),
+            Counts(575, None, None, 813_661, "KDD Cup", KDD_PAGE, "of which files isn't said"),
+        ),
     ),
     "kddcup-algebra-2006": PublicData(
         "KDD Cup 2010: Algebra I 2006-2007",
         KDD,
         "kddcup",
         (_one("algebra_2006_2007_train.txt", STEPS),),
-        (Counts(1_338, None, None, 2_270_384, "EduData", EDUDATA, "the training file"),),
+        (
+            Counts(1_338, None, None, 2_270_384, "EduData", EDUDATA, "the training file"),
+            Counts(1_840, None, None, 2_289_726, "KDD Cup", KDD_PAGE, "of which files isn't said"),
+        ),
     ),
     "kddcup-bridge-2006": PublicData(
         "KDD Cup 2010: Bridge to Algebra 2006-2007",
         KDD,
         "kddcup",
         (_one("bridge_to_algebra_2006_2007_train.txt", STEPS),),
-        (Counts(1_146, 207_856, 493, 3_679_199, "pyKT", PYKT, "the training file"),),
+        (
+            Counts(1_146, 207_856, 493, 3_679_199, "pyKT", PYKT, "the training file"),
+            Counts(1_146, None, None, 3_656_871, "KDD Cup", KDD_PAGE, "of which files isn't said"),
+        ),
     ),
     "statics": PublicData(
         "OLI Engineering Statics, Fall 2011",

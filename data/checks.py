@@ -1,4 +1,4 @@
-"""What a careful colleague would ask about the tables of somebody's own data. docs/data.md lists the checks.
+"""What a careful colleague would ask about the tables of somebody's own data. docs/checks.md lists the checks.
 
 What is surely wrong is an error. What is probably wrong is a :class:`Doubt`: a note with a count and an example.
 """
@@ -254,7 +254,7 @@ def repeated(
     at = int(again.argmax())
     what = (
         f"{int(again.sum()):,} of {len(made):,} responses repeat the row before them (same student, question and "
-        "answer), perhaps attempts written once a concept, of which a model reads the answer off the row before"
+        "answer); if an attempt is written once per concept, each row gives the next answer away"
     )
     example = [students[made.student[at]], questions[made.question[at]]]
     fix = "merge them with csv.merge_repeats=true, or set it to false if they are attempts"

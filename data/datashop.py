@@ -64,7 +64,7 @@ class KDDCup(Reader):
         table = RawTable.read(file, (*STEPS, GRADED, model), encodings=("utf-8", "latin-1"))
         if table.blank(GRADED).all():
             fix = "take the file that ends in _train.txt"
-            raise DataError("no row has an answer: the test part", file=file, column=GRADED, fix=fix)
+            raise DataError("no row has an answer: this is a test file", file=file, column=GRADED, fix=fix)
         return _steps(path, file, table, answers(table, GRADED), model, notes)
 
 

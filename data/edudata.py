@@ -1,4 +1,4 @@
-"""EduData's triple lines: number of answers, items and answers of a student; concepts from a table beside them."""
+"""EduData's triple lines: number of answers, items and answers of a student; concepts from a table in its folder."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EduData(Reader):
         if not (folder / ITEMS).is_file():
             what = f"the lines name one id an answer, and no {ITEMS} says which concepts an item tests"
             fix = (
-                f"put {ITEMS} ({','.join(COLUMNS)}; a list as [3, 7]) beside them; if the ids are skills, as in "
+                f"put {ITEMS} ({','.join(COLUMNS)}; a list as [3, 7]) into their folder; if the ids are skills, as in "
                 "ktbd's assistment_2009_2010, there are no questions: take the raw release"
             )
             raise DataError(what, file=folder / ITEMS, fix=fix)

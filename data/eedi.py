@@ -97,7 +97,7 @@ class Eedi(Reader):
         responses, students = _answers(files, questions) if files else (None, ())
         if files:
             notes.append(
-                "the answers have no order; the source's own parts divide answers, not students, and are joined"
+                "the answers have no order; the source's own split divides answers, not students: its files are joined"
             )
         if (path / UNLABELLED).is_file():
             notes.append(f"left {UNLABELLED} unread: it has no labels")

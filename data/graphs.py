@@ -175,7 +175,7 @@ def _read_graphml(path: Path) -> Content:
     text, _ = read_text(path)
     # A document type may define entities that expand without end, or name files to read. GraphML needs none.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise DataError("a document type in the file", file=path, value="<!DOCTYPE", fix="take this part out of it")
+        raise DataError("a document type in the file", file=path, value="<!DOCTYPE", fix="take the document type out")
     try:
         graph = nx.parse_graphml(text, node_type=str)
     except (nx.NetworkXException, SyntaxError, ValueError, KeyError, TypeError, RecursionError, IndexError) as error:
@@ -231,7 +231,7 @@ def _read_edges(path: Path) -> Content:
     table.reject(alone & listed, "neither a question nor a concept", "question", "take the row out")
     last = 0 if listed.all() else len(table) - int((~listed).reverse().arg_max() or 0)  # edges end before this row
     early = listed & (pl.Series(np.arange(len(table))) < last)
-    table.reject(early, "blank identifier", "question", "rows that list concepts stand after all edges")
+    table.reject(early, "blank identifier", "question", "write rows that list concepts after all edges")
     edge = ~(alone | listed)
     if "weight" in table.frame.columns:
         loose = ~table.blank("weight") & ~edge

@@ -1,4 +1,4 @@
-"""Submissions to Peking University's online judge (POJ), as pyKT reads them; tags come from a table beside the log."""
+"""Submissions to Peking University's online judge (POJ), as pyKT reads them; tags come from a table next to the log."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class POJ(Reader):
         tags = file.parent / TAGS
         if not tags.is_file():
             what = "no tags of the problems: the log has no concepts"
-            fix = f"put a table with the columns {','.join(TAGGED)} beside {file.name}, {BETWEEN!r} between tags"
+            fix = f"put a table with the columns {','.join(TAGGED)} next to {file.name}, {BETWEEN!r} between tags"
             raise DataError(what, file=tags, fix=fix)
         tagged = RawTable.read(tags, TAGGED, (), OFFICE)
         known = _tags(tagged)

@@ -1,4 +1,4 @@
-"""What is looked at in own data, each check with its message; and every error and note of the readers, from the code.
+"""The checks of your own data, each with its message; and every error and note of the readers, from the code.
 
 ``python docs/messages.py`` writes docs/checks.md anew; a test holds page and code together.
 """
@@ -33,7 +33,7 @@ CHECKS: dict[str, dict[str, str]] = {
         BANK_FILE: BANK,
         LOG_FILE: "student,question,correct,timestamp\ns1,q1,1,01/03/2024\ns1,q2,0,02/03/2024\n",
     },
-    "a time among others that is none": {
+    "a cell that is no time": {
         BANK_FILE: BANK,
         LOG_FILE: "student,question,correct,timestamp\ns1,q1,1,2024-03-01\ns1,q2,0,2024-13-01\n",
     },
@@ -41,11 +41,11 @@ CHECKS: dict[str, dict[str, str]] = {
     "columns that aren't read": {BANK_FILE: "question,concept,level\nq1,halves,3\n"},
     "a file that was probably meant": {BANK_FILE: BANK, "interaction.csv": LOG + "s1,q1,1\n"},
     "a log in one file": {"log.csv": "student,question,concept,correct\ns1,q1,halves,1\ns1,q2,thirds,0\n"},
-    "cells that mean nothing": {BANK_FILE: "question,concept\nq1,nan\nq2,-1\nq3,halves\n"},
+    "words for an empty cell": {BANK_FILE: "question,concept\nq1,nan\nq2,-1\nq3,halves\n"},
     "several concepts in one cell": {BANK_FILE: "question,concept\nq1,halves;thirds\nq2,halves\n"},
     "another separator": {BANK_FILE: 'question,concepts\nq1,"halves,thirds"\nq2,halves\n'},
     "lists in a program's notation": {BANK_FILE: "question,concepts\nq1,\"['halves']\"\n"},
-    "names that are equal but for their form": {BANK_FILE: "question,concept\nq1,Halves\nq2,halves\n"},
+    "names that differ only in form": {BANK_FILE: "question,concept\nq1,Halves\nq2,halves\n"},
     "numbers that a spreadsheet has rounded": {BANK_FILE: "question,concept\n1.23457E+15,halves\n"},
     "a second heading": {BANK_FILE: "question,concept\nq1,halves\nquestion,concept\nq2,halves\n"},
     "two names for one thing": {BANK_FILE: "question,concept,name\nq1,halves,One\nq1,thirds,Two\n"},
@@ -60,24 +60,38 @@ CHECKS: dict[str, dict[str, str]] = {
 }
 
 
-HEAD = """# What is looked at
+HEAD = """# Checks of your data
 
-Own data (CSV files, workbooks, frames, graphs, edges) is never repaired, but it is looked at, once, when it is read.
-What is surely wrong is an error. What is probably wrong is a note that begins with `doubtful:`. `qcq inspect` shows
-these notes first, every report repeats them, and `--strict` (`read(..., strict=True)`) makes errors of them. Published
-formats have conventions of their own: [data](data.md).
+This page lists what `qcq` checks when it reads your own data, and every message of the readers. To check your files,
+run
 
-`python docs/messages.py` writes this page: it reads a small bank for each check, and the code for the rest.
+```console
+$ qcq inspect --data csv:PATH
+$ qcq inspect --data csv:PATH --strict
+```
 
-| looked at | what is said, for a small example |
+| what is found | what happens |
+|---|---|
+| surely wrong | an error; nothing is read |
+| probably wrong | a note that begins with `doubtful:`; `--strict` (`read(..., strict=True)`) makes it an error |
+| worth knowing | a note |
+
+`qcq inspect` shows the doubtful notes first, and every report repeats them. Your own data (files, frames, graphs,
+edges) is never repaired. Published formats are repaired where their convention asks for it ([data](data.md)).
+
+`python docs/messages.py` writes this page. The examples are small files that the command reads.
+
+## Checks
+
+| check | message for a small example |
 |---|---|
 """
 MIDDLE = """
 
 ## Every message
 
-Of the readers of data and of vectors; … stands for what depends on the data. An error names the file, and the row,
-column and value where there is one.
+The messages of the readers of data and of vectors. In place of … the message has words that depend on the data. An
+error names the file. It also names row, column and value if there is one.
 
 | file | kind | message | what to do |
 |---|---|---|---|
@@ -140,7 +154,7 @@ def _spoken(call: ast.Call, known: Mapping[str, ast.expr]) -> tuple[str, str, st
 
 
 def messages() -> Iterator[Message]:
-    """Every message of the readers whose text stands in the code."""
+    """Every message of the readers whose text is in the code."""
     for path in SOURCES:
         known: dict[str, ast.expr] = {}
         tree = ast.parse(path.read_text(encoding="utf-8"))

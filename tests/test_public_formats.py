@@ -214,7 +214,9 @@ def test_kddcup_reads_the_training_file_and_the_first_model_of_skills(tmp_path: 
     assert "REAL20B----R9C1" not in data.questions
     assert "concepts are from KC(SubSkills); KC(KTracedSkills) not read" in data.notes
     assert any("left bridge_to_algebra_2008_2009_test.txt unread" in note for note in data.notes)
-    with pytest.raises(DataError, match=r"no row has an answer: the test part; take the file that ends in _train\.txt"):
+    with pytest.raises(
+        DataError, match=r"no row has an answer: this is a test file; take the file that ends in _train\.txt"
+    ):
         read(tmp_path / "bridge_to_algebra_2008_2009_test.txt")
 
 
