@@ -145,7 +145,6 @@ class SparseTable(Table):
         kernels.adam(self.held.numpy(), *rows, *rates, *_corrections())
 
 
-
 class DenseTable(Table):
     """A table on a device, where a pass over all rows costs less than to find out which ones to leave out.
 
