@@ -283,7 +283,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         """
         if self.model is None:
             raise EmbeddingError(
-                "the table has no model beside it; write it with qcq embed, or give the bank to qcq add"
+                "the table has no model next to it; write it with qcq embed, or give the bank to qcq add"
             )
         again = [q for q in (*concepts, *(neighbours or ())) if q in self.index]
         if again:

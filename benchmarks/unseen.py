@@ -71,7 +71,7 @@ class HeldOut:
         self.away = away
         attempts.judge = self.judge  # type: ignore[method-assign]
 
-    def judge(self, probability: np.ndarray, stage: str) -> Score:
+    def judge(self, probability: np.ndarray, stage: str, ahead: np.ndarray | None = None) -> Score:
         r = self.task.attempts.parts[stage].interactions
         on = np.isin(r.question, self.away)
         return Score.of_units({"auc": auc_units(r.correct[on], probability[on], r.student[on])})
