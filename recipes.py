@@ -413,9 +413,9 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset) -> Inferred:
         table.aligned(bank.questions)
     if model is None:
         if bank is None:
-            raise EmbeddingError("the table has no model beside it; give the bank that it was made from, --data BANK")
+            raise EmbeddingError("the table has no model next to it; give the bank that it was made from, --data BANK")
         model = InferenceModel(KnowledgeGraph.from_dataset(bank), ())
-        notes.append("the table has no model beside it: new questions get the mean of old ones on their concepts")
+        notes.append("the table has no model next to it: new questions get the mean of old ones on their concepts")
     rows, how = model.infer(table, *_columns(model.graph, new))
     made = Embeddings(
         [*table.ids, *new.questions],

@@ -68,6 +68,7 @@ FIELDS = {
         "unigram": "loss of a model that knows only frequencies, nats",
         "verdict": "`at floor`, `under-trained`, `unigram trap`, `overfitting` …",
         "why_no_floor": "the reason where there is no floor",
+        "device": "where a language model was trained: `cpu`, `cuda` or `mps`",
         "reproducible": "whether the same seed gives the same bytes",
         "corpus_digest": "SHA-256 of the walks",
         "judged": "other losses of the same model",

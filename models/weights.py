@@ -59,7 +59,7 @@ class Weights:
         held |= {f"body.{name}": np.ascontiguousarray(rows) for name, rows in self.body.items()}
         names = {"questions": list(self.questions), "concepts": list(self.concepts), "trainer": dict(self.trainer)}
         with whole_path(path) as partial:
-            save_file(held, partial, metadata={key: json.dumps(value) for key, value in names.items()})
+            save_file(held, partial, metadata={"weights": json.dumps(names)})  # one key: several come in any order
         return path
 
     @classmethod
@@ -74,7 +74,7 @@ class Weights:
 
         try:
             with safe_open(str(path), framework="numpy") as file:
-                meta = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+                meta = json.loads((file.metadata() or {})["weights"])
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
             tables = {name.removeprefix("table."): rows for name, rows in held.items() if name.startswith("table.")}
             body = {name.removeprefix("body."): rows for name, rows in held.items() if name.startswith("body.")}

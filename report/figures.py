@@ -449,6 +449,7 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     ------
     ConfigError : kaleido isn't installed, or finds no Chromium to draw with; the folder holds other files.
     """
+    _refuse_without_kaleido()
     claim(folder, "figures")
     jobs = [_job(figure, folder / f"{name}.{kind}", kind) for name, figure in figures.items() for kind in FORMATS]
     _draw(jobs)
@@ -459,10 +460,14 @@ def _job(figure: Figure, path: Path, kind: str) -> dict[str, Any]:
     return {"fig": figure, "path": path, "opts": {"format": kind, "scale": 2 if kind == "png" else 1, **_size(figure)}}
 
 
-def _draw(jobs: list[dict[str, Any]]) -> None:
-    """Pictures by kaleido. ConfigError if it isn't installed, or finds no Chromium."""
+def _refuse_without_kaleido() -> None:
     if find_spec("kaleido") is None:
         raise ConfigError("pictures need kaleido; install it with: pip install 'qcq[figures]'")
+
+
+def _draw(jobs: list[dict[str, Any]]) -> None:
+    """Pictures by kaleido. ConfigError if it isn't installed, or finds no Chromium."""
+    _refuse_without_kaleido()
     import kaleido
 
     try:

@@ -71,7 +71,7 @@ def test_the_table_mode_is_the_best_on_validation(partition: Partition, monkeypa
 
         def fit(self, train: Any, validation: Any) -> None: ...
 
-        def predict(self, sequences: Any) -> Any:
+        def predict(self, sequences: Any, ahead: int = 1) -> Any:
             return np.linspace(0.1, 0.9, len(partition.split.test.interactions), dtype=np.float32)
 
     monkeypatch.setattr(models, "Tracer", Planned)
@@ -96,7 +96,7 @@ def test_the_penalty_of_kt_fast_is_chosen_on_validation(partition: Partition, mo
     fits = iter([np.array([5.0]), np.array([1.0]), np.array([-1.0])])
     monkeypatch.setattr(fast, "_fit", lambda x, y, penalty: next(fits))
 
-    def features(vectors: Any, part: str) -> tuple[Any, Any]:
+    def features(vectors: Any, part: str, ahead: int = 1) -> tuple[Any, Any]:
         x = np.tile([[1.0], [-1.0]], (40, 1))
         truth = (x[:, 0] > 0).astype(float)
         if part == "validation":
@@ -105,7 +105,7 @@ def test_the_penalty_of_kt_fast_is_chosen_on_validation(partition: Partition, mo
 
     seen: list[Any] = []
     monkeypatch.setattr(task, "_features", features)
-    monkeypatch.setattr(task.attempts, "judge", lambda p, stage: seen.append(p) or SimpleNamespace())
+    monkeypatch.setattr(task.attempts, "judge", lambda p, stage, ahead=None: seen.append(p) or SimpleNamespace())
     monkeypatch.setattr(fast, "principal", lambda v: np.zeros((60, 0), np.float32))
     task.score(Embeddings(list(partition.graph.questions), np.ones((60, 2))), "test")
     assert seen[0][0] == pytest.approx(1 / (1 + np.exp(-1.0)))

@@ -161,9 +161,9 @@ def test_neighbours_lend_their_concepts_and_nothing_known_is_flagged() -> None:
 
 def test_what_can_not_be_inferred_is_one_line(tmp_path: Path) -> None:
     table = embed(ROOM, "concepts", dim=8)
-    with pytest.raises(EmbeddingError, match="has no model beside it"):
+    with pytest.raises(EmbeddingError, match="has no model next to it"):
         replace(table, model=None).infer({"n": []})
-    with pytest.raises(EmbeddingError, match="has no model beside it"):
+    with pytest.raises(EmbeddingError, match="has no model next to it"):
         add(replace(table, model=None), None, read([("n", "a")]))
     with pytest.raises(EmbeddingError, match="in the table already"):
         table.infer({ROOM.questions[0]: []})
@@ -199,4 +199,4 @@ def test_add_needs_no_bank_where_the_model_is_beside(tmp_path: Path, capsys: pyt
     assert call("add", "--to", file, *new, "--out", tmp_path / "third.parquet") == 2
     assert "--data BANK" in capsys.readouterr().err
     assert call("add", "--to", file, *new, "--data", tmp_path / "bank.csv", "--out", tmp_path / "third.parquet") == 0
-    assert "has no model beside it: new questions get the mean" in capsys.readouterr().err
+    assert "has no model next to it: new questions get the mean" in capsys.readouterr().err

@@ -419,9 +419,10 @@ class Tracer:
 
         held = {name: t.contiguous() for name, t in self._modules().state_dict().items()}
         held |= {"vectors": self.table.vectors, "features": self.table.features[-1:].contiguous()}
-        about = {name: getattr(self.plan, name) for name in ("model", "hidden", "dropout")}
+        plan = {name: getattr(self.plan, name) for name in ("model", "hidden", "dropout")}
+        about = json.dumps({"plan": plan, "seed": self.seed})
         with whole_path(path) as partial:
-            save_file(held, partial, metadata={"plan": json.dumps(about), "seed": str(self.seed)})
+            save_file(held, partial, metadata={"about": about})  # one key: several come in any order
         return path
 
     @classmethod
@@ -438,10 +439,10 @@ class Tracer:
 
         try:
             with safe_open(str(path), framework="pt") as file:
-                meta = file.metadata() or {}
+                about = json.loads((file.metadata() or {})["about"])
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
             vectors, features = held.pop("vectors").numpy(), held.pop("features").numpy()
-            made = cls(vectors, features, "0.change" in held, KTSettings(**json.loads(meta["plan"])), int(meta["seed"]))
+            made = cls(vectors, features, "0.change" in held, KTSettings(**about["plan"]), about["seed"])
             made._modules().load_state_dict(held)
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             said = " ".join(str(error).split())
