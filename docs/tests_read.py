@@ -14,8 +14,8 @@ HEAD = f"""# What was read on test sets
 *Made by `python docs/tests_read.py` from `evaluation/register.toml`; a test compares the two.*
 
 This page lists every reading of a test set behind this project's pages. Look here before you call a figure a fresh
-test. Every run on real data names in `about.json` the test sets that it reads, and how often the register has them. This
-command checks it:
+test. Every run on real data names in `about.json` the test sets that it reads, and how often the register has them.
+This command checks it:
 
 ```console
 $ qcq audit runs/first
@@ -55,8 +55,8 @@ No data set behind the project's figures has students with ordered answers left 
 |---|---|---|
 | `s2kt_assist09` | 3,852 | all, in training, validation or test; the 89 second identifiers in readings as published |
 | `pebg_ednet` | 5,002 | all, split by seed 0 |
-| `akt_assist2009_pid` | 4,150 | never scored, but it is ASSISTments 2009 again: by their answers 4,037 of the students \
-are in `s2kt_assist09`; the other 113 have one or two answers each |
+| `akt_assist2009_pid` | 4,150 | never scored, but it is ASSISTments 2009 again: by their answers 4,037 of the \
+students are in `s2kt_assist09`; the other 113 have one or two answers each |
 | `eedi_csc311` | 542 | never scored; it has no order, so it cannot test knowledge tracing |
 | `icd_Math2015` | 8,656 | never scored; no order, twenty answers per student |
 
