@@ -313,10 +313,10 @@ def beginning(source: Path, trainer: str, data: Dataset) -> Weights:
     n = len(held.questions)
     at = {name: i for i, name in enumerate(held.questions)}
     old = np.array([name in at for name in data.questions])
-    bank, new = _part(data, np.flatnonzero(old)), _part(data, np.flatnonzero(~old))
+    bank = _part(data, np.flatnonzero(old))
     rows = Embeddings(bank.questions, every[[at[name] for name in bank.questions]])
-    if len(new.questions):
-        rows = add(rows, bank, new).embeddings
+    if not old.all():
+        rows = add(rows, bank, _part(data, np.flatnonzero(~old))).embeddings
     rows = rows.aligned(data.questions)
     under = np.empty((0, every.shape[1]), dtype=np.float32)
     if held.concepts:
