@@ -127,6 +127,16 @@ def test_a_table_without_weights_is_a_start_too(tmp_path: Path) -> None:
         embed(NEW, trainer="mlm", dim=8, start=file)
 
 
+def test_a_bank_without_new_questions_is_trained_on(tmp_path: Path) -> None:
+    old = embed(NEW, trainer="sgns", dim=8, keep=tmp_path / "old.model")
+    held = beginning(tmp_path / "old.model", "sgns", NEW)
+    assert np.array_equal(
+        held.tables["input"], Weights.load(tmp_path / "old.model" / "weights.safetensors").tables["input"]
+    )
+    warm = embed(NEW, trainer="sgns", dim=8, start=tmp_path / "old.model", seed=1)
+    assert np.mean(np.sum(old.unit * warm.unit, axis=1)) > 0.95
+
+
 def test_from_on_the_command_line_and_from_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, n in (("old", 40), ("new", 42)):
         rows = "".join(f"q{i},a{i % 4};b{i % 3}\n" for i in range(n))
