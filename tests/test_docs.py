@@ -74,7 +74,7 @@ def commands(page: str) -> list[tuple[str, list[str]]]:
     """Every command of a page, with the lines that the page shows below it."""
     found: list[tuple[str, list[str]]] = []
     for block in blocks(ROOT / page, "console"):
-        for line in block.splitlines():
+        for line in re.sub(r"\\\n\s*", "", block).splitlines():
             if line.startswith("$ "):
                 found.append((line.removeprefix("$ ").strip(), []))
             else:
@@ -136,6 +136,51 @@ def test_readme_commands(
         assert not missing, f"{command}\n{printed}"
         ran += 1
     assert ran >= (1 if page in TUTORIALS else 5)
+
+
+SMALL = [
+    "--seeds",
+    "1",
+    "--set",
+    "mlm.steps=20",
+    "--set",
+    "tune=false",
+    "--set",
+    "simulated.questions=60",
+    "--set",
+    "simulated.students=60",
+]
+LONG = ("$QCQ_DATA", "DIR", ".toml", "qcq study")  # of commands on real data, or over minutes
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_commands_of_the_pages(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command is run, in a small size; those on real data are parsed, and scripts are asked for their options."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for command, _ in commands(f"docs/{page.name}"):
+        words = shlex.split(command)
+        if words[0] == "python":
+            text = (ROOT / words[1]).read_text(encoding="utf-8")
+            assert not [word for word in words[2:] if word.startswith("--") and f'"{word}"' not in text], command
+            continue
+        assert words[0] == "qcq", command
+        words = [word.replace("csv:PATH", "csv:examples/questions.csv") for word in words[1:]]
+        if any(each in command for each in LONG):
+            group = cli.typer.main.get_command(cli.app)
+            name, sub, rest = group.resolve_command(group.make_context("qcq", words, resilient_parsing=True), words)
+            assert sub is not None, command
+            sub.make_context(name, rest)
+            continue
+        run = next((word for word in words[1:] if word.startswith("runs/")), "")
+        if words[0] != "run" and run and not Path(run).exists():
+            with pytest.raises(SystemExit):
+                cli.main(["run", "--trainers", "sgns,svd", "--out", run, "--quiet", *SMALL])
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*words, *(SMALL if words[0] == "run" else [])])
+        assert stop.value.code == 0, f"{command}\n{capsys.readouterr().err}"
 
 
 def prose(page: Path) -> str:
