@@ -819,7 +819,9 @@ def similar(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     question: Annotated[str, typer.Argument(help="The question's identifier.")],
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many.", show_default="10")] = None,
-    trainer: Annotated[str | None, typer.Option(help="Whose vectors.", show_default="best on validation")] = None,
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose vectors.", show_default="the best one on walks, by validation")
+    ] = None,
     walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
     easier: Annotated[bool, typer.Option("--easier", help="Only questions that fewer got wrong.")] = False,
     harder: Annotated[bool, typer.Option("--harder", help="Only questions that more got wrong.")] = False,
@@ -829,7 +831,7 @@ def similar(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """The questions that are most like a question, with reasons; by the trainer that is best on validation."""
+    """The questions that are most like a question, with reasons; by the trainer on walks that is best on validation."""
     from dataclasses import asdict
 
     from qcq.config import Config
@@ -959,7 +961,9 @@ def trace(
     plot: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Draw it: .html, or .png, .svg, .pdf with the extra figures.")
     ] = None,
-    trainer: Annotated[str | None, typer.Option(help="Whose vectors.", show_default="best on validation")] = None,
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose vectors.", show_default="the best one on walks, by validation")
+    ] = None,
     walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out attempts at questions that the run doesn't know.")
@@ -1033,7 +1037,9 @@ def export(
             show_default="by the ending of PATH",
         ),
     ] = None,
-    trainer: Annotated[str | None, typer.Option(help="Whose vectors.", show_default="best on validation")] = None,
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose vectors.", show_default="the best one on walks, by validation")
+    ] = None,
     walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of which seed.", show_default="the first")] = None,
     order: Annotated[

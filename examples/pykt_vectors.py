@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import tempfile
 from collections.abc import Container
 from pathlib import Path
 
@@ -81,26 +82,35 @@ class Answers(torch.utils.data.Dataset):
         }
 
 
-def train(folder: Path, rows: torch.Tensor | None, trained: bool = True, epochs: int = 20) -> dict[str, float]:
+def train(
+    folder: Path, rows: torch.Tensor | None, trained: bool = True, epochs: int = 20, seed: int = 0
+) -> dict[str, float]:
     """AUCs of qDKT on the folder: fold 0 for validation, the other folds to learn from, and the test students.
 
     Parameters
     ----------
     rows : float32 (questions, dim) in the order of ``keyid2idx.json``; None for pyKT's own initial values of dim 64.
     trained : whether the rows are trained on.
+    seed : of the other initial values and the order of the batches.
+
+    Both AUCs are of the epoch that is best on validation.
     """
     from pykt.models import init_model
 
     n = len(json.loads((folder / "keyid2idx.json").read_text(encoding="utf-8"))["questions"])
     dim = 64 if rows is None else rows.shape[1]
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     about = {"num_q": n, "num_c": 1, "max_concepts": 1, "emb_path": ""}
     model = init_model("qdkt", {"emb_size": 2 * dim}, about, "qid")
     if rows is not None:
         put(model, "model.interaction_emb", rows, trained)
     model.compile(optimizer="adam", lr=0.001)
     known = folder / "train_valid_sequences_quelevel.csv"
-    *_, auc, _, _ = model.train(Answers(known, {1, 2, 3, 4}), Answers(known, {0}), num_epochs=epochs, save_dir="qdkt")
+    with tempfile.TemporaryDirectory() as best:
+        *_, auc, _, _ = model.train(
+            Answers(known, {1, 2, 3, 4}), Answers(known, {0}), num_epochs=epochs, save_dir=best, save_model=True
+        )
+        model.load_model(best)  # after training the model is that of the last epoch
     test = model.evaluate(Answers(folder / "test_sequences_quelevel.csv", {-1}), batch_size=16)
     return {"validation": float(auc), "test": float(test["auc"])}
 
@@ -111,9 +121,12 @@ def main() -> None:
     about.add_argument("rows", type=Path, nargs="?", help="of qcq export --order keyid2idx.json --out rows.pt")
     about.add_argument("--frozen", action="store_true", help="keep the rows as they are")
     about.add_argument("--epochs", type=int, default=20)
+    about.add_argument("--seed", type=int, default=0, help="of the initial values and the order of the batches")
     given = about.parse_args()
+    if given.rows is not None and not given.rows.is_file():
+        about.error(f"{given.rows}: no such file; write it with qcq export --order keyid2idx.json --out {given.rows}")
     rows = None if given.rows is None else torch.load(given.rows, weights_only=True)["vectors"]
-    found = train(given.folder, rows, not given.frozen, given.epochs)
+    found = train(given.folder, rows, not given.frozen, given.epochs, given.seed)
     said = "pyKT's own initial values" if rows is None else f"qcq's rows, {'frozen' if given.frozen else 'trained on'}"
     print(f"qDKT with {said}: AUC {found['validation']:.3f} on validation, {found['test']:.3f} on test students")
 
