@@ -1,7 +1,7 @@
 """How long training takes on the CPU, against the package as it was before.
 
-    git worktree add --detach /tmp/before 746d70c
-    python benchmarks/training.py /tmp/before [--json docs/results/training.json] [--only mlm,run,sgns,kt]
+    git worktree add --detach ../before 746d70c
+    python benchmarks/training.py ../before [--json docs/results/training.json] [--only mlm,run,sgns,kt]
     python benchmarks/training.py --table docs/results/training.json
 
 The folder is a checkout of the commit to compare with; its name stands in every row. Rounds alternate between the two

@@ -306,6 +306,8 @@ def main(out: str) -> int:
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     assemble(source)
+    # Sphinx copies no files that raw HTML names, as README's <picture> does.
+    shutil.copytree(ROOT / "docs" / "pictures", site / "pictures", dirs_exist_ok=True)
     return int(build(["-W", "--keep-going", "-q", "-b", "html", "-c", str(ROOT / "docs"), str(source), str(site)]))
 
 

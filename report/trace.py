@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from qcq.config import Config
 from qcq.data import Dataset, load
 from qcq.data.assembly import chronological, several
+from qcq.data.checks import meant
 from qcq.data.frames import raw_table
 from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE
@@ -180,6 +181,13 @@ def _attempts(
         table = RawTable.read(Path(student), wanted, more, OFFICE)
     else:
         table = raw_table(student, "student", wanted, more)
+    if "timestamp" in table.absent:
+        for name in table.unread:
+            if meant(name, ["timestamp"]):  # unread, it would leave the attempts in a wrong order
+                what = "a column that looks like the time of an attempt"
+                raise table.error(
+                    what, column=name, fix="rename it to timestamp, or remove it if the rows are in order"
+                )
     if "student" in table.frame.columns and len(who := table.distinct("student")) > 1:
         raise table.error(
             f"{len(who)} students in one file", column="student", value=who[1], fix="give the rows of one student"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,4 +80,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         assert (tmp_path / "html" / f"{name}.html").is_file()
     # Nothing is fetched from elsewhere when a page is opened.
     start = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    shown = re.findall(r'(?:src|srcset)="([^"?]+)', start)
+    assert "pictures/report-light.png" in shown
+    assert not [name for name in shown if not (tmp_path / "html" / name).is_file()]
     assert not [part for part in start.split("<")[1:] if part.startswith(("link ", "script ", "img ")) and "//" in part]

@@ -99,6 +99,17 @@ def test_times_give_the_order(run: Run, tmp_path: Path) -> None:
     assert np.array_equal(ordered.trace.mastery, turned.trace.mastery)
 
 
+@pytest.mark.parametrize("name", ["time", "date"])
+def test_a_time_under_another_name_is_refused(run: Run, tmp_path: Path, name: str) -> None:
+    """Unread, it would leave the attempts in the order of the file."""
+    rows = [("a0", 1, 2), ("b0", 0, 1)]
+    frame = pl.DataFrame(rows, schema=["question", "correct", name], orient="row")
+    frame.write_csv(tmp_path / "student.csv")
+    for given in (frame, tmp_path / "student.csv"):
+        with pytest.raises(DataError, match="rename it to timestamp"):
+            trace(run, given)
+
+
 def test_unknown_questions_are_named_or_left_out_with_their_number(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
