@@ -225,7 +225,7 @@ def test_inspect_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_pipeline_script_is_qcq_run(tmp_path: Path) -> None:
-    script = Path(cli.__file__).parent / "pipeline.py"
+    script = Path(cli.__file__).parents[1] / "pipeline.py"
     done = subprocess.run(
         [sys.executable, str(script), *SMALL, "--out", "made"], capture_output=True, text=True, cwd=tmp_path
     )

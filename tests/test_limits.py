@@ -147,7 +147,8 @@ def test_what_a_stream_can_not_encode_is_replaced(small: Path, monkeypatch: pyte
     held = io.BytesIO()
     stream = io.TextIOWrapper(held, encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(cli, "out", Console(file=stream))
+    for module in (cli.bank, cli.console):
+        monkeypatch.setattr(module, "out", Console(file=stream))
     assert call("inspect", "--data", small) == 0
     stream.flush()
     assert b"?" in held.getvalue()

@@ -41,7 +41,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert tops == {"qcq", f"qcq-{qcq.__version__}.dist-info"}
     inside = {name.split("/")[1] for name in names if name.startswith("qcq/")}
     assert not inside & {"tests", "benchmarks", "examples", "docs", "typings", "conftest.py", "setup.py"}
-    assert {"py.typed", "walks", "models", "data", "evaluation", "report", "pipeline.py", "cli.py"} <= inside
+    assert {"py.typed", "walks", "models", "data", "evaluation", "report", "pipeline.py", "cli"} <= inside
     for package in (ROOT).iterdir():
         if (package / "__init__.py").exists() and package.name not in ("tests", "benchmarks", "typings"):
             ours = {str(p.relative_to(ROOT)) for p in package.rglob("*.py")}

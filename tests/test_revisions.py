@@ -27,6 +27,7 @@ WATCHED: tuple[type, ...] = (*KINDS, Looks, Shuffled)  # what lies above the eng
 # What these do decides no result.
 BESIDE = {
     "qcq.errors",
+    "qcq.cli",
     *(f"qcq.support.{name}" for name in ("progress", "terminal", "environment", "cost", "registry")),
 }
 

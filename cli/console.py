@@ -1,0 +1,87 @@
+"""The application: its consoles, the options that several commands have, and what all commands show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from qcq.support.terminal import Terminal, show
+from qcq.support.threads import affordable_jobs
+
+if TYPE_CHECKING:
+    from qcq.engine import Plan
+
+app = typer.Typer(
+    name="qcq",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Question embeddings from question-concept-question walks, every loss read against its exact floor.",
+    epilog="Settings are named section.key: walk.length, mlm.steps, node2vec.p ...; 'qcq list' shows them all.",
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+WORTH_PROCESSES = 200.0  # weight of a plan (:attr:`qcq.engine.Cell.weight`) from which starting processes pays off
+
+DataOption = Annotated[
+    str, typer.Option("--data", help="format:path, a bare path (recognised by its contents), or 'simulated'.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, for example walk.length=20.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+StrictOption = Annotated[
+    bool | None, typer.Option("--strict", help="Make an error of everything doubtful in the data.", show_default=False)
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only the result and errors.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="Processes; changes no result.", show_default="the cores, as memory allows"
+    ),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="A folder of finished work that several runs share.", show_default="in the run folder"
+    ),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        out.print(f"qcq {metadata.version('qcq')}")
+        raise typer.Exit
+
+
+@app.callback()
+def qcq(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Question embeddings from question-concept-question walks, every loss read against its exact floor."""
+
+
+def terminal(quiet: bool) -> Terminal:
+    """Where progress is shown: standard error."""
+    return Terminal(err, quiet)
+
+
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
+    """A table on standard output; the first ``left`` columns are aligned left."""
+    show(out, titles, rows, left)
+
+
+def processes(given: int | None, plan: Plan) -> int:
+    """The requested number of processes; else one per core if memory allows, or one if the plan is short."""
+    if given is not None:
+        return given
+    return affordable_jobs() if sum(cell.weight for cell in plan.cells) >= WORTH_PROCESSES else 1

@@ -1,0 +1,415 @@
+"""Commands for vectors: make, extend, search, compare and export them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from qcq.cli.console import (
+    DataOption,
+    DebugOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    StrictOption,
+    app,
+    err,
+    out,
+    print_table,
+    terminal,
+)
+from qcq.errors import ConfigError
+from qcq.support.terminal import duration
+
+
+@app.command(rich_help_panel="Vectors")
+def embed(
+    out_file: Annotated[
+        Path, typer.Option("--out", dir_okay=False, help="The file of vectors; its ending gives the format.")
+    ],
+    data: DataOption = "simulated",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="concepts, similar or tracing.", show_default="tracing with answers, else concepts"),
+    ] = None,
+    walk: Annotated[str | None, typer.Option(help="A walk strategy, instead of a recipe.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="A trainer, instead of a recipe.")] = None,
+    dim: Annotated[int, typer.Option(min=1, help="Dimensions; tracing adds one per concept.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the split, the walks and the training.")] = 0,
+    numbers: Annotated[
+        str | None, typer.Option("--with", help="Columns to add: difficulty, popularity, rasch; comma-separated.")
+    ] = None,
+    students: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of the students whose answers are read, one per line.",
+            show_default="those of training",
+        ),
+    ] = None,
+    all_students: Annotated[bool, typer.Option("--all-students", help="Read the answers of all students.")] = False,
+    fold: Annotated[int | None, typer.Option(min=2, help="Write one file for each of so many folds.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN-or-FILE", help="Begin where an earlier training of the bank ended."),
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Replace a file that is there already.")] = False,
+    set_: SetOption = None,
+    strict: StrictOption = None,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train one table of vectors and write it, with its provenance."""
+    from qcq.config import Config
+    from qcq.data import load
+    from qcq.data.assembly import several
+    from qcq.recipes import embed as make
+    from qcq.support.vectors import WRITERS, by_ending
+
+    by_ending(out_file, WRITERS, "written as")  # an error now, not after the training
+    settled = Config.load(None, set_ or (), data=data, strict=strict)
+    dataset = load(settled.data, settled.sections, strict=settled.strict)
+    watch = terminal(quiet)
+    for note in dataset.notes:
+        watch.say(note)
+    if students is not None and all_students:
+        raise ConfigError("--students and --all-students are given; give one of them")
+    named = None if students is None else [line.strip() for line in students.read_text().splitlines() if line.strip()]
+    files: dict[tuple[int, int] | None, Path] = {None: out_file}
+    if fold is not None:
+        files = {(k, fold): out_file.with_stem(f"{out_file.stem}-fold-{k}") for k in range(1, fold + 1)}
+    for file in files.values():
+        if file.exists() and not redo:
+            raise ConfigError(f"{file}: exists already; name another file, or replace it with --redo")
+    for which, file in files.items():
+        with watch.progress(file.name) as progress:
+            made = make(
+                dataset,
+                recipe or "",
+                walk=walk or "",
+                trainer=trainer or "",
+                dim=dim,
+                seed=seed,
+                sections=settled.sections,
+                students=named if named is not None else "all" if all_students else "train",
+                fold=which,
+                numbers=[name.strip() for name in numbers.split(",")] if numbers else (),
+                start=start,
+                keep=file.with_name(f"{file.name}.model"),
+                progress=progress,
+            )
+        made.save(file)
+        made.save_model(file)
+        inside = made.provenance["students"]
+        if zeros := int((~made.vectors.any(axis=1)).sum()):
+            err.print(f"{several(zeros, 'vector')} of zeros alone: nothing is known of these questions", markup=False)
+        if unused := int((~made.vectors.any(axis=0)).sum()):
+            err.print(f"{several(unused, 'dimension')} of zeros alone: a smaller --dim loses nothing", markup=False)
+        whose = f"with answers of {inside:,} students inside" if inside else "without answers of students"
+        out.print(f"{len(made):,} vectors of {made.dim} dimensions, {whose}: {file}", markup=False)
+
+
+@app.command(rich_help_panel="Vectors")
+def add(
+    table: Annotated[Path, typer.Option("--to", dir_okay=False, help="The file of vectors of the old questions.")],
+    questions: Annotated[Path, typer.Option(help="The new questions with their concepts, read like a bank.")],
+    out_file: Annotated[Path, typer.Option("--out", dir_okay=False, help="A new file for old and new vectors.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", help="The bank that the vectors were made from; not needed with FILE.model beside FILE."
+        ),
+    ] = None,
+    strict: StrictOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Give vectors to questions that came later, by the model beside the table. Old rows stay as they are."""
+    from qcq.data import load
+    from qcq.data.assembly import several
+    from qcq.data.checks import refuse_doubts
+    from qcq.embeddings import Embeddings
+    from qcq.recipes import add as extend
+    from qcq.support.vectors import WRITERS, by_ending
+
+    by_ending(out_file, WRITERS, "written as")
+    if out_file.exists():
+        raise ConfigError(f"{out_file}: exists already; name another file")
+    new = load(f"csv:{questions}", strict=bool(strict))
+    made = extend(Embeddings.load(table), None if data is None else load(data), new)
+    if strict:
+        refuse_doubts(made.notes)
+    for note in (*new.notes[1:], *made.notes):
+        err.print(note, markup=False, style="yellow" if note.startswith("doubtful: ") and err.is_terminal else None)
+    made.embeddings.save(out_file)
+    made.embeddings.save_model(out_file)
+    if made.unplaced:
+        shown = ", ".join(made.unplaced[:5]) + (", …" if len(made.unplaced) > 5 else "")
+        err.print(
+            f"{several(len(made.unplaced), 'new question')} without a concept that the bank knows: the mean of all, "
+            f"{shown}",
+            markup=False,
+        )
+    added = made.embeddings.provenance["added"]["questions"]
+    how = f"{made.by_set:,} from questions with the same concepts"
+    how += (
+        f", {made.by_model:,} by the model"
+        if made.by_model
+        else f", {made.by_concepts:,} from their concepts one by one"
+    )
+    out.print(f"{added:,} new vectors after the old ones ({how}): {out_file}", markup=False)
+
+
+@app.command(rich_help_panel="Vectors")
+def similar(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    question: Annotated[str, typer.Argument(help="The question's identifier.")],
+    k: Annotated[int | None, typer.Option("-k", min=1, help="How many.", show_default="10")] = None,
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose vectors.", show_default="the best one on walks, by validation")
+    ] = None,
+    walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
+    easier: Annotated[bool, typer.Option("--easier", help="Only questions that fewer got wrong.")] = False,
+    harder: Annotated[bool, typer.Option("--harder", help="Only questions that more got wrong.")] = False,
+    concept: Annotated[str | None, typer.Option(help="Only questions with this concept.")] = None,
+    not_concept: Annotated[str | None, typer.Option(help="Only questions without this concept.")] = None,
+    unseen_by: Annotated[str | None, typer.Option(help="Only questions that this student did not answer.")] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The questions that are most like a question, with reasons; by the trainer on walks that is best on validation."""
+    from dataclasses import asdict
+
+    from qcq.config import Config
+    from qcq.data import load
+    from qcq.errors import DataError
+    from qcq.report.similar import similar as look
+    from qcq.run import Run
+
+    made = Run.open(folder)
+    if not made.finished:
+        err.print("this run isn't finished: the same command goes on with it", markup=False)
+    if easier and harder:
+        raise ConfigError("--easier and --harder are given; give one of them")
+    settled = Config.load(made.path / "config.toml")
+    try:
+        dataset = load(settled.data, settled.sections)
+    except DataError:
+        if unseen_by is not None:
+            raise
+        dataset = None  # the data have moved; only the number of students who answered both is lost
+    name, on = (trainer, walk) if trainer else made.best(walk)
+    found = look(
+        made,
+        question,
+        k,
+        trainer=name,
+        walk=on,
+        level="easier" if easier else "harder" if harder else None,
+        concept=concept,
+        not_concept=not_concept,
+        unseen_by=unseen_by,
+        data=dataset,
+    )
+    if as_json:
+        out.print_json(json.dumps({"question": question, "trainer": name, "similar": [asdict(each) for each in found]}))
+        return
+    out.print(f"{question}, vectors of {name}", markup=False)
+    named = any(each.name for each in found)
+    hard = any(each.difficulty is not None for each in found)
+    both = any(each.answered_both is not None for each in found)
+    titles = ["question", *(["name"] if named else []), "concepts", "shared", "similarity"]
+    titles += [*(["wrong answers", "difference"] if hard else []), *(["answered both"] if both else [])]
+    rows = []
+    for each in found:
+        row = [each.question, *([each.name] if named else []), "; ".join(each.concepts), str(len(each.shared))]
+        row.append(f"{each.similarity:.4f}{' (tie)' if each.tied else ''}")
+        if hard:
+            row.append("–" if each.difficulty is None else f"{each.difficulty:.0%}")
+            row.append("–" if each.harder_by is None else f"{100 * each.harder_by:+.0f} points")
+        if both:
+            row.append("–" if each.answered_both is None else f"{each.answered_both:,}")
+        rows.append(row)
+    print_table(titles, rows, left=3 if named else 2)
+
+
+@app.command(rich_help_panel="Vectors")
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A file of vectors, or a run folder.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same bank.")],
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="How many of the questions that moved most.", show_default="10")
+    ] = None,
+    trainer: Annotated[str | None, typer.Option(help="Of run folders: whose vectors.")] = None,
+    align: Annotated[
+        Path | None, typer.Option("--align", dir_okay=False, help="Write B there, turned onto A; a new file.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """How two tables of one bank differ: which questions moved most, after B is turned onto A."""
+    from qcq.embeddings import Embeddings
+    from qcq.report.diff import difference, reasons
+    from qcq.run import Run
+    from qcq.support.vectors import WRITERS, by_ending
+
+    if align is not None:
+        by_ending(align, WRITERS, "written as")
+        if align.exists():
+            raise ConfigError(f"{align}: exists already; name another file")
+    runs = [Run.open(path) if path.is_dir() else None for path in (first, second)]
+
+    def vectors_of(path: Path, run: Run | None) -> Embeddings:
+        if run is None:
+            return Embeddings.load(path)
+        name, on = (trainer, None) if trainer else run.best()
+        return run.embeddings(name, walk=on)
+
+    found = difference(vectors_of(first, runs[0]), vectors_of(second, runs[1]))
+    if k is not None and k > len(found.questions):
+        n = len(found.questions)
+        raise ConfigError(f"{n:,} questions are in both tables, {k:,} asked for; take -k {n}")
+    most = sorted(range(len(found.questions)), key=lambda i: -found.moved[i])[: k or 10]
+    one, other = runs
+    why = {i: "" if one is None or other is None else reasons(one, other, found.questions[i]) for i in most}
+    if align is not None:
+        found.aligned.save(align)
+    if as_json:
+        moved = [{"question": found.questions[i], "moved": float(found.moved[i]), "why": why[i]} for i in most]
+        counts = {"both": len(found.questions), "only_first": found.only_first, "only_second": found.only_second}
+        figures = {"moved_mean": float(found.moved.mean()), "before_turn": found.before, "overlap": found.overlap}
+        out.print_json(json.dumps({**counts, **figures, "k": found.k, "moved": moved}))
+        return
+    rows = [[found.questions[i], f"{found.moved[i]:.4f}", why[i]] for i in most]
+    print_table(["question", "moved", "what changed"], rows, left=1)
+    out.print(
+        f"{len(found.questions):,} questions in both, {found.only_first:,} in A only, {found.only_second:,} in B only; "
+        f"mean 1 - cosine {found.moved.mean():.4f} after B is turned onto A, {found.before:.4f} before; "
+        f"{found.overlap:.0%} of the {found.k} nearest neighbours are the same",
+        markup=False,
+    )
+    if align is not None:
+        out.print(f"B turned onto A: {align}", markup=False)
+
+
+@app.command(rich_help_panel="Vectors")
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN-or-FILE", help="A run folder, or a file of vectors as [bold]qcq score[/bold] reads."
+        ),
+    ],
+    out_file: Annotated[Path, typer.Option("--out", metavar="PATH", help="The file to write; a folder for hub.")],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="hub (a folder), tensorboard (.tsv), atlas (.parquet), or an ending: safetensors, npz, parquet, json, "
+            "csv, pt, npy …",
+            show_default="by the ending of PATH",
+        ),
+    ] = None,
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose vectors.", show_default="the best one on walks, by validation")
+    ] = None,
+    walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of which seed.", show_default="the first")] = None,
+    order: Annotated[
+        Path | None,
+        typer.Option(metavar="keyid2idx.json", help="Write rows by index, in this order (.npy, .pt, .json)."),
+    ] = None,
+    padding: Annotated[
+        Literal["first", "last"] | None, typer.Option(help="A row of zeros before or after the others.")
+    ] = None,
+    redo: Annotated[bool, typer.Option("--redo", help="Replace a file that exists.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write vectors in the form that another tool reads.
+
+    Which command is for which tool: docs/interop.md.
+    """
+    from qcq.report.export import export as write
+
+    choice: dict[str, Any] = {"trainer": trainer, "walk": walk, "seed": seed}
+    made = write(source, out_file, to, **choice, order=order, padding=padding, redo=redo)
+    for note in made.notes:
+        err.print(note, markup=False)
+    shape = f"{len(made.embeddings):,} vectors of {made.embeddings.dim:,} dimensions"
+    out.print(f"{' and '.join(map(str, made.files))}: {shape} ({made.label})", markup=False)
+    if made.next:
+        out.print(made.next, markup=False)
+
+
+@app.command(rich_help_panel="Vectors")
+def trace(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder on data with answers.")],
+    student: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STUDENT.csv", dir_okay=False, help="One student's question,correct[,timestamp], a row an attempt."
+        ),
+    ],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", dir_okay=False, help="Write mastery after each attempt: .csv or .parquet.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw it: .html, or .png, .svg, .pdf with the extra figures.")
+    ] = None,
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose vectors.", show_default="the best one on walks, by validation")
+    ] = None,
+    walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out attempts at questions that the run doesn't know.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """A student's mastery of each concept over time, by the knowledge-tracing model of a run."""
+    from qcq.data.assembly import several
+    from qcq.report.figures import mastery, write_figure
+    from qcq.report.trace import trace as follow
+    from qcq.run import Run
+
+    endings: dict[str, str] = {".csv": "write_csv", ".parquet": "write_parquet"}
+    if out_file is not None and out_file.suffix.lower() not in endings:
+        raise ConfigError(f"{out_file}: no frame is written as {out_file.suffix!r}; take .csv or .parquet")
+    for file in (out_file, plot):
+        if file is not None and file.exists():
+            raise ConfigError(f"{file}: exists already; name another file")
+    watch = terminal(quiet)
+    with watch.progress("the tracing model") as progress:
+        found = follow(
+            Run.open(folder), student, trainer=trainer, walk=walk, skip_unknown=skip_unknown, progress=progress
+        )
+    one, frame = found.trace, found.to_frame()
+    if found.fitted:
+        err.print(f"the tracing model was trained in {duration(found.fitted)}; it is kept in the run", markup=False)
+    if found.skipped:
+        err.print(f"{several(found.skipped, 'attempt')} at questions that the run doesn't know, left out", markup=False)
+    if out_file is not None:
+        getattr(frame, endings[out_file.suffix.lower()])(out_file)
+    if plot is not None:
+        drawn = mastery(found.bank, [one])
+        if drawn is None:
+            raise ConfigError(f"{student}: none of its questions has a concept, so there is nothing to draw")
+        write_figure(drawn, plot)
+    labels = [found.bank.label(int(c)) for c in one.concepts]
+    if as_json:
+        about = {"task": one.task, "vectors": one.label, "attempts": len(one.question), "skipped": found.skipped}
+        ids = [found.bank.concept_ids[int(c)] for c in one.concepts]
+        each = zip(ids, labels, one.mastery.T.tolist(), strict=True)
+        out.print_json(json.dumps({**about, "concepts": [{"concept": c, "name": n, "mastery": m} for c, n, m in each]}))
+        return
+    rows = []
+    for j in sorted(range(len(labels)), key=lambda j: one.mastery[-1, j]):
+        its = found.bank.members[one.question][:, [int(one.concepts[j])]].toarray()[:, 0] > 0
+        right = f"{int(one.correct[its].sum())} of {int(its.sum())}"
+        rows.append([labels[j], right, f"{one.mastery[0, j]:.0%}", f"{one.mastery[-1, j]:.0%}"])
+    out.print(f"{several(len(one.question), 'attempt')}, {one.task} on vectors of {one.label}", markup=False)
+    print_table(["concept", "right", "before", "after"], rows, left=1)
+    for file in (out_file, plot):
+        if file is not None:
+            out.print(str(file), markup=False)
