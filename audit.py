@@ -205,7 +205,7 @@ class _Audit:
                 yield Check(name, None, f"an older run that doesn't name what it read; now {said(part)}")
             elif kept.get(part["unit"]) != part["digest"]:
                 was = kept.get(part["unit"], "none")[:12]
-                yield Check(name, False, f"the run names the test part {was}, its data have {part['digest'][:12]}")
+                yield Check(name, False, f"the run names the test set {was}, its data have {part['digest'][:12]}")
             else:
                 yield Check(name, True, said(part))
 

@@ -181,7 +181,7 @@ class Dataset:
         learnt = np.intersect1d(self.sealed, np.flatnonzero((part == 0) | (part == 1)))
         if len(learnt):
             what = f"{len(learnt):,} sealed students would be trained or validated on"
-            fix = "leave sealed at closed; opened, they are the test part, without folds or other students' lists"
+            fix = "leave sealed at closed; opened, they are the test set, without folds or other students' lists"
             raise DataError(what, value=self.name, fix=fix)
         students = [np.flatnonzero(part == p).astype(np.int32) for p in range(3)]
         made = [self.interactions.of(s) for s in students]

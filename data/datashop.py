@@ -155,7 +155,7 @@ def _choose(path: Path, outcome: str, needs: str) -> tuple[Path, list[str]]:
         raise DataError("several logs of steps", file=path, value=names, fix="name one: FORMAT:FOLDER/FILE")
     left = [file.name for file in files if file != train[0]]
     return train[0], [
-        f"read {train[0].name}, left {', '.join(left)} unread: the competition's test part"
+        f"read {train[0].name}, left {', '.join(left)} unread: the competition's test set"
     ] if left else []
 
 

@@ -82,5 +82,5 @@ def with_seal(dataset: Dataset, seal: Seal) -> Dataset:
     others = generator(0, "sealed", "validation").permutation(np.setdiff1d(np.arange(len(parts)), sealed))
     parts[others[: round(VALIDATION * len(others))]] = 1
     parts[sealed] = 2
-    said = f"the seal is opened: {several(len(sealed), 'sealed student')} are the test part (docs/tests_read.md)"
+    said = f"the seal is opened: {several(len(sealed), 'sealed student')} are the test set (docs/tests_read.md)"
     return replace(dataset, sealed=sealed, parts=parts, notes=(*dataset.notes, said))

@@ -59,7 +59,7 @@ def write_results(table: Table, path: Path) -> None:
     about, seeds = table.run.read_json("about.json"), table.run.config["seeds"]
     entries = []
     for figure in _figures(table):
-        said = [f"mean over {_seeds(seeds)}, test part", f"95 % interval {figure.interval}" if figure.interval else ""]
+        said = [f"mean over {_seeds(seeds)}, test set", f"95 % interval {figure.interval}" if figure.interval else ""]
         notes = "; ".join(each for each in said if each)
         dataset = {"id": about["dataset"], "task_id": f"{figure.task}-{figure.metric}"}
         entries.append({"dataset": dataset, "value": figure.value, "notes": notes})
@@ -172,7 +172,7 @@ def _of_run(run: Run, row: Row, figures: Sequence[Figure]) -> list[str]:
         cells = [[find("task", f.task, TASKS).description, f.metric, f"{f.value:.3f}", f.interval] for f in figures]
         parts += [
             "## Figures",
-            f"On the test part, mean over {_seeds(run.config['seeds'])}, 95 % bootstrap intervals over units.",
+            f"On the test set, mean over {_seeds(run.config['seeds'])}, 95 % bootstrap intervals over questions or students.",
             markdown_table(["task", "metric", "value", "95 % interval"], cells, 1),
         ]
     parts += ["## Loss and floor", _floor(row)]

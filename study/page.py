@@ -93,7 +93,15 @@ EXPLAINED = {
     "traps": "The note's configuration is in `experiments/note.toml`. The defaults, and one change at a time, have "
     "the same number of steps, except for *twice the steps*. A negative share means that a change adds to the excess.",
 }
-BLUE, GREY, DARK = "#0072B2", "#B0B0B0", "#333333"
+# The picture follows the reader's colour scheme, also inside <img>.
+STYLE = """<style>
+  .ground { fill: #ffffff } text { fill: #333333 } .axis { stroke: #b0b0b0 }
+  circle { fill: #0072b2 } .interval { stroke: #0072b2; stroke-width: 2 }
+  @media (prefers-color-scheme: dark) {
+    .ground { fill: #0d1117 } text { fill: #e6edf3 } .axis { stroke: #656c76 }
+    circle { fill: #56b4e9 } .interval { stroke: #56b4e9 }
+  }
+</style>"""
 
 
 @dataclass(frozen=True)
@@ -427,26 +435,23 @@ def dots(title: str, unit: str, panels: Mapping[str, Rows]) -> str:
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" role="img" aria-label="{said}" '
         'font-family="system-ui, sans-serif" font-size="13">',
-        f'<rect width="760" height="{height}" fill="#FFFFFF"/>',
-        f'<text x="12" y="22" font-weight="bold" fill="{DARK}">{said}</text>',
+        STYLE,
+        f'<rect class="ground" width="760" height="{height}"/>',
+        f'<text x="12" y="22" font-weight="bold">{said}</text>',
     ]
     y = 34
     for data, rows in panels.items():
-        out.append(f'<text x="12" y="{y + 17}" fill="{DARK}" font-style="italic">{html.escape(data)}</text>')
+        out.append(f'<text x="12" y="{y + 17}" font-style="italic">{html.escape(data)}</text>')
         y += 26
         zero = across(0.0)
-        out.append(f'<line x1="{zero}" x2="{zero}" y1="{y}" y2="{y + line * len(rows)}" stroke="{GREY}"/>')
+        out.append(f'<line x1="{zero}" x2="{zero}" y1="{y}" y2="{y + line * len(rows)}" class="axis"/>')
         for label, m in rows:
             middle, x = y + line // 2, across(m.value)
-            out.append(
-                f'<text x="{left - 10}" y="{middle + 4}" text-anchor="end" fill="{DARK}">{html.escape(label)}</text>'
-            )
+            out.append(f'<text x="{left - 10}" y="{middle + 4}" text-anchor="end">{html.escape(label)}</text>')
             if m.low is not None and m.high is not None:
                 low, high = across(m.low), across(m.high)
-                out.append(
-                    f'<line x1="{low}" x2="{high}" y1="{middle}" y2="{middle}" stroke="{BLUE}" stroke-width="2"/>'
-                )
-            out.append(f'<circle cx="{x}" cy="{middle}" r="4.5" fill="{BLUE}"/>')
-            out.append(f'<text x="{left + wide + 16}" y="{middle + 4}" fill="{DARK}">{m.value:.3f}</text>')
+                out.append(f'<line x1="{low}" x2="{high}" y1="{middle}" y2="{middle}" class="interval"/>')
+            out.append(f'<circle cx="{x}" cy="{middle}" r="4.5"/>')
+            out.append(f'<text x="{left + wide + 16}" y="{middle + 4}">{m.value:.3f}</text>')
             y += line
     return "\n".join([*out, "</svg>"]) + "\n"

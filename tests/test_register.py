@@ -83,7 +83,7 @@ def test_sealed_students_are_in_no_part_unless_they_are_the_test_part(folder):
     assert np.array_equal(split.test.students, opened.sealed)
     assert len(split.train.students) + len(split.validation.students) == 60
     assert "12 students sealed for a later test" in " ".join(closed.notes)
-    assert "12 sealed students are the test part" in " ".join(opened.notes)
+    assert "12 sealed students are the test set" in " ".join(opened.notes)
 
 
 def test_nothing_trains_on_sealed_students(folder):
