@@ -172,7 +172,7 @@ def _of_run(run: Run, row: Row, figures: Sequence[Figure]) -> list[str]:
         cells = [[find("task", f.task, TASKS).description, f.metric, f"{f.value:.3f}", f.interval] for f in figures]
         parts += [
             "## Figures",
-            f"On the test set, mean over {_seeds(run.config['seeds'])}, 95 % bootstrap intervals over questions or students.",
+            f"On the test set, mean over {_seeds(run.config['seeds'])}, 95 % intervals (bootstrap).",
             markdown_table(["task", "metric", "value", "95 % interval"], cells, 1),
         ]
     parts += ["## Loss and floor", _floor(row)]
