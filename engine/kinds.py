@@ -111,6 +111,7 @@ class Trained(OnData):
     """
 
     code = _MODEL_CODE
+    revision = 2
 
     data: str = unkeyed("")
     walked: Walked | None

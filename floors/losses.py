@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 Verdict = Literal["at floor", "under-trained", "unigram trap", "overfitting", "diverged"]
 
-AT_FLOOR = 0.05  # nats per item
-TRAP = 0.1  # share of the way from the unigram loss down to the floor
-RISE = 0.02  # nats per item above its own best
+# Shares of the way from the unigram loss down to the floor.
+AT_FLOOR = 0.02  # still to go
+RISE = 0.01  # above its own best
+TRAP = 0.1  # done
+LEAST = 0.005  # nats: a way so short that nothing is to be learnt on it
 
 
 def clustered(values: NDArray[np.float64], walk: NDArray) -> tuple[float, float]:
@@ -45,15 +47,18 @@ def clustered(values: NDArray[np.float64], walk: NDArray) -> tuple[float, float]
 def verdict(
     loss: float, floor: float, unigram: float, blank: float, se: float = 0.0, history: Sequence[float] = ()
 ) -> Verdict:
-    """The state of training in one word. The first rule that fits decides:
+    """The state of training in one word.
+
+    The *way* is unigram - floor: for an objective that predicts a token it is the mutual information of the token and
+    its context, all that can be learnt. Thresholds are shares of it, so that they mean the same for a floor of 0.4 nat
+    (skip-gram) and of 5.6 nats (a masked model). The first rule that fits decides:
 
     1. ``diverged``: the loss is NaN or infinite, or over 1 nat above that of a blank answer, without ever having been
        better than the blank answer.
-    2. ``at floor``: loss - floor is at most 0.05 nat, or 3 of its standard errors if those are more.
-    3. ``overfitting``: the loss is over 0.02 nat (and 3 standard errors) above its own best earlier measurement.
-    4. ``unigram trap``: less than a tenth of the way from the unigram loss down to the floor is done: the model knows
-       how frequent questions are and nothing of their order. (A loss over 5 % above the unigram loss is no trap: it is
-       still approaching it.)
+    2. ``at floor``: loss - floor is at most 2 % of the way, or 3 of its standard errors if those are more.
+    3. ``overfitting``: the loss is over 1 % of the way (and 3 standard errors) above its own best earlier measurement.
+    4. ``unigram trap``: less than a tenth of the way is done: the model knows how frequent questions are and nothing of
+       their order. (A loss over 5 % above the unigram loss is no trap: it is still approaching it.)
     5. ``under-trained``: anything else. There is something left to learn.
 
     Parameters
@@ -74,13 +79,27 @@ def verdict(
     best = min(history, default=np.inf)
     if not np.isfinite(loss) or (loss > blank + 1.0 and best > blank):
         return "diverged"
-    if loss - floor <= max(AT_FLOOR, 3 * se):
+    way = max(unigram - floor, 0.0)
+    if loss - floor <= max(AT_FLOOR * way, LEAST, 3 * se):
         return "at floor"
-    if loss - best > max(RISE, 3 * se):
+    if loss - best > max(RISE * way, LEAST, 3 * se):
         return "overfitting"
-    if (1 - TRAP) * (unigram - floor) <= loss - floor <= unigram - floor + 0.05 * unigram:
+    if (1 - TRAP) * way <= loss - floor <= unigram - floor + 0.05 * unigram:
         return "unigram trap"
     return "under-trained"
+
+
+def share_left(excess: float | None, floor: float | None, unigram: float) -> float | None:
+    """excess / (unigram - floor); None without a floor, or where there is nothing to learn.
+
+    Examples
+    --------
+    >>> share_left(0.5, 5.0, 10.0), share_left(0.0, 5.0, 5.0)
+    (0.1, None)
+    """
+    if excess is None or floor is None or unigram - floor <= LEAST:
+        return None
+    return excess / (unigram - floor)
 
 
 @dataclass(frozen=True)
@@ -109,6 +128,11 @@ class LossReport:
     unigram: float
     verdict: Verdict | None
     why: str = ""
+
+    @property
+    def left(self) -> float | None:
+        """The share of the way from the unigram loss to the floor that is still to go: excess / (unigram - floor)."""
+        return share_left(self.excess, self.floor, self.unigram)
 
     @property
     def figures(self) -> dict[str, float | str]:

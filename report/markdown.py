@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcq.evaluation import TASKS
+from qcq.floors.losses import share_left
 from qcq.report.comparison import (
     Comparison,
     beside_baselines,
@@ -91,7 +92,8 @@ def _loss_section(run: Run) -> str:
     rows = [r for r in run.rows("training") if r.get("loss") is not None]
     if not rows:
         return ""
-    titles = ["walk", "trainer", "objective", "verdict", "seed", "loss", "floor", "excess", "± se", "unigram", "tokens"]
+    titles = ["walk", "trainer", "objective", "verdict", "seed"]
+    titles += ["loss", "floor", "excess", "± se", "unigram", "left", "tokens"]
     cells = [
         [
             r["walk"],
@@ -100,14 +102,15 @@ def _loss_section(run: Run) -> str:
             r["verdict"] or "–",
             str(r["seed"]),
             *(_number(r[key]) for key in ("loss", "floor", "excess", "excess_se", "unigram")),
+            "–" if (left := share_left(r["excess"], r["floor"], r["unigram"])) is None else f"{left:.1%}",
             f"{r['tokens']:,}",
         ]
         for r in rows
     ]
     text = (
-        "Held-out loss in nats, the floor that no model can go below, and the difference. Losses of two "
-        "objectives can't be compared, and their excesses are not on one scale: each says how far a model is from its "
-        "own floor."
+        "Held-out loss in nats, the floor that no model can go below, and the difference. Losses and "
+        "excesses of two objectives are not on one scale. `left` is: the excess as a share of unigram - floor, "
+        "which is all that can be learnt; the verdict goes by it."
     )
     return "\n\n".join(["## Loss against its floor", text, markdown_table(titles, cells, 4)])
 

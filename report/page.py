@@ -38,7 +38,7 @@ SHOWN_NEIGHBOURS = 5
 _NONE = 65_535  # "not known" among 16-bit numbers
 
 MEANS = {
-    "at floor": "within 0.05 nat, or three standard errors, of the least loss on this walk",
+    "at floor": "at most 2 % of the way from the unigram loss to the floor is left, or three standard errors",
     "under-trained": "there is something left to learn",
     "unigram trap": "it has learnt how frequent questions are and nothing of their order",
     "overfitting": "its held-out loss was lower earlier in training",

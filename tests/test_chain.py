@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -16,7 +16,7 @@ from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, ConfigError
 from qcq.floors.expected import Expected
 from qcq.floors.identifiability import inspect
-from qcq.floors.losses import clustered, measure, verdict
+from qcq.floors.losses import clustered, measure, share_left, verdict
 from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, SkipGram
 from qcq.floors.pairs import PairLaw
@@ -209,6 +209,23 @@ def test_clustered_error_is_that_of_walk_means_when_walks_are_equally_long():
 )
 def test_verdicts_follow_their_rules(loss, history, word):
     assert verdict(loss, 5.6, 9.6, 9.8, se=0.01, history=history) == word
+
+
+@given(st.floats(0.0, 6.0), st.floats(0.3, 8.0), st.floats(0.0, 1.2), st.floats(0.3, 5.0))
+def test_a_verdict_depends_on_the_share_of_the_way_alone(floor, way, share, scale):
+    """The same share of another way, over another floor: the same word (away from the thresholds and the least way)."""
+    assume(
+        all(abs(share - edge) > 1e-6 for edge in (0.02, 0.9)) and share < 1.0 and min(way, way * scale) * 0.02 > 0.006
+    )
+    words = {
+        verdict(f + share * w, f, f + w, f + w + 0.2) for f, w in ((floor, way), (0.0, way), (floor + 1.0, way * scale))
+    }
+    assert words == {"at floor" if share <= 0.02 else "unigram trap" if share >= 0.9 else "under-trained"}
+
+
+def test_a_walk_that_tells_nothing_is_at_its_floor():
+    assert verdict(5.601, 5.6, 5.6, 5.8) == "at floor"
+    assert share_left(0.001, 5.6, 5.6) is None
 
 
 def test_a_report_pairs_model_and_oracle_on_the_same_items():
