@@ -21,7 +21,7 @@ from qcq.evaluation.tracing.features import NUMBERS, Number
 from qcq.evaluation.tracing.tasks import principal
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Trainer, TrainingData
-from qcq.models.inference import InferenceModel, Part, opened, with_model
+from qcq.models.inference import WEIGHTS, InferenceModel, Part, opened, with_model
 from qcq.models.weights import Weights
 from qcq.run import Run
 from qcq.support.folders import claim
@@ -31,7 +31,6 @@ from qcq.support.types import takes
 from qcq.walks import WALKS, Metapath, WalkStrategy
 
 HALFWAY = 30.0  # training responses at which a question's own vector and its concepts' weigh the same
-WEIGHTS = "weights.safetensors"  # in the folder of a model
 WIDEST = 512  # concepts up to which the recipe for tracing has a dimension for each
 
 
@@ -64,8 +63,8 @@ class Bank:
         made = model.embeddings()
         table = walk.to_questions(self.graph, made)
         # Where a walk makes other rows of the trainer's, its parts don't fit them.
-        arrays = model.frozen() if table is made else {}
-        return with_model(table, self.graph, [Part.of(trainer, walk, table.dim, arrays)])
+        part = Part.of(trainer, walk, table.dim, model if table is made else None)
+        return with_model(table, self.graph, [part])
 
 
 @dataclass(frozen=True)
@@ -370,6 +369,37 @@ class Inferred:
     by_model: int
     unplaced: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+def chosen(
+    source: Path, trainer: str | None = None, walk: str | None = None, seed: int | None = None
+) -> tuple[Embeddings, Dataset | None]:
+    """The vectors in a file, or those of a run; and the run's data where it has no model (older runs).
+
+    Parameters
+    ----------
+    source : a file of vectors, or a run folder.
+    trainer, walk, seed : which vectors of a run; by default those of the trainer on walks that is best on validation.
+
+    Raises
+    ------
+    ConfigError : no run in the folder, or a choice among the vectors of a file.
+    UnknownNameError : the run has no such trainer or walk.
+    """
+    from qcq.config import Config
+    from qcq.data import load
+
+    if not source.is_dir():
+        if trainer or walk or seed is not None:
+            raise ConfigError(f"{source}: is a file with one table; leave out --trainer, --walk and --seed")
+        return Embeddings.load(source), None
+    run = Run.open(source)
+    name, on = (trainer, walk) if trainer else run.best(walk)
+    table = run.embeddings(name, walk=on, seed=seed)
+    if table.model is not None:
+        return table, None
+    settled = Config.load(run.path / "config.toml")
+    return table, load(settled.data, settled.sections)
 
 
 @takes(table="Embeddings", new="Dataset")

@@ -11,21 +11,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from qcq.embeddings import Embeddings
-from qcq.errors import ChainError, EmbeddingError, UnknownNameError
+from qcq.embeddings import Embeddings, opens
+from qcq.errors import ChainError, ConfigError, EmbeddingError, UnknownNameError
 from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
-from qcq.models.trainer import Frozen, Trainer
+from qcq.models.trainer import Frozen, Model, Trainer
+from qcq.models.weights import Weights
 from qcq.support.files import whole_path
 from qcq.walks import WalkStrategy
 
-FORMAT = 1  # of the files beside a table
+FORMAT = 2  # of the files of a model
+MODEL, WEIGHTS = "model.safetensors", "weights.safetensors"  # in the folder of a model
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,33 +37,36 @@ class Part:
     Attributes
     ----------
     trainer, walk : a registered name and its settings.
-    dim : how many columns.
+    dim : how many columns; 0 is all.
     arrays : the trainer's frozen parts.
+    weights : what its training ended with, where a trainer has that.
     """
 
     trainer: tuple[str, Mapping[str, Any]]
     walk: tuple[str, Mapping[str, Any]]
     dim: int
     arrays: Mapping[str, NDArray] = field(default_factory=dict)
+    weights: Weights | None = None
 
     @classmethod
-    def of(cls, trainer: Trainer, walk: WalkStrategy, dim: int, arrays: Mapping[str, NDArray]) -> Part:
-        """A trainer's part; one that isn't registered can't be found again, so its arrays aren't kept."""
+    def of(cls, trainer: Trainer, walk: WalkStrategy, dim: int, model: Model | None) -> Part:
+        """A trainer's part; without a model, or of a trainer that isn't registered, it only names who made it."""
         from qcq.models import TRAINERS
 
         name = next((name for name, kind in TRAINERS.items() if kind is type(trainer)), "")
-        return cls((name, trainer.config), (walk.name, walk.config), dim, arrays if name else {})
+        about = (name, trainer.config), (walk.name, walk.config), dim
+        return cls(*about) if model is None or not name else cls(*about, model.frozen(), model.weights())
 
     def infer(self, graph: KnowledgeGraph, vectors: NDArray, weights: scipy.sparse.csr_array) -> NDArray | None:
         """The trainer's own vectors of new questions, float64 (new questions, dim); None where it has no way."""
         from qcq.models import TRAINERS
         from qcq.walks import WALKS
 
-        if not self.arrays or self.trainer[0] not in TRAINERS or self.walk[0] not in WALKS:
+        if not (self.arrays or self.weights) or self.trainer[0] not in TRAINERS or self.walk[0] not in WALKS:
             return None
         trainer: Trainer = TRAINERS[self.trainer[0]](**self.trainer[1])
         walk: WalkStrategy = WALKS[self.walk[0]](**self.walk[1])
-        return trainer.infer(Frozen(graph, walk, vectors, self.arrays), weights)
+        return trainer.infer(Frozen(graph, walk, vectors, self.arrays, self.weights), weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,31 +147,45 @@ class InferenceModel:
         some = np.flatnonzero(how == "concepts")
         column = 0
         for part in self.parts if len(some) else ():
-            span = slice(column, column + part.dim)
-            column += part.dim
+            span = slice(column, column + (part.dim or rows.shape[1]))
+            column = span.stop
             found = part.infer(self.graph, rows[:, span], scipy.sparse.csr_array(weights[some]))
             if found is not None:
                 made[some, span] = found
                 how[some] = "model"
         return made, how.tolist()
 
-    def save(self, folder: Path, table: Embeddings) -> Path:
-        """Write ``model.safetensors`` into ``folder``: arrays, and everything else as JSON in its metadata."""
+    def save(self, folder: Path, *tables: Embeddings) -> Path:
+        """Write it into ``folder``: ``model.safetensors``, and ``weights.safetensors`` where a trainer has weights.
+
+        Parameters
+        ----------
+        tables : those that it belongs to: several read-outs of one training have one model.
+        """
         from safetensors.numpy import save_file
 
         w = self.graph.weights
         arrays = {"graph.indptr": w.indptr, "graph.indices": w.indices, "graph.data": w.data}
         for i, part in enumerate(self.parts):
             arrays |= {f"{i}.{name}": array for name, array in part.arrays.items()}
+        kept = [part.weights for part in self.parts if part.weights is not None]
+        assert len(kept) < 2
         said = {
             "format": FORMAT,
-            "table": identity(table),
+            "tables": [identity(table) for table in tables],
             "questions": list(self.graph.questions),
             "concepts": list(self.graph.concepts),
-            "parts": [{"trainer": part.trainer, "walk": part.walk, "dim": part.dim} for part in self.parts],
-            "provenance": dict(table.provenance),
+            "parts": [
+                {"trainer": part.trainer, "walk": part.walk, "dim": part.dim, "weights": part.weights is not None}
+                for part in self.parts
+            ],
+            "weights": kept[0].digest if kept else None,
         }
-        with whole_path(folder / "model.safetensors") as partial:
+        for weights in kept:
+            weights.save(folder / WEIGHTS)
+        if not kept:
+            (folder / WEIGHTS).unlink(missing_ok=True)
+        with whole_path(folder / MODEL) as partial:
             held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             save_file(held, partial, metadata={"model": json.dumps(said, sort_keys=True)})
         return folder
@@ -181,23 +200,27 @@ class InferenceModel:
         """
         from safetensors import SafetensorError, safe_open
 
-        file = folder / "model.safetensors"
+        file = folder / MODEL
         try:
             with safe_open(str(file), framework="numpy") as held:
                 said = json.loads((held.metadata() or {})["model"])
                 arrays = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118  (not a dict)
             if said["format"] != FORMAT:
                 raise ValueError(f"format {said['format']}, this version reads {FORMAT}")
+            weights = None if said["weights"] is None else Weights.load(folder / WEIGHTS)
+            if weights is not None and weights.digest != said["weights"]:
+                raise ValueError(f"{WEIGHTS} is of another training")
             shape = len(said["questions"]), len(said["concepts"])
             w = scipy.sparse.csr_array(tuple(arrays[f"graph.{name}"] for name in ("data", "indices", "indptr")), shape)
             parts = []
             for i, part in enumerate(said["parts"]):
                 own = {n.partition(".")[2]: array for n, array in arrays.items() if n.startswith(f"{i}.")}
-                parts.append(Part(tuple(part["trainer"]), tuple(part["walk"]), part["dim"], own))
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+                about = tuple(part["trainer"]), tuple(part["walk"]), part["dim"]
+                parts.append(Part(*about, own, weights if part["weights"] else None))
+        except (OSError, SafetensorError, ConfigError, KeyError, ValueError, TypeError) as error:
             why = " ".join(str(error).split())
             raise EmbeddingError(f"{file}: no readable model ({why}); write the table again with qcq embed") from None
-        if said["table"] != identity(table):
+        if identity(table) not in said["tables"]:
             raise EmbeddingError(f"{folder}: the model of another table; write table and model again with qcq embed")
         return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts)
 
@@ -287,17 +310,26 @@ def pair_law(
     return law / np.maximum(law.sum(axis=1, keepdims=True), 1e-300), chain.classes
 
 
+_AT_ONCE = 1 << 16  # scores of a block of rows: they stay in the processor's cache
+TOLERANCE = 5e-7  # of an entry of a row
+
+
 def logistic_rows(
     start: NDArray[np.float64],
     outputs: NDArray[np.float64],
     positive: NDArray[np.float64],
     negative: NDArray[np.float64],
     prior: float,
-    steps: int = 8,
+    steps: int = 200,
 ) -> NDArray[np.float64]:
-    """Rows x that minimise −Σ_y p_y log σ(x·o_y) − Σ_y n_y log σ(−x·o_y) + prior/2 |x − start|², o frozen: by Newton.
+    """Rows x that minimise −Σ_y p_y log σ(x·o_y) − Σ_y n_y log σ(−x·o_y) + prior/2 |x − start|², o frozen.
 
-    The problem is convex, and each row has its own. Half steps are taken where a whole one doesn't lower the loss.
+    The problem is convex, and each row has its own. All rows of a block take steps of conjugate gradients together. The
+    curvature at the mean start, which all rows share, is the preconditioner: a step costs two products with the outputs
+    and no curvature of a single row. The length of a step comes from the curvature φ″ along it. As
+    φ″(t) ≤ φ″(0) e^{Rt} with R the largest |change of a score|, the step t = log(1 + R |φ′|/φ″) / R never goes past the
+    lowest point along its line. A row is done when its gradient is at most ``prior`` × TOLERANCE long: by strong
+    convexity it is then within TOLERANCE of the solution.
 
     Parameters
     ----------
@@ -306,50 +338,81 @@ def logistic_rows(
     positive : p, float64 (rows, tokens).
     negative : n, float64 (tokens,), expected number of negatives a pair.
     prior : how strongly a row is held at its start.
+    steps : at most so many.
+
+    References
+    ----------
+    Bach 2010, Self-concordant analysis for logistic regression (EJS), for the bound. Polak & Ribière 1969.
     """
-    x = start.copy()
-    ridge = max(prior, 1e-9) * np.eye(x.shape[1])
+    if not len(start):
+        return start.copy()
+    prior = max(prior, 1e-9)
+    real = 1 / (1 + np.exp(-np.clip(start.mean(axis=0) @ outputs.T, -60, 60)))  # (tokens,)
+    bend = real * (1 - real) * (positive.mean(axis=0) + negative)
+    inverse = np.linalg.inv((outputs.T * bend) @ outputs + prior * np.eye(outputs.shape[1]))  # (dim, dim)
+    most = max(1, _AT_ONCE // len(outputs))
+    blocks = [slice(i, i + most) for i in range(0, len(start), most)]
+    made = [_descend(start[b], outputs, positive[b], negative, prior, inverse, steps) for b in blocks]
+    return np.concatenate(made)
 
-    def loss(x: NDArray[np.float64], at: NDArray[np.int64]) -> NDArray[np.float64]:
-        z = x @ outputs.T  # (rows, tokens)
-        apart: NDArray[np.float64] = prior / 2 * np.square(x - start[at]).sum(axis=1)
-        return apart + (positive[at] * np.logaddexp(0, -z)).sum(axis=1) + np.logaddexp(0, z) @ negative
 
-    now = loss(x, np.arange(len(x)))
-    alive = np.arange(len(x))
-    for _ in range(steps):
-        if not len(alive):
-            break
-        p = positive[alive]
-        real = 1 / (1 + np.exp(-np.clip(x[alive] @ outputs.T, -60, 60)))  # (alive, tokens)
-        weight = p + negative
-        slope = (real * weight - p) @ outputs + prior * (x[alive] - start[alive])  # (alive, dim)
-        bend = (real * (1 - real) * weight)[:, :, None]
-        move = np.empty_like(slope)
-        for i in range(len(alive)):
-            move[i] = np.linalg.solve(outputs.T @ (bend[i] * outputs) + ridge, slope[i])
-        scale = np.ones(len(alive))
-        trial = loss(x[alive] - move, alive)
-        for _ in range(12):
-            worse = np.flatnonzero(trial > now[alive])
-            if not len(worse):
+def _descend(
+    start: NDArray[np.float64],
+    outputs: NDArray[np.float64],
+    positive: NDArray[np.float64],
+    negative: NDArray[np.float64],
+    prior: float,
+    inverse: NDArray[np.float64],
+    steps: int,
+) -> NDArray[np.float64]:
+    """A block of rows of :func:`logistic_rows`; ``inverse``, the inverse of their shared curvature."""
+    solved = start.copy()
+    alive, x, p = np.arange(len(start)), start.copy(), positive
+    weight, z = p + negative, x @ outputs.T  # (rows, tokens)
+    way = before = gain = np.empty(0)
+    for step in range(steps + 1):
+        real = np.exp(-np.clip(z, -60, 60))
+        real += 1
+        np.reciprocal(real, out=real)
+        slope = (real * weight - p) @ outputs + prior * (x - start[alive])  # (rows, dim)
+        going = np.square(slope).sum(axis=1) > (prior * TOLERANCE) ** 2
+        if step == steps:
+            going[:] = False
+        if not going.all():
+            solved[alive[~going]] = x[~going]
+            alive, x, p, weight, z, real, slope = (each[going] for each in (alive, x, p, weight, z, real, slope))
+            if step:
+                way, before, gain = way[going], before[going], gain[going]
+            if not len(alive):
                 break
-            scale[worse] /= 2
-            trial[worse] = loss(x[alive[worse]] - scale[worse, None] * move[worse], alive[worse])
-        better = trial <= now[alive]
-        gained = now[alive] - trial
-        x[alive[better]] -= scale[better, None] * move[better]
-        now[alive[better]] = trial[better]
-        alive = alive[better & (gained > 1e-9)]
-    return x
+        down = slope @ inverse
+        fall = (slope * down).sum(axis=1)
+        if step:
+            keep = np.maximum((slope * (down - before)).sum(axis=1) / gain, 0)
+            way = keep[:, None] * way - down
+            lost = (way * slope).sum(axis=1) >= 0  # uphill: begin afresh
+            way[lost] = -down[lost]
+        else:
+            way = -down
+        before, gain = down, fall
+        change = way @ outputs.T  # (rows, tokens)
+        real -= np.square(real)
+        real *= weight
+        curve = np.einsum("ij,ij,ij->i", real, change, change) + prior * np.square(way).sum(axis=1)
+        reach = np.maximum(np.abs(change).max(axis=1), 1e-12)
+        length = np.log1p(-reach * (way * slope).sum(axis=1) / curve) / reach
+        x = x + length[:, None] * way
+        change *= length[:, None]
+        z = z + change
+    return solved
+
+
+opens(InferenceModel.load)
 
 
 def opened(table: Embeddings) -> InferenceModel | None:
-    """The model of a table, read from beside its file on first use."""
-    if isinstance(table.model, Path):
-        object.__setattr__(table, "model", InferenceModel.load(table.model, table))
-    model: InferenceModel | None = table.model
-    return model
+    """The model of a table, read from its folder on first use; None where there is none."""
+    return None if table.model is None else cast(InferenceModel, table.inference())
 
 
 def with_model(table: Embeddings, graph: KnowledgeGraph, parts: Sequence[Part]) -> Embeddings:
