@@ -37,8 +37,9 @@ class Inference(Protocol):
         table: Embeddings,
         concepts: Mapping[str, Sequence[str]],
         neighbours: Mapping[str, Sequence[str]],
-    ) -> tuple[list[str], NDArray[np.float64], list[str]]:
-        """The new questions, their vectors, and how each was made."""
+        responses: Any = None,
+    ) -> tuple[list[str], NDArray[np.float64], list[str], tuple[str, ...]]:
+        """The new questions, their vectors, how each was made, and notes."""
 
     def save(self, folder: Path, *tables: Embeddings) -> Path:
         """Write it into a folder; it belongs to ``tables``."""
@@ -293,7 +294,10 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
     @takes(concepts="mapping")
     def infer(
-        self, concepts: Mapping[str, Sequence[str]], neighbours: Mapping[str, Sequence[str]] | None = None
+        self,
+        concepts: Mapping[str, Sequence[str]],
+        neighbours: Mapping[str, Sequence[str]] | None = None,
+        responses: Any = None,
     ) -> Embeddings:
         """Vectors of questions that were not there, by the model of this table; see ``docs/vectors.md``.
 
@@ -301,17 +305,22 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         ----------
         concepts : new question → its concepts, by the names of the bank. Names that the bank doesn't have say nothing.
         neighbours : new question → old questions that it is like; their concepts count as its own too.
+        responses : training students' answers to the new questions: a frame, a file, or a mapping of columns
+            ``student``, ``question``, ``correct`` and, if the rows are not in order, ``timestamp``. Rows on old
+            questions show which stand beside the new ones.
 
         Returns
         -------
         Embeddings : the new rows. ``provenance["inferred"]`` counts how they were made: ``twins``, the mean of the old
             questions with exactly these concepts; ``model``; ``concepts``, the mean of its concepts' means;
-            ``nothing``, the mean of all rows; ``provenance["unplaced"]`` names the last.
+            ``nothing``, the mean of all rows; ``provenance["unplaced"]`` names the last. ``provenance["answers"]`` says
+            what became of the answers.
 
         Raises
         ------
         EmbeddingError : a table without a model, or a question that is in the table already.
         UnknownNameError : a neighbour that isn't in the table.
+        DataError : answers of students outside the training part, or to a question that is neither new nor old.
 
         Examples
         --------
@@ -326,10 +335,11 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         again = [q for q in (*concepts, *(neighbours or ())) if q in self.index]
         if again:
             raise EmbeddingError(f"{len(again)} questions are in the table already, {again[0]!r} first; give new ones")
-        ids, rows, how = model.named(self, concepts, neighbours or {})
+        ids, rows, how, notes = model.named(self, concepts, neighbours or {}, responses)
         counts = {kind: how.count(kind) for kind in sorted(set(how))}
         none = [q for q, kind in zip(ids, how, strict=True) if kind == "nothing"]
-        return Embeddings(ids, rows, provenance={**self.provenance, "inferred": counts, "unplaced": none})
+        said = {} if responses is None else {"answers": list(notes)}
+        return Embeddings(ids, rows, provenance={**self.provenance, "inferred": counts, "unplaced": none, **said})
 
     @takes(questions="list")
     def aligned(self, questions: Sequence[str]) -> Embeddings:

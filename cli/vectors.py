@@ -130,6 +130,14 @@ def add(
     ] = None,
     walk: Annotated[str | None, typer.Option(help="Of a run: on which walk.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of a run: of which seed.", show_default="the first")] = None,
+    responses: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Training students' answers to the new questions (and to old ones around them): "
+            "student,question,correct[,timestamp].",
+        ),
+    ] = None,
     strict: StrictOption = None,
     debug: DebugOption = False,
 ) -> None:
@@ -146,7 +154,7 @@ def add(
         raise ConfigError(f"{out_file}: exists already; name another file")
     new = load(f"csv:{questions}", strict=bool(strict))
     old, bank = chosen(table, trainer, walk, seed)
-    made = extend(old, bank if data is None else load(data), new)
+    made = extend(old, bank if data is None else load(data), new, responses)
     if strict:
         refuse_doubts(made.notes)
     for note in (*new.notes[1:], *made.notes):

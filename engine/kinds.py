@@ -21,6 +21,7 @@ from qcq.floors.losses import HeldOutLoss
 from qcq.floors.objectives import Objective, first_walks
 from qcq.graph import KnowledgeGraph
 from qcq.models import Model, Trainer, TrainingData
+from qcq.models.answers import Students
 from qcq.models.inference import MODEL, WEIGHTS, InferenceModel, Part
 from qcq.models.trainer import HELD_OUT_WALKS
 from qcq.support.cost import measured
@@ -160,7 +161,9 @@ class Trained(OnData):
             tables.append(made)
         # Where a walk makes other rows of the trainer's, its parts don't fit them.
         part = Part.of(trainer, source.walk, 0, None if turned else model)
-        InferenceModel(graph, [part]).save(self.model(store).parent, *tables)
+        train = self.train(store)
+        students = None if train is None else Students.of(train)
+        InferenceModel(graph, [part], students).save(self.model(store).parent, *tables)
         row: Row = {
             "seconds": round(cost.seconds, 3),
             "peak_rss_mb": round(cost.peak_rss_mb, 1),

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings, opens
-from qcq.errors import ChainError, ConfigError, EmbeddingError, UnknownNameError
+from qcq.errors import ChainError, ConfigError, EmbeddingError, UnknownNameError, WalkError
 from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
+from qcq.models.answers import Answers, Students, drawn
 from qcq.models.trainer import Frozen, Model, Trainer
 from qcq.models.weights import Weights
 from qcq.support.files import whole_path
@@ -40,13 +41,25 @@ class Part:
     dim : how many columns; 0 is all.
     arrays : the trainer's frozen parts.
     weights : what its training ended with, where a trainer has that.
+
+    Class attributes
+    ----------------
+    kind : what a file calls this kind of part; a subclass has one of its own.
+    exchangeable : False where equal concepts don't mean equal columns, so that the mean of twins says nothing.
     """
+
+    kind: ClassVar[str] = "trainer"
+    exchangeable: ClassVar[bool] = True
+    kinds: ClassVar[dict[str, type[Part]]] = {}
 
     trainer: tuple[str, Mapping[str, Any]]
     walk: tuple[str, Mapping[str, Any]]
     dim: int
     arrays: Mapping[str, NDArray] = field(default_factory=dict)
     weights: Weights | None = None
+
+    def __init_subclass__(cls) -> None:
+        Part.kinds[cls.kind] = cls
 
     @classmethod
     def of(cls, trainer: Trainer, walk: WalkStrategy, dim: int, model: Model | None) -> Part:
@@ -68,6 +81,40 @@ class Part:
         walk: WalkStrategy = WALKS[self.walk[0]](**self.walk[1])
         return trainer.infer(Frozen(graph, walk, vectors, self.arrays, self.weights), weights)
 
+    def answered(
+        self,
+        graph: KnowledgeGraph,
+        vectors: NDArray,
+        made: NDArray[np.float64],
+        weights: scipy.sparse.csr_array,
+        answers: Answers,
+    ) -> tuple[NDArray[np.float64], str]:
+        """Columns of new questions with answers to them, and what was done, in words.
+
+        Walks that read answers stand beside a new question where students did: :func:`qcq.models.answers.drawn`.
+
+        Parameters
+        ----------
+        vectors : float64 (questions, dim), the old ones.
+        made : float64 (new questions, dim), without answers.
+        weights : csr_array (new questions × concepts of the graph).
+        """
+        from qcq.walks import WALKS
+
+        name = f"{self.trainer[0] or 'this trainer'} on {self.walk[0]}"
+        try:
+            if self.walk[0] in WALKS:
+                WALKS[self.walk[0]](**self.walk[1]).prepare(graph, None)
+            return made, f"{name}: walks read no answers, so they change nothing"
+        except WalkError:
+            made, n = drawn(answers, made, vectors)
+        if not n:
+            return made, f"{name}: no answer to an old question comes directly before or after one to a new question"
+        return made, f"{name}: {n:,} of {len(made):,} new questions by the old ones directly before and after them"
+
+
+Part.kinds[Part.kind] = Part
+
 
 @dataclass(frozen=True, eq=False)
 class InferenceModel:
@@ -77,14 +124,20 @@ class InferenceModel:
     ----------
     graph : the questions and concepts that it was trained on.
     parts : who made which columns, from left to right.
+    students : which students were divided into parts; None where there are none.
     """
 
     graph: KnowledgeGraph
     parts: Sequence[Part]
+    students: Students | None = None
 
     def infer(
-        self, table: Embeddings, weights: scipy.sparse.csr_array, partly: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float64], list[str]]:
+        self,
+        table: Embeddings,
+        weights: scipy.sparse.csr_array,
+        partly: NDArray[np.bool_],
+        answers: Answers | None = None,
+    ) -> tuple[NDArray[np.float64], list[str], tuple[str, ...]]:
         """Vectors of new questions.
 
         Parameters
@@ -92,12 +145,14 @@ class InferenceModel:
         table : the table that this model belongs to.
         weights : csr_array (new questions × concepts of ``graph``).
         partly : bool (new questions,), which also have concepts that ``graph`` doesn't: they have no twins.
+        answers : training students' answers to the new questions.
 
         Returns
         -------
         vectors : float64 (new questions, dim). A question without a concept gets the mean of all rows.
         how : for each, ``twins`` (the mean of the old questions with exactly its concepts and weights), ``model``,
             ``concepts`` (the mean of its concepts' means, where the trainer has no other way) or ``nothing``.
+        notes : what each part made of the answers.
         """
         rows = table.vectors[[table.index[q] for q in self.graph.questions]].astype(np.float64)
         keys = [_key(weights, i) + b"?" * bool(partly[i]) for i in range(weights.shape[0])]
@@ -106,12 +161,22 @@ class InferenceModel:
         of = {key: i for i, key in enumerate(kinds)}
         made, how = self._each(rows, scipy.sparse.csr_array(weights[list(first.values())]), kinds)
         at = [of[key] for key in keys]
-        return made[at], [how[i] for i in at]
+        made, notes = made[at], []
+        if answers is not None and not self.parts:
+            notes.append("the table has no model, so the answers change nothing")
+        for part, span in self._spans(rows.shape[1]) if answers is not None else ():
+            made[:, span], said = part.answered(self.graph, rows[:, span], made[:, span], weights, answers)
+            notes.append(said)
+        return made, [how[i] for i in at], tuple(notes)
 
     def named(
-        self, table: Embeddings, concepts: Mapping[str, Sequence[str]], neighbours: Mapping[str, Sequence[str]]
-    ) -> tuple[list[str], NDArray[np.float64], list[str]]:
-        """The same by names: questions, their vectors, and how each was made (:meth:`Embeddings.infer`)."""
+        self,
+        table: Embeddings,
+        concepts: Mapping[str, Sequence[str]],
+        neighbours: Mapping[str, Sequence[str]],
+        responses: Any = None,
+    ) -> tuple[list[str], NDArray[np.float64], list[str], tuple[str, ...]]:
+        """The same by names: questions, their vectors, how each was made, and notes (:meth:`Embeddings.infer`)."""
         ids = list(dict.fromkeys([*concepts, *neighbours]))
         at = {name: i for i, name in enumerate(self.graph.concepts)}
         known = np.diff(self.graph.by_concept.indptr) > 0
@@ -129,13 +194,25 @@ class InferenceModel:
                 own = self.graph.weights
                 row = self.graph.question_index[other]
                 weights[i, own.indices[own.indptr[row] : own.indptr[row + 1]]] = 1.0
-        rows, how = self.infer(table, weights.tocsr(), partly)
-        return ids, rows, how
+        rows, how, notes = self.infer(table, weights.tocsr(), partly, self.answers(responses, ids))
+        return ids, rows, how, notes
+
+    def answers(self, responses: Any, new: Sequence[str]) -> Answers | None:
+        """Answers to new questions, checked (:meth:`Answers.read <qcq.models.answers.Answers.read>`); None of None."""
+        return None if responses is None else Answers.read(responses, new, self.graph.questions, self.students)
+
+    def _spans(self, width: int) -> Iterator[tuple[Part, slice]]:
+        """Each part with its columns."""
+        column = 0
+        for part in self.parts:
+            span = slice(column, column + (part.dim or width))
+            column = span.stop
+            yield part, span
 
     def _each(
         self, rows: NDArray[np.float64], weights: scipy.sparse.csr_array, keys: Sequence[bytes]
     ) -> tuple[NDArray[np.float64], list[str]]:
-        """The same for distinct sets of concepts."""
+        """The same for distinct sets of concepts, without answers."""
         made = by_concepts(self.graph.weights, rows, weights)
         how = np.where(np.diff(weights.indptr) > 0, "concepts", "nothing").astype(object)
         twins: dict[bytes, list[int]] = {}
@@ -145,14 +222,14 @@ class InferenceModel:
             if how[at] != "nothing" and key in twins:
                 made[at], how[at] = rows[twins[key]].mean(axis=0), "twins"
         some = np.flatnonzero(how == "concepts")
-        column = 0
-        for part in self.parts if len(some) else ():
-            span = slice(column, column + (part.dim or rows.shape[1]))
-            column = span.stop
-            found = part.infer(self.graph, rows[:, span], scipy.sparse.csr_array(weights[some]))
+        for part, span in self._spans(rows.shape[1]):
+            which = some if part.exchangeable else np.arange(len(keys))
+            if not len(which):
+                continue
+            found = part.infer(self.graph, rows[:, span], scipy.sparse.csr_array(weights[which]))
             if found is not None:
-                made[some, span] = found
-                how[some] = "model"
+                made[which, span] = found
+                how[some] = "model" if part.exchangeable else how[some]
         return made, how.tolist()
 
     def save(self, folder: Path, *tables: Embeddings) -> Path:
@@ -168,6 +245,8 @@ class InferenceModel:
         arrays = {"graph.indptr": w.indptr, "graph.indices": w.indices, "graph.data": w.data}
         for i, part in enumerate(self.parts):
             arrays |= {f"{i}.{name}": array for name, array in part.arrays.items()}
+        if self.students is not None:
+            arrays |= {"students": self.students.digests, "training": self.students.training}
         kept = [part.weights for part in self.parts if part.weights is not None]
         assert len(kept) < 2
         said = {
@@ -176,7 +255,13 @@ class InferenceModel:
             "questions": list(self.graph.questions),
             "concepts": list(self.graph.concepts),
             "parts": [
-                {"trainer": part.trainer, "walk": part.walk, "dim": part.dim, "weights": part.weights is not None}
+                {
+                    "kind": part.kind,
+                    "trainer": part.trainer,
+                    "walk": part.walk,
+                    "dim": part.dim,
+                    "weights": part.weights is not None,
+                }
                 for part in self.parts
             ],
             "weights": kept[0].digest if kept else None,
@@ -216,13 +301,14 @@ class InferenceModel:
             for i, part in enumerate(said["parts"]):
                 own = {n.partition(".")[2]: array for n, array in arrays.items() if n.startswith(f"{i}.")}
                 about = tuple(part["trainer"]), tuple(part["walk"]), part["dim"]
-                parts.append(Part(*about, own, weights if part["weights"] else None))
+                parts.append(Part.kinds[part["kind"]](*about, own, weights if part["weights"] else None))
+            students = Students(arrays["students"], arrays["training"]) if "students" in arrays else None
         except (OSError, SafetensorError, ConfigError, KeyError, ValueError, TypeError) as error:
             why = " ".join(str(error).split())
             raise EmbeddingError(f"{file}: no readable model ({why}); write the table again with qcq embed") from None
         if identity(table) not in said["tables"]:
             raise EmbeddingError(f"{folder}: the model of another table; write table and model again with qcq embed")
-        return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts)
+        return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts, students)
 
 
 def identity(table: Embeddings) -> str:
@@ -415,6 +501,8 @@ def opened(table: Embeddings) -> InferenceModel | None:
     return None if table.model is None else cast(InferenceModel, table.inference())
 
 
-def with_model(table: Embeddings, graph: KnowledgeGraph, parts: Sequence[Part]) -> Embeddings:
+def with_model(
+    table: Embeddings, graph: KnowledgeGraph, parts: Sequence[Part], students: Students | None = None
+) -> Embeddings:
     """The same table with what it needs to infer."""
-    return replace(table, model=InferenceModel(graph, parts))
+    return replace(table, model=InferenceModel(graph, parts, students))

@@ -30,9 +30,7 @@ SETS = 1_000  # sets of concepts on which the map is fitted, at most
 SHRINK = np.geomspace(1e-3, 1e3, 13)  # ridge penalties that are tried, relative to the mean variance of a feature
 
 
-def inferred(
-    trainer: LanguageTrainer, frozen: Frozen, weights: scipy.sparse.csr_array
-) -> NDArray[np.float64] | None:
+def inferred(trainer: LanguageTrainer, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64] | None:
     """Rows of new questions: float64 (new questions, width of the table).
 
     Parameters
@@ -62,14 +60,14 @@ def inferred(
     own = np.r_[first[known], np.full(weights.shape[0], -1)][asked]
     length = 2 * frozen.walk.length - 1 if frozen.walk.keep_concepts else frozen.walk.length
     reach = min(REACH, (length - 1) // 2)
-    sides = [_walks(wider, out, into, asked, reach, n if kept else None, rng) for _ in range(2)]
+    sides = [walks(wider, out, into, asked, reach, n if kept else None, rng) for _ in range(2)]
     tokens = np.hstack([sides[0][:, ::-1], np.zeros((len(asked), 1), dtype=np.int32), sides[1]])
     states = _states(learner, tokens, reach, own)
     states = states.reshape(-1, WALKS, states.shape[1]).mean(axis=1)  # (sets + new questions, width)
     size = np.bincount(of)
     merge = scipy.sparse.csr_array((1 / size[of], (of, np.arange(n))))
     rows = np.asarray(merge @ frozen.vectors)[known]  # the mean of exchangeable questions, without their noise
-    return _mapped(states[: len(known)], rows, size[known].astype(np.float64), states[len(known) :])
+    return mapped(states[: len(known)], rows, size[known].astype(np.float64), states[len(known) :])
 
 
 def _over_concepts(frozen: Frozen) -> bool:
@@ -91,7 +89,7 @@ def _steps(frozen: Frozen, graph: KnowledgeGraph) -> tuple[scipy.sparse.csr_arra
     return edge_steps(scipy.sparse.csr_array(graph.weights != 0, dtype=np.float64))
 
 
-def _walks(
+def walks(
     first: scipy.sparse.csr_array,
     out: scipy.sparse.csr_array,
     into: scipy.sparse.csr_array,
@@ -132,9 +130,7 @@ def _drawn(step: scipy.sparse.csr_array, row: NDArray[np.int64], chance: NDArray
     return step.indices[found].astype(np.int64)
 
 
-def _states(
-    learner: Learner, tokens: NDArray[np.int32], slot: int, own: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _states(learner: Learner, tokens: NDArray[np.int32], slot: int, own: NDArray[np.int64]) -> NDArray[np.float64]:
     """States that predict the slot of each walk: float64 (walks, width).
 
     A new question is nowhere else in its walks, so an old one's own token, ``own`` (walks,), is hidden in them too.
@@ -154,7 +150,7 @@ def _states(
     return np.concatenate(out)
 
 
-def _mapped(
+def mapped(
     states: NDArray[np.float64], rows: NDArray[np.float64], size: NDArray[np.float64], new: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """``new`` states by the ridge regression of ``rows`` on ``states``, each counting ``size`` times.
