@@ -311,7 +311,8 @@ def test_a_run_holds_what_inference_needs(tmp_path: Path, capsys: pytest.Capture
     ]
     for i, (choice, how) in enumerate(choices):
         capsys.readouterr()
-        assert call(*command, out := tmp_path / f"{i}.safetensors", *choice) == 0
+        out = tmp_path / f"{i}.safetensors"
+        assert call(*command, out, *choice) == 0
         assert how in capsys.readouterr().out
         made = Embeddings.load(out)
         assert len(made) == len(BANK.questions) + len(NEW.questions)

@@ -1,9 +1,9 @@
 """The vector of a question that was not there, from what a language model predicts in its place.
 
 A slot is a hidden position in a walk. Walks through a question need only its concepts: from the slot they step to one
-of them, as the walk would, and then go on in the old bank. The model's state at the slot, its mean over many walks, is
-turned into a row of the table by a linear map that is fitted where rows are known: at the old questions, in slots of
-their own. ``docs/decisions/0408`` has the figures.
+of them, as the walk would, and then go on in the old bank. The model's state at the slot, its mean over many walks, and
+the mean of the question's concepts are turned into a row of the table by a linear map. It is fitted where rows are
+known: at the old questions, in slots of their own. ``docs/decisions/0408`` has the figures.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qcq.errors import ChainError, QCQError
 from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.graph import KnowledgeGraph
+from qcq.models.inference import by_concepts
 from qcq.models.trainer import Frozen
 from qcq.support.seeds import generator
 
@@ -47,27 +48,54 @@ def inferred(trainer: LanguageTrainer, frozen: Frozen, weights: scipy.sparse.csr
     learner = trainer.restored(frozen.weights, frozen.walk)
     kept = len(frozen.weights.concepts) > 0
     _, first, of = np.unique(graph.concept_sets, return_index=True, return_inverse=True)
-    known = np.flatnonzero(np.diff(graph.weights.indptr)[first] > 0)
-    known = np.sort(rng.permutation(known)[:SETS])
+    fitted = np.flatnonzero(np.diff(graph.weights.indptr)[first] > 0)
+    fitted = np.sort(rng.permutation(fitted)[:SETS])
     both = KnowledgeGraph(
         [*(f"old {q}" for q in graph.questions), *(f"new {i}" for i in range(weights.shape[0]))],
         graph.concepts,
         scipy.sparse.csr_array(scipy.sparse.vstack([graph.weights, weights])),
     )
     out, into = _steps(frozen, graph)
-    wider = scipy.sparse.csr_array(_steps(frozen, both)[0][np.r_[first[known], n : n + weights.shape[0]]])
+    wider = scipy.sparse.csr_array(_steps(frozen, both)[0][np.r_[first[fitted], n : n + weights.shape[0]]])
     asked = np.repeat(np.arange(wider.shape[0]), WALKS)
-    own = np.r_[first[known], np.full(weights.shape[0], -1)][asked]
     length = 2 * frozen.walk.length - 1 if frozen.walk.keep_concepts else frozen.walk.length
     reach = min(REACH, (length - 1) // 2)
     sides = [walks(wider, out, into, asked, reach, n if kept else None, rng) for _ in range(2)]
     tokens = np.hstack([sides[0][:, ::-1], np.zeros((len(asked), 1), dtype=np.int32), sides[1]])
-    states = _states(learner, tokens, reach, own)
-    states = states.reshape(-1, WALKS, states.shape[1]).mean(axis=1)  # (sets + new questions, width)
-    size = np.bincount(of)
+    # The set of a new question is nowhere else in its walks, so that of an old one is hidden in them.
+    own = np.r_[fitted, np.full(weights.shape[0], -1)][asked]
+    same = np.r_[of, np.full(graph.n_concepts, -2)][tokens] == own[:, None]
+    states = _states(learner, tokens, reach, same).reshape(wider.shape[0], WALKS, -1).mean(axis=1)
+    size = np.bincount(of).astype(np.float64)
     merge = scipy.sparse.csr_array((1 / size[of], (of, np.arange(n))))
-    rows = np.asarray(merge @ frozen.vectors)[known]  # the mean of exchangeable questions, without their noise
-    return mapped(states[: len(known)], rows, size[known].astype(np.float64), states[len(known) :])
+    rows = np.asarray(merge @ frozen.vectors)  # means of exchangeable questions, without their noise
+    sets = scipy.sparse.csr_array(graph.weights[first])
+    means = _means(sets, size, rows, fitted), by_concepts(graph.weights, frozen.vectors, weights)
+    even = states.std() / max(float(means[0].std()), 1e-300)  # a penalty for both
+    known = np.hstack([states[: len(fitted)], even * means[0]])
+    return mapped(known, rows[fitted], size[fitted], np.hstack([states[len(fitted) :], even * means[1]]))
+
+
+def _means(
+    sets: scipy.sparse.csr_array, size: NDArray[np.float64], rows: NDArray[np.float64], at: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The mean of concepts of each set ``at``, as if no question had that set: float64 (len(at), dim).
+
+    Parameters
+    ----------
+    sets : csr_array (sets × concepts).
+    size, rows : questions and mean row of each set.
+    """
+    tested = (sets > 0).astype(np.float64)
+    n, total = tested.T @ size, np.asarray(tested.T @ (size[:, None] * rows))  # (concepts,), (concepts, dim)
+    out = np.empty((len(at), rows.shape[1]))
+    for i, each in enumerate(at):
+        its = sets.indices[sets.indptr[each] : sets.indptr[each + 1]]
+        left = n[its] - size[each]
+        its, left = its[left > 0], left[left > 0]
+        mean = (total[its] - size[each] * rows[each]) / left[:, None]
+        out[i] = mean.mean(axis=0) if len(its) else (size @ rows) / size.sum()
+    return out
 
 
 def _over_concepts(frozen: Frozen) -> bool:
@@ -130,11 +158,8 @@ def _drawn(step: scipy.sparse.csr_array, row: NDArray[np.int64], chance: NDArray
     return step.indices[found].astype(np.int64)
 
 
-def _states(learner: Learner, tokens: NDArray[np.int32], slot: int, own: NDArray[np.int64]) -> NDArray[np.float64]:
-    """States that predict the slot of each walk: float64 (walks, width).
-
-    A new question is nowhere else in its walks, so an old one's own token, ``own`` (walks,), is hidden in them too.
-    """
+def _states(learner: Learner, tokens: NDArray[np.int32], slot: int, masked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """States that predict the slot of each walk, ``masked`` tokens hidden: float64 (walks, width)."""
     import torch
 
     learner.encoder.eval()
@@ -144,7 +169,7 @@ def _states(learner: Learner, tokens: NDArray[np.int32], slot: int, own: NDArray
             part = tokens[i : i + 512]
             asked = np.zeros(part.shape, dtype=bool)
             asked[:, slot] = True
-            hidden = asked | (part == own[i : i + 512, None])
+            hidden = masked[i : i + 512].copy()
             hidden[:, slot] = learner.encoder.hides
             out.append(learner.slots(part, hidden, asked).double().cpu().numpy())
     return np.concatenate(out)
