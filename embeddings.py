@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,33 @@ if TYPE_CHECKING:
     from gensim.models import KeyedVectors
 
     from qcq.data import Dataset
+
+
+@runtime_checkable  # settings with vectors among them check their fields
+class Inference(Protocol):
+    """What places new questions in a table: the protocol of :class:`qcq.models.inference.InferenceModel`."""
+
+    def named(
+        self,
+        table: Embeddings,
+        concepts: Mapping[str, Sequence[str]],
+        neighbours: Mapping[str, Sequence[str]],
+        responses: Any = None,
+    ) -> tuple[list[str], NDArray[np.float64], list[str], tuple[str, ...]]:
+        """The new questions, their vectors, how each was made, and notes."""
+
+    def save(self, folder: Path, *tables: Embeddings) -> Path:
+        """Write it into a folder; it belongs to ``tables``."""
+
+
+Opener = Callable[[Path, "Embeddings"], Inference]
+_OPENERS: list[Opener] = []
+
+
+def opens(opener: Opener) -> Opener:
+    """Registers what reads the model of a table from its folder: ``models`` does, which vectors can't import."""
+    _OPENERS[:] = [opener]
+    return opener
 
 
 def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.float32]:
@@ -67,7 +93,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     vectors : float32 (questions, dim); finite.
     concept_ids, concept_vectors : the same for concepts, float32 (concepts, dim), if a model has them.
     provenance : their origin: data set, walk, trainer, settings, seed, corpus digest.
-    model : what :meth:`infer` needs, or the folder of it beside the file; None if there is none.
+    model : what :meth:`infer` needs, or the folder of it next to the file; None if there is none.
 
     Raises
     ------
@@ -85,7 +111,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     concept_ids: Sequence[str] = ()
     concept_vectors: NDArray[np.float32] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    model: Any = field(default=None, repr=False)
+    model: Inference | Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vectors", _checked(self.vectors, self.ids, "question"))
@@ -248,11 +274,30 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             (folder / "model.safetensors").unlink(missing_ok=True)
             return None
         claim(folder, "model", also=("model.safetensors",))
-        return Path(importlib.import_module("qcq.models.inference").opened(self).save(folder, self))
+        return self.inference().save(folder, self)
+
+    def inference(self) -> Inference:
+        """The model of the table; read from its folder when it is first asked for.
+
+        Raises
+        ------
+        EmbeddingError : there is none, it can't be read, or it belongs to another table.
+        """
+        if self.model is None:
+            raise EmbeddingError(
+                "the table has no model next to it; write it with qcq embed, or give the bank to qcq add"
+            )
+        if isinstance(self.model, Path):
+            object.__setattr__(self, "model", _OPENERS[0](self.model, self))
+        assert not isinstance(self.model, Path)
+        return self.model
 
     @takes(concepts="mapping")
     def infer(
-        self, concepts: Mapping[str, Sequence[str]], neighbours: Mapping[str, Sequence[str]] | None = None
+        self,
+        concepts: Mapping[str, Sequence[str]],
+        neighbours: Mapping[str, Sequence[str]] | None = None,
+        responses: Any = None,
     ) -> Embeddings:
         """Vectors of questions that were not there, by the model of this table; see ``docs/vectors.md``.
 
@@ -260,17 +305,22 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         ----------
         concepts : new question → its concepts, by the names of the bank. Names that the bank doesn't have say nothing.
         neighbours : new question → old questions that it is like; their concepts count as its own too.
+        responses : training students' answers to the new questions: a frame, a file, or a mapping of columns
+            ``student``, ``question``, ``correct`` and, if the rows are not in order, ``timestamp``. Rows on old
+            questions show which stand beside the new ones.
 
         Returns
         -------
         Embeddings : the new rows. ``provenance["inferred"]`` counts how they were made: ``twins``, the mean of the old
             questions with exactly these concepts; ``model``; ``concepts``, the mean of its concepts' means;
-            ``nothing``, the mean of all rows; ``provenance["unplaced"]`` names the last.
+            ``nothing``, the mean of all rows; ``provenance["unplaced"]`` names the last. ``provenance["answers"]`` says
+            what became of the answers.
 
         Raises
         ------
         EmbeddingError : a table without a model, or a question that is in the table already.
         UnknownNameError : a neighbour that isn't in the table.
+        DataError : answers of students outside the training part, or to a question that is neither new nor old.
 
         Examples
         --------
@@ -281,19 +331,15 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         >>> table.infer({"q4": ["thirds"]}).provenance["inferred"]
         {'twins': 1}
         """
-        if self.model is None:
-            raise EmbeddingError(
-                "the table has no model next to it; write it with qcq embed, or give the bank to qcq add"
-            )
+        model = self.inference()
         again = [q for q in (*concepts, *(neighbours or ())) if q in self.index]
         if again:
             raise EmbeddingError(f"{len(again)} questions are in the table already, {again[0]!r} first; give new ones")
-        # By name: vectors know of no model, and only a table that has one asks for it.
-        model = importlib.import_module("qcq.models.inference").opened(self)
-        ids, rows, how = model.named(self, concepts, neighbours or {})
+        ids, rows, how, notes = model.named(self, concepts, neighbours or {}, responses)
         counts = {kind: how.count(kind) for kind in sorted(set(how))}
         none = [q for q, kind in zip(ids, how, strict=True) if kind == "nothing"]
-        return Embeddings(ids, rows, provenance={**self.provenance, "inferred": counts, "unplaced": none})
+        said = {} if responses is None else {"answers": list(notes)}
+        return Embeddings(ids, rows, provenance={**self.provenance, "inferred": counts, "unplaced": none, **said})
 
     @takes(questions="list")
     def aligned(self, questions: Sequence[str]) -> Embeddings:

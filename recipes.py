@@ -17,11 +17,13 @@ from qcq.data.assembly import several
 from qcq.data.checks import doubt, plain
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, DataError, EmbeddingError, UnknownNameError
+from qcq.evaluation.tracing.arrivals import NumberPart
 from qcq.evaluation.tracing.features import NUMBERS, Number
 from qcq.evaluation.tracing.tasks import principal
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Trainer, TrainingData
-from qcq.models.inference import InferenceModel, Part, opened, with_model
+from qcq.models.answers import HALFWAY, Students
+from qcq.models.inference import WEIGHTS, InferenceModel, Part, opened, with_model
 from qcq.models.weights import Weights
 from qcq.run import Run
 from qcq.support.folders import claim
@@ -30,8 +32,6 @@ from qcq.support.registry import Registry
 from qcq.support.types import takes
 from qcq.walks import WALKS, Metapath, WalkStrategy
 
-HALFWAY = 30.0  # training responses at which a question's own vector and its concepts' weigh the same
-WEIGHTS = "weights.safetensors"  # in the folder of a model
 WIDEST = 512  # concepts up to which the recipe for tracing has a dimension for each
 
 
@@ -64,8 +64,13 @@ class Bank:
         made = model.embeddings()
         table = walk.to_questions(self.graph, made)
         # Where a walk makes other rows of the trainer's, its parts don't fit them.
-        arrays = model.frozen() if table is made else {}
-        return with_model(table, self.graph, [Part.of(trainer, walk, table.dim, arrays)])
+        part = Part.of(trainer, walk, table.dim, model if table is made else None)
+        return with_model(table, self.graph, [part], self.students)
+
+    @property
+    def students(self) -> Students | None:
+        """Who may be read and who may not; None where there are no students."""
+        return None if self.train is None else Students.of(self.train)
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,14 @@ def _tracing(bank: Bank) -> Embeddings:
     drawn = shrunk(order.vectors, bank.graph, bank.train)
     turned = principal(drawn)
     # With no answers to a question its order is that of its concepts, so the second part has no arrays.
-    parts = [*known.model.parts, replace(order.model.parts[0], dim=turned.shape[1], arrays={})]
-    return with_model(Embeddings(known.ids, np.hstack([known.vectors, turned])), bank.graph, parts)
+    first, second = _parts(known)[0], replace(_parts(order)[0], dim=turned.shape[1], arrays={})
+    both = Embeddings(known.ids, np.hstack([known.vectors, turned]))
+    return with_model(both, bank.graph, [first, second], bank.students)
+
+
+def _parts(table: Embeddings) -> Sequence[Part]:
+    model = opened(table)
+    return () if model is None else model.parts
 
 
 RECIPES: Registry[Recipe] = Registry(
@@ -251,7 +262,9 @@ def embed(
         each: NUMBERS[cast(Number, each)](train.interactions, bank.graph) for each in numbers
     }
     both = table.concatenate(columns, name=name or trainer)
-    return replace(both, provenance={**provenance, **both.provenance, "numbers": list(numbers)})
+    both = replace(both, provenance={**provenance, **both.provenance, "numbers": list(numbers)})
+    parts = [*_parts(table), *(NumberPart.made(each, train, bank.graph) for each in numbers)]
+    return with_model(both, bank.graph, parts, bank.students)
 
 
 def _training(
@@ -372,8 +385,39 @@ class Inferred:
     notes: tuple[str, ...] = ()
 
 
+def chosen(
+    source: Path, trainer: str | None = None, walk: str | None = None, seed: int | None = None
+) -> tuple[Embeddings, Dataset | None]:
+    """The vectors in a file, or those of a run; and the run's data where it has no model (older runs).
+
+    Parameters
+    ----------
+    source : a file of vectors, or a run folder.
+    trainer, walk, seed : which vectors of a run; by default those of the trainer on walks that is best on validation.
+
+    Raises
+    ------
+    ConfigError : no run in the folder, or a choice among the vectors of a file.
+    UnknownNameError : the run has no such trainer or walk.
+    """
+    from qcq.config import Config
+    from qcq.data import load
+
+    if not source.is_dir():
+        if trainer or walk or seed is not None:
+            raise ConfigError(f"{source}: is a file with one table; leave out --trainer, --walk and --seed")
+        return Embeddings.load(source), None
+    run = Run.open(source)
+    name, on = (trainer, walk) if trainer else run.best(walk)
+    table = run.embeddings(name, walk=on, seed=seed)
+    if table.model is not None:
+        return table, None
+    settled = Config.load(run.path / "config.toml")
+    return table, load(settled.data, settled.sections)
+
+
 @takes(table="Embeddings", new="Dataset")
-def add(table: Embeddings, bank: Dataset | None, new: Dataset) -> Inferred:
+def add(table: Embeddings, bank: Dataset | None, new: Dataset, responses: Any = None) -> Inferred:
     """Vectors for new questions, by the model of the table.
 
     Questions with equal concepts can be swapped without changing any walk, so a new one gets the mean vector of the old
@@ -386,6 +430,7 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset) -> Inferred:
     table : vectors of the bank's questions.
     bank : the data they were made from; may be None for a table with a model.
     new : the new questions with their concepts, read like a bank.
+    responses : training students' answers to them, as in :meth:`Embeddings.infer`.
 
     Returns
     -------
@@ -393,7 +438,7 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset) -> Inferred:
 
     Raises
     ------
-    DataError : a new question that is in the table already.
+    DataError : a new question that is in the table already, or answers that may not be read.
     EmbeddingError : the table is of another bank, or has neither a model nor a bank.
 
     Examples
@@ -416,7 +461,8 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset) -> Inferred:
             raise EmbeddingError("the table has no model next to it; give the bank that it was made from, --data BANK")
         model = InferenceModel(KnowledgeGraph.from_dataset(bank), ())
         notes.append("the table has no model next to it: new questions get the mean of old ones on their concepts")
-    rows, how = model.infer(table, *_columns(model.graph, new))
+    rows, how, said = model.infer(table, *_columns(model.graph, new), model.answers(responses, new.questions))
+    notes.extend(said)
     made = Embeddings(
         [*table.ids, *new.questions],
         np.concatenate([table.vectors, rows.astype(np.float32)]),

@@ -113,13 +113,29 @@ def embed(
 
 @app.command(rich_help_panel="Vectors")
 def add(
-    table: Annotated[Path, typer.Option("--to", dir_okay=False, help="The file of vectors of the old questions.")],
+    table: Annotated[
+        Path,
+        typer.Option("--to", metavar="RUN-or-FILE", help="Vectors of the old questions: a file, or a run folder."),
+    ],
     questions: Annotated[Path, typer.Option(help="The new questions with their concepts, read like a bank.")],
     out_file: Annotated[Path, typer.Option("--out", dir_okay=False, help="A new file for old and new vectors.")],
     data: Annotated[
         str | None,
         typer.Option(
             "--data", help="The bank that the vectors were made from; not needed with FILE.model beside FILE."
+        ),
+    ] = None,
+    trainer: Annotated[
+        str | None, typer.Option(help="Of a run: whose vectors.", show_default="the best one on walks, by validation")
+    ] = None,
+    walk: Annotated[str | None, typer.Option(help="Of a run: on which walk.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of a run: of which seed.", show_default="the first")] = None,
+    responses: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Training students' answers to the new questions (and to old ones around them): "
+            "student,question,correct[,timestamp].",
         ),
     ] = None,
     strict: StrictOption = None,
@@ -129,15 +145,16 @@ def add(
     from qcq.data import load
     from qcq.data.assembly import several
     from qcq.data.checks import refuse_doubts
-    from qcq.embeddings import Embeddings
     from qcq.recipes import add as extend
+    from qcq.recipes import chosen
     from qcq.support.vectors import WRITERS, by_ending
 
     by_ending(out_file, WRITERS, "written as")
     if out_file.exists():
         raise ConfigError(f"{out_file}: exists already; name another file")
     new = load(f"csv:{questions}", strict=bool(strict))
-    made = extend(Embeddings.load(table), None if data is None else load(data), new)
+    old, bank = chosen(table, trainer, walk, seed)
+    made = extend(old, bank if data is None else load(data), new, responses)
     if strict:
         refuse_doubts(made.notes)
     for note in (*new.notes[1:], *made.notes):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from qcq.embeddings import model_folder
 from qcq.engine.cell import Cell
 from qcq.engine.kinds import Chosen, Scored, Trained, Walked
 from qcq.engine.plan import Outcome
@@ -218,6 +219,10 @@ class Method:
                 view = run.file("embeddings", self.walk, self.name, readout, seed, ".safetensors")
                 link(trained.table(store, readout), view)
                 yield view
+                for made in (trained.model(store), trained.weights(store)):
+                    if made.is_file():  # cells of earlier versions have no model
+                        link(made, beside := model_folder(view) / made.name)
+                        yield beside
                 units: dict[str, Any] = {}
                 for task in self.tasks:
                     asked = self.scored.get((seed, task.name))

@@ -21,6 +21,8 @@ from qcq.floors.losses import HeldOutLoss
 from qcq.floors.objectives import Objective, first_walks
 from qcq.graph import KnowledgeGraph
 from qcq.models import Model, Trainer, TrainingData
+from qcq.models.answers import Students
+from qcq.models.inference import MODEL, WEIGHTS, InferenceModel, Part
 from qcq.models.trainer import HELD_OUT_WALKS
 from qcq.support.cost import measured
 from qcq.support.files import whole
@@ -150,12 +152,19 @@ class Trained(OnData):
             "trainer": {"name": type(trainer).__name__, **trainer.config},
             "seed": self.seed,
         }
-        if (weights := model.weights()) is not None:
-            weights.save(self.weights(store))
+        graph, tables, turned = self.partition(store).graph, [], False
         for readout in model.readouts:
-            e = source.walk.to_questions(self.partition(store).graph, model.embeddings(readout))
+            learnt = model.embeddings(readout)
+            e = source.walk.to_questions(graph, learnt)
+            turned |= e is not learnt
             made = Embeddings(e.ids, e.vectors, e.concept_ids, e.concept_vectors, {**provenance, "readout": readout})
             made.save(self.table(store, readout))
+            tables.append(made)
+        # Where a walk makes other rows of the trainer's, its parts don't fit them.
+        part = Part.of(trainer, source.walk, 0, None if turned else model)
+        train = self.train(store)
+        students = None if train is None else Students.of(train)
+        InferenceModel(graph, [part], students).save(self.model(store).parent, *tables)
         row: Row = {
             "seconds": round(cost.seconds, 3),
             "peak_rss_mb": round(cost.peak_rss_mb, 1),
@@ -199,7 +208,11 @@ class Trained(OnData):
 
     def weights(self, store: Store) -> Path:
         """The file of what a further training can begin from; only some trainers have one."""
-        return store.file(self, "weights.safetensors")
+        return store.file(self, WEIGHTS)
+
+    def model(self, store: Store) -> Path:
+        """The file of what new questions are inferred with, for the tables of all read-outs."""
+        return store.file(self, MODEL)
 
     def embeddings(self, store: Store, readout: str) -> Embeddings:
         """The vectors of a read-out."""
@@ -245,7 +258,7 @@ class Trained(OnData):
             tokens, length = self.walked.estimate(store, rates).tokens, self.walked.walk.length
         work = trainer.work(graph, tokens, length)
         table = 4 * trainer.dim * graph.n_questions
-        kept = 2 if trainer.warm else 0  # tables of the weights
+        kept = 3 if trainer.learns else 1  # tables of the weights, and what new questions are inferred with
         return Estimate(
             work if self.walked is not None else 0,
             (1 + kept) * table,

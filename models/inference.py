@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from qcq.embeddings import Embeddings
-from qcq.errors import ChainError, EmbeddingError, UnknownNameError
+from qcq.embeddings import Embeddings, opens
+from qcq.errors import ChainError, ConfigError, EmbeddingError, UnknownNameError, WalkError
 from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
-from qcq.models.trainer import Frozen, Trainer
+from qcq.models.answers import Answers, Students, drawn
+from qcq.models.trainer import Frozen, Model, Trainer
+from qcq.models.weights import Weights
 from qcq.support.files import whole_path
 from qcq.walks import WalkStrategy
 
-FORMAT = 1  # of the files beside a table
+FORMAT = 2  # of the files of a model
+MODEL, WEIGHTS = "model.safetensors", "weights.safetensors"  # in the folder of a model
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,33 +38,82 @@ class Part:
     Attributes
     ----------
     trainer, walk : a registered name and its settings.
-    dim : how many columns.
+    dim : how many columns; 0 is all.
     arrays : the trainer's frozen parts.
+    weights : what its training ended with, where a trainer has that.
+
+    Class attributes
+    ----------------
+    kind : what a file calls this kind of part; a subclass has one of its own.
+    exchangeable : False where equal concepts don't mean equal columns, so that the mean of twins says nothing.
     """
+
+    kind: ClassVar[str] = "trainer"
+    exchangeable: ClassVar[bool] = True
+    kinds: ClassVar[dict[str, type[Part]]] = {}
 
     trainer: tuple[str, Mapping[str, Any]]
     walk: tuple[str, Mapping[str, Any]]
     dim: int
     arrays: Mapping[str, NDArray] = field(default_factory=dict)
+    weights: Weights | None = None
+
+    def __init_subclass__(cls) -> None:
+        Part.kinds[cls.kind] = cls
 
     @classmethod
-    def of(cls, trainer: Trainer, walk: WalkStrategy, dim: int, arrays: Mapping[str, NDArray]) -> Part:
-        """A trainer's part; one that isn't registered can't be found again, so its arrays aren't kept."""
+    def of(cls, trainer: Trainer, walk: WalkStrategy, dim: int, model: Model | None) -> Part:
+        """A trainer's part; without a model, or of a trainer that isn't registered, it only names who made it."""
         from qcq.models import TRAINERS
 
         name = next((name for name, kind in TRAINERS.items() if kind is type(trainer)), "")
-        return cls((name, trainer.config), (walk.name, walk.config), dim, arrays if name else {})
+        about = (name, trainer.config), (walk.name, walk.config), dim
+        return cls(*about) if model is None or not name else cls(*about, model.frozen(), model.weights())
 
     def infer(self, graph: KnowledgeGraph, vectors: NDArray, weights: scipy.sparse.csr_array) -> NDArray | None:
         """The trainer's own vectors of new questions, float64 (new questions, dim); None where it has no way."""
         from qcq.models import TRAINERS
         from qcq.walks import WALKS
 
-        if not self.arrays or self.trainer[0] not in TRAINERS or self.walk[0] not in WALKS:
+        if not (self.arrays or self.weights) or self.trainer[0] not in TRAINERS or self.walk[0] not in WALKS:
             return None
         trainer: Trainer = TRAINERS[self.trainer[0]](**self.trainer[1])
         walk: WalkStrategy = WALKS[self.walk[0]](**self.walk[1])
-        return trainer.infer(Frozen(graph, walk, vectors, self.arrays), weights)
+        return trainer.infer(Frozen(graph, walk, vectors, self.arrays, self.weights), weights)
+
+    def answered(
+        self,
+        graph: KnowledgeGraph,
+        vectors: NDArray,
+        made: NDArray[np.float64],
+        weights: scipy.sparse.csr_array,
+        answers: Answers,
+    ) -> tuple[NDArray[np.float64], str]:
+        """Columns of new questions with answers to them, and what was done, in words.
+
+        Walks that read answers stand beside a new question where students did: :func:`qcq.models.answers.drawn`.
+
+        Parameters
+        ----------
+        vectors : float64 (questions, dim), the old ones.
+        made : float64 (new questions, dim), without answers.
+        weights : csr_array (new questions × concepts of the graph).
+        """
+        from qcq.walks import WALKS
+
+        name = f"{self.trainer[0] or 'this trainer'} on {self.walk[0]}"
+        try:
+            if self.walk[0] in WALKS:
+                WALKS[self.walk[0]](**self.walk[1]).prepare(graph, None)
+            return made, f"{name}: walks read no answers, so they change nothing"
+        except WalkError:
+            made, n = drawn(answers, made, vectors)
+        if not n:
+            return made, f"{name}: no answer to an old question comes directly before or after one to a new question"
+        return made, f"{name}: {n:,} of {len(made):,} new questions by the old ones directly before and after them"
+
+
+Part.kinds[Part.kind] = Part
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +124,20 @@ class InferenceModel:
     ----------
     graph : the questions and concepts that it was trained on.
     parts : who made which columns, from left to right.
+    students : which students were divided into parts; None where there are none.
     """
 
     graph: KnowledgeGraph
     parts: Sequence[Part]
+    students: Students | None = None
 
     def infer(
-        self, table: Embeddings, weights: scipy.sparse.csr_array, partly: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.float64], list[str]]:
+        self,
+        table: Embeddings,
+        weights: scipy.sparse.csr_array,
+        partly: NDArray[np.bool_],
+        answers: Answers | None = None,
+    ) -> tuple[NDArray[np.float64], list[str], tuple[str, ...]]:
         """Vectors of new questions.
 
         Parameters
@@ -87,12 +145,14 @@ class InferenceModel:
         table : the table that this model belongs to.
         weights : csr_array (new questions × concepts of ``graph``).
         partly : bool (new questions,), which also have concepts that ``graph`` doesn't: they have no twins.
+        answers : training students' answers to the new questions.
 
         Returns
         -------
         vectors : float64 (new questions, dim). A question without a concept gets the mean of all rows.
         how : for each, ``twins`` (the mean of the old questions with exactly its concepts and weights), ``model``,
             ``concepts`` (the mean of its concepts' means, where the trainer has no other way) or ``nothing``.
+        notes : what each part made of the answers.
         """
         rows = table.vectors[[table.index[q] for q in self.graph.questions]].astype(np.float64)
         keys = [_key(weights, i) + b"?" * bool(partly[i]) for i in range(weights.shape[0])]
@@ -101,12 +161,22 @@ class InferenceModel:
         of = {key: i for i, key in enumerate(kinds)}
         made, how = self._each(rows, scipy.sparse.csr_array(weights[list(first.values())]), kinds)
         at = [of[key] for key in keys]
-        return made[at], [how[i] for i in at]
+        made, notes = made[at], []
+        if answers is not None and not self.parts:
+            notes.append("the table has no model, so the answers change nothing")
+        for part, span in self._spans(rows.shape[1]) if answers is not None else ():
+            made[:, span], said = part.answered(self.graph, rows[:, span], made[:, span], weights, answers)
+            notes.append(said)
+        return made, [how[i] for i in at], tuple(notes)
 
     def named(
-        self, table: Embeddings, concepts: Mapping[str, Sequence[str]], neighbours: Mapping[str, Sequence[str]]
-    ) -> tuple[list[str], NDArray[np.float64], list[str]]:
-        """The same by names: questions, their vectors, and how each was made (:meth:`Embeddings.infer`)."""
+        self,
+        table: Embeddings,
+        concepts: Mapping[str, Sequence[str]],
+        neighbours: Mapping[str, Sequence[str]],
+        responses: Any = None,
+    ) -> tuple[list[str], NDArray[np.float64], list[str], tuple[str, ...]]:
+        """The same by names: questions, their vectors, how each was made, and notes (:meth:`Embeddings.infer`)."""
         ids = list(dict.fromkeys([*concepts, *neighbours]))
         at = {name: i for i, name in enumerate(self.graph.concepts)}
         known = np.diff(self.graph.by_concept.indptr) > 0
@@ -124,13 +194,25 @@ class InferenceModel:
                 own = self.graph.weights
                 row = self.graph.question_index[other]
                 weights[i, own.indices[own.indptr[row] : own.indptr[row + 1]]] = 1.0
-        rows, how = self.infer(table, weights.tocsr(), partly)
-        return ids, rows, how
+        rows, how, notes = self.infer(table, weights.tocsr(), partly, self.answers(responses, ids))
+        return ids, rows, how, notes
+
+    def answers(self, responses: Any, new: Sequence[str]) -> Answers | None:
+        """Answers to new questions, checked (:meth:`Answers.read <qcq.models.answers.Answers.read>`); None of None."""
+        return None if responses is None else Answers.read(responses, new, self.graph.questions, self.students)
+
+    def _spans(self, width: int) -> Iterator[tuple[Part, slice]]:
+        """Each part with its columns."""
+        column = 0
+        for part in self.parts:
+            span = slice(column, column + (part.dim or width))
+            column = span.stop
+            yield part, span
 
     def _each(
         self, rows: NDArray[np.float64], weights: scipy.sparse.csr_array, keys: Sequence[bytes]
     ) -> tuple[NDArray[np.float64], list[str]]:
-        """The same for distinct sets of concepts."""
+        """The same for distinct sets of concepts, without answers."""
         made = by_concepts(self.graph.weights, rows, weights)
         how = np.where(np.diff(weights.indptr) > 0, "concepts", "nothing").astype(object)
         twins: dict[bytes, list[int]] = {}
@@ -140,33 +222,55 @@ class InferenceModel:
             if how[at] != "nothing" and key in twins:
                 made[at], how[at] = rows[twins[key]].mean(axis=0), "twins"
         some = np.flatnonzero(how == "concepts")
-        column = 0
-        for part in self.parts if len(some) else ():
-            span = slice(column, column + part.dim)
-            column += part.dim
-            found = part.infer(self.graph, rows[:, span], scipy.sparse.csr_array(weights[some]))
+        for part, span in self._spans(rows.shape[1]):
+            which = some if part.exchangeable else np.arange(len(keys))
+            if not len(which):
+                continue
+            found = part.infer(self.graph, rows[:, span], scipy.sparse.csr_array(weights[which]))
             if found is not None:
-                made[some, span] = found
-                how[some] = "model"
+                made[which, span] = found
+                how[some] = "model" if part.exchangeable else how[some]
         return made, how.tolist()
 
-    def save(self, folder: Path, table: Embeddings) -> Path:
-        """Write ``model.safetensors`` into ``folder``: arrays, and everything else as JSON in its metadata."""
+    def save(self, folder: Path, *tables: Embeddings) -> Path:
+        """Write it into ``folder``: ``model.safetensors``, and ``weights.safetensors`` where a trainer has weights.
+
+        Parameters
+        ----------
+        tables : those that it belongs to: several read-outs of one training have one model.
+        """
         from safetensors.numpy import save_file
 
         w = self.graph.weights
         arrays = {"graph.indptr": w.indptr, "graph.indices": w.indices, "graph.data": w.data}
         for i, part in enumerate(self.parts):
             arrays |= {f"{i}.{name}": array for name, array in part.arrays.items()}
+        if self.students is not None:
+            arrays |= {"students": self.students.digests, "training": self.students.training}
+        kept = [part.weights for part in self.parts if part.weights is not None]
+        assert len(kept) < 2
         said = {
             "format": FORMAT,
-            "table": identity(table),
+            "tables": [identity(table) for table in tables],
             "questions": list(self.graph.questions),
             "concepts": list(self.graph.concepts),
-            "parts": [{"trainer": part.trainer, "walk": part.walk, "dim": part.dim} for part in self.parts],
-            "provenance": dict(table.provenance),
+            "parts": [
+                {
+                    "kind": part.kind,
+                    "trainer": part.trainer,
+                    "walk": part.walk,
+                    "dim": part.dim,
+                    "weights": part.weights is not None,
+                }
+                for part in self.parts
+            ],
+            "weights": kept[0].digest if kept else None,
         }
-        with whole_path(folder / "model.safetensors") as partial:
+        for weights in kept:
+            weights.save(folder / WEIGHTS)
+        if not kept:
+            (folder / WEIGHTS).unlink(missing_ok=True)
+        with whole_path(folder / MODEL) as partial:
             held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             save_file(held, partial, metadata={"model": json.dumps(said, sort_keys=True)})
         return folder
@@ -181,25 +285,30 @@ class InferenceModel:
         """
         from safetensors import SafetensorError, safe_open
 
-        file = folder / "model.safetensors"
+        file = folder / MODEL
         try:
             with safe_open(str(file), framework="numpy") as held:
                 said = json.loads((held.metadata() or {})["model"])
                 arrays = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118  (not a dict)
             if said["format"] != FORMAT:
                 raise ValueError(f"format {said['format']}, this version reads {FORMAT}")
+            weights = None if said["weights"] is None else Weights.load(folder / WEIGHTS)
+            if weights is not None and weights.digest != said["weights"]:
+                raise ValueError(f"{WEIGHTS} is of another training")
             shape = len(said["questions"]), len(said["concepts"])
             w = scipy.sparse.csr_array(tuple(arrays[f"graph.{name}"] for name in ("data", "indices", "indptr")), shape)
             parts = []
             for i, part in enumerate(said["parts"]):
                 own = {n.partition(".")[2]: array for n, array in arrays.items() if n.startswith(f"{i}.")}
-                parts.append(Part(tuple(part["trainer"]), tuple(part["walk"]), part["dim"], own))
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+                about = tuple(part["trainer"]), tuple(part["walk"]), part["dim"]
+                parts.append(Part.kinds[part["kind"]](*about, own, weights if part["weights"] else None))
+            students = Students(arrays["students"], arrays["training"]) if "students" in arrays else None
+        except (OSError, SafetensorError, ConfigError, KeyError, ValueError, TypeError) as error:
             why = " ".join(str(error).split())
             raise EmbeddingError(f"{file}: no readable model ({why}); write the table again with qcq embed") from None
-        if said["table"] != identity(table):
+        if identity(table) not in said["tables"]:
             raise EmbeddingError(f"{folder}: the model of another table; write table and model again with qcq embed")
-        return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts)
+        return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts, students)
 
 
 def identity(table: Embeddings) -> str:
@@ -287,17 +396,26 @@ def pair_law(
     return law / np.maximum(law.sum(axis=1, keepdims=True), 1e-300), chain.classes
 
 
+_AT_ONCE = 1 << 16  # scores of a block of rows: they stay in the processor's cache
+TOLERANCE = 5e-7  # of an entry of a row
+
+
 def logistic_rows(
     start: NDArray[np.float64],
     outputs: NDArray[np.float64],
     positive: NDArray[np.float64],
     negative: NDArray[np.float64],
     prior: float,
-    steps: int = 8,
+    steps: int = 200,
 ) -> NDArray[np.float64]:
-    """Rows x that minimise −Σ_y p_y log σ(x·o_y) − Σ_y n_y log σ(−x·o_y) + prior/2 |x − start|², o frozen: by Newton.
+    """Rows x that minimise −Σ_y p_y log σ(x·o_y) − Σ_y n_y log σ(−x·o_y) + prior/2 |x − start|², o frozen.
 
-    The problem is convex, and each row has its own. Half steps are taken where a whole one doesn't lower the loss.
+    The problem is convex, and each row has its own. All rows of a block take steps of conjugate gradients together. The
+    curvature at the mean start, which all rows share, is the preconditioner: a step costs two products with the outputs
+    and no curvature of a single row. The length of a step comes from the curvature φ″ along it. As
+    φ″(t) ≤ φ″(0) e^{Rt} with R the largest |change of a score|, the step t = log(1 + R |φ′|/φ″) / R never goes past the
+    lowest point along its line. A row is done when its gradient is at most ``prior`` × TOLERANCE long: by strong
+    convexity it is then within TOLERANCE of the solution.
 
     Parameters
     ----------
@@ -306,52 +424,85 @@ def logistic_rows(
     positive : p, float64 (rows, tokens).
     negative : n, float64 (tokens,), expected number of negatives a pair.
     prior : how strongly a row is held at its start.
+    steps : at most so many.
+
+    References
+    ----------
+    Bach 2010, Self-concordant analysis for logistic regression (EJS), for the bound. Polak & Ribière 1969.
     """
-    x = start.copy()
-    ridge = max(prior, 1e-9) * np.eye(x.shape[1])
+    if not len(start):
+        return start.copy()
+    prior = max(prior, 1e-9)
+    real = 1 / (1 + np.exp(-np.clip(start.mean(axis=0) @ outputs.T, -60, 60)))  # (tokens,)
+    bend = real * (1 - real) * (positive.mean(axis=0) + negative)
+    inverse = np.linalg.inv((outputs.T * bend) @ outputs + prior * np.eye(outputs.shape[1]))  # (dim, dim)
+    most = max(1, _AT_ONCE // len(outputs))
+    blocks = [slice(i, i + most) for i in range(0, len(start), most)]
+    made = [_descend(start[b], outputs, positive[b], negative, prior, inverse, steps) for b in blocks]
+    return np.concatenate(made)
 
-    def loss(x: NDArray[np.float64], at: NDArray[np.int64]) -> NDArray[np.float64]:
-        z = x @ outputs.T  # (rows, tokens)
-        apart: NDArray[np.float64] = prior / 2 * np.square(x - start[at]).sum(axis=1)
-        return apart + (positive[at] * np.logaddexp(0, -z)).sum(axis=1) + np.logaddexp(0, z) @ negative
 
-    now = loss(x, np.arange(len(x)))
-    alive = np.arange(len(x))
-    for _ in range(steps):
-        if not len(alive):
-            break
-        p = positive[alive]
-        real = 1 / (1 + np.exp(-np.clip(x[alive] @ outputs.T, -60, 60)))  # (alive, tokens)
-        weight = p + negative
-        slope = (real * weight - p) @ outputs + prior * (x[alive] - start[alive])  # (alive, dim)
-        bend = (real * (1 - real) * weight)[:, :, None]
-        move = np.empty_like(slope)
-        for i in range(len(alive)):
-            move[i] = np.linalg.solve(outputs.T @ (bend[i] * outputs) + ridge, slope[i])
-        scale = np.ones(len(alive))
-        trial = loss(x[alive] - move, alive)
-        for _ in range(12):
-            worse = np.flatnonzero(trial > now[alive])
-            if not len(worse):
+def _descend(
+    start: NDArray[np.float64],
+    outputs: NDArray[np.float64],
+    positive: NDArray[np.float64],
+    negative: NDArray[np.float64],
+    prior: float,
+    inverse: NDArray[np.float64],
+    steps: int,
+) -> NDArray[np.float64]:
+    """A block of rows of :func:`logistic_rows`; ``inverse``, the inverse of their shared curvature."""
+    solved = start.copy()
+    alive, x, p = np.arange(len(start)), start.copy(), positive
+    weight, z = p + negative, x @ outputs.T  # (rows, tokens)
+    way = before = gain = np.empty(0)
+    for step in range(steps + 1):
+        real = np.exp(-np.clip(z, -60, 60))
+        real += 1
+        np.reciprocal(real, out=real)
+        slope = (real * weight - p) @ outputs + prior * (x - start[alive])  # (rows, dim)
+        going = np.square(slope).sum(axis=1) > (prior * TOLERANCE) ** 2
+        if step == steps:
+            going[:] = False
+        if not going.all():
+            solved[alive[~going]] = x[~going]
+            alive, x, p, weight, z, real, slope = (each[going] for each in (alive, x, p, weight, z, real, slope))
+            if step:
+                way, before, gain = way[going], before[going], gain[going]
+            if not len(alive):
                 break
-            scale[worse] /= 2
-            trial[worse] = loss(x[alive[worse]] - scale[worse, None] * move[worse], alive[worse])
-        better = trial <= now[alive]
-        gained = now[alive] - trial
-        x[alive[better]] -= scale[better, None] * move[better]
-        now[alive[better]] = trial[better]
-        alive = alive[better & (gained > 1e-9)]
-    return x
+        down = slope @ inverse
+        fall = (slope * down).sum(axis=1)
+        if step:
+            keep = np.maximum((slope * (down - before)).sum(axis=1) / gain, 0)
+            way = keep[:, None] * way - down
+            lost = (way * slope).sum(axis=1) >= 0  # uphill: begin afresh
+            way[lost] = -down[lost]
+        else:
+            way = -down
+        before, gain = down, fall
+        change = way @ outputs.T  # (rows, tokens)
+        real -= np.square(real)
+        real *= weight
+        curve = np.einsum("ij,ij,ij->i", real, change, change) + prior * np.square(way).sum(axis=1)
+        reach = np.maximum(np.abs(change).max(axis=1), 1e-12)
+        length = np.log1p(-reach * (way * slope).sum(axis=1) / curve) / reach
+        x = x + length[:, None] * way
+        change *= length[:, None]
+        z = z + change
+    return solved
+
+
+opens(InferenceModel.load)
 
 
 def opened(table: Embeddings) -> InferenceModel | None:
-    """The model of a table, read from beside its file on first use."""
-    if isinstance(table.model, Path):
-        object.__setattr__(table, "model", InferenceModel.load(table.model, table))
-    model: InferenceModel | None = table.model
-    return model
+    """The model of a table, read from its folder on first use; None where there is none."""
+    return None if table.model is None else cast(InferenceModel, table.inference())
 
 
-def with_model(table: Embeddings, graph: KnowledgeGraph, parts: Sequence[Part]) -> Embeddings:
+def with_model(
+    table: Embeddings, graph: KnowledgeGraph, parts: Sequence[Part], students: Students | None = None
+) -> Embeddings:
     """The same table with what it needs to infer."""
-    return replace(table, model=InferenceModel(graph, parts))
+    return replace(table, model=InferenceModel(graph, parts, students))

@@ -135,12 +135,14 @@ class Frozen:
     graph, walk : what it was trained on.
     vectors : float64 (questions, dim), the rows of the table.
     parts : ``Model.frozen()``.
+    weights : ``Model.weights()``, where the trainer has any.
     """
 
     graph: KnowledgeGraph
     walk: WalkStrategy
     vectors: NDArray[np.float64]
     parts: Mapping[str, NDArray]
+    weights: Weights | None = None
 
 
 @settings

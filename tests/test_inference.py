@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +16,22 @@ from qcq import cli, read
 from qcq.data import Dataset, Simulated
 from qcq.embeddings import Embeddings
 from qcq.errors import EmbeddingError, UnknownNameError
+from qcq.floors.markov import edge_steps
 from qcq.graph import KnowledgeGraph
-from qcq.models.inference import by_concepts, logistic_rows, opened, pair_law
+from qcq.models import TRAINERS, TrainingData
+from qcq.models.inference import Part, by_concepts, logistic_rows, opened, pair_law, with_model
+from qcq.models.language.slot import mapped, walks
 from qcq.models.trainer import Frozen
 from qcq.recipes import add, embed
+from qcq.run import Run
 from qcq.walks import WALKS
 
 ROOM = Simulated(questions=120, concepts=8, students=40, responses=10).read()
 GRAPH = KnowledgeGraph.from_dataset(ROOM)
 SETS = GRAPH.concept_sets
 EXACT = {"svd": 8, "netmf": 8, "spectral": 8, "concept-mean": 8, "concept-onehot": 8}
+LANGUAGE = ["mlm", "cloze", "clm", "bilm", "rtd"]
+QUICK: dict[str, dict[str, int]] = {name: {"steps": 300} for name in LANGUAGE}
 LEARNT = ["sgns", *(["skipgram", "fasttext"] if importlib.util.find_spec("gensim") else [])]
 
 
@@ -42,6 +50,21 @@ def bank_without(away: np.ndarray) -> tuple[Dataset, Dataset]:
         return Dataset("part", names, ROOM.concepts, scipy.sparse.csr_array(ROOM.q_matrix[which]))
 
     return part(np.setdiff1d(np.arange(120), away)), part(away)
+
+
+BANK, NEW = bank_without(
+    np.flatnonzero(np.isin(SETS, np.unique(SETS[np.diff(GRAPH.weights.indptr) > 1])[::3]))
+)  # whole sets are held out
+
+
+def alike(table: Embeddings, new: Dataset) -> float:
+    """The share of the five nearest of a new question that share a concept with it."""
+    share = []
+    for i, question in enumerate(new.questions):
+        mine = set(new.q_matrix[[i]].indices)
+        near = [ROOM.questions.index(q) for q, _ in table.nearest(question, 5)]
+        share.append(np.mean([bool(mine & set(ROOM.q_matrix[[j]].indices)) for j in near]))
+    return float(np.mean(share))
 
 
 @pytest.mark.parametrize("trainer", EXACT)
@@ -78,13 +101,32 @@ def test_the_law_of_a_new_question_is_that_of_its_twin(keep: bool) -> None:
     assert law.sum() == pytest.approx(1)
 
 
-def test_newton_finds_the_least_loss() -> None:
+@pytest.mark.parametrize(("scale", "prior"), [(0.3, 0.3), (1.0, 0.3), (3.0, 0.3), (1.0, 0.01)])
+def test_rows_have_the_least_loss_as_newton_finds_it(scale: float, prior: float) -> None:
+    """Against scipy's trust-region Newton with the exact curvature, one row at a time."""
     rng = np.random.default_rng(0)
-    start, outputs = rng.normal(size=(3, 4)), rng.normal(size=(20, 4))
-    p, n = rng.dirichlet(np.ones(20), size=3), 5 * rng.dirichlet(np.ones(20))
-    x = logistic_rows(start, outputs, p, n, prior=0.3, steps=30)
-    real = 1 / (1 + np.exp(-x @ outputs.T))
-    assert (real * (p + n) - p) @ outputs + 0.3 * (x - start) == pytest.approx(0, abs=1e-4)
+    start, outputs = rng.normal(size=(300, 4)), scale * rng.normal(size=(500, 4))  # more than a block of rows
+    p, n = rng.dirichlet(np.full(500, 0.05), size=300), 5 * rng.dirichlet(np.ones(500))
+    x = logistic_rows(start, outputs, p, n, prior)
+    for i in (0, 1, 150, 299):
+
+        def loss(v: np.ndarray, i: int = i) -> float:
+            z = outputs @ v
+            held = prior / 2 * np.square(v - start[i]).sum()
+            return float(p[i] @ np.logaddexp(0, -z) + n @ np.logaddexp(0, z) + held)
+
+        def slope(v: np.ndarray, i: int = i) -> np.ndarray:
+            real = scipy.special.expit(outputs @ v)
+            return outputs.T @ (real * (p[i] + n) - p[i]) + prior * (v - start[i])
+
+        def curvature(v: np.ndarray, i: int = i) -> np.ndarray:
+            real = scipy.special.expit(outputs @ v)
+            return (outputs.T * (real * (1 - real) * (p[i] + n))) @ outputs + prior * np.eye(4)
+
+        best = scipy.optimize.minimize(
+            loss, start[i], jac=slope, hess=curvature, method="trust-exact", options={"gtol": 1e-10}
+        )
+        assert x[i] == pytest.approx(best.x, abs=1e-6)
 
 
 @pytest.mark.parametrize("trainer", LEARNT)
@@ -98,20 +140,13 @@ def test_an_old_question_inferred_anew_is_near_its_own_row(trainer: str) -> None
     assert cosine.mean() > apart.mean() + 0.1
 
 
-@pytest.mark.parametrize("trainer", ["svd", "netmf", "spectral", *LEARNT])
+@pytest.mark.parametrize("trainer", ["svd", "netmf", "spectral", *LEARNT, *LANGUAGE])
 def test_a_new_set_of_concepts_lands_among_questions_on_them(trainer: str) -> None:
-    """Whole sets are held out, so that no new question has a twin: the trainer itself must place it."""
-    several = np.unique(SETS[np.diff(GRAPH.weights.indptr) > 1])
-    bank, new = bank_without(np.flatnonzero(np.isin(SETS, several[::3])))
-    made = add(embed(bank, walk="qcq", trainer=trainer, dim=8), None, new)
+    """No new question has a twin: the trainer itself must place it."""
+    made = add(embed(BANK, walk="qcq", trainer=trainer, dim=8, sections=QUICK), None, NEW)
     assert made.by_set == 0
-    assert made.by_model == len(new.questions) > 0
-    share = []
-    for i, question in enumerate(new.questions):
-        mine = new.q_matrix[[i]].indices
-        near = [ROOM.questions.index(q) for q, _ in made.embeddings.nearest(question, 5)]
-        share.append(np.mean([bool(set(mine) & set(ROOM.q_matrix[[j]].indices)) for j in near]))
-    assert np.mean(share) > 0.9
+    assert made.by_model == len(NEW.questions) > 0
+    assert alike(made.embeddings, NEW) > 0.9
 
 
 def test_the_mean_of_concepts_is_said_where_a_trainer_has_no_way() -> None:
@@ -133,6 +168,54 @@ def test_the_recipe_for_tracing_infers_one_hot_concepts_and_the_order_of_its_con
     assert np.flatnonzero(made["new"][:8]).tolist() == sorted(pair)
     weights = scipy.sparse.csr_array((np.ones(2), ([0, 0], sorted(pair))), shape=(1, 8))
     assert made["new"][8:] == pytest.approx(by_concepts(GRAPH.weights, table.vectors[:, 8:], weights)[0], abs=1e-5)
+
+
+def test_a_language_model_infers_with_concepts_as_tokens_and_for_every_read_out() -> None:
+    walk = WALKS["qcq"](keep_concepts=True)
+    graph = KnowledgeGraph.from_dataset(BANK)
+    model = TRAINERS["mlm"](dim=8, steps=200).fit(TrainingData(graph, walk))
+    for readout in model.readouts:
+        table = with_model(
+            model.embeddings(readout), graph, [Part.of(TRAINERS["mlm"](dim=8, steps=200), walk, 0, model)]
+        )
+        made = add(table, None, NEW)
+        assert made.by_model == len(NEW.questions)
+        assert alike(made.embeddings, NEW) > 0.8
+
+
+def test_a_map_from_states_to_rows_is_found_where_there_is_one() -> None:
+    """Rows planted as a linear function of states come back; states that say nothing give the mean row."""
+    rng = np.random.default_rng(0)
+    states, turn = rng.normal(size=(200, 6)), rng.normal(size=(6, 3))
+    rows, size, new = states @ turn + 5, rng.integers(1, 9, 200).astype(float), rng.normal(size=(40, 6))
+    assert mapped(states, rows, size, new) == pytest.approx(new @ turn + 5, abs=0.05)
+    noise = rng.normal(size=(200, 3))
+    mean = np.average(noise, axis=0, weights=size)
+    assert np.abs(mapped(states, noise, size, new) - mean).max() < np.abs(noise - mean).max() / 2
+
+
+def test_walks_through_a_slot_step_over_its_concepts() -> None:
+    out, into = edge_steps(GRAPH.weights)
+    one = scipy.sparse.csr_array(([1.0], ([0], [3])), shape=(1, 8))  # a question on concept 3 alone
+    tokens = walks(one, out, into, np.zeros(500, dtype=np.int64), 4, None, np.random.default_rng(0))
+    on = np.flatnonzero(GRAPH.weights[:, [3]].toarray()[:, 0])
+    assert set(tokens[:, 0].tolist()) == set(on.tolist())
+    share = (GRAPH.weights > 0).astype(float) @ (GRAPH.weights > 0).astype(float).T
+    assert all(share[a, b] > 0 for a, b in zip(tokens[:, 0], tokens[:, 1], strict=True))
+    mixed = walks(one, out, into, np.zeros(50, dtype=np.int64), 3, 120, np.random.default_rng(0))
+    assert (mixed[:, 0] == 123).all()
+    assert ((mixed[:, 1] < 120) & (mixed[:, 2] >= 120)).all()
+
+
+def test_a_loaded_table_infers_where_only_vectors_were_imported(tmp_path: Path) -> None:
+    table = embed(ROOM, "concepts", dim=4)
+    table.save_model(table.save(tmp_path / "v.npz"))
+    code = (
+        "from qcq.embeddings import Embeddings\n"
+        f"print(Embeddings.load({str(tmp_path / 'v.npz')!r}).infer({{'n': [{ROOM.concepts[0]!r}]}}).ids)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "['n']"
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".safetensors", ".npz"])
@@ -200,3 +283,58 @@ def test_add_needs_no_bank_where_the_model_is_beside(tmp_path: Path, capsys: pyt
     assert "--data BANK" in capsys.readouterr().err
     assert call("add", "--to", file, *new, "--data", tmp_path / "bank.csv", "--out", tmp_path / "third.parquet") == 0
     assert "has no model next to it: new questions get the mean" in capsys.readouterr().err
+
+
+def test_a_run_holds_what_inference_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def call(*args: object) -> int:
+        try:
+            cli.main([str(arg) for arg in args])
+        except SystemExit as left:
+            return int(left.code or 0)
+        return 0
+
+    rows = [(q, BANK.concepts[c]) for i, q in enumerate(BANK.questions) for c in BANK.q_matrix[[i]].indices]
+    (tmp_path / "bank.csv").write_text("question,concept\n" + "".join(f"{q},{c}\n" for q, c in rows))
+    rows = [(q, NEW.concepts[c]) for i, q in enumerate(NEW.questions) for c in NEW.q_matrix[[i]].indices]
+    (tmp_path / "new.csv").write_text("question,concept\n" + "".join(f"{q},{c}\n" for q, c in rows))
+    quick = ["--trainers", "sgns,svd,mlm,random", "--set", "mlm.steps=100", "--seeds", "2", "--tasks", "retrieval"]
+    dims = [f"--set={name}.dim=8" for name in ("sgns", "svd", "mlm", "random")]
+    run = tmp_path / "run"
+    assert call("run", "--data", tmp_path / "bank.csv", "--out", run, *quick, *dims, "--quiet") == 0
+    assert call("verify", run) == 0
+    command = ["add", "--to", run, "--questions", tmp_path / "new.csv", "--out"]
+    choices: list[tuple[list[str], str]] = [
+        ([], "by the model"),
+        (["--trainer", "svd"], "by the model"),
+        (["--trainer", "mlm", "--seed", "1"], "by the model"),
+        (["--trainer", "random"], "from their concepts one by one"),
+    ]
+    for i, (choice, how) in enumerate(choices):
+        capsys.readouterr()
+        out = tmp_path / f"{i}.safetensors"
+        assert call(*command, out, *choice) == 0
+        assert how in capsys.readouterr().out
+        made = Embeddings.load(out)
+        assert len(made) == len(BANK.questions) + len(NEW.questions)
+        name = choice[1] if choice else Run(run).best()[0]
+        seed = 1 if "--seed" in choice else 0
+        old = Run(run).embeddings(name, seed=seed)
+        assert made.vectors[: len(old)].tobytes() == old.vectors.tobytes()
+        assert opened(made) is not None  # and it can be added to again
+        if name != "random":
+            assert alike(made, NEW) > 0.8
+    for model in (run / "embeddings").rglob("model.safetensors"):
+        model.unlink()  # as a run of an earlier version
+    assert call(*command, tmp_path / "older.safetensors", "--trainer", "svd") == 0
+    assert "has no model next to it: new questions get the mean" in capsys.readouterr().err
+    for given, said in (
+        (["--trainer", "nobody"], "unknown trainer 'nobody'"),
+        (["--seed", "7"], "no seed 7"),
+        (["--walk", "weighted"], "unknown walk 'weighted'"),
+    ):
+        assert call(*command, tmp_path / "bad.safetensors", *given) == 2
+        text = capsys.readouterr().err
+        assert said in text
+        assert len(text.splitlines()) == 1
+    assert call("add", "--to", tmp_path / "0.safetensors", *command[3:], tmp_path / "bad.npz", "--seed", "1") == 2
+    assert "is a file with one table; leave out --trainer" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -55,28 +56,55 @@ def rasch(responses: Interactions, graph: KnowledgeGraph) -> NDArray[np.float64]
     ----------
     Rasch 1960, Probabilistic models for some intelligence and attainment tests.
     """
-    student, question = np.unique(responses.student, return_inverse=True)[1], responses.question
-    right = responses.correct.astype(np.float64)
-    n, n_students = graph.n_questions, int(student.max(initial=-1)) + 1
-    answers = np.bincount(question, minlength=n).astype(np.float64)
-    tested = (graph.weights > 0).astype(np.float64)  # (questions, concepts)
-    of_concept = np.maximum(tested.T @ answers, 1e-9)
-    of_question = np.maximum(tested.sum(axis=1), 1)
-    middle = np.log((right.sum() + 1) / (len(right) - right.sum() + 1))
-    ability, ease, around = np.zeros(n_students), np.zeros(n), np.zeros(n)
+    return Eases.of(responses, graph).number
 
-    def slopes(at: NDArray, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        p = 1 / (1 + np.exp(-(middle + ability[student] + ease[question])))
-        up, bend = np.bincount(at, right - p, size), np.bincount(at, p * (1 - p), size)
-        return up.astype(np.float64), bend.astype(np.float64)
 
-    for _ in range(ROUNDS):
-        up, bend = slopes(student, n_students)
-        ability += np.clip((up - ability / SPREAD) / (bend + 1 / SPREAD), -REACH, REACH)
-        around = tested @ ((tested.T @ (ease * answers)) / of_concept) / of_question
-        up, bend = slopes(question, n)
-        ease += np.clip((up - (ease - around) / AROUND) / (bend + 1 / AROUND), -REACH, REACH)
-    return np.where(answers > 0, around - ease, 0.0)
+@dataclass(frozen=True, eq=False)
+class Eases:
+    """The estimates behind :func:`rasch`, which new answers can be read with.
+
+    Attributes
+    ----------
+    middle : m.
+    student, ability : int32 (students,), those who answered, and float64 (students,).
+    concept : float64 (concepts,), the mean ease over answers to a concept's questions.
+    number : float64 (questions,), what :func:`rasch` returns.
+    """
+
+    middle: float
+    student: NDArray[np.int32]
+    ability: NDArray[np.float64]
+    concept: NDArray[np.float64]
+    number: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, responses: Interactions, graph: KnowledgeGraph) -> Eases:
+        """The most probable values, by Newton steps on abilities and eases in turn."""
+        who, student = np.unique(responses.student, return_inverse=True)
+        question = responses.question
+        right = responses.correct.astype(np.float64)
+        n, n_students = graph.n_questions, len(who)
+        answers = np.bincount(question, minlength=n).astype(np.float64)
+        tested = (graph.weights > 0).astype(np.float64)  # (questions, concepts)
+        of_concept = np.maximum(tested.T @ answers, 1e-9)
+        of_question = np.maximum(tested.sum(axis=1), 1)
+        middle = np.log((right.sum() + 1) / (len(right) - right.sum() + 1))
+        ability, ease, around = np.zeros(n_students), np.zeros(n), np.zeros(n)
+        concept = np.zeros(graph.n_concepts)
+
+        def slopes(at: NDArray, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            p = 1 / (1 + np.exp(-(middle + ability[student] + ease[question])))
+            up, bend = np.bincount(at, right - p, size), np.bincount(at, p * (1 - p), size)
+            return up.astype(np.float64), bend.astype(np.float64)
+
+        for _ in range(ROUNDS):
+            up, bend = slopes(student, n_students)
+            ability += np.clip((up - ability / SPREAD) / (bend + 1 / SPREAD), -REACH, REACH)
+            concept = (tested.T @ (ease * answers)) / of_concept
+            around = tested @ concept / of_question
+            up, bend = slopes(question, n)
+            ease += np.clip((up - (ease - around) / AROUND) / (bend + 1 / AROUND), -REACH, REACH)
+        return cls(float(middle), who, ability, np.asarray(concept), np.where(answers > 0, around - ease, 0.0))
 
 
 NUMBERS: Mapping[Number, Callable[[Interactions, KnowledgeGraph], NDArray[np.float64]]] = {

@@ -63,6 +63,10 @@ class DetectiveLearner(Learner):
         share = real.flatten() / real.sum()
         return scored + self.weight * (F.binary_cross_entropy_with_logits(odds, wrong, reduction="none") * share).sum()
 
+    def slots(self, tokens: NDArray, hidden: NDArray[np.bool_], asked: NDArray[np.bool_]) -> Tensor:
+        """The generator's: the discriminator never meets a mask."""
+        return self.encoder.guesses(*self.seen(tokens, hidden, tokens >= 0), torch.from_numpy(asked))
+
     def drawn(self, guesses: Tensor, chance: Tensor) -> Tensor:
         """Tokens sampled from the generator's distribution: int64 (N,), by uniform random ``chance`` (N, 1)."""
         most = max(1, 2**22 // len(self.output.weight))

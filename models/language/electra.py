@@ -58,11 +58,10 @@ class RTD(LanguageTrainer):
     def training_batch(self, tokens: NDArray[np.int32], n_questions: int, rng: np.random.Generator) -> TrainingBatch:
         return MLM(mask_rate=self.mask_rate).training_batch(tokens, n_questions, rng)
 
-    def learner(self, source: TrainingData, seed: int) -> tuple[Learner, NDArray[np.int64]]:
+    def _around(self, learner: Learner) -> Learner:
         from qcq.models.language.detector import DetectiveLearner
 
-        made, counts = super().learner(source, seed)
-        return DetectiveLearner(**vars(made), weight=self.weight), counts
+        return DetectiveLearner(**vars(learner), weight=self.weight)
 
     def model(self, source: TrainingData, learner: Learner) -> LanguageModel:
         return Detecting(source, learner, Replaced(rate=self.mask_rate), self.readouts, self.shown)

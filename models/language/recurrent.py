@@ -74,6 +74,8 @@ class BiLSTM(LSTM):
     Peters et al. 2018, Deep contextualized word representations, section 3.1.
     """
 
+    two_sided = True
+
     def __init__(self, *, dim: int, norm: Literal["pre", "post"], dropout: float, layers: int, **sizes: object) -> None:
         super().__init__(dim=dim, norm=norm, dropout=dropout, layers=layers, **sizes)  # type: ignore[arg-type]
         self.back = nn.ModuleList(Layer(dim, norm, dropout) for _ in range(layers))

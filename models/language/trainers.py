@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from scipy import sparse
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, TrainingError
@@ -24,7 +25,7 @@ from qcq.floors.losses import HeldOutLoss
 from qcq.floors.objectives import BothDirections, HeldOutBatch, Masked, NextQuestion, Objective, first_walks
 from qcq.graph import KnowledgeGraph
 from qcq.models.language import readout
-from qcq.models.trainer import Model, Trainer, TrainingData
+from qcq.models.trainer import Frozen, Model, Trainer, TrainingData
 from qcq.models.weights import WARM_RATE, WARM_STEPS, Weights
 from qcq.models.word2vec import token_counts
 from qcq.support.progress import Progress, silent
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from qcq.models.language.training import Learner, TrainingBatch
     from qcq.models.language.transformer import Encoder
+    from qcq.walks import WalkStrategy
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -242,7 +244,7 @@ class LanguageTrainer(Trainer):
                 Monitor(model, source, len(counts)),
                 {**self.config, "checkpoint": None, "seed": seed, "corpus": corpus.digest, **began},
             )
-            model.trainer = {"name": type(self).__name__.lower(), **self.config} if self.warm else None
+            model.trainer = {"name": type(self).__name__.lower(), **self.config}
         finally:
             torch.set_num_threads(before)
         return model
@@ -262,18 +264,7 @@ class LanguageTrainer(Trainer):
         n_types = 2 if len(counts) > corpus.n_questions else 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "init"))
-            encoder = self.architecture()(
-                dim=self.dim,
-                layers=self.layers,
-                heads=self.heads,
-                norm=self.norm,
-                dropout=self.dropout,
-                position=self.position,
-                length=corpus.length,
-                n_types=n_types,
-                combine=self.combine,
-                layout=self.layout,
-            ).to(self.place)
+            encoder = self._encoder(corpus.length, n_types).to(self.place)
             first = torch.randn(len(counts), self.dim) * (self.init / self.dim**0.5)
             second = first.clone() if self.tying == "start" else torch.randn_like(first) * (self.init / self.dim**0.5)
         rows = self.place == "cpu" and not self.static
@@ -293,7 +284,51 @@ class LanguageTrainer(Trainer):
         every = kind == "full"
         table = made(first, every and self.tying == "tied")
         output = table if self.tying == "tied" else made(second, every)
-        return Learner(encoder, table, output, made(bias, every), loss, corpus.n_questions), counts
+        return self._around(Learner(encoder, table, output, made(bias, every), loss, corpus.n_questions)), counts
+
+    def _encoder(self, length: int, n_types: int) -> Encoder:
+        """A new encoder of walks of up to ``length`` tokens."""
+        return self.architecture()(
+            dim=self.dim,
+            layers=self.layers,
+            heads=self.heads,
+            norm=self.norm,
+            dropout=self.dropout,
+            position=self.position,
+            length=length,
+            n_types=n_types,
+            combine=self.combine,
+            layout=self.layout,
+        )
+
+    def restored(self, weights: Weights, walk: WalkStrategy) -> Learner:
+        """The learner that a training on ``walk`` ended with, on the CPU, for predictions alone."""
+        import torch
+
+        from qcq.models.language.softmax import LOSSES
+        from qcq.models.language.tables import SparseTable
+        from qcq.models.language.training import Learner
+
+        length = 2 * walk.length - 1 if walk.keep_concepts else walk.length
+        with torch.random.fork_rng(devices=[]):
+            encoder = self._encoder(length, 2 if weights.concepts else 1)
+        encoder.load_state_dict({name: torch.from_numpy(rows.copy()) for name, rows in weights.body.items()})
+        held = {name: SparseTable(torch.from_numpy(rows.copy())) for name, rows in weights.tables.items()}
+        loss = LOSSES["full"].planned(self, np.zeros(len(weights), dtype=np.int64), 0)
+        made = Learner(
+            encoder, held["input"], held.get("output", held["input"]), held["bias"], loss, len(weights.questions)
+        )
+        return self._around(made)
+
+    def _around(self, learner: Learner) -> Learner:
+        """The learner that this trainer makes of a plain one."""
+        return learner
+
+    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
+        """By the model's state in the question's place, mapped to the table: :mod:`qcq.models.language.slot`."""
+        from qcq.models.language.slot import inferred
+
+        return inferred(self, frozen, weights)
 
     def _begin_from(self, start: Weights, encoder: Encoder, tokens: int) -> dict[str, torch.Tensor]:
         """The tables of an earlier training; its encoder is loaded where it is known."""

@@ -133,6 +133,13 @@ class Learner:
         behind = None if back is None else _tensor(back, self.device)
         return self.encoder.answers(*self.seen(tokens, hidden, real), _tensor(asked, self.device), behind)
 
+    def slots(self, tokens: NDArray, hidden: NDArray[np.bool_], asked: NDArray[np.bool_]) -> Tensor:
+        """The states that predict the tokens at ``asked``, those of both sides where there are two: (asked, width)."""
+        real = tokens >= 0
+        if not self.encoder.two_sided:
+            return self.answers(tokens, hidden, real, asked)
+        return torch.cat(torch.chunk(self.answers(tokens, hidden, real, asked, asked), 2), dim=1)
+
     def seen(
         self, tokens: NDArray | Tensor, hidden: NDArray[np.bool_] | Tensor, real: NDArray[np.bool_] | Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

@@ -298,6 +298,7 @@ class Encoder(nn.Module, ABC):
 
     sees_itself = True  # whether the state of a visible token depends on that token
     hides = True  # whether a token must be hidden to be predicted
+    two_sided = False  # whether it predicts from either side by states of their own
 
     def __init__(
         self,
