@@ -24,6 +24,7 @@ from qcq.engine.kinds import Trained
 from qcq.errors import CorpusError, EmbeddingError, WalkError
 from qcq.evaluation import Task
 from qcq.evaluation.register import said, test_parts
+from qcq.graph import KnowledgeGraph
 from qcq.models import Trainer
 from qcq.pipeline import Experiment
 from qcq.run import FILE, NO_WALK, Run
@@ -321,14 +322,14 @@ class _Audit:
             label = f"{row['trainer']} on {row['walk']}"
             if row["walk"] == FILE:
                 continue
-            graph = self.real.partition.graph if row["walk"] == NO_WALK else self.real.graphs[row["walk"]]
+            trainer = trainers[row["trainer"]]
+            graph = _graph(self.real, row["walk"], trainer)
             for readout in row["readouts"]:
                 made = self._stored(row, readout).provenance
                 if made["graph_digest"] != graph.digest or made["corpus_digest"] != row["corpus_digest"]:
                     return Check("vectors", False, f"{label}: {readout} was made from another graph or corpus")
                 tables += 1
             first = row["seed"] == self.config.seed
-            trainer = trainers[row["trainer"]]
             if first and (self.retrain or not trainer.learns):
                 trainer = replace(trainer, **{k: v for k, v in row["settings"].items() if k in trainer.config})
                 said = self._retrained(row, trainer, label)
@@ -360,7 +361,7 @@ class _Audit:
             walked=world.walked(row["walk"], row["seed"]),
             trainer=trainer,
             seed=row["seed"],
-            graph=world.partition.graph.digest,
+            graph=_graph(world, NO_WALK, trainer).digest,
             dataset=world.data.name,
             loss_walks=0,
             label=f"{row['trainer']} again",
@@ -371,8 +372,20 @@ class _Audit:
                 readouts = Plan([cell]).execute(workers, store).row(cell)["readouts"]
             return {readout: cell.embeddings(store, readout).vectors for readout in readouts}
 
+    @cached_property
+    def half(self) -> tuple[Experiment, np.ndarray]:
+        """The same experiment with other answers of every second test student, and which test students kept theirs."""
+        split, seen = self.real.partition.split, self.real.data.interactions
+        assert split is not None
+        assert seen is not None
+        kept = np.unique(split.test.interactions.student)[1::2]
+        turned = np.isin(seen.student, np.setdiff1d(split.test.students, kept))
+        other = _turned(seen, turned, len(self.real.data.questions))
+        return Experiment(self.config, replace(self.real.data, interactions=other)), kept
+
     def costly(self) -> Iterator[Check]:
-        """Tasks that train a model of students: the chosen epoch must not depend on the test students."""
+        """Tasks that train a model of students: neither the model nor the chosen epoch may depend on the test students,
+        nor the prediction for one of them on another's answers."""
         there = [name for name, task in self.config.task_classes().items() if task.costly]
         for name in there:
             row = next((r for r in self.trained if r["walk"] != FILE), None)
@@ -380,27 +393,60 @@ class _Audit:
                 yield Check(name, None, "trains a model for each table; --retrain trains one again in both worlds")
                 continue
             emb = self._stored(row, row["readout"])
+            other, kept = self.half
             with self.watch.progress(f"{name} again"):
-                figures = [_task(w, name).score(emb, "validation").metrics for w in (self.real, self.others["turned"])]
+                tasks = [_task(world, name) for world in (self.real, other)]
+                figures = [task.score(emb, "validation").metrics for task in tasks]
+                losses = [_losses(task, emb, kept) for task in tasks]
             if figures[0] != figures[1]:
-                yield Check(name, False, f"{row['trainer']}: other figures on validation {_WORLDS['turned']}")
-            else:
+                yield Check(name, False, f"{row['trainer']}: other figures on validation {_WORLDS['half']}")
+            elif any(not np.allclose(losses[0][each], losses[1][each], rtol=1e-6, atol=1e-9) for each in losses[0]):
                 yield Check(
                     name,
-                    True,
-                    f"{row['trainer']}: model, epoch and validation figures are the same {_WORLDS['turned']}",
+                    False,
+                    f"{row['trainer']}: predictions for a test student are others {_WORLDS['half']}: "
+                    "it looks at other test students",
                 )
+            else:
+                found = "model, epoch, validation figures and the predictions for the other half are the same"
+                yield Check(name, True, f"{row['trainer']}: {found} {_WORLDS['half']}")
 
     def _stored(self, row: dict[str, Any], readout: str) -> Embeddings:
         path = self.run.file("embeddings", row["walk"], row["trainer"], readout, row["seed"], ".safetensors")
         return Embeddings.load(path)
 
 
+def _graph(world: Experiment, walk: str, trainer: Trainer) -> KnowledgeGraph:
+    """What the trainer learns from."""
+    if walk != NO_WALK:
+        return world.graphs[walk]
+    split = world.partition.split
+    return trainer.prepare(world.partition.graph, None if split is None else split.train)
+
+
 def _task(world: Experiment, name: str) -> Task:
     return next(each.made(world.partition) for each in world.tasks if each.name == name)
 
 
-_WORLDS = {"turned": "with the test students' answers turned round", "without": "without the test students"}
+def _losses(task: Task, embeddings: Embeddings, students: np.ndarray) -> dict[str, np.ndarray]:
+    """The log-loss of each of some test students, by figure: their answers alone, whatever the others answered."""
+    split = task.partition.split
+    assert split is not None
+    every, n = np.unique(split.test.interactions.student, return_counts=True)
+    found = {}
+    for name, units in task.score(embeddings, "test").units.items():
+        if name.rpartition("/")[2] == "log-loss" and len(units) == len(n):
+            # A unit is the mean over all answers plus the student's deviation from it: the mean is taken out again.
+            own = units - units.mean() * (1 - n * len(n) / n.sum())
+            found[name] = own[np.isin(every, students)]
+    return found
+
+
+_WORLDS = {
+    "turned": "with the test students' answers turned round",
+    "without": "without the test students",
+    "half": "with half of the test students' answers turned round",
+}
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:

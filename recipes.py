@@ -53,10 +53,14 @@ class Bank:
     start: Weights | None = None
     keep: Path | None = None
 
+    def prepared(self, trainer: Trainer, walk: WalkStrategy) -> KnowledgeGraph:
+        """The graph with the answers that the walk, or a trainer without walks, needs."""
+        return (walk if trainer.learns else trainer).prepare(self.graph, self.train)
+
     def fit(self, trainer: Trainer, walk: WalkStrategy | None = None) -> Embeddings:
         """The vectors of one trainer on one walk."""
         walk = walk or WALKS["qcq"]()
-        source = TrainingData(walk.prepare(self.graph, self.train), walk, self.seed, start=self.start)
+        source = TrainingData(self.prepared(trainer, walk), walk, self.seed, start=self.start)
         model = trainer.fit(source, self.seed, self.progress)
         if self.keep is not None and (weights := model.weights()) is not None:
             claim(self.keep, "model")
@@ -232,8 +236,8 @@ def embed(
         what = f"the recipe {name}" if made is not None and made.reads_answers else ", ".join(numbers)
         fix = "take the recipe concepts" if made is not None and made.reads_answers else "leave them out"
         raise ConfigError(f"{what} needs answers of students, and {data.name} has none; {fix}")
-    # A walk that needs answers gets a graph of its own that holds them.
-    reads = made.reads_answers if made is not None else strategy.prepare(bank.graph, train) is not bank.graph
+    # Who needs answers gets a graph of its own that holds them.
+    reads = made.reads_answers if made is not None else bank.prepared(model, strategy) is not bank.graph
     if not (reads or numbers) and (fold is not None or students != "train"):
         raise ConfigError(f"{name or trainer or walk} reads no answers, so it is the same for all students")
     table = made.make(bank) if made is not None else bank.fit(model, strategy)

@@ -77,7 +77,9 @@ class Method:
         judges = [each for each in tasks if each.task.tunes]
         tried = trainer.tuning if tune and judges else ({},)
         first = next(iter(walks))
-        data, graph, dataset = partition.digest, partition.graph.digest, partition.dataset.name
+        data, dataset = partition.digest, partition.dataset.name
+        train_part = None if partition.split is None else partition.split.train
+        graph = (trainer.prepare(partition.graph, train_part) if walk == NO_WALK else partition.graph).digest
 
         def train(seed: int, settings: Trainer | Chosen, which: str = "") -> Trained:
             return Trained(

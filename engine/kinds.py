@@ -194,7 +194,8 @@ class Trained(OnData):
         """What the trainer may use: graph, walks, exact chain."""
         walked = self.walked
         if walked is None:
-            return TrainingData(self.partition(store).graph, seed=self.seed)
+            graph = self.settings.prepare(self.partition(store).graph, self.train(store))
+            return TrainingData(graph, seed=self.seed)
         return store.cached(
             f"source {walked.key}",
             lambda: TrainingData(

@@ -7,6 +7,7 @@ from qcq.models.language.electra import RTD
 from qcq.models.language.huggingface import HFBert
 from qcq.models.language.trainers import CLM, MLM, BiLM, Cloze
 from qcq.models.oracle import Oracle
+from qcq.models.pebg import PEBG
 from qcq.models.precomputed import PrecomputedVectors
 from qcq.models.sgns import SGNS
 from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
@@ -29,6 +30,7 @@ TRAINERS: Registry[type[Trainer]] = Registry(
         "netmf": NetMF,
         "ppmi-svd": PPMISVD,
         "oracle": Oracle,
+        "pebg": PEBG,
         "mlm": MLM,
         "cloze": Cloze,
         "clm": CLM,
@@ -42,6 +44,7 @@ __all__ = [
     "CBOW",
     "CLM",
     "MLM",
+    "PEBG",
     "PPMISVD",
     "RTD",
     "SGNS",

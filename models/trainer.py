@@ -27,6 +27,7 @@ from qcq.support.types import check, takes
 from qcq.walks import QCQ, WalkStrategy
 
 if TYPE_CHECKING:
+    from qcq.data import TrainPart
     from qcq.floors.chain import Chain
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
@@ -175,6 +176,13 @@ class Trainer(ABC):
     @abstractmethod
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         """Learn from ``source``. The same source, settings and seed give the same vectors, unless the text says no."""
+
+    def prepare(self, graph: KnowledgeGraph, train: TrainPart | None) -> KnowledgeGraph:
+        """The graph that it learns from, with what it needs of the training responses: ``graph`` itself for most.
+
+        Asked only of a trainer that doesn't use walks; others get the graph that their walk prepared.
+        """
+        return graph
 
     def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
         """Vectors of new questions in the space of the old ones, which stay as they are.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # The variables that numba, OpenMP and the usual BLAS libraries read when they are loaded.
@@ -22,6 +24,20 @@ def n_threads() -> int:
     if given.isdecimal() and int(given) > 0:
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread: where a step is so small that threads mostly busy-wait. With another job on the machine, two
+    threads are ten times slower than one. One thread also gives the same figures on any number of cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _ROOM = 1.5 * 2**30  # bytes that a process needs with torch, numba and a medium data set loaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from qcq.data.dataset import Interactions
 from qcq.errors import EvaluationError
 from qcq.evaluation import KT, TASKS
 from qcq.evaluation.leak import replay
+from qcq.evaluation.tracing.baselines import BASELINES, Nearest, SimilarStudents
 from qcq.graph.typed import TypedGraph
 from qcq.models import TRAINERS, LookupModel
 from qcq.pipeline import Experiment
@@ -224,7 +226,7 @@ def test_a_costly_task_is_proved_by_training_again(tmp_path, monkeypatch):
     checks = audit(run, retrain=True)
     assert not failed(checks)
     assert checks[-1].name == "kt"
-    assert "random: model, epoch and validation figures are the same" in checks[-1].found
+    assert "random: model, epoch, validation figures and the predictions" in checks[-1].found
 
 
 def test_a_model_that_is_trained_on_test_students_is_caught(tmp_path, monkeypatch):
@@ -233,6 +235,51 @@ def test_a_model_that_is_trained_on_test_students_is_caught(tmp_path, monkeypatc
     sections = {**SMALL, "kt": KT_SMALL}
     run = made(tmp_path / "run", monkeypatch, tasks=["edges", "kt"], trainers=["random"], seeds=1, sections=sections)
     assert "other figures on validation" in failed(audit(run, retrain=True))["kt"]
+
+
+class AmongAll(Nearest):
+    """A tracer that looks for similar students among all, the test students too."""
+
+    def __init__(self, attempts, k=3):
+        super().__init__(attempts, k)
+
+    def columns(self, responses, concepts, ahead):
+        return self.among(self.attempts.train.dataset.interactions).columns(responses, concepts, ahead)
+
+    def among(self, seen):
+        there = copy(self.attempts)
+        there.train = replace(there.train, students=np.unique(seen.student), interactions=seen)
+        return Nearest(there, self.k)
+
+
+class AmongTest(AmongAll):
+    """A tracer that learns as it should, and looks for similar students among those of the part that it predicts."""
+
+    def columns(self, responses, concepts, ahead):
+        return self.among(responses).columns(responses, concepts, ahead)
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        (AmongAll, "other figures on validation with half of the test students' answers turned round"),
+        (AmongTest, "predictions for a test student are others with half of the test students' answers turned round"),
+        (SimilarStudents, ""),
+    ],
+)
+def test_a_tracer_that_finds_similar_students_among_test_students_is_caught(model, found, tmp_path, monkeypatch):
+    monkeypatch.setitem(BASELINES, "similar-students", model)
+    more = {"kt-baselines": {"models": ["question-mean", "similar-students"]}}
+    sections = {**SMALL, **more}
+    tasks = ["edges", "kt-baselines"]
+    run = made(tmp_path / "run", monkeypatch, tasks=tasks, trainers=["random"], seeds=1, sections=sections)
+    checks = audit(run, retrain=True)
+    if not found:
+        assert not failed(checks)
+        assert "predictions for the other half are the same" in checks[-1].found
+        return
+    assert list(failed(checks)) == ["kt-baselines"]
+    assert found in failed(checks)["kt-baselines"]
 
 
 # --- the published leak ---------------------------------------------------------------------------------------------

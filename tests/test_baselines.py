@@ -172,7 +172,7 @@ def test_without_history_nothing_is_traced(task):
         assert found[name].metrics["auc-within-questions"] == 0.5
         assert found[name].metrics["auc-balanced"] == pytest.approx(0.5, abs=1e-12)
         assert found[name].metrics["auc-next-5"] == found[name].metrics["auc"]
-    for name in ("2pl-history", "bkt", "pfa", "best-lr"):
+    for name in ("2pl-history", "bkt", "pfa", "best-lr", "similar-students"):
         assert found[name].metrics["auc-within-questions"] > 0.55
     assert set(found) == set(BASELINES)
     assert len(task.models["2pl"].nodes) == NODES
@@ -298,7 +298,7 @@ def test_a_block_is_predicted_without_its_own_and_later_answers(task, name, ahea
     same = block <= at
     assert block[at] == at
     assert other[same | ~mine] == pytest.approx(whole[same | ~mine], abs=1e-9)
-    if name in ("2pl-history", "bkt", "pfa", "best-lr"):
+    if name in ("2pl-history", "bkt", "pfa", "best-lr", "similar-students"):
         assert np.abs(other - whole).max() > 1e-3
 
 

@@ -7,6 +7,7 @@ to accept test students would fail the check. Nothing imports it.
 from qcq.data.dataset import Dataset, Split
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph
+from qcq.models.pebg import PEBG
 from qcq.walks.just import Just
 from qcq.walks.metapath import Metapath
 from qcq.walks.session import Session
@@ -17,6 +18,7 @@ def allowed(graph: KnowledgeGraph, split: Split) -> None:
     Metapath().prepare(graph, split.train)
     Session().prepare(graph, split.train)
     Just().prepare(graph, split.train)
+    PEBG().prepare(graph, split.train)
     graph.with_responses(split.train)
 
 
@@ -27,4 +29,5 @@ def refused(graph: KnowledgeGraph, split: Split, data: Dataset) -> None:
     Metapath().prepare(graph, split.validation)  # type: ignore[arg-type]
     Session().prepare(graph, split.test)  # type: ignore[arg-type]
     Just().prepare(graph, split.test)  # type: ignore[arg-type]
+    PEBG().prepare(graph, split.test)  # type: ignore[arg-type]
     graph.with_responses(split.test)  # type: ignore[arg-type]

@@ -30,8 +30,9 @@ REACH = 4.0  # of the quadrature, in standard deviations
 SLOPE, SLOPE_SPREAD = 1.0, 0.5  # prior of a question's slope
 EASE_SPREAD = 2.0  # prior of a question's ease around the mean ease, standard deviation in log-odds
 ROUNDS, ENOUGH = 60, 1e-3  # of EM, and the largest change at which it stops
+SIMILAR = (1, 3, 10)  # training students that ``similar-students`` looks up, tried on validation
 
-Name = Literal["question-mean", "rasch", "2pl", "2pl-history", "bkt", "pfa", "best-lr"]
+Name = Literal["question-mean", "rasch", "2pl", "2pl-history", "bkt", "pfa", "best-lr", "similar-students"]
 
 
 class Baseline(ABC):
@@ -391,6 +392,98 @@ class BKT(Baseline):
         return out
 
 
+class Nearest(Logistic):
+    """:class:`SimilarStudents` with a number of neighbours that is given.
+
+    Parameters
+    ----------
+    attempts : as for every baseline.
+    k : how many training students are looked up.
+    """
+
+    def __init__(self, attempts: Attempts, k: int) -> None:
+        super().__init__(attempts)
+        self.k = k
+
+    @cached_property
+    def answers(self) -> scipy.sparse.csr_array:
+        """The mean of each training student's answers (±1) to each question: (questions, students); it may be 0."""
+        r, n = self.attempts.train.interactions, len(self.attempts.train.counts)
+        student = np.unique(r.student, return_inverse=True)[1]
+        shape = (n, int(student.max()) + 1)
+        often, mean = (
+            scipy.sparse.csr_array((each, (r.question, student)), shape=shape)
+            for each in (np.ones(len(r)), 2.0 * r.correct - 1)
+        )
+        for each in (often, mean):
+            each.sum_duplicates()
+            each.sort_indices()
+        mean.data /= often.data
+        return mean
+
+    def columns(
+        self, responses: Interactions, concepts: scipy.sparse.csr_array, ahead: int
+    ) -> list[scipy.sparse.sparray]:
+        from scipy.special import logit
+
+        from qcq.evaluation.tracing.similar import nearest
+
+        r, train = responses, self.attempts.train.interactions
+        mean = self.answers
+        size, of = mean.shape
+        begin, block = blocks(r, ahead)
+        first = np.unique(begin)
+        places = np.unique(train.student)
+        own = np.searchsorted(places, r.student[first])
+        own = np.where(places[np.minimum(own, of - 1)] == r.student[first], own, -1)
+        signs = 2.0 * r.correct - 1
+        theirs = (mean.indptr, mean.indices, mean.data, of)
+        similarity, answers = nearest(np.r_[first, len(r)], block, r.question, signs, own, *theirs, self.k)
+        mine = np.repeat(own >= 0, np.diff(np.r_[first, len(r)]))
+        key = r.student.astype(np.int64) * size + r.question
+        student, pair = (np.unique(each, return_inverse=True)[1] for each in (r.student, key))
+
+        def others(theirs: NDArray, own: NDArray) -> tuple[NDArray, NDArray]:
+            """Sum over training students' answers to each response's question, and over all; without one's own."""
+            to_it = np.bincount(train.question, theirs, size)[r.question] - mine * np.bincount(pair, own)[pair]
+            return to_it, theirs.sum() - mine * np.bincount(student, own)[student]
+
+        right, every_right = others(train.correct, r.correct)
+        asked, every = others(np.ones(len(train)), np.ones(len(r)))
+        usual = (every_right + 1) / (every + 2)
+        share = (right + PRIOR * usual) / (asked + PRIOR)
+        seen, good = before(r.student.astype(np.int64), np.arange(len(r)), r.correct, block)
+        weight = np.log1p(similarity)
+        found = (weight * (answers + 1) / 2).sum(axis=1) + PRIOR * share
+        shares = share, (good + PRIOR * usual) / (seen + PRIOR), found / (weight.sum(axis=1) + PRIOR)
+        return [scipy.sparse.csr_array(logit(np.stack(shares, axis=1)))]
+
+
+class SimilarStudents(Baseline):
+    """Logistic regression on three numbers, each the log-odds of a share: how many training students answered the
+    question right (``question-mean``), how many answers of the student so far are right, and what the k most similar
+    training students answered to the question; validation chooses k among SIMILAR.
+
+    The similarity of two students is the sum of products of their answers (±1) to the same questions: agreements less
+    disagreements, of the student's answers before the moment and the mean answers of the training student. Neighbours
+    are training students who answered the question and whose similarity s is above 0. Their answers have weight
+    log(1 + s) and are drawn to the share of the question by a prior of PRIOR. A training student's row leaves that
+    student out of all that comes from training students.
+
+    It is the simplest tracer of a family that retrieves similar students. Where one person has two identifiers, one in
+    training and one in the test, it finds the person's own answers. Compare its figures with and without duplicates
+    (``qcq.without_duplicates``).
+    """
+
+    @cached_property
+    def nearest(self) -> Nearest:
+        """The model whose k is best on validation, by log-loss."""
+        return min((Nearest(self.attempts, k) for k in SIMILAR), key=lambda model: model.loss("validation"))
+
+    def predict(self, part: str, ahead: int = 1) -> NDArray[np.float64]:
+        return self.nearest.predict(part, ahead)
+
+
 def blocks(responses: Interactions, ahead: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where each response's student begins, and where its block of ``ahead`` responses does: int64 (responses,)."""
     at = np.arange(len(responses))
@@ -440,6 +533,7 @@ BASELINES: Mapping[Name, type[Baseline]] = {
     "bkt": BKT,
     "pfa": PFA,
     "best-lr": BestLR,
+    "similar-students": SimilarStudents,
 }
 
 
@@ -450,7 +544,7 @@ class KTBaselinesSettings:
     Parameters
     ----------
     models : names of baselines: ``question-mean``, ``rasch`` and ``2pl`` (item response theory without tracing),
-        ``2pl-history``, ``bkt``, ``pfa``, ``best-lr``.
+        ``2pl-history``, ``bkt``, ``pfa``, ``best-lr``, ``similar-students``.
     """
 
     models: tuple[Name, ...] = tuple(BASELINES)
@@ -464,17 +558,21 @@ class KTBaselines(Task):
     """The next answer of a student without any vectors: baselines, scored as ``kt`` scores a table.
 
     Share of right answers per question, Rasch and two-parameter item response theory without tracing, the latter with
-    an ability from the answers so far, BKT, PFA, and Best-LR. They learn from training students, and validation chooses
-    their penalties. Reported: every figure of ``kt`` for each of them, as ``MODEL/FIGURE``, and ``auc`` of the one that
-    has the best validation AUC. The figures are the same for every table.
+    an ability from the answers so far, BKT, PFA, Best-LR, and a tracer that looks up similar training students. They
+    learn from training students, and validation chooses their penalties. Reported: every figure of ``kt`` for each of
+    them, as ``MODEL/FIGURE``, and ``auc`` of the one that has the best validation AUC. The figures are the same for
+    every table.
     """
 
     metric = "auc"
     unit = "students"
-    description = "the next answer of unseen students without vectors: question means, IRT, BKT, PFA, Best-LR"
+    description = (
+        "the next answer of unseen students without vectors: question means, IRT, BKT, PFA, Best-LR, similar ones"
+    )
     tunes = False
     costly = True
     of_tables = False
+    revision = 2
     settings = KTBaselinesSettings
     figures: ClassVar[Mapping[str, str]] = {
         "auc": "of the baseline with the best validation AUC",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from qcq.models.language.transformer import Bias
 from qcq.support.files import whole_path
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
+from qcq.support.threads import one_thread
 
 if TYPE_CHECKING:
     from qcq.evaluation.tracing.tasks import KTSettings
@@ -253,18 +253,6 @@ def auc(probability: NDArray, correct: NDArray) -> float:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(correct, probability)) if 0 < correct.sum() < len(correct) else 0.5
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on one thread: a step is so small that threads mostly busy-wait. With another job on the machine, two
-    threads are ten times slower than one. One thread also gives the same figures on any number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Tracer:
