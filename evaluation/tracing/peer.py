@@ -180,15 +180,17 @@ class KTPeerSettings:
             raise ConfigError(f"setting tables: none given; name some of {', '.join(TABLE_MODES)}")
         heads = {"simpleKT": 4, "AKT": 8}.get(self.model, 1)
         if self.dim % heads:
-            raise ConfigError(f"setting dim: {self.model} has {heads} heads; give a multiple of {heads}, not {self.dim}")
+            raise ConfigError(
+                f"setting dim: {self.model} has {heads} heads; give a multiple of {heads}, not {self.dim}"
+            )
 
 
 class KTPeer(Task):
     """The next answer of a student, predicted by a published model that takes our vectors for its question embedding.
 
-    The models are those of edmine (pyedmine), imported as they are; their loss, their optimiser and their sizes are those
-    of its example scripts. The split, one identifier a person, the choice of the epoch on validation and the figures
-    are those of ``kt``. Every figure is given twice: with the table, and as ``own/FIGURE`` with the model's own
+    The models are those of edmine (pyedmine), imported as they are; their loss, their optimiser and their sizes are
+    those of its example scripts. The split, one identifier a person, the choice of the epoch on validation and the
+    figures are those of ``kt``. Every figure is given twice: with the table, and as ``own/FIGURE`` with the model's own
     embedding, trained from the same seed. Both choose their epoch on validation; a model with several ``tables``
     chooses among them there too.
 
@@ -197,17 +199,17 @@ class KTPeer(Task):
     - A table is centred, rotated to its principal axes and scaled as a whole to a mean square of 1, which is the size
       that edmine's embeddings begin with. edmine scales each row that it reads from a file to the length √questions;
       the rows get their own lengths back, so the model sees the table itself. If its width isn't the model's, edmine
-      puts a linear layer between them. simpleKT and AKT have no question embedding but a question's difficulty (AKT: one
-      number), which then is a linear map of the vector. MIKT has no such layer: a narrower table is filled with zeros,
-      a wider one is refused.
+      puts a linear layer between them. simpleKT and AKT have no question embedding but a question's difficulty (in AKT
+      one number), which then is a linear map of the vector. MIKT has no such layer: a narrower table is filled with
+      zeros, a wider one is refused.
     - DIMKT's levels of difficulty are counted on training students.
 
     ``auc-next-5`` is left out: edmine's models predict one step.
 
     References
     ----------
-    edmine 1.0.0 (https://pypi.org/project/edmine, MIT), whose settings are those of ``examples/knowledge_tracing/train``
-    in https://github.com/ZhijieXiong/pyedmine. The models: qDKT after Sonkar et al. 2020 (EDM); simpleKT: Liu et al.
+    edmine 1.0.0 (https://pypi.org/project/edmine, MIT); settings from ``examples/knowledge_tracing/train`` in
+    https://github.com/ZhijieXiong/pyedmine. The models: qDKT after Sonkar et al. 2020 (EDM); simpleKT: Liu et al.
     2023 (ICLR); AKT: Ghosh, Heffernan & Lan 2020 (KDD); DIMKT: Shen et al. 2022 (SIGIR); QIKT: Chen et al. 2023 (AAAI);
     MIKT: Sun et al. 2024 (WWW).
     """
@@ -215,10 +217,12 @@ class KTPeer(Task):
     metric = "auc"
     slices = ("auc-cold",)
     unit = "students"
-    description = "the next answer of unseen students, by a published model (extra kt) with the vectors and with its own"
+    description = (
+        "the next answer of unseen students, by a published model (extra kt) with the vectors and with its own"
+    )
     tunes = False
     costly = True
-    baselines = ("random", "concept-mean", "concept-onehot", "svd")
+    baselines = ("random", "svd")
     settings = KTPeerSettings
     rival = OWN
     figures: ClassVar[Mapping[str, str]] = {

@@ -115,7 +115,7 @@ class Peer:
         self.history: list[float] = []
         self.dim, self.n = plan.dim or published.dim, graph.n_questions
         table = _concepts(graph)
-        arranged = published.arrange(*table.shape, self.dim, plan.length)
+        arranged = published.arrange(table.shape[0], table.shape[1], self.dim, plan.length)
         self.levels: NDArray[np.int64] | None = None
         objects = {"dataset": self._tables(table)}
         if published.difficulty:
@@ -192,7 +192,9 @@ class Peer:
         with self._random("dropout"), self._guarded():
             for epoch in range(plan.epochs):
                 for group in adam.param_groups:
-                    group["lr"] = (plan.lr or published.lr) * 0.5 ** (epoch // published.halve if published.halve else 0)
+                    group["lr"] = (plan.lr or published.lr) * 0.5 ** (
+                        epoch // published.halve if published.halve else 0
+                    )
                 self.model.train()
                 total = 0.0
                 adam.zero_grad()
@@ -208,7 +210,9 @@ class Peer:
                         adam.zero_grad()
                 if not np.isfinite(total):
                     rate = plan.lr or published.lr
-                    raise TrainingError(f"kt-peer: the loss of epoch {epoch + 1} isn't finite; use kt-peer.lr={rate / 3:.1g}")
+                    raise TrainingError(
+                        f"kt-peer: the loss of epoch {epoch + 1} isn't finite; use kt-peer.lr={rate / 3:.1g}"
+                    )
                 self.history.append(auc(self.predict(validation), truth))
                 place = int(np.argmax(self.history))
                 if place == epoch:
@@ -263,7 +267,9 @@ class Peer:
             yield
         except torch.OutOfMemoryError:
             used = self.plan.batch or self.published.batch
-            raise TrainingError(f"kt-peer: {self.device} has too little memory; use kt-peer.batch={used // 2}") from None
+            raise TrainingError(
+                f"kt-peer: {self.device} has too little memory; use kt-peer.batch={used // 2}"
+            ) from None
 
 
 def _place(device: str) -> str:
@@ -280,7 +286,9 @@ def _toolkit(module: str) -> Any:
         return importlib.import_module(f"edmine.{module}")
     except ImportError as error:
         said = " ".join(str(error).split())
-        raise ConfigError(f"kt-peer: edmine can't be imported ({said}); install it with: pip install 'qcq[kt]'") from None
+        raise ConfigError(
+            f"kt-peer: edmine can't be imported ({said}); install it with: pip install 'qcq[kt]'"
+        ) from None
 
 
 def _concepts(graph: KnowledgeGraph) -> NDArray[np.int64]:
