@@ -15,6 +15,7 @@ from qcq.evaluation.statistics import Contest, Difference, auc_units, mean_units
 from qcq.evaluation.task import HeldOut, Partition, Score, Stage, Task, TaskSpec, unanswerable
 from qcq.evaluation.tracing.baselines import KTBaselines
 from qcq.evaluation.tracing.fast import KTFast
+from qcq.evaluation.tracing.peer import KTPeer
 from qcq.evaluation.tracing.tasks import KT, KTAttention, KTDifficulty
 from qcq.support.registry import Registry
 
@@ -34,6 +35,7 @@ TASKS: Registry[type[Task]] = Registry(
         "kt-attention": KTAttention,
         "kt-fast": KTFast,
         "kt-baselines": KTBaselines,
+        "kt-peer": KTPeer,
     },
 )
 
@@ -53,6 +55,7 @@ __all__ = [
     "KTBaselines",
     "KTDifficulty",
     "KTFast",
+    "KTPeer",
     "Pairs",
     "Partition",
     "Prerequisites",

@@ -182,6 +182,8 @@ class Task(ABC):
     holds_out_edges : True where the task needs edges that were held out before any walk or training.
     costly : True where only the read-out chosen by the other tasks is scored.
     of_tables : False where the figures don't depend on the vectors: a report shows them once, beside the tables.
+    rival : prefix of the figures ``rival/FIGURE`` of the same model without a table: a report compares the tables with
+        them, once; empty where there are none.
     unit : what the figures are averaged over, in the plural: ``questions``, ``students`` (those of test) …
     baselines : trainers that every comparison with this task includes.
     settings : the class of the task's settings, its second argument, where it has any.
@@ -197,6 +199,7 @@ class Task(ABC):
     holds_out_edges: ClassVar[bool] = False
     costly: ClassVar[bool] = False
     of_tables: ClassVar[bool] = True
+    rival: ClassVar[str] = ""
     unit: ClassVar[str] = "questions"
     baselines: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[type[Any] | None] = None
@@ -213,6 +216,14 @@ class Task(ABC):
     def __init__(self, partition: Partition) -> None:
         """Raises EvaluationError where the data set lacks what this task needs; the text says what is missing."""
         self.partition = partition
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why it can't be scored on this machine and what to do, in one line; empty where it can.
+
+        Only a task that needs a library which isn't installed everywhere has something to say.
+        """
+        return ""
 
     @abstractmethod
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:

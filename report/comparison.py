@@ -215,11 +215,11 @@ def pooled(folds: Sequence[tuple[Run, Comparison]], columns: Sequence[Column]) -
 
 @dataclass(frozen=True)
 class Beside:
-    """A table's figure beside that of a model without vectors.
+    """A table's figure beside that of a model without it.
 
     Attributes
     ----------
-    baseline : the model without vectors that is best on validation.
+    baseline : the model without vectors that is best on validation, or the task's own model without the table.
     difference : the table's less the model's, paired by student on test; simultaneous for all of a run.
     """
 
@@ -231,39 +231,51 @@ class Beside:
     def __str__(self) -> str:
         said = "can't be told apart from" if not self.difference.decided else "is ahead of"
         said = "is behind" if self.difference.high < 0 else said
-        return f"{self.column.title}: {self.line.label} {said} {self.baseline}, without vectors: {self.difference}"
+        without = "" if self.baseline == OWN else ", without vectors"
+        return f"{self.column.title}: {self.line.label} {said} {self.baseline}{without}: {self.difference}"
+
+
+OWN = "the same model with its own embedding"
 
 
 def beside_baselines(run: Run, table: Comparison) -> list[Beside]:
-    """The best learned vectors and the best baseline table beside the best model without vectors (``kt-baselines``).
+    """The best learned vectors and the best baseline table beside models without them: the best of ``kt-baselines``,
+    and the task's own model where it has one (``Task.rival``).
 
-    All three are chosen on validation. One entry for each figure of knowledge tracing in the table; empty where
-    ``kt-baselines`` wasn't asked.
+    All are chosen on validation. One entry for each such model and figure of knowledge tracing in the table; empty
+    where there is no such model.
     """
     name = next((task for task in run.config["tasks"] if not find("task", task, TASKS).of_tables), None)
     lines = [line for line in table.lines if not line.error]
     judged = [row["judged"][name]["model"] for row in run.rows("training") if name in row.get("judged", {})]
-    if name is None or not judged:
-        return []
-    drawn: list[tuple[Column, Line]] = []
+    drawn: list[tuple[Column, Line, str]] = []
     contests = []
     for column in table.columns[3:]:
         if column.task not in TASKS or TASKS[column.task].unit != "students":
             continue
-        groups = ([x for x in lines if x.baseline is kind] for kind in (False, True))
+        rival = TASKS[column.task].rival
+        beside = [(judged[0], name, f"{judged[0]}/{column.metric}")] if name is not None and judged else []
+        beside += [(OWN, column.task, f"{rival}/{column.metric}")] if rival else []
+        groups = ([x for x in lines if x.baseline is kind] for kind in (False, True)) if beside else ()
         for line in (max(one, key=lambda x: _validation(run, x, column.task)) for one in groups if one):
             ours = _units(run, line, column.task, column.metric)
-            theirs = _units(run, line, name, f"{judged[0]}/{column.metric}")
-            if ours is not None and theirs is not None:
-                drawn.append((column, line))
-                contests.append(Contest(np.stack([ours, theirs]), [(0, 1)]))
+            for model, task, figure in beside:
+                theirs = _units(run, line, task, figure)
+                if ours is not None and theirs is not None:
+                    drawn.append((column, line, model))
+                    contests.append(Contest(np.stack([ours, theirs]), [(0, 1)]))
     found = simultaneous(contests) if contests else []
-    return [Beside(*who, judged[0], difference) for who, (difference,) in zip(drawn, found, strict=True)]
+    return [Beside(*who, difference) for who, (difference,) in zip(drawn, found, strict=True)]
 
 
 def of_tables(rows: Sequence[Row]) -> list[Row]:
     """The rows of results whose figures are of a table of vectors."""
-    return [row for row in rows if find("task", row["task"], TASKS).of_tables]
+    made = []
+    for row in rows:
+        task = find("task", row["task"], TASKS)
+        if task.of_tables and not (task.rival and row["metric"].startswith(f"{task.rival}/")):
+            made.append(row)
+    return made
 
 
 def quality(task: type[Task]) -> bool:

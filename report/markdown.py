@@ -151,18 +151,26 @@ def _use_section(run: Run) -> str:
 
 
 def _without_section(run: Run, table: Comparison) -> str:
-    """Models without vectors: their figures, and the best tables beside the best of them."""
+    """Models without vectors, and tasks' models with their own: their figures, and the best tables beside them."""
     results = run.rows("results")
     shown = {id(r) for r in of_tables(results)}
-    found = {r["metric"]: r["value"] for r in results if id(r) not in shown and "/" in r["metric"]}
+    found: dict[tuple[str, str, str], dict[int, float]] = {}
+    for r in results:
+        model, slash, figure = r["metric"].partition("/")
+        if id(r) not in shown and slash:
+            found.setdefault((r["task"], model, figure), {})[r["seed"]] = r["value"]
     if not found:
         return ""
-    models = list(dict.fromkeys(name.split("/")[0] for name in found))
-    figures = list(dict.fromkeys(name.split("/")[1] for name in found))
-    cells = [[model, *(_number(found.get(f"{model}/{figure}")) for figure in figures)] for model in models]
+    models = list(dict.fromkeys((task, model) for task, model, _ in found))
+    figures = list(dict.fromkeys(figure for *_, figure in found))
+    cells = []
+    for task, model in models:
+        label = f"{task}: its own embedding" if find("task", task, TASKS).rival else model
+        each = [found.get((task, model, figure)) for figure in figures]
+        cells.append([label, *(_number(sum(v.values()) / len(v)) if v else "–" for v in each)])
     text = (
-        "Models that see no vectors, learnt from the same training students, their penalties chosen on validation. "
-        "They are the same beside every table."
+        "Models that see no vectors, learnt from the same training students, their penalties or epochs chosen on "
+        "validation. They are the same beside every table; means over seeds."
     )
     beside = beside_baselines(run, table)
     said = "\n".join(f"- {each}" for each in beside)
