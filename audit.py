@@ -283,7 +283,7 @@ class _Audit:
             mine = [t for t in tuning if (t["walk"], t["trainer"]) == (row["walk"], row["trainer"])]
             chosen = [t for t in mine if t["chosen"]]
             label = f"{row['trainer']} on {row['walk']}"
-            if len(chosen) != 1 or chosen[0]["score"] < max(t["score"] for t in mine):
+            if len(chosen) != 1 or (chosen[0]["score"] or 0.0) < max(t["score"] or 0.0 for t in mine):
                 return Check(
                     "choices", False, f"{label}: the settings taken aren't those with the best validation figures"
                 )

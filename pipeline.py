@@ -18,6 +18,7 @@ from qcq.data import Dataset
 from qcq.embeddings import Embeddings, load_matched
 from qcq.engine import Cell, Plan, Store, make_executor
 from qcq.engine.comparison import Method
+from qcq.engine.earlier import goes_on
 from qcq.engine.folder import Tables, write_description, write_views
 from qcq.engine.kinds import Inspected, Walked
 from qcq.engine.plan import Outcome
@@ -176,22 +177,13 @@ class Experiment:
             raise ConfigError(f"setting fold: name one of the {self.config.folds} folds, or run them all by run_folds")
         return _run_all([self], [Path(out)], self.store(out), jobs, redo, watch or Watch(), tracker)[0]
 
-    def begin(self, out: Path, redo: bool, watch: Watch) -> Run:
-        """The run folder, marked and described; unchanged if it isn't this run's."""
-        # An impossible walk, or vectors of other questions, raise an error before a folder is created.
-        _ = self.plan
-        run = Run(out)
-        refuse_foreign(out, "run")
-        run.refuse_other_data(self.partition.data_digest, redo)
-        claim(out, "run")
-        for name, why in self.skipped.items():
-            watch.say(f"task {name} is left out: {why}")
+    def begin(self, run: Run, watch: Watch) -> None:
+        """Describe the run in its folder."""
         notes = [f"{name}: {note}" for name, (_, said) in self.matched.items() for note in said]
         write_description(run, self.config, self.partition, self.skipped, notes, watch)
         for name, walk in self.config.build_walks().items():
             for line in walk.remarks(self.graphs[name]):
                 watch.say(line)
-        return run
 
     def finish(self, run: Run, outcome: Outcome, watch: Watch) -> None:
         """The run's tables, vectors and reports, as views of the finished cells."""
@@ -250,8 +242,16 @@ def _run_all(
     """Several experiments as one plan, so that shared cells run once and no process waits for the last experiment."""
     for method in (method for each in experiments for method in each.methods):
         method.refuse_unusable(store, redo)
-    runs = [each.begin(folder, redo, watch) for each, folder in zip(experiments, folders, strict=True)]
+    # An impossible walk, vectors of other questions, or another run's folder: an error before anything is written.
     plan = Plan(cell for each in experiments for cell in each.plan.cells)
+    runs = [Run(folder) for folder in folders]
+    for each, run in zip(experiments, runs, strict=True):
+        refuse_foreign(run.path, "run")
+        for line in goes_on(run, each.config, each.methods, each.partition.data_digest, redo):
+            watch.say(line)
+    for each, run in zip(experiments, runs, strict=True):
+        claim(run.path, "run")
+        each.begin(run, watch)
     with tracked(tracker, watch, runs) as watch:
         tables = Tables({run: each.methods for each, run in zip(experiments, runs, strict=True)}, watch)
         with make_executor(store.open(), jobs, watch) as workers:

@@ -160,24 +160,43 @@ class Run:
     def best(self, walk: str | None = None) -> tuple[str, str]:
         """The trainer on walks that did best on validation, and its walk; among those on ``walk``, if one is given.
 
-        A baseline is never taken by itself: name it.
+        Best by the figures that chose settings, or else by the validation figures of the kt tasks. A baseline is never
+        taken by itself: name it.
 
         Raises
         ------
         UnknownNameError : no trainer of the run was chosen on that walk.
-        ConfigError : no trainer on walks is finished.
+        ConfigError : no trainer on walks is finished, or there are several and nothing was judged on validation.
         """
         every = [row for row in self.rows("tuning") if row["chosen"]]
         chosen = [row for row in every if row["walk"] not in (NO_WALK, FILE)]
         if not chosen:
-            names = ", ".join(sorted({row["trainer"] for row in every}))
-            fix = f"name one of {names} with --trainer" if names else "run it first"
-            raise ConfigError(f"{self.path}: no finished trainer on walks; {fix}")
+            names = ", ".join(dict.fromkeys(row["trainer"] for row in every))
+            if not names:
+                raise ConfigError(f"{self.path}: no trainer is finished; the same 'qcq run' goes on with this run")
+            raise ConfigError(
+                f"{self.path}: no trainer on walks, and a baseline is taken only by its name; give --trainer with one "
+                f"of {names}"
+            )
         mine = [row for row in chosen if walk in (None, row["walk"])]
         if not mine:
             raise UnknownNameError("walk", str(walk), {row["walk"] for row in chosen})
-        row = max(mine, key=lambda row: row["score"])
+        figures = [self._judged(row) if row["score"] is None else row["score"] for row in mine]
+        if len(mine) > 1 and None in figures:
+            names = ", ".join(dict.fromkeys(row["trainer"] for row in mine))
+            raise ConfigError(
+                f"{self.path}: no task of the run judges on validation, so none is the best; give --trainer with one "
+                f"of {names}"
+            )
+        row = mine[max(range(len(mine)), key=lambda i: figures[i] or 0.0)]
         return row["trainer"], row["walk"]
+
+    def _judged(self, chosen: Row) -> float | None:
+        """The mean validation figure of the tasks that train their own model on a table; None if there are none."""
+        its = [r for r in self.rows("training") if all(r[key] == chosen[key] for key in ("walk", "trainer"))]
+        # The headline figure comes first, what was chosen by it follows.
+        found = [next(iter(judged.values())) for row in its for judged in row.get("judged", {}).values()]
+        return float(np.mean(found)) if found else None
 
     def trained(self, trainer: str, *, walk: str | None = None, seed: int | None = None) -> Row:
         """The row of ``training.jsonl`` of a trainer: by default on its first walk, with its first seed.

@@ -310,13 +310,15 @@ def verify(
         from qcq.pipeline import Experiment
 
         config = Config.load(run.path / "config.toml")
-        discard(run, faults)
+        dropped = discard(run, faults)
         Experiment(config).run(folder, watch=terminal(quiet))
         faults, checked = compare(run)
         kept = [f for f in faults if f.what == "not written by this run"]
         out.print(f"repaired; {checked:,} files compared, {len(faults):,} faults", markup=False)
         for fault in kept:
             out.print(f"{fault.path}: left as it is, because the run did not write it", markup=False)
+        for path in dropped:
+            out.print(f"{path}: dropped; the next 'qcq trace' trains it again", markup=False)
         faults = [f for f in faults if f not in kept]
     if faults:
         raise typer.Exit(1)

@@ -22,6 +22,7 @@ from qcq.cli.console import (
     terminal,
 )
 from qcq.errors import ConfigError
+from qcq.support.files import whole_path
 from qcq.support.terminal import duration
 
 
@@ -380,42 +381,43 @@ def trace(
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out attempts at questions that the run doesn't know.")
     ] = False,
+    redo: Annotated[bool, typer.Option("--redo", help="Train the tracing model anew, even if the run has it.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
     """A student's mastery of each concept over time, by the knowledge-tracing model of a run."""
     from qcq.data.assembly import several
-    from qcq.report.figures import mastery, write_figure
+    from qcq.report.figures import mastery, refuse_undrawable, write_figure
     from qcq.report.trace import trace as follow
     from qcq.run import Run
 
     endings: dict[str, str] = {".csv": "write_csv", ".parquet": "write_parquet"}
     if out_file is not None and out_file.suffix.lower() not in endings:
         raise ConfigError(f"{out_file}: no frame is written as {out_file.suffix!r}; take .csv or .parquet")
+    if plot is not None:
+        refuse_undrawable(plot)
     for file in (out_file, plot):
         if file is not None and file.exists():
             raise ConfigError(f"{file}: exists already; name another file")
     watch = terminal(quiet)
     with watch.progress("the tracing model") as progress:
-        found = follow(
-            Run.open(folder), student, trainer=trainer, walk=walk, skip_unknown=skip_unknown, progress=progress
-        )
+        choice: dict[str, Any] = {"trainer": trainer, "walk": walk, "skip_unknown": skip_unknown, "redo": redo}
+        found = follow(Run.open(folder), student, **choice, progress=progress)
     one, frame = found.trace, found.to_frame()
     if found.fitted:
         err.print(f"the tracing model was trained in {duration(found.fitted)}; it is kept in the run", markup=False)
     if found.skipped:
         err.print(f"{several(found.skipped, 'attempt')} at questions that the run doesn't know, left out", markup=False)
     if out_file is not None:
-        getattr(frame, endings[out_file.suffix.lower()])(out_file)
-    if plot is not None:
-        drawn = mastery(found.bank, [one])
-        if drawn is None:
-            raise ConfigError(f"{student}: none of its questions has a concept, so there is nothing to draw")
+        with whole_path(out_file) as partial:
+            getattr(frame, endings[out_file.suffix.lower()])(partial)
+    if plot is not None and (drawn := mastery(found.bank, [one])) is not None:
         write_figure(drawn, plot)
     labels = [found.bank.label(int(c)) for c in one.concepts]
     if as_json:
         about = {"task": one.task, "vectors": one.label, "attempts": len(one.question), "skipped": found.skipped}
+        about |= {"training_students": found.students, "validation_auc": found.validation_auc}
         ids = [found.bank.concept_ids[int(c)] for c in one.concepts]
         each = zip(ids, labels, one.mastery.T.tolist(), strict=True)
         out.print_json(json.dumps({**about, "concepts": [{"concept": c, "name": n, "mastery": m} for c, n, m in each]}))
@@ -426,6 +428,11 @@ def trace(
         right = f"{int(one.correct[its].sum())} of {int(its.sum())}"
         rows.append([labels[j], right, f"{one.mastery[0, j]:.0%}", f"{one.mastery[-1, j]:.0%}"])
     out.print(f"{several(len(one.question), 'attempt')}, {one.task} on vectors of {one.label}", markup=False)
+    out.print(
+        f"the model was trained on {several(found.students, 'student')}; its AUC on validation students is "
+        f"{found.validation_auc:.3f}",
+        markup=False,
+    )
     print_table(["concept", "right", "before", "after"], rows, left=1)
     for file in (out_file, plot):
         if file is not None:

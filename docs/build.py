@@ -88,7 +88,7 @@ FIELDS = {
     "tuning": {
         **{key: COMMON[key] for key in ("dataset", "walk", "trainer", "readout")},
         "candidate": "settings that were tried, beyond the defaults",
-        "score": "mean of the validation figures that may choose",
+        "score": "mean of the validation figures that may choose; null where the run has none",
         "chosen": "whether these settings were taken",
     },
 }

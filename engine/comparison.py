@@ -164,7 +164,8 @@ class Method:
         for i, tried in enumerate(choice["tried"]):
             candidate = self._change(tried["candidate"])
             figures = dict(zip(judges, tried["figures"], strict=True))
-            given = {"candidate": candidate, "readout": tried["readout"], "score": tried["score"]}
+            score = tried["score"] if figures else None  # no task of the run may choose
+            given = {"candidate": candidate, "readout": tried["readout"], "score": score}
             tuning.append({**about, **given, **figures, "chosen": i == choice["best"]})
         readout = self.readout(outcome)
         training, curves, results = [], [], []

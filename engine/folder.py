@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from qcq.engine.kinds import Walked
 from qcq.engine.plan import Groups
 from qcq.evaluation.register import record, said, test_parts
 from qcq.support.environment import environment
-from qcq.support.files import link, whole, write_text
+from qcq.support.files import link, sha256, whole, write_text
 from qcq.support.progress import Watch
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from qcq.evaluation import Partition
     from qcq.run import Run
 
-VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect", "tracers", "weights")  # folders with views only
+TRACERS = "tracers"  # models that a run's own command does not make
+VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect", TRACERS, "weights")  # folders with views only
+MANIFEST = "manifest.json"  # SHA-256 of every file of a finished run beyond its cells
 
 
 def write_description(
@@ -34,6 +36,8 @@ def write_description(
     import tomli_w
 
     data = partition.dataset
+    for name, why in skipped.items():
+        watch.say(f"task {name} is left out: {why}")
     notes = [*config.notes, *data.notes, *notes]
     for note in notes:
         watch.say(note)
@@ -43,6 +47,7 @@ def write_description(
         "graph": partition.graph.describe(),
         "graph_digest": partition.graph.digest,
         "data_digest": partition.data_digest,
+        "split_digest": partition.digest,
         "held_out_edges": {stage: len(edges) for stage, edges in partition.edges.items()},
         "students": partition.part_sizes,
         "left_out": len(data.left_out),
@@ -65,6 +70,7 @@ def write_description(
     )
     if counts["concepts"] < 2:
         watch.say("warning: a single concept; every pair of questions shares it, so walks carry no structure")
+    (run.path / MANIFEST).unlink(missing_ok=True)  # it is written again with the last file
     write_text(run.path / "config.toml", tomli_w.dumps(config.to_dict()))
     write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
     write_text(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
@@ -147,12 +153,23 @@ def write_views(
             view = run.inspection(walk)
             write_text(view, json.dumps(outcome.row(cell), indent=1) + "\n")
             there.add(view)
+    there |= set(_tracers(run, {sha256(view) for view in there if view.parent.name == "embeddings"}))
     for folder in VIEWS:
         for path in (run.path / folder).rglob("*"):
             if path.is_file() and path not in there:
                 path.unlink()
     about = run.read_json("about.json")
     write_text(run.path / "about.json", json.dumps({**about, "finished": True}, indent=2, ensure_ascii=False) + "\n")
+
+
+def _tracers(run: Run, tables: Set[str]) -> Iterator[Path]:
+    """Models of ``qcq trace`` that were made from these tables, with what is said of them."""
+    for about in sorted((run.path / TRACERS).glob("*.json")):
+        try:
+            if json.loads(about.read_text(encoding="utf-8"))["vectors"] in tables:
+                yield from (about, about.with_suffix(".safetensors"))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # it belongs to nothing that is known, and is removed
 
 
 def _link_walks(run: Run, method: Method, outcome: Outcome) -> Iterable[Path]:

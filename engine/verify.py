@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcq.engine.comparison import TABLES
-from qcq.engine.folder import VIEWS
+from qcq.engine.folder import MANIFEST, TRACERS, VIEWS
 from qcq.engine.store import ROW, sealed
 from qcq.errors import ConfigError
 from qcq.support.files import sha256, write_text
@@ -19,7 +19,6 @@ from qcq.support.folders import MARK
 if TYPE_CHECKING:
     from qcq.run import Run
 
-MANIFEST = "manifest.json"  # SHA-256 of every file of a run folder beyond its cells
 FILES: tuple[str, ...] = ("config.toml", "environment.json", "about.json", "questions.csv", "concepts.csv", "graph.npz")
 FILES += (*(f"{name}.jsonl" for name in TABLES), "report.md", "report.html")
 OWN = {*FILES, *VIEWS, MANIFEST, MARK, "cells"}  # what a run writes
@@ -47,9 +46,30 @@ class Fault:
 
 def write_manifest(run: Run) -> None:
     """Write the hashes of a run's files, its cells apart: each cell's row has those of its artefacts."""
+    _write(run, _views(run), {})
+
+
+def add_to_manifest(run: Run, files: Iterable[Path]) -> None:
+    """Write the hashes of new files of a finished run beside those that it has, which stay, so that no fault is hidden.
+
+    A run that isn't finished has no hashes yet; they are written when it is.
+    """
+    if (run.path / MANIFEST).is_file():
+        _write(run, files, _hashes(run) or {})
+
+
+def _write(run: Run, files: Iterable[Path], before: Mapping[str, str]) -> None:
     known: dict[tuple[int, int], str] = {}
-    held = {path.relative_to(run.path).as_posix(): _hash(path, known) for path in _views(run)}
-    write_text(run.path / MANIFEST, json.dumps({"files": held}, indent=1) + "\n")
+    made = {path.relative_to(run.path).as_posix(): _hash(path, known) for path in files}
+    write_text(run.path / MANIFEST, json.dumps({"files": dict(sorted({**before, **made}.items()))}, indent=1) + "\n")
+
+
+def _hashes(run: Run) -> dict[str, str] | None:
+    """The hashes written with a run's files; None if they can't be read."""
+    try:
+        return dict(json.loads((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def verify(run: Run) -> tuple[list[Fault], int]:
@@ -78,9 +98,8 @@ def verify(run: Run) -> tuple[list[Fault], int]:
         elif folder.name != MARK and not folder.name.startswith("."):
             left = ".partial" in folder.name or ".dropped" in folder.name
             faults.append(Fault(folder, "left by a process that was stopped" if left else "not written by qcq"))
-    try:
-        held = dict(json.loads((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
-    except (ValueError, KeyError, TypeError):
+    held = _hashes(run)
+    if held is None:
         return [*faults, Fault(run.path / MANIFEST, "cannot be read")], checked
     there = {path.relative_to(run.path).as_posix(): path for path in _views(run)}
     there |= {path.name: path for path in run.path.iterdir() if path.name not in OWN}
@@ -95,8 +114,12 @@ def verify(run: Run) -> tuple[list[Fault], int]:
     return faults, checked + len(there)
 
 
-def discard(run: Run, faults: list[Fault]) -> None:
+def discard(run: Run, faults: list[Fault]) -> list[Path]:
     """Remove what is faulty, so that the same run makes it again. Files that the run did not write stay.
+
+    Returns
+    -------
+    list : faulty models of :func:`qcq.report.trace`, which the run itself doesn't make again.
 
     Raises
     ------
@@ -112,6 +135,11 @@ def discard(run: Run, faults: list[Fault]) -> None:
                 shutil.rmtree(cell, ignore_errors=True)
         elif fault.what != "not written by this run":
             fault.path.unlink(missing_ok=True)
+    models = {fault.path.with_suffix(".safetensors") for fault in faults if fault.path.parent == run.path / TRACERS}
+    for model in models:  # a model and what is said of it go together
+        model.unlink(missing_ok=True)
+        model.with_suffix(".json").unlink(missing_ok=True)
+    return sorted(models)
 
 
 def _store(run: Run) -> Path:

@@ -126,7 +126,8 @@ def _validation(run: Run, line: Line, task: str) -> float:
     if own:
         return float(np.mean(own))
     rows = [r for r in run.rows("tuning") if (r["walk"], r["trainer"]) == (line.walk, line.trainer) and r["chosen"]]
-    return float(rows[0].get(task, rows[0]["score"])) if rows else -np.inf
+    found = rows[0].get(task, rows[0]["score"]) if rows else None
+    return -np.inf if found is None else float(found)
 
 
 def _units(run: Run, line: Line, task: str, metric: str) -> Any:

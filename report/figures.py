@@ -425,6 +425,15 @@ def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way:
     return figure
 
 
+def refuse_undrawable(path: Path) -> None:
+    """ConfigError if no figure can be written there: another ending, or a picture without kaleido."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind in FORMATS:
+        _refuse_without_kaleido()
+    elif kind != "html":
+        raise ConfigError(f"{path}: no figure is written as {path.suffix!r}; take .html, .{', .'.join(FORMATS)}")
+
+
 def write_figure(figure: Figure, path: Path) -> Path:
     """One figure as the ending says: a page (``.html``) that needs no other file, or a picture.
 
@@ -432,13 +441,12 @@ def write_figure(figure: Figure, path: Path) -> Path:
     ------
     ConfigError : another ending; kaleido or Chromium is missing.
     """
+    refuse_undrawable(path)
     kind = path.suffix.lower().removeprefix(".")
     if kind == "html":
         figure.write_html(path, include_plotlyjs=True, include_mathjax=False)
-    elif kind in FORMATS:
-        _draw([_job(figure, path, kind)])
     else:
-        raise ConfigError(f"{path}: no figure is written as {path.suffix!r}; take .html, .{', .'.join(FORMATS)}")
+        _draw([_job(figure, path, kind)])
     return path
 
 

@@ -130,7 +130,8 @@ def _tuning_section(run: Run) -> str:
         ]
         for r in rows
     ]
-    text = "Tried on validation with the first seed; the score is the mean of the validation figures that may tune."
+    text = "Tried on validation with the first seed; the score is the mean of the validation figures that may tune"
+    text += "." if all(r["score"] is not None for r in rows) else ", and a dash where no task of the run may."
     titles = ["walk", "trainer", "settings", "read-out", "chosen", "score"]
     return "\n\n".join(["## Settings tried", text, markdown_table(titles, cells, 5)])
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.engine.verify import write_manifest
+from qcq.engine.folder import MANIFEST
+from qcq.engine.verify import add_to_manifest, write_manifest
 from qcq.evaluation import TASKS
 from qcq.report import figures
 from qcq.report.comparison import (
@@ -91,7 +92,10 @@ def write_page(run: Run) -> Page:
         "data": _json({"figures": plots, "map": None if bank is None or not drawn else _map(bank, drawn)}),
     }
     write_text(run.path / "report.html", _template().render(context))
-    write_manifest(run)  # the last file of a run; written again with each new report
+    if (run.path / MANIFEST).is_file():
+        add_to_manifest(run, [run.path / "report.html"])
+    else:
+        write_manifest(run)  # the last file of a run
     return Page(run.path / "report.html")
 
 

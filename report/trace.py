@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +22,16 @@ from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE
 from qcq.embeddings import Embeddings
 from qcq.engine import Store
-from qcq.engine.cell import Row, unkeyed
+from qcq.engine.cell import Row, plain, unkeyed
 from qcq.engine.kinds import OnData
-from qcq.engine.verify import MANIFEST, write_manifest
+from qcq.engine.verify import add_to_manifest
 from qcq.errors import ConfigError, DataError
 from qcq.evaluation import TaskSpec
 from qcq.evaluation.tracing.tasks import KT, KTSettings
 from qcq.report.facts import Bank, Trace
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.cost import measured
-from qcq.support.files import link
+from qcq.support.files import link, sha256, write_text
 from qcq.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class FittedTracer(OnData):
     task, settings : ``kt`` or a task of its family, and its settings.
     """
 
+    revision = 2
     code = ("qcq.evaluation", "qcq.data", "qcq.graph", "qcq.embeddings", "qcq.support.seeds", "qcq.report.trace")
 
     table: str = unkeyed("")
@@ -62,7 +64,8 @@ class FittedTracer(OnData):
         with measured() as cost:
             tracer = task.tracer(Embeddings.load(self.table))
         tracer.save(store.file(self, "tracer.safetensors"))
-        return {"seconds": round(cost.seconds, 3), "validation_auc": max(tracer.history)}
+        students = len(task.attempts.train.students)
+        return {"seconds": round(cost.seconds, 3), "students": students, "validation_auc": max(tracer.history)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +78,16 @@ class StudentState:
     bank : the questions and concepts of the run.
     skipped : attempts at questions that the run doesn't know; they were left out.
     fitted : seconds that the training of the model took; 0 where it was trained before.
+    students : training students whose answers the model was trained on.
+    validation_auc : AUC of the model on validation students.
     """
 
     trace: Trace
     bank: Bank
     skipped: int
     fitted: float
+    students: int
+    validation_auc: float
 
     def to_frame(self) -> pl.DataFrame:
         """A row for each attempt and concept: ``attempt`` (0 is before the first), ``question`` and ``correct`` of the
@@ -110,6 +117,7 @@ def trace(
     trainer: str | None = None,
     walk: str | None = None,
     skip_unknown: bool = False,
+    redo: bool = False,
     data: Dataset | None = None,
     progress: Progress = silent,
 ) -> StudentState:
@@ -121,7 +129,7 @@ def trace(
 
     by the run's knowledge-tracing model: that of its task ``kt`` (or ``kt-difficulty``, ``kt-attention``) on the table
     that was best on validation. A run keeps scores but no such model, so it is trained again when it is first asked
-    for, on the run's data, and kept in the run.
+    for, on the run's data, and kept in the run. It is trained anew where the run's vectors or data are others by now.
 
     Parameters
     ----------
@@ -129,11 +137,13 @@ def trace(
         a polars or pandas frame of the same.
     trainer, walk : whose vectors; by default those best on validation of the task, test figures are never looked at.
     skip_unknown : leave out attempts at questions that the run doesn't know.
+    redo : train the model anew, even if the run has it.
     data : the run's data, if they shouldn't be read from where the run read them.
 
     Raises
     ------
-    DataError : a question that the run doesn't know, an answer that is neither 0 nor 1, two students, no attempts.
+    DataError : a question that the run doesn't know, an answer that is neither 0 nor 1, two students, no attempts, or
+        none at a question with a concept.
     ConfigError : the run's data are others by now.
     EvaluationError : data without ordered answers.
 
@@ -146,17 +156,25 @@ def trace(
     if bank is None:
         raise ConfigError(f"{run.path}: an older run without its concepts; run it again")
     question, correct, skipped = _attempts(student, bank, skip_unknown)
+    met = bank.members[question].indices
+    concepts = met[np.sort(np.unique(met, return_index=True)[1])].astype(np.int64)
+    if not len(concepts):
+        fix = "give attempts at questions that the run knows concepts of"
+        raise DataError("no attempt at a question with a concept", value=bank.ids[int(question[0])], fix=fix)
     spec, row = _chosen(run, trainer, walk)
     kept = run.file(
         "tracers", row["walk"], row["trainer"], f"{spec.name}--{row['readout']}", row["seed"], ".safetensors"
     )
-    fitted = 0.0 if kept.is_file() else _fit(run, spec, row, kept, data, progress)
+    vectors = sha256(run.file("embeddings", row["walk"], row["trainer"], row["readout"], row["seed"], ".safetensors"))
+    about = {} if redo or not kept.is_file() else _about(run, kept, spec, vectors)
+    fitted = 0.0
+    if not about:
+        about = _fit(run, spec, row, vectors, kept, redo, data, progress)
+        fitted = float(about["seconds"])
 
     from qcq.evaluation.tracing.models import Tracer
 
     tracer = Tracer.load(kept)
-    met = bank.members[question].indices
-    concepts = met[np.sort(np.unique(met, return_index=True)[1])].astype(np.int64)
     asked = scipy.sparse.csr_array(bank.members[:, concepts] > 0).astype(np.float64)  # (questions, concepts)
     its = np.flatnonzero(asked.sum(axis=1))
     mastery = np.zeros((len(question) + 1, len(concepts)))
@@ -167,7 +185,7 @@ def trace(
     label = row["trainer"] if row["walk"] in (NO_WALK, FILE) else f"{row['trainer']} on {row['walk']}"
     name = Path(student).stem if isinstance(student, str | Path) else "the student"
     found = Trace(spec.name, label, -1, question, correct, concepts, mastery.astype(np.float32), name)
-    return StudentState(found, bank, skipped, fitted)
+    return StudentState(found, bank, skipped, fitted, about["students"], about["validation_auc"])
 
 
 def _attempts(
@@ -237,10 +255,33 @@ def _chosen(run: Run, trainer: str | None, walk: str | None) -> tuple[TaskSpec, 
     return spec, run.trained(name, walk=on)
 
 
+def _made_of(run: Run, spec: TaskSpec) -> str:
+    """A digest of what a model is trained on, its vectors apart; empty where the run doesn't say its split."""
+    split = run.read_json("about.json").get("split_digest")
+    about = [split, plain(spec.task), plain(spec.settings)]
+    return "" if split is None else hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _about(run: Run, kept: Path, spec: TaskSpec, vectors: str) -> dict[str, Any]:
+    """What is known of a model in the run; empty if it was made from something else."""
+    try:
+        about: dict[str, Any] = json.loads(kept.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if (about.get("vectors"), about.get("made_of")) == (vectors, _made_of(run, spec)) else {}
+
+
 def _fit(
-    run: Run, spec: TaskSpec, row: Mapping[str, Any], kept: Path, data: Dataset | None, progress: Progress
-) -> float:
-    """Train the model on the run's data; the seconds it took."""
+    run: Run,
+    spec: TaskSpec,
+    row: Mapping[str, Any],
+    vectors: str,
+    kept: Path,
+    redo: bool,
+    data: Dataset | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train the model on the run's data, and keep it in the run with what is said of it."""
     config = Config.load(run.path / "config.toml")
     partition = config.partition(data or load(config.data, config.sections))
     wanted = run.read_json("about.json")["data_digest"]
@@ -253,14 +294,15 @@ def _fit(
     cell = FittedTracer(
         data=partition.digest,
         table=str(table),
-        vectors=hashlib.sha256(table.read_bytes()).hexdigest(),
+        vectors=vectors,
         task=cast(type[KT], spec.task),
         settings=spec.settings,
         label=f"{row['trainer']}: {spec.name}",
     )
     store = Store(run.path / "cells", {partition.digest: partition}).open()
-    made = store.perform(cell, lambda: cell.run(store, progress))
+    made = store.perform(cell, lambda: cell.run(store, progress), redo=redo)
     link(store.file(cell, "tracer.safetensors"), kept)
-    if (run.path / MANIFEST).is_file():
-        write_manifest(run)
-    return float(made["seconds"])
+    about = {**made, "vectors": vectors, "made_of": _made_of(run, spec)}
+    write_text(kept.with_suffix(".json"), json.dumps(about) + "\n")
+    add_to_manifest(run, [kept, kept.with_suffix(".json")])
+    return about

@@ -69,7 +69,7 @@ def test_run_then_similar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert len(answer["similar"]) == 4
     assert {"question", "similarity", "name", "concepts", "shared", "tied"} < set(answer["similar"][0])
     assert call("similar", folder, "q7") == 2
-    assert "no finished trainer on walks; name one of" in capsys.readouterr().err
+    assert "a baseline is taken only by its name; give --trainer with one of svd, random" in capsys.readouterr().err
     assert call("similar", folder, "q7x", "--trainer", "svd") == 2
     assert "did you mean" in capsys.readouterr().err
 

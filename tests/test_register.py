@@ -109,12 +109,13 @@ def test_opening_the_seal_is_entered_before_anything_is_scored(folder, tmp_path,
     before = len(readings())
     plain = ["seeds=1", "trainers=concept-mean", "tasks=kt-fast", "tune=false"]
     config = Config.load(None, [f"data=ednet:{folder}", *plain])
-    Experiment(config).begin(tmp_path / "closed", False, Watch())
+    Experiment(config).begin(Run(tmp_path / "closed"), Watch())
     assert len(readings()) == before
     config = Config.load(None, [f"data=ednet:{folder}", "ednet.sealed=test", *plain])
     experiment = Experiment(config)
     for _ in range(2):  # an interrupted run that goes on is one reading
-        run = experiment.begin(tmp_path / "opened", False, Watch())
+        run = Run(tmp_path / "opened")
+        experiment.begin(run, Watch())
     assert len(readings()) == before + 1
     entry = readings()[-1]
     assert entry.digest == students_digest(experiment.partition.split.test)
@@ -122,7 +123,7 @@ def test_opening_the_seal_is_entered_before_anything_is_scored(folder, tmp_path,
     (part,) = run.read_json("about.json")["test_parts"]
     assert (part["sealed"], part["units"], part["digest"]) == (12, 12, entry.digest)
     (tmp_path / "checkout" / "pyproject.toml").unlink()  # an installed package isn't changed
-    Experiment(config).begin(tmp_path / "elsewhere", False, Watch())
+    Experiment(config).begin(Run(tmp_path / "elsewhere"), Watch())
     assert len(readings()) == before + 1
     assert len(readings(tmp_path / "elsewhere" / "register.toml")) == 1
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,13 @@ import polars as pl
 import pytest
 
 from qcq import cli
+from qcq.config import Config
 from qcq.data import Simulated
-from qcq.errors import DataError, EvaluationError
+from qcq.embeddings import Embeddings
+from qcq.engine.verify import verify
+from qcq.errors import ConfigError, DataError, EvaluationError
 from qcq.evaluation.tracing.models import Tracer
+from qcq.pipeline import Experiment
 from qcq.report.trace import trace
 from qcq.run import Run
 
@@ -213,3 +219,152 @@ def test_a_broken_model_is_said(tmp_path: Path) -> None:
     (tmp_path / "t.safetensors").write_bytes(b"nothing")
     with pytest.raises(EvaluationError, match="no readable tracing model"):
         Tracer.load(tmp_path / "t.safetensors")
+
+
+@pytest.fixture
+def copied(run: Run, good_at_a: Path, tmp_path: Path) -> Run:
+    """The run with its model of ``trace``."""
+    trace(run, good_at_a)
+    return Run(Path(shutil.copytree(run.path, tmp_path / "run")))
+
+
+def models(run: Run) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run.path / "tracers").iterdir())}
+
+
+def test_repair_and_the_same_command_keep_a_whole_model(copied: Run, good_at_a: Path) -> None:
+    before = models(copied)
+    assert {Path(name).suffix for name in before} == {".safetensors", ".json"}
+    assert verify(copied)[0] == []
+    lost = next(copied.path.glob("embeddings/*"))
+    lost.unlink()
+    assert [fault.path for fault in verify(copied)[0]] == [lost]
+    assert call("verify", copied.path, "--repair", "--quiet") == 0
+    assert models(copied) == before
+    assert verify(copied)[0] == []
+    Experiment(Config.load(copied.path / "config.toml")).run(copied.path)
+    assert models(copied) == before
+    assert trace(copied, good_at_a).fitted == 0
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_repair_drops_a_faulty_model_and_names_it(
+    copied: Run, good_at_a: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [faulty] = (copied.path / "tracers").glob(f"*{suffix}")
+    faulty.write_bytes(faulty.read_bytes()[:-1])
+    [model] = (copied.path / "tracers").glob("*.safetensors")
+    assert call("verify", copied.path, "--repair", "--quiet") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert f"{faulty}: changed since it was written" in said
+    assert f"{model}: dropped; the next 'qcq trace' trains it again" in said
+    assert models(copied) == {}
+    assert verify(copied)[0] == []
+    assert trace(copied, good_at_a).validation_auc > 0.5
+    assert verify(copied)[0] == []
+
+
+def test_redo_and_other_vectors_or_settings_train_anew(copied: Run, good_at_a: Path) -> None:
+    first = trace(copied, good_at_a)
+    assert first.fitted == 0
+    again = trace(copied, good_at_a, redo=True)
+    assert again.fitted > 0
+    assert np.array_equal(again.trace.mastery, first.trace.mastery)  # the same seed, the same bytes
+    text = (copied.path / "config.toml").read_text()
+    assert "epochs = 16" in text
+    (copied.path / "config.toml").write_text(text.replace("epochs = 16", "epochs = 1"))
+    assert trace(copied, good_at_a).fitted > 0
+    trainer, readout = first.trace.label.split(" ")[0], "--".join(["kt", ""])
+    [kept] = (copied.path / "tracers").glob(f"*--{trainer}--{readout}*.safetensors")
+    table = copied.embeddings(trainer)
+    drawn = np.random.default_rng(1).standard_normal(table.vectors.shape, dtype=np.float32)
+    turned = Embeddings(table.ids, drawn, table.concept_ids, table.concept_vectors, table.provenance)
+    turned.save(next(copied.path.glob(f"embeddings/*--{trainer}--{copied.trained(trainer)['readout']}--*")))
+    before = kept.read_bytes()
+    assert trace(copied, good_at_a).fitted > 0
+    assert kept.read_bytes() != before
+
+
+def test_a_model_or_a_report_written_later_hides_no_fault(copied: Run, good_at_a: Path) -> None:
+    faulty = next(copied.path.glob("scores/*"))
+    faulty.write_bytes(faulty.read_bytes() + b"\0")
+    trace(copied, good_at_a, redo=True)
+    assert call("report", copied.path) == 0
+    assert [fault.path for fault in verify(copied)[0]] == [faulty]
+
+
+def test_it_says_what_the_model_rests_on(run: Run, good_at_a: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = trace(run, good_at_a)
+    experiment = Experiment(Config.load(run.path / "config.toml"))
+    assert experiment.partition.split is not None
+    assert found.students == len(experiment.partition.split.train.students) == 84
+    assert 0.8 < found.validation_auc < 1  # a concept's answers say how the next one ends
+    assert call("trace", run.path, good_at_a, "--quiet") == 0
+    said = capsys.readouterr().out.splitlines()[1]
+    auc = f"{found.validation_auc:.3f}"
+    assert said == f"the model was trained on 84 students; its AUC on validation students is {auc}"
+    assert call("trace", run.path, good_at_a, "--json", "--quiet") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["training_students"], answer["validation_auc"]) == (84, found.validation_auc)
+
+
+@pytest.mark.parametrize(("option", "name"), [("--out", "m.xlsx"), ("--plot", "m.doc"), ("--plot", "m")])
+def test_endings_are_checked_before_anything_is_trained(
+    run: Run, good_at_a: Path, option: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    module = sys.modules["qcq.report.trace"]  # qcq.report.trace itself is the function
+    monkeypatch.setattr(module, "trace", lambda *_, **__: pytest.fail("it was trained"))
+    assert call("trace", run.path, good_at_a, option, name, "--redo", "--quiet") == 2
+    text = capsys.readouterr().err
+    assert f"error: {name}: no f" in text
+    assert len(text.splitlines()) == 1
+
+
+def test_a_question_without_a_concept_has_no_mastery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "room").mkdir()
+    bank = "".join(f"q{i},c{i % 2}\n" for i in range(6)) + "bare,\n"
+    (tmp_path / "room" / "questions.csv").write_text("question,concepts\n" + bank)
+    answers = "".join(f"s{s},q{(s + i) % 6},{(s * i) % 2}\n" for s in range(20) for i in range(5))
+    (tmp_path / "room" / "interactions.csv").write_text("student,question,correct\n" + answers)
+    quick = ["--trainers", "svd", "--seeds", "1", "--tasks", "retrieval", "--quiet"]
+    assert call("run", "--data", tmp_path / "room", "--out", tmp_path / "run", *quick) == 0
+    (tmp_path / "s.csv").write_text("question,correct\nbare,1\n")
+    capsys.readouterr()
+    assert call("trace", tmp_path / "run", tmp_path / "s.csv", "--quiet") == 2
+    assert "no attempt at a question with a concept: 'bare'" in capsys.readouterr().err
+
+
+def test_a_run_of_baselines_is_traced_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    room = [f"--set=simulated.{k}={v}" for k, v in (("questions", 60), ("students", 60), ("responses", 20))]
+    quick = ["--trainers", "concept-mean,svd", "--seeds", "1", "--tasks", "retrieval", "--quiet"]
+    assert call("run", *room, "--out", tmp_path / "run", *quick) == 0
+    (tmp_path / "s.csv").write_text("question,correct\nq1,1\nq2,0\n")
+    capsys.readouterr()
+    assert call("trace", tmp_path / "run", tmp_path / "s.csv", "--quiet") == 2
+    assert "give --trainer with one of concept-mean, svd" in capsys.readouterr().err
+    assert call("trace", tmp_path / "run", tmp_path / "s.csv", "--trainer", "concept-mean", "--quiet") == 0
+    assert "kt on vectors of concept-mean" in capsys.readouterr().out
+
+
+def test_where_no_task_may_choose_there_is_no_score_and_the_best_is_that_of_kt(run: Run) -> None:
+    assert [row["score"] for row in run.rows("tuning")] == [None] * len(run.rows("tuning"))
+    text = (run.path / "report.md").read_text()
+    section = text[text.index("## Settings tried") :].split("\n## ")[0]
+    assert "a dash where no task of the run may" in section
+    assert "0.000" not in section
+    assert run.best() == ("sgns", "qcq")
+    rows = run.rows("tuning") + [{**row, "trainer": "other"} for row in run.rows("tuning") if row["walk"] == "qcq"]
+    trained = run.rows("training")
+    [its] = [row for row in trained if row["trainer"] == "sgns"]
+    auc = its["judged"]["kt"]["auc"]
+    for better in (-0.1, 0.1):
+        its_twin = {**its, "trainer": "other", "judged": {"kt": {"auc": auc + better, "way": "frozen"}}}
+        held = {"tuning": rows, "training": [*trained, its_twin]}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Run, "rows", lambda self, name, held=held: held[name])
+            assert run.best()[0] == ("other" if better > 0 else "sgns")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "rows", lambda self, name: {"tuning": rows, "training": []}[name])
+        with pytest.raises(ConfigError, match=r"judges on validation.*give --trainer with one of sgns, other"):
+            run.best()
+    assert call("audit", run.path, "--quiet") == 0
