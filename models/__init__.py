@@ -9,6 +9,7 @@ from qcq.models.language.trainers import CLM, MLM, BiLM, Cloze
 from qcq.models.oracle import Oracle
 from qcq.models.pebg import PEBG
 from qcq.models.precomputed import PrecomputedVectors
+from qcq.models.projection import FastRP
 from qcq.models.sgns import SGNS
 from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
 from qcq.models.word2vec import CBOW, FastText, SkipGram
@@ -22,6 +23,7 @@ TRAINERS: Registry[type[Trainer]] = Registry(
         "svd": SVD,
         "concept-mean": ConceptMean,
         "spectral": Spectral,
+        "fastrp": FastRP,
         "skipgram": SkipGram,
         "cbow": CBOW,
         "fasttext": FastText,
@@ -54,6 +56,7 @@ __all__ = [
     "Cloze",
     "ConceptMean",
     "ConceptOneHot",
+    "FastRP",
     "FastText",
     "GloVe",
     "HFBert",

@@ -232,7 +232,7 @@ class NetMF(Trainer):
             raise TrainingError("netmf needs edges, and the graph has none")
         ratio: LogRatio
         if isinstance(graph, TypedGraph):
-            chain = _stationary(source, graph)
+            chain = stationary(source, graph, "netmf")
             label, ratio = chain.classes, ChainRatio(chain, self.window, self.negatives)
         else:
             quotient = Quotient(graph)
@@ -272,8 +272,13 @@ class NetMF(Trainer):
         return out
 
 
-def _stationary(source: TrainingData, graph: TypedGraph) -> MarkovChain:
-    """The exact chain of a walk over typed edges, started from its stationary distribution."""
+def stationary(source: TrainingData, graph: TypedGraph, name: str) -> MarkovChain:
+    """The exact chain of a walk over typed edges, started from its stationary distribution, for the trainer ``name``.
+
+    Raises
+    ------
+    TrainingError : the walk has no chain of first order.
+    """
     from qcq.floors.markov import MarkovChain
 
     try:
@@ -282,8 +287,8 @@ def _stationary(source: TrainingData, graph: TypedGraph) -> MarkovChain:
             assert isinstance(chain, MarkovChain)
             return chain
     except ChainError as error:
-        raise TrainingError(f"netmf needs the walk's exact chain: {error}") from None
-    raise TrainingError(f"netmf needs a first-order chain, and {source.walk.name} has another; take ppmi-svd")
+        raise TrainingError(f"{name} needs the walk's exact chain: {error}") from None
+    raise TrainingError(f"{name} needs a first-order chain, and {source.walk.name} has another; take ppmi-svd")
 
 
 def _top(matrix: NDArray[np.float64], rank: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

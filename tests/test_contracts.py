@@ -351,7 +351,7 @@ def test_relabelling_the_questions_permutes_the_vectors(name, folder):
     order = permutation()
     back = Embeddings(here.ids, there.vectors[np.argsort(order)])
     assert list(there.ids) == [here.ids[i] for i in order]
-    if fitted(name, folder).tokens == 0 and name != "random":
+    if fitted(name, folder).tokens == 0 and name not in ("random", "fastrp"):  # these draw a row a question
         assert np.abs(cosines(here) - cosines(back)).max() < 1e-3
     else:
         a, b = (task("retrieval").score(e).metrics["map"] for e in (here, back))

@@ -29,7 +29,7 @@ from qcq.walks import WALKS
 ROOM = Simulated(questions=120, concepts=8, students=40, responses=10).read()
 GRAPH = KnowledgeGraph.from_dataset(ROOM)
 SETS = GRAPH.concept_sets
-EXACT = {"svd": 8, "netmf": 8, "spectral": 8, "concept-mean": 8, "concept-onehot": 8}
+EXACT = {"svd": 8, "netmf": 8, "spectral": 8, "fastrp": 8, "concept-mean": 8, "concept-onehot": 8}
 LANGUAGE = ["mlm", "cloze", "clm", "bilm", "rtd"]
 QUICK: dict[str, dict[str, int]] = {name: {"steps": 300} for name in LANGUAGE}
 LEARNT = ["sgns", *(["skipgram", "fasttext"] if importlib.util.find_spec("gensim") else [])]
