@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from qcq.data import TrainPart
 from qcq.data.dataset import Interactions
 from qcq.errors import ConfigError, EvaluationError, TrainingError
-from qcq.evaluation.tracing.models import auc, one_thread
+from qcq.evaluation.tracing.models import auc
 from qcq.graph import KnowledgeGraph
 from qcq.support.seeds import derive, generator
+from qcq.support.threads import one_thread
 
 if TYPE_CHECKING:
     from qcq.evaluation.tracing.peer import KTPeerSettings, Published
