@@ -265,6 +265,14 @@ def test_a_turn_is_undone_and_what_moved_is_found() -> None:
     assert difference(Embeddings(ids, x), Embeddings(ids, x @ turn)).overlap == pytest.approx(1, abs=1e-3)
 
 
+def test_numbers_are_not_turned() -> None:
+    one, other = (embed(ROOM, "similar", dim=8, seed=seed, numbers=("difficulty",)) for seed in (0, 1))
+    found = difference(one, other)
+    assert found.moved.mean() < found.before
+    assert found.aligned.vectors[:, -1].tobytes() == other.vectors[:, -1].tobytes()
+    assert difference(embed(ROOM, "similar", dim=8), other).moved == pytest.approx(found.moved, abs=1e-5)
+
+
 def test_tables_that_can_not_be_compared_are_said() -> None:
     a = Embeddings(["a", "b"], np.eye(2))
     with pytest.raises(EmbeddingError, match="of 2 and 3 dimensions"):
