@@ -121,14 +121,20 @@ class HeldOut:
         return self.task.score(table.aligned(self.data.questions)).units["auc"]
 
 
+def compared(table: Embeddings) -> np.ndarray:
+    """The vectors without columns of numbers, as ``nearest`` takes them."""
+    return table.vectors[:, table.compared]
+
+
 def mrr(table: Embeddings, bank: Dataset, new: Dataset, lost: np.ndarray) -> float:
     """Of the concept ``lost[i]`` that new question i has lost (-1: none), among those that it doesn't have."""
     tested = (bank.q_matrix > 0).astype(np.float64)
     n = np.asarray(tested.sum(axis=0)).ravel()
-    old = table.vectors[[table.index[q] for q in bank.questions]]
+    vectors = compared(table)
+    old = vectors[[table.index[q] for q in bank.questions]]
     concepts = unit(np.asarray(tested.T @ old) / np.maximum(n, 1)[:, None])
     asked = np.flatnonzero(lost >= 0)
-    cosine = unit(table.vectors[[table.index[new.questions[i]] for i in asked]]) @ concepts.T
+    cosine = unit(vectors[[table.index[new.questions[i]] for i in asked]]) @ concepts.T
     wanted = cosine[np.arange(len(asked)), lost[asked]][:, None]
     cosine[:, n == 0] = -np.inf
     cosine[new.q_matrix[asked].nonzero()] = -np.inf
@@ -141,7 +147,7 @@ def retrieval(table: Embeddings, data: Dataset, away: np.ndarray, seed: int) -> 
     tested = (data.q_matrix > 0).astype(np.float64)
     shared = (scipy.sparse.csr_array(tested[away]) @ tested.T).tocsr()
     asked = np.random.default_rng(seed).permutation(len(away))[:QUERIES]
-    vectors, found = table.aligned(data.questions).vectors, []
+    vectors, found = compared(table.aligned(data.questions)), []
     for i, (query, scores) in zip(asked, similarities(vectors, away[asked]), strict=True):
         others = np.setdiff1d(shared[[i]].indices, [query])
         if len(others):
