@@ -339,7 +339,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         counts = {kind: how.count(kind) for kind in sorted(set(how))}
         none = [q for q, kind in zip(ids, how, strict=True) if kind == "nothing"]
         said = {} if responses is None else {"answers": list(notes)}
-        return Embeddings(ids, rows, provenance={**self.provenance, "inferred": counts, "unplaced": none, **said})
+        about = {**self.provenance, "inferred": counts, "unplaced": none, **said}
+        return Embeddings(ids, rows.astype(np.float32), provenance=about)
 
     @takes(questions="list")
     def aligned(self, questions: Sequence[str]) -> Embeddings:
