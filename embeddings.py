@@ -146,14 +146,14 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     @cached_property
     def unit(self) -> NDArray[np.float32]:
         """Rows scaled to length 1 (a zero row stays zero), without columns of numbers: float32 (questions, dim)."""
-        vectors = self.vectors[:, self._compared]
+        vectors = self.vectors[:, self.compared]
         norm = np.linalg.norm(vectors, axis=1, keepdims=True)
         # Choosing columns leaves an array in columns, whose rows are slow to fetch.
         return np.ascontiguousarray(vectors / np.where(norm > 0, norm, 1), dtype=np.float32)
 
     @property
-    def _compared(self) -> NDArray[np.bool_]:
-        """bool (dim,): false for numbers such as difficulty that were added to the vectors as columns."""
+    def compared(self) -> NDArray[np.bool_]:
+        """Which columns are compared: bool (dim,), false for numbers such as difficulty that were added as columns."""
         kept = np.ones(self.dim, dtype=bool)
         for part in self.provenance.get("parts", ()):
             if part["name"] in self.provenance.get("numbers", ()):
@@ -339,7 +339,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         counts = {kind: how.count(kind) for kind in sorted(set(how))}
         none = [q for q, kind in zip(ids, how, strict=True) if kind == "nothing"]
         said = {} if responses is None else {"answers": list(notes)}
-        return Embeddings(ids, rows, provenance={**self.provenance, "inferred": counts, "unplaced": none, **said})
+        about = {**self.provenance, "inferred": counts, "unplaced": none, **said}
+        return Embeddings(ids, rows.astype(np.float32), provenance=about)
 
     @takes(questions="list")
     def aligned(self, questions: Sequence[str]) -> Embeddings:

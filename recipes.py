@@ -280,6 +280,9 @@ def _training(
     if fold is not None:
         raise ConfigError("folds divide the students themselves; leave out which students to read")
     part = np.zeros(len(data.students), dtype=np.int8)
+    if not len(students):
+        what = "no student whose answers may be read"
+        raise DataError(what, file=data.name, fix="write their identifiers, one per line, or take all students")
     if students != "all":
         known = {name: i for i, name in enumerate(data.students)}
         missing = [name for name in students if name not in known]

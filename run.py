@@ -83,6 +83,8 @@ class Run:
                 raise ConfigError(
                     f"{path}: holds a run for each fold of the students; name one, as {run.path / 'fold-1'}"
                 )
+            if run.path.is_file():
+                raise ConfigError(f"{path}: is a file, and a run is a folder; name one that 'qcq run' made")
             raise ConfigError(f"{path}: no run in this folder (config.toml is missing); make one with 'qcq run'")
         return run
 

@@ -1,19 +1,24 @@
 """What inferred vectors of new questions are worth, beside those of a table that was trained with the questions.
 
-A tenth of the questions is held out whole, a table is trained without them, and they are inferred from their concepts
-alone (:func:`qcq.recipes.add`). Four tables are compared on the held-out questions: ``retrained`` on all questions,
+A tenth of the questions is held out whole, a table is trained without them, and they are inferred
+(:func:`qcq.recipes.add`). There are two cases. ``concepts``: from their concepts alone. ``responses``: from their
+concepts and the training students' answers to them, for the recipe ``tracing`` with its three numbers; the retrained
+table then has the same answers. Five tables are compared on the held-out questions: ``retrained`` on all questions,
 ``inferred``, ``concepts`` (the mean of the concepts of the same table) and two that know nothing or only the concepts,
-``random`` and ``concept-mean``. No table and no knowledge-tracing model reads a training answer to a held-out question.
+``random`` and ``concept-mean``. No knowledge-tracing model is trained on an answer to a held-out question.
 
 - ``auc``: ``kt-fast`` on test attempts at held-out questions. ``lead`` is that of the retrained table over ``random``
   with its interval over test students; ``kept`` the share of it that inference keeps, None where that interval takes in
   zero.
-- ``moved``: 1 - cosine with the retrained vector after an orthogonal turn; ``old``, the same of the old questions.
+- ``moved``: 1 - cosine with the retrained vector after an orthogonal turn; ``old``, the same of the old questions. None
+  where the tables have different widths.
 - ``mrr``: held-out questions with several concepts lose one before training and inference; it is ranked among all.
 - ``map``: the other questions ranked for a held-out one; those that share a concept are relevant.
-- ``seconds``: processor time for inferring 1,000 questions of new sets of concepts, twins aside.
+- ``seconds``: processor time for inferring 1,000 questions of new sets of concepts, none with a twin.
 
-    python benchmarks/unseen.py s2kt:DIR pebg:DIR --json docs/results/unseen.json
+A cell is one data set, trainer, case and seed. Finished cells are in the JSON file and are not made again.
+
+    python benchmarks/unseen.py --data s2kt:DIR pebg:DIR --seeds 0,1,2 --json docs/results/unseen.json
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +36,7 @@ from record import made
 
 from qcq.data import Dataset, load
 from qcq.embeddings import Embeddings
+from qcq.errors import EmbeddingError
 from qcq.evaluation.ranking import expected_precision, expected_reciprocal_rank, similarities, unit
 from qcq.evaluation.statistics import auc_units, paired_bootstrap
 from qcq.evaluation.task import Partition, Score
@@ -37,24 +44,57 @@ from qcq.evaluation.tracing.fast import KTFast
 from qcq.models.inference import by_concepts, opened
 from qcq.recipes import add, embed
 from qcq.report.diff import difference
+from qcq.support.files import write_text
 
-TRAINERS = ("netmf", "svd", "spectral", "sgns", "fasttext")
+TRACING = "tracing"  # a recipe
+TRAINERS = ("netmf", "svd", "spectral", "sgns", "fasttext", "mlm", TRACING)
+NUMBERED = ("difficulty", "popularity", "rasch")
+SECTIONS = {"mlm": {"steps": 1_500}}  # a quarter of its own: three trainings a cell
+VERSION = 3
 SHARE = 0.1
 QUERIES = 500  # held-out questions whose retrieval is measured, at most
 
 
-def part(data: Dataset, rows: np.ndarray, matrix: scipy.sparse.csr_array | None = None) -> Dataset:
-    """Some questions of a data set, without answers."""
+def part(
+    data: Dataset, rows: np.ndarray, matrix: scipy.sparse.csr_array | None = None, answered: bool = True
+) -> Dataset:
+    """Some questions of a data set, with the answers to them unless told otherwise."""
     own = scipy.sparse.csr_array((data.q_matrix if matrix is None else matrix)[rows])
-    return Dataset(data.name, [data.questions[i] for i in rows], data.concepts, own)
+    made = replace(data, questions=[data.questions[i] for i in rows], q_matrix=own, truth={}, notes=())
+    seen = data.interactions
+    if seen is None or not answered:
+        return replace(made, interactions=None)
+    place = np.full(len(data.questions), -1, dtype=np.int32)
+    place[rows] = np.arange(len(rows))
+    kept = seen.where(place[seen.question] >= 0)
+    return replace(made, interactions=replace(kept, question=place[kept.question]))
 
 
-def tables(less: Embeddings, whole: Embeddings, bank: Dataset, new: Dataset) -> dict[str, Embeddings]:
+def without(data: Dataset, away: np.ndarray) -> Dataset:
+    """All questions, without the answers to some."""
+    seen = data.interactions
+    assert seen is not None
+    return replace(data, interactions=seen.where(~np.isin(seen.question, away)))
+
+
+def log(data: Dataset, seed: int) -> dict[str, list]:
+    """The answers of the training students, in their order."""
+    r = data.split(seed).train.interactions
+    return {
+        "student": [data.students[i] for i in r.student],
+        "question": [data.questions[i] for i in r.question],
+        "correct": r.correct.tolist(),
+    }
+
+
+def tables(
+    less: Embeddings, whole: Embeddings, bank: Dataset, new: Dataset, answers: dict[str, list] | None = None
+) -> dict[str, Embeddings]:
     """The retrained, the inferred and the concepts' table."""
     old = less.vectors.astype(np.float64)
     mean = by_concepts(bank.q_matrix, old, new.q_matrix)
-    concepts = Embeddings([*less.ids, *new.questions], np.vstack([less.vectors, mean]))
-    return {"retrained": whole, "inferred": add(less, None, new).embeddings, "concepts": concepts}
+    concepts = Embeddings([*less.ids, *new.questions], np.vstack([less.vectors, mean]), provenance=less.provenance)
+    return {"retrained": whole, "inferred": add(less, None, new, answers).embeddings, "concepts": concepts}
 
 
 class HeldOut:
@@ -81,14 +121,20 @@ class HeldOut:
         return self.task.score(table.aligned(self.data.questions)).units["auc"]
 
 
+def compared(table: Embeddings) -> np.ndarray:
+    """The vectors without columns of numbers, as ``nearest`` takes them."""
+    return table.vectors[:, table.compared]
+
+
 def mrr(table: Embeddings, bank: Dataset, new: Dataset, lost: np.ndarray) -> float:
     """Of the concept ``lost[i]`` that new question i has lost (-1: none), among those that it doesn't have."""
     tested = (bank.q_matrix > 0).astype(np.float64)
     n = np.asarray(tested.sum(axis=0)).ravel()
-    old = table.vectors[[table.index[q] for q in bank.questions]]
+    vectors = compared(table)
+    old = vectors[[table.index[q] for q in bank.questions]]
     concepts = unit(np.asarray(tested.T @ old) / np.maximum(n, 1)[:, None])
     asked = np.flatnonzero(lost >= 0)
-    cosine = unit(table.vectors[[table.index[new.questions[i]] for i in asked]]) @ concepts.T
+    cosine = unit(vectors[[table.index[new.questions[i]] for i in asked]]) @ concepts.T
     wanted = cosine[np.arange(len(asked)), lost[asked]][:, None]
     cosine[:, n == 0] = -np.inf
     cosine[new.q_matrix[asked].nonzero()] = -np.inf
@@ -101,7 +147,7 @@ def retrieval(table: Embeddings, data: Dataset, away: np.ndarray, seed: int) -> 
     tested = (data.q_matrix > 0).astype(np.float64)
     shared = (scipy.sparse.csr_array(tested[away]) @ tested.T).tocsr()
     asked = np.random.default_rng(seed).permutation(len(away))[:QUERIES]
-    vectors, found = table.aligned(data.questions).vectors, []
+    vectors, found = compared(table.aligned(data.questions)), []
     for i, (query, scores) in zip(asked, similarities(vectors, away[asked]), strict=True):
         others = np.setdiff1d(shared[[i]].indices, [query])
         if len(others):
@@ -118,9 +164,11 @@ def seconds(table: Embeddings, seed: int) -> float | None:
     weights = scipy.sparse.lil_array((1_000, model.graph.n_concepts))
     for i in range(1_000):
         weights[i, rng.choice(known, rng.integers(1, 4))] = 1.0
+    weights, nowhere = weights.tocsr(), np.ones(1_000, dtype=bool)  # a concept that nobody knows: no twins
+    model.infer(table, scipy.sparse.csr_array(weights[:5]), nowhere[:5])  # libraries are loaded
     start = time.process_time()
-    made = model.parts[0].infer(model.graph, table.vectors.astype(np.float64), weights.tocsr())
-    return None if made is None else time.process_time() - start
+    _, how, _ = model.infer(table, weights, nowhere)
+    return time.process_time() - start if "model" in how else None
 
 
 def thinned(data: Dataset, away: np.ndarray, rng: np.random.Generator) -> tuple[scipy.sparse.csr_array, np.ndarray]:
@@ -134,27 +182,31 @@ def thinned(data: Dataset, away: np.ndarray, rng: np.random.Generator) -> tuple[
     return matrix.tocsr(), lost
 
 
-def measured(data: Dataset, trainer: str, seed: int, dim: int) -> dict[str, object]:
-    """All figures of one seed."""
+def measured(data: Dataset, trainer: str, case: str, seed: int, dim: int) -> dict[str, object]:
+    """All figures of one cell."""
     rng = np.random.default_rng(seed)
     every = np.arange(len(data.questions))
     away = np.sort(rng.choice(every, int(SHARE * len(every)), replace=False))
     rest = np.setdiff1d(every, away)
+    answers = log(data, seed) if case == "responses" else None
+    known = data if answers or data.interactions is None else without(data, away)
 
     def trained(name: str, rows: np.ndarray, matrix: scipy.sparse.csr_array | None = None) -> Embeddings:
-        return embed(part(data, rows, matrix), walk="qcq", trainer=name, dim=dim, seed=seed)
+        if name == TRACING:
+            return embed(part(known, rows, matrix), name, dim=dim, seed=seed, numbers=NUMBERED)
+        bare = part(known, rows, matrix, answered=False)
+        return embed(bare, walk="qcq", trainer=name, dim=dim, seed=seed, sections=SECTIONS)
 
-    bank, new = part(data, rest), part(data, away)
+    bank, new = part(data, rest, answered=False), part(data, away, answered=False)
     less = trained(trainer, rest)
-    tried = tables(less, trained(trainer, every), bank, new)
+    tried = tables(less, trained(trainer, every), bank, new, answers)
     base = {"random": trained("random", every), "concept-mean": trained("concept-mean", every)}
-    row: dict[str, object] = {
-        "seed": seed,
-        "twins": add(less, None, new).by_set / len(away),
-        "seconds": seconds(less, seed),
-    }
+    row: dict[str, object] = {"twins": add(less, None, new).by_set / len(away), "seconds": seconds(less, seed)}
     for name in ("inferred", "concepts"):
-        found = difference(tried["retrained"], tried[name])
+        try:
+            found = difference(tried["retrained"], tried[name])
+        except EmbeddingError:  # other widths: the recipe leaves out directions without variance
+            continue
         moved = dict(zip(found.questions, found.moved, strict=True))
         row[f"moved_{name}"] = float(np.mean([moved[q] for q in new.questions]))
         row["moved_old"] = float(np.mean([moved[q] for q in bank.questions]))
@@ -169,40 +221,61 @@ def measured(data: Dataset, trainer: str, seed: int, dim: int) -> dict[str, obje
     row |= {f"map_{name}": retrieval(table, data, away, seed) for name, table in {**tried, **base}.items()}
     matrix, lost = thinned(data, away, rng)
     if (lost >= 0).any():
-        fewer = part(data, away, matrix)
-        thin = {**tables(less, trained(trainer, every, matrix), bank, fewer)}
+        fewer = part(data, away, matrix, answered=False)
+        thin = {**tables(less, trained(trainer, every, matrix), bank, fewer, answers)}
         thin |= {name: trained(name, every, matrix) for name in base}
         row |= {f"mrr_{name}": mrr(table, bank, fewer, lost) for name, table in thin.items()}
     return row
 
 
+def cells(given: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
+    """Trainer, case and seed of each cell of a data set; the first seed of all trainers comes first."""
+    for seed in (int(each) for each in given.seeds.split(",")):
+        for trainer in given.trainers.split(","):
+            for case in ("concepts", *(["responses"] if trainer == TRACING else [])):
+                yield trainer, case, seed
+
+
+def results_in(file: Path | None) -> list[dict[str, object]]:
+    """The finished cells of this version."""
+    known = json.loads(file.read_text()) if file is not None and file.exists() else {}
+    return known.get("results", []) if known.get("version") == VERSION else []
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", nargs="+")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", required=True, metavar="FORMAT:PATH")
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
     parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--trainers", default=",".join(TRAINERS))
-    parser.add_argument(
-        "--json", type=Path, help="written after every figure; figures that are in it aren't made again"
-    )
+    parser.add_argument("--trainers", default=",".join(TRAINERS), help="comma-separated")
+    parser.add_argument("--json", type=Path, help="written after every cell; cells that are in it aren't made again")
     given = parser.parse_args()
-    known = json.loads(given.json.read_text()) if given.json and given.json.exists() else {}
-    results = known.get("results", []) if known.get("version") == 2 else []
+    results = results_in(given.json)
     for source in given.data:
         data = load(source)
-        for trainer in given.trainers.split(","):
-            for seed in range(given.seeds):
-                mark = {"data": data.name, "trainer": trainer, "seed": seed, "dim": given.dim}
-                if any(mark.items() <= row.items() for row in results):
-                    continue
-                results.append({**mark, **measured(data, trainer, seed, given.dim)})
-                if given.json:
-                    text = json.dumps({"version": 2, "made": made(), "results": results}, indent=2)
-                    given.json.write_text(text + "\n")
-            mine = [row for row in results if row["data"] == data.name and row["trainer"] == trainer]
-            names = [name for name in mine[0] if name not in ("data", "trainer", "seed", "dim", "lead")]
-            held = {name: [row[name] for row in mine if row.get(name) is not None] for name in names}
-            print(data.name, trainer, {name: round(float(np.median(each)), 3) for name, each in held.items() if each})
+        for trainer, case, seed in cells(given):
+            mark = {"data": data.name, "trainer": trainer, "case": case, "seed": seed, "dim": given.dim}
+            if any(mark.items() <= row.items() for row in results):
+                continue
+            if trainer == TRACING and data.interactions is None:
+                print(data.name, trainer, "needs answers; left out", flush=True)
+                continue
+            row = {**mark, **measured(data, trainer, case, seed, given.dim)}
+            results = [*results_in(given.json), row] if given.json else [*results, row]  # others may write it too
+            if given.json:
+                write_text(
+                    given.json, json.dumps({"version": VERSION, "made": made(), "results": results}, indent=2) + "\n"
+                )
+            shown = {name: round(x, 3) for name, x in row.items() if isinstance(x, float)}
+            print(data.name, trainer, case, f"seed {seed}:", shown, flush=True)
+        for trainer, case in dict.fromkeys((each[0], each[1]) for each in cells(given)):
+            mark = {"data": data.name, "trainer": trainer, "case": case, "dim": given.dim}
+            mine = [row for row in results if mark.items() <= row.items()]
+            names = dict.fromkeys(name for row in mine for name, x in row.items() if isinstance(x, float))
+            held = {name: [row[name] for row in mine if isinstance(row.get(name), float)] for name in names}
+            print(
+                data.name, trainer, case, "median:", {name: round(float(np.median(x)), 3) for name, x in held.items()}
+            )
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ def embed(
     from qcq.config import Config
     from qcq.data import load
     from qcq.data.assembly import several
+    from qcq.data.text import OFFICE, read_text
     from qcq.recipes import embed as make
     from qcq.support.vectors import WRITERS, by_ending
 
@@ -77,7 +78,9 @@ def embed(
         watch.say(note)
     if students is not None and all_students:
         raise ConfigError("--students and --all-students are given; give one of them")
-    named = None if students is None else [line.strip() for line in students.read_text().splitlines() if line.strip()]
+    named = None
+    if students is not None:
+        named = [line.strip() for line in read_text(students, OFFICE)[0].splitlines() if line.strip()]
     files: dict[tuple[int, int] | None, Path] = {None: out_file}
     if fold is not None:
         files = {(k, fold): out_file.with_stem(f"{out_file.stem}-fold-{k}") for k in range(1, fold + 1)}
@@ -277,6 +280,8 @@ def diff(
         if align.exists():
             raise ConfigError(f"{align}: exists already; name another file")
     runs = [Run.open(path) if path.is_dir() else None for path in (first, second)]
+    if trainer is not None and not any(runs):
+        raise ConfigError("--trainer is for run folders, and two files are given; leave it out")
 
     def vectors_of(path: Path, run: Run | None) -> Embeddings:
         if run is None:

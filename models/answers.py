@@ -109,7 +109,7 @@ class Answers:
             if away.any():
                 what = f"answers of {several(int(away.sum()), 'student')} outside the training part"
                 fix = "give answers of training students alone: others are for validation and test"
-                first = names.is_in(who.filter(pl.Series(away)).implode()).arg_max()
+                first = names.is_in(who.filter(pl.Series(away)).implode()).arg_max() or 0
                 raise table.error(what, at=first, column="student", value=names[first], fix=fix)
         student = codes(names, who).to_numpy().astype(np.int64)
         time = table.seconds("timestamp") if "timestamp" in table.frame.columns else None

@@ -47,6 +47,8 @@ class TableDifference:
 def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDifference:
     """Turn the second table onto the first: the rotation or reflection R minimises |B R - A|, rows at length 1.
 
+    Columns of numbers such as difficulty are not compared, and stay as they are.
+
     Raises
     ------
     EmbeddingError : other dimensions, or fewer than two questions in common.
@@ -63,8 +65,9 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
     ----------
     Schönemann 1966, A generalized solution of the orthogonal Procrustes problem.
     """
-    if first.dim != second.dim:
-        raise EmbeddingError(f"tables of {first.dim} and {second.dim} dimensions can't be turned onto each other")
+    wide = int(first.compared.sum()), int(second.compared.sum())
+    if wide[0] != wide[1]:
+        raise EmbeddingError(f"tables of {wide[0]} and {wide[1]} dimensions can't be turned onto each other")
     common = tuple(q for q in first if q in second)
     if len(common) < 2:
         raise EmbeddingError(f"{len(common)} questions are in both tables; give two tables of one bank")
@@ -73,6 +76,8 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
     k = min(k, len(common) - 1)
     rows = np.sort(generator(0, "diff", "queries").choice(len(common), size=min(QUERIES, len(common)), replace=False))
     shared = [_overlap(a, b, i, k) for i in rows]
+    turned = second.vectors.copy()
+    turned[:, second.compared] = second.vectors[:, second.compared] @ turn
     return TableDifference(
         common,
         len(first) - len(common),
@@ -83,7 +88,7 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
         k,
         replace(
             second,
-            vectors=(second.vectors @ turn).astype(np.float32),
+            vectors=turned,
             concept_vectors=None if second.concept_vectors is None else second.concept_vectors @ turn,
             provenance={**second.provenance, "turned_onto": dict(first.provenance)},
         ),

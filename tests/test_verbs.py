@@ -168,6 +168,26 @@ def test_embed_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert {path.name for path in tmp_path.glob("f*.npz")} == {"f-fold-1.npz", "f-fold-2.npz"}
 
 
+def test_students_that_can_not_be_read_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    room = [f"--set=simulated.{k}={v}" for k, v in (("questions", 60), ("students", 40), ("responses", 20))]
+    command = ["embed", *room, "--recipe", "tracing", "--dim", "4", "--out", tmp_path / "v.npz", "--quiet"]
+    for text, said in (
+        (b"\n\n", "no student whose answers may be read"),
+        (b"s1\nnobody\n", "1 of 2 students aren't in the data: 'nobody'"),
+        (b"\xff\xfe\n", "damaged UTF-16"),
+        (None, "no such file"),
+    ):
+        file = tmp_path / "students.txt"
+        file.write_bytes(text) if text is not None else file.unlink()
+        assert call(*command, "--students", file) == 2
+        shown = capsys.readouterr().err
+        assert said in shown
+        assert len(shown.splitlines()) == 1
+    assert call(*command, "--fold", "500") == 2
+    assert "at most 40 folds" in capsys.readouterr().err
+    assert not (tmp_path / "v.npz").exists()
+
+
 # -------------------------------------------------------------------------------------------------------------- add
 
 
@@ -265,6 +285,14 @@ def test_a_turn_is_undone_and_what_moved_is_found() -> None:
     assert difference(Embeddings(ids, x), Embeddings(ids, x @ turn)).overlap == pytest.approx(1, abs=1e-3)
 
 
+def test_numbers_are_not_turned() -> None:
+    one, other = (embed(ROOM, "similar", dim=8, seed=seed, numbers=("difficulty",)) for seed in (0, 1))
+    found = difference(one, other)
+    assert found.moved.mean() < found.before
+    assert found.aligned.vectors[:, -1].tobytes() == other.vectors[:, -1].tobytes()
+    assert difference(embed(ROOM, "similar", dim=8), other).moved == pytest.approx(found.moved, abs=1e-5)
+
+
 def test_tables_that_can_not_be_compared_are_said() -> None:
     a = Embeddings(["a", "b"], np.eye(2))
     with pytest.raises(EmbeddingError, match="of 2 and 3 dimensions"):
@@ -295,6 +323,9 @@ def test_diff_of_another_bank_or_of_too_many_is_one_line(
         ([run.path, other], "dimensions can't be turned onto each other"),
         ([other, Embeddings(["a", "b"], np.eye(2)).save(tmp_path / "b.npz")], "0 questions are in both tables"),
         ([other, same, "-k", "3"], "2 questions are in both tables, 3 asked for; take -k 2"),
+        ([other, same, "--trainer", "svd"], "two files are given; leave it out"),
+        ([other, tmp_path / "none.npz"], "no such file"),
+        ([run.path, run.path, "--trainer", "sgn"], "did you mean sgns"),
     ):
         assert call("diff", *given) == 2
         text = capsys.readouterr().err
@@ -386,6 +417,15 @@ def test_what_is_asked_wrongly_is_one_line(
     text = capsys.readouterr().err
     assert said in text
     assert len(text.splitlines()) == 1
+
+
+def test_a_file_is_no_run(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = Embeddings(["a", "b"], np.eye(2)).save(tmp_path / "v.npz")
+    for command in (["similar", file, "a"], ["trace", file, file]):
+        assert call(*command) == 2
+        text = capsys.readouterr().err
+        assert "is a file, and a run is a folder" in text
+        assert len(text.splitlines()) == 1
 
 
 def test_similar_on_the_command_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
 """The vector of a question that was not there, from what a language model predicts in its place.
 
 A slot is a hidden position in a walk. Walks through a question need only its concepts: from the slot they step to one
-of them, as the walk would, and then go on in the old bank. The model's state at the slot, its mean over many walks, and
-the mean of the question's concepts are turned into a row of the table by a linear map. It is fitted where rows are
+of them, as the walk would, and then go on in the old bank. The row is the mean of the question's concepts and a
+correction: a linear map of the model's state at the slot, its mean over many walks. The map is fitted where rows are
 known: at the old questions, in slots of their own. ``docs/decisions/0408`` has the figures.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WALKS = 24  # through each slot
 REACH = 10  # tokens on either side of a slot
 SETS = 1_000  # sets of concepts on which the map is fitted, at most
-SHRINK = np.geomspace(1e-3, 1e3, 13)  # ridge penalties that are tried, relative to the mean variance of a feature
+SHRINK = np.geomspace(1e-3, 1e5, 17)  # ridge penalties that are tried, relative to the mean variance of a feature
 
 
 def inferred(trainer: LanguageTrainer, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64] | None:
@@ -70,10 +70,9 @@ def inferred(trainer: LanguageTrainer, frozen: Frozen, weights: scipy.sparse.csr
     merge = scipy.sparse.csr_array((1 / size[of], (of, np.arange(n))))
     rows = np.asarray(merge @ frozen.vectors)  # means of exchangeable questions, without their noise
     sets = scipy.sparse.csr_array(graph.weights[first])
-    means = _means(sets, size, rows, fitted), by_concepts(graph.weights, frozen.vectors, weights)
-    even = states.std() / max(float(means[0].std()), 1e-300)  # a penalty for both
-    known = np.hstack([states[: len(fitted)], even * means[0]])
-    return mapped(known, rows[fitted], size[fitted], np.hstack([states[len(fitted) :], even * means[1]]))
+    left = rows[fitted] - _means(sets, size, rows, fitted)
+    mean = by_concepts(graph.weights, frozen.vectors, weights)
+    return mean + mapped(states[: len(fitted)], left, size[fitted], states[len(fitted) :])
 
 
 def _means(
