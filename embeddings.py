@@ -248,9 +248,9 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             NaN, something that isn't a number).
         """
         file = Path(path)
-        read = by_ending(file, READERS, "read from")
         if not file.is_file():
             raise EmbeddingError(f"{file}: no such file; check the spelling and the current folder")
+        read = by_ending(file, READERS, "read from")
         try:
             beside = model_folder(file)
             made = cls(*read(file))

@@ -29,6 +29,7 @@ from qcq.models import PrecomputedVectors
 from qcq.report import Mapped, Tracker, tracked, write_folds, write_page, write_report
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.folders import claim, refuse_foreign
+from qcq.support.lock import occupied
 from qcq.support.progress import Watch
 from qcq.support.types import check
 
@@ -225,8 +226,9 @@ def run_folds(
     refuse_foreign(out, "folds")
     claim(out, "folds")
     folders = [out / f"fold-{k}" for k in range(1, len(folds) + 1)]
-    runs = _run_all(folds, folders, store, jobs, redo, watch or Watch(), tracker)
-    write_folds(runs, out)
+    with occupied(out):
+        runs = _run_all(folds, folders, store, jobs, redo, watch or Watch(), tracker)
+        write_folds(runs, out)
     return runs
 
 
@@ -244,21 +246,21 @@ def _run_all(
         method.refuse_unusable(store, redo)
     # An impossible walk, vectors of other questions, or another run's folder: an error before anything is written.
     plan = Plan(cell for each in experiments for cell in each.plan.cells)
-    runs = [Run(folder) for folder in folders]
-    for each, run in zip(experiments, runs, strict=True):
+    made = {Run(folder): each for each, folder in zip(experiments, folders, strict=True)}
+    for run in made:
         refuse_foreign(run.path, "run")
-        for line in goes_on(run, each.config, each.methods, each.partition.data_digest, redo):
-            watch.say(line)
-    for each, run in zip(experiments, runs, strict=True):
-        claim(run.path, "run")
-        each.begin(run, watch)
-    with tracked(tracker, watch, runs) as watch:
-        tables = Tables({run: each.methods for each, run in zip(experiments, runs, strict=True)}, watch)
-        with make_executor(store.open(), jobs, watch) as workers:
-            outcome = plan.execute(workers, store, redo=redo, on_done=tables.on_done)
-        for each, run in zip(experiments, runs, strict=True):
-            each.finish(run, outcome, watch)
-    return runs
+    with occupied(*(claim(run.path, "run") for run in made)):
+        for run, each in made.items():
+            goes_on(run, each.config, each.methods, each.partition.data_digest, redo, watch)
+        for run, each in made.items():
+            each.begin(run, watch)
+        with tracked(tracker, watch, list(made)) as watch:
+            tables = Tables({run: each.methods for run, each in made.items()}, watch)
+            with make_executor(store.open(), jobs, watch) as workers:
+                outcome = plan.execute(workers, store, redo=redo, on_done=tables.on_done)
+            for run, each in made.items():
+                each.finish(run, outcome, watch)
+    return list(made)
 
 
 def main() -> None:

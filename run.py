@@ -78,6 +78,8 @@ class Run:
         ConfigError : the folder holds no run.
         """
         run = cls(Path(path))
+        if not run.path.exists():
+            raise ConfigError(f"{path}: no such folder; check the spelling and the current folder")
         if not (run.path / "config.toml").is_file():
             if (run.path / "fold-1").is_dir():
                 raise ConfigError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,14 +22,14 @@ from qcq.cli.console import (
     print_table,
     terminal,
 )
-from qcq.errors import ConfigError
+from qcq.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from qcq.data import Dataset
+    from qcq.data.catalogue import PublicData
+    from qcq.data.download import Finding
     from qcq.graph import KnowledgeGraph
     from qcq.walks import WalkStrategy
-
-Kind = Literal["walks", "trainers", "tasks", "data"]
 
 
 @app.command(rich_help_panel="Question banks")
@@ -111,8 +112,8 @@ def data_(
             out.print_json(json.dumps({"name": which, "folder": str(folder), "found": [asdict(one) for one in seen]}))
         else:
             out.print(f"{which}: {found[which].title}", markup=False)
-            words = {True: "ok", False: "DIFFERS", None: "not judged"}
-            print_table(["what", "result", "found"], [[one.what, words[one.ok], one.found] for one in seen], left=3)
+            print_table(["what", "result", "found"], [[one.what, *_judged(one)] for one in seen], left=3)
+            out.print(_reading(found[which], folder), markup=False)
         if any(one.ok is False for one in seen):
             raise typer.Exit(1)
         return
@@ -135,6 +136,7 @@ def data_(
         out.print(f"\n{key}{each.note and f': {each.note}'}", markup=False)
         if each.licence:
             out.print(f"licence: {each.licence} ({each.licence_source})", markup=False)
+        out.print(_reading(each, "DIR"), markup=False)
         files = [
             [
                 ("or " if at else "") + copy.path,
@@ -158,13 +160,39 @@ def data_(
             print_table(["students", "questions", "concepts", "responses", "counted by"], counts, left=0)
 
 
+def _judged(one: Finding) -> tuple[str, str]:
+    """The result in a word, and what was found."""
+    from qcq.data.download import MISSING
+
+    if one.found == MISSING:
+        return MISSING, ""
+    wrong = "no" if one.what in ("recognised", "read") else "DIFFERS"
+    return {True: "ok", False: wrong, None: "not judged"}[one.ok], one.found
+
+
+def _reading(data: PublicData, folder: object) -> str:
+    """The command that reads a public data set, with the settings that it needs."""
+    if not data.reader:
+        return "to read it: there is no reader"
+    settings = [f"{data.reader}.{key}={json.dumps(value)}" for key, value in data.settings.items()]
+    options = ["--data", f"{data.reader}:{folder}", *(word for each in settings for word in ("--set", each))]
+    return f"to read it: qcq run {shlex.join(options)}"
+
+
 @app.command("list", rich_help_panel="Question banks")
 def list_(
-    kind: Annotated[Kind | None, typer.Argument(help="One kind only.", show_default="all")] = None,
+    which: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[KIND-or-NAME]",
+            help="walks, trainers, tasks or data: one kind, with all settings; or a name, with its settings.",
+            show_default="names of all kinds",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """The walks, trainers, tasks and data formats, with their settings."""
+    """The walks, trainers, tasks and data formats, and what each is; the settings of one kind or name."""
     from qcq.data import DATASETS
     from qcq.evaluation import TASKS
     from qcq.models import TRAINERS
@@ -177,33 +205,73 @@ def list_(
         "tasks": TASKS,
         "data": DATASETS,
     }
+    asked = {
+        kind: {name: cls for name, cls in registry.items() if which in (None, kind, name)}
+        for kind, registry in registries.items()
+    }
+    asked = {kind: parts for kind, parts in asked.items() if parts}
+    if not asked:
+        raise UnknownNameError(
+            "kind or name", str(which), [*registries, *(n for each in registries.values() for n in each)]
+        )
     listed: dict[str, list[dict[str, Any]]] = {
-        name: [
+        kind: [
             {
-                "name": key,
+                "name": name,
                 "about": (cls.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
                 "settings": fields(cls) if hasattr(cls, "__dataclass_fields__") else {},
-                **({"figures": dict(getattr(cls, "figures", {}))} if name == "tasks" else {}),
+                **({"figures": dict(getattr(cls, "figures", {}))} if kind == "tasks" else {}),
             }
-            for key, cls in registry.items()
+            for name, cls in parts.items()
         ]
-        for name, registry in registries.items()
-        if kind in (None, name)
+        for kind, parts in asked.items()
     }
     if as_json:
         out.print_json(json.dumps(listed, default=str))
         return
-    for name, rows in listed.items():
+    for at, (kind, rows) in enumerate(listed.items()):
+        out.print() if at else None
+        shown = [[row["name"], " ".join(row["about"].replace("``", "").split())] for row in rows]
+        print_table([kind, "what it is"], shown, left=2)
+        if which is not None:
+            _list_more(kind, asked[kind], one=which in asked[kind])
+    if which is None:
+        out.print("\nsettings: qcq list walks, trainers, tasks or data; qcq list NAME for one", markup=False)
+
+
+def _default(value: Any) -> str:
+    """A default as ``--set`` takes it."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, default=str) if value is not None else "none"
+
+
+def _list_more(kind: str, parts: Mapping[str, type], one: bool) -> None:
+    """Settings with their defaults, what a format needs, and what the figures of tasks are."""
+    from qcq.support.settings import fields
+
+    if kind == "data":
+        needs = [[name, cls.needs] for name, cls in parts.items() if getattr(cls, "needs", "")]
+        _more(["format", "what it needs"], needs)
+    having = {name: getattr(cls, "settings", None) if kind == "tasks" else cls for name, cls in parts.items()}
+    settings = {name: fields(cls) for name, cls in having.items() if cls is not None and fields(cls)}
+    if one:
+        for name, each in settings.items():
+            _more(["setting", "default"], [[f"{name}.{key}", _default(v)] for key, v in each.items()])
+    else:
         shown = [
-            [row["name"], " ".join(row["about"].split()), ", ".join(f"{k}={v}" for k, v in row["settings"].items())]
-            for row in rows
+            [name, ", ".join(f"{key}={_default(v)}" for key, v in each.items())] for name, each in settings.items()
         ]
-        print_table([name, "what it is", "settings"], shown, left=3)
-        figures: dict[str, str] = {}
-        for row in rows:  # the tasks of knowledge tracing have most figures in common
-            figures |= {key: line for key, line in row.get("figures", {}).items() if key not in figures}
-        if figures:
-            print_table(["figures of kt tasks", "what they are"], [list(each) for each in figures.items()], left=2)
+        _more(["name", "settings"], shown)
+    figures: dict[str, str] = {}
+    for cls in parts.values():  # the tasks of knowledge tracing have most figures in common
+        figures |= {key: line for key, line in getattr(cls, "figures", {}).items() if key not in figures}
+    _more(["figures of kt tasks", "what they are"], [list(each) for each in figures.items()])
+
+
+def _more(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A further table below another one; nothing if it has no rows."""
+    if rows:
+        out.print()
+        print_table(titles, rows, left=2)
 
 
 @app.command(rich_help_panel="Question banks")

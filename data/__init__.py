@@ -24,6 +24,7 @@ from qcq.data.graphs import GraphFile
 from qcq.data.icd import ICD
 from qcq.data.junyi import Junyi
 from qcq.data.math2015 import Math2015
+from qcq.data.nearest import nearest
 from qcq.data.pebg import PEBG
 from qcq.data.poj import POJ
 from qcq.data.pykt import PyKT
@@ -58,6 +59,9 @@ DATASETS: Registry[type[Reader]] = Registry(
         "graph": GraphFile,
     },
 )
+
+
+LISTED = "'qcq list data' shows what each format needs"
 
 
 def read(
@@ -143,17 +147,26 @@ def recognise(path: Path) -> str:
 
     Raises
     ------
-    DataError : it is in none of the known formats; the text says what each format needs.
+    DataError : it is in none of the known formats; the text names those that it looks like.
     """
     for name, kind in DATASETS.items():
         if kind.needs_path and kind.recognises(path):
             return name
     if path.is_file() and path.stat().st_size == 0:
         raise DataError("the file is empty", file=path, fix="write it again")
+    if path.is_dir() and not any(path.iterdir()):
+        raise DataError("the folder is empty", file=path, fix=f"put the files of a data set into it; {LISTED}")
     if renames := CSV.nearly(path):
         raise DataError("no known format", file=path, fix=f"to have it read as csv, rename {renames}")
-    needs = "; ".join(f"{name}: {kind.needs}" for name, kind in DATASETS.items() if kind.needs_path)
-    raise DataError("no known format", file=path, fix=f"formats and what each needs: {needs}")
+    near = nearest(path, DATASETS)
+    if missing := CSV.lacks(path):
+        also = "".join(f"{name}, " for name in near if name != "csv")
+        fix = f"add it if this is a table of questions; {also and f'otherwise it looks like {also[:-2]}; '}{LISTED}"
+        raise DataError(f"no known format, and no column {missing!r}", file=path, fix=fix)
+    if near:
+        fix = f"it looks like {', '.join(near)}: {near[0]}:PATH says what is missing; {LISTED}"
+        raise DataError("no known format", file=path, fix=fix)
+    raise DataError("no known format", file=path, fix=LISTED)
 
 
 def _parts(source: str) -> tuple[str | None, str]:

@@ -82,6 +82,15 @@ class CSV(Reader):
             if name not in known[kind]
         )
 
+    @classmethod
+    def lacks(cls, path: Path) -> str:
+        """The column that a file lacks to be a table of questions; empty if it has both, or is no table."""
+        file = _find(path, TABLES[0]) if path.is_dir() else path
+        names = header(file) if file is not None and file.name.lower().endswith(ENDINGS) else []
+        if len(names) < 2:
+            return ""
+        return "question" if "question" not in names else "" if _concept_columns(names) else "concepts"
+
     def read(self, path: Path | None) -> Dataset:
         assert path is not None
         if not path.is_dir():

@@ -13,6 +13,7 @@ from qcq.data.catalogue import Copy, Counts, Expected, PublicData
 from qcq.data.text import header
 from qcq.errors import DataError
 
+MISSING = "missing"  # what is found of a file that isn't there
 PARTS = ("students", "questions", "concepts", "responses")
 
 
@@ -108,7 +109,7 @@ def _file(expected: Expected, folder: Path) -> Iterator[Finding]:
     found = [(copy, paths) for copy in expected.copies if (paths := _paths(copy, folder))]
     if not found:
         if expected.needed:
-            yield Finding(" or ".join(copy.path for copy in editions(expected)), False, "missing")
+            yield Finding(" or ".join(copy.path for copy in editions(expected)), False, MISSING)
         return
     copies = found if any(copy.sha256 for copy in expected.copies) else found[:1]
     for copy, paths in copies:

@@ -13,7 +13,7 @@ from pydantic import Field
 from qcq.data.assembly import several
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
-from qcq.data.sequences import ONE_RUN, Account, Sequences, accounts, by_concept_only, in_order, is_sequences
+from qcq.data.sequences import ONE_RUN, Account, Sequences, accounts, by_concept_only, in_order, is_nearly, is_sequences
 from qcq.data.text import by_index, json_object, read_text
 from qcq.errors import DataError
 from qcq.support.settings import settings
@@ -59,7 +59,8 @@ class PyKT(Reader):
     @classmethod
     def recognises(cls, path: Path) -> bool:
         names = [f"{name}{level}.csv" for name in ("train_valid_sequences", "train_valid") for level in LEVELS]
-        return any(is_sequences(path / name) for name in names) or _has_six_lines(path / WHOLE)
+        files = [path / name for name in names]
+        return any(is_sequences(file) or is_nearly(file) for file in files) or _has_six_lines(path / WHOLE)
 
     def read(self, path: Path | None) -> Dataset:
         assert path is not None

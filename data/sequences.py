@@ -105,7 +105,7 @@ def accounts(folder: Path, level: str) -> tuple[list[Account], list[str]]:
     train = [folder / f"train_valid{part}{level}.csv" for part in ("", "_sequences")]
     test = [folder / f"test{part}{level}.csv" for part in ("", "_sequences")]
     windows = folder / f"test_window_sequences{level}.csv"
-    found = [file for file in (*train, *test) if is_sequences(file)]
+    found = [file for file in (*train, *test) if is_sequences(file) or is_nearly(file)]
     notes = []
     if is_sequences(windows):
         if set(found) & set(test):
@@ -135,6 +135,12 @@ def is_sequences(file: Path) -> bool:
     return {"fold", "uid", "responses"} <= set(header(file))
 
 
+def is_nearly(file: Path) -> bool:
+    """Whether a file looks like one of pyKT's that lacks a column, so that reading it says which; never raises."""
+    names = set(header(file))
+    return not is_sequences(file) and len(names & {"fold", "uid", *LISTS}) >= 3
+
+
 def account(file: Path) -> Account:
     """Read one sequence file.
 
@@ -146,7 +152,7 @@ def account(file: Path) -> Account:
     import polars as pl
 
     names = header(file)
-    if "questions" not in names:
+    if is_sequences(file) and "questions" not in names:
         raise by_concept_only(file, 1)
     table = RawTable.read(file, ("fold", "uid", *LISTS), OPTIONAL)
     table.identifiers("uid")

@@ -9,6 +9,7 @@ from qcq.data import DATASETS
 from qcq.engine.comparison import Method
 from qcq.errors import ConfigError, QCQError
 from qcq.run import FILE, NO_WALK
+from qcq.support.progress import Watch
 from qcq.support.settings import fields
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ LISTS = ("walks", "trainers", "tasks", "seeds", "vectors")  # they may grow; wha
 SHOWN = 3  # differences that a message names
 
 
-def goes_on(run: Run, config: Config, methods: Sequence[Method], digest: str, redo: bool) -> list[str]:
-    """What is to be said before ``run``'s folder is written: what is new in it, and which results change.
+def goes_on(
+    run: Run, config: Config, methods: Sequence[Method], digest: str, redo: bool, watch: Watch | None = None
+) -> None:
+    """Refuse a folder that holds the results of another run, and say what is new in it, and which results change.
 
     The same settings go on with a run. Others may add trainers, walks, seeds, vectors and tasks, if no result that the
     tables show is lost, and none changes because of the addition.
@@ -35,14 +38,16 @@ def goes_on(run: Run, config: Config, methods: Sequence[Method], digest: str, re
     run : the folder; it may hold no run yet.
     config, methods, digest : the settings, the methods and the digest of the data of the run that is asked for.
     redo : replace whatever is there.
+    watch : is told what is added, and what was made from another file.
 
     Raises
     ------
     ConfigError : the folder holds results of another run, which would be replaced.
     """
     rows = [row for row in run.rows("training") if "error" not in row]
+    watch = watch or Watch()
     if redo or not rows:
-        return []
+        return
     here = {(method.walk, method.name): method for method in methods}
     now = config.to_dict()
     lost = dict.fromkeys(_lost(rows, here))
@@ -54,7 +59,7 @@ def goes_on(run: Run, config: Config, methods: Sequence[Method], digest: str, re
         if lost or changed:  # otherwise the settings were these, and their file is written again
             raise _refused(run, [f"its settings can't be read: {error}"]) from None
         run.refuse_other_data(digest, redo)
-        return []
+        return
     differ = [*lost, *_differences(before, now), *_unsettling(before, now, config)]
     if differ:
         raise _refused(run, differ)
@@ -65,10 +70,11 @@ def goes_on(run: Run, config: Config, methods: Sequence[Method], digest: str, re
         if kind != "seeds" and (new := [name for name in now.get(kind, ()) if name not in before.get(kind, ())])
     ]
     added += [f"seeds to {now['seeds']}"] if now["seeds"] > before["seeds"] else []
-    said = [f"{run.path}: goes on with the run in it, and adds {'; '.join(added)}"] if added else []
+    if added:
+        watch.say(f"{run.path}: goes on with the run in it, and adds {'; '.join(added)}")
     if changed:  # vectors in a file that changed, or a revision
-        said.append(f"{', '.join(changed)}: made from another file or by another version, so the results are replaced")
-    return said
+        names = ", ".join(changed)
+        watch.say(f"{names}: made from another file or by another version, so the results are replaced")
 
 
 def _refused(run: Run, differ: Sequence[str]) -> ConfigError:

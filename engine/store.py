@@ -53,9 +53,9 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what processes of this machine left unfinished when they were killed."""
-        for left in self.path.glob(f"*.{socket.gethostname()}-*.partial"):
-            pid = int(left.name.rpartition("-")[2].removesuffix(".partial"))
-            if not _alive(pid):
+        for left in self.path.glob(f"*.{socket.gethostname()}-*.*"):
+            pid, _, kind = left.name.rpartition("-")[2].partition(".")
+            if kind in ("partial", "dropped") and pid.isdecimal() and not _alive(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
 
     def finished(self, cell: Cell) -> bool:
@@ -113,8 +113,11 @@ class Store:
         """Remove a finished cell."""
         self._rows.pop(cell.key, None)
         self._cached.clear()
-        gone = self._workspace(cell).with_name(f"{cell.key}.dropped-{os.getpid()}")
-        os.rename(self.path / cell.key, gone)
+        gone = self._workspace(cell).with_suffix(".dropped")
+        try:
+            os.rename(self.path / cell.key, gone)
+        except FileNotFoundError:  # another process has dropped it first
+            return
         shutil.rmtree(gone, ignore_errors=True)
 
     def cached(self, key: str, make: Callable[[], T]) -> T:

@@ -15,13 +15,14 @@ from qcq.engine.store import ROW, sealed
 from qcq.errors import ConfigError
 from qcq.support.files import sha256, write_text
 from qcq.support.folders import MARK
+from qcq.support.lock import LOCK, OWNER, occupied
 
 if TYPE_CHECKING:
     from qcq.run import Run
 
 FILES: tuple[str, ...] = ("config.toml", "environment.json", "about.json", "questions.csv", "concepts.csv", "graph.npz")
 FILES += (*(f"{name}.jsonl" for name in TABLES), "report.md", "report.html")
-OWN = {*FILES, *VIEWS, MANIFEST, MARK, "cells"}  # what a run writes
+OWN = {*FILES, *VIEWS, MANIFEST, MARK, LOCK, OWNER, "cells"}  # what a run writes
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,11 @@ def discard(run: Run, faults: list[Fault]) -> list[Path]:
     store, settled = _store(run), run.path / "config.toml"
     if settled in {fault.path for fault in faults}:
         raise ConfigError(f"{settled}: the run's settings are faulty; run the first command again to repair it")
+    with occupied(run.path):
+        return _discarded(run, store, faults)
+
+
+def _discarded(run: Run, store: Path, faults: list[Fault]) -> list[Path]:
     for fault in faults:
         if fault.path.is_relative_to(store) and fault.path != store:
             cell = store / fault.path.relative_to(store).parts[0]

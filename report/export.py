@@ -398,6 +398,8 @@ def export(
     EmbeddingError : a file that can't be read, or a question of ``order`` without a vector.
     """
     source, out = Path(source), Path(out)
+    if not source.exists():
+        raise ConfigError(f"{source}: no such run folder or file of vectors; check the spelling and the current folder")
     name, form = _format(out, to)
     if order is None and padding is not None:
         raise ConfigError("a padding row needs an order of rows; add --order keyid2idx.json")

@@ -30,6 +30,7 @@ from qcq.report.facts import Bank, WalkFacts, inspected, traces
 from qcq.report.maps import Map, Pictured, read_maps
 from qcq.run import Page, Run
 from qcq.support.files import write_text
+from qcq.support.lock import occupied
 from qcq.support.registry import find
 
 if TYPE_CHECKING:
@@ -91,11 +92,13 @@ def write_page(run: Run) -> Page:
         "js": _as_it_is((Path(__file__).parent / "page.js").read_text(encoding="utf-8")),
         "data": _json({"figures": plots, "map": None if bank is None or not drawn else _map(bank, drawn)}),
     }
-    write_text(run.path / "report.html", _template().render(context))
-    if (run.path / MANIFEST).is_file():
-        add_to_manifest(run, [run.path / "report.html"])
-    else:
-        write_manifest(run)  # the last file of a run
+    text = _template().render(context)
+    with occupied(run.path):
+        write_text(run.path / "report.html", text)
+        if (run.path / MANIFEST).is_file():
+            add_to_manifest(run, [run.path / "report.html"])
+        else:
+            write_manifest(run)  # the last file of a run
     return Page(run.path / "report.html")
 
 

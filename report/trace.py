@@ -32,6 +32,7 @@ from qcq.report.facts import Bank, Trace
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.cost import measured
 from qcq.support.files import link, sha256, write_text
+from qcq.support.lock import occupied
 from qcq.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -299,10 +300,11 @@ def _fit(
         settings=spec.settings,
         label=f"{row['trainer']}: {spec.name}",
     )
-    store = Store(run.path / "cells", {partition.digest: partition}).open()
-    made = store.perform(cell, lambda: cell.run(store, progress), redo=redo)
-    link(store.file(cell, "tracer.safetensors"), kept)
-    about = {**made, "vectors": vectors, "made_of": _made_of(run, spec)}
-    write_text(kept.with_suffix(".json"), json.dumps(about) + "\n")
-    add_to_manifest(run, [kept, kept.with_suffix(".json")])
+    with occupied(run.path):
+        store = Store(run.path / "cells", {partition.digest: partition}).open()
+        made = store.perform(cell, lambda: cell.run(store, progress), redo=redo)
+        link(store.file(cell, "tracer.safetensors"), kept)
+        about = {**made, "vectors": vectors, "made_of": _made_of(run, spec)}
+        write_text(kept.with_suffix(".json"), json.dumps(about) + "\n")
+        add_to_manifest(run, [kept, kept.with_suffix(".json")])
     return about

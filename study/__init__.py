@@ -20,6 +20,7 @@ from qcq.study.conjectures import UNJUDGED, verdicts
 from qcq.study.experiments import EXPERIMENTS, SIZES, ExperimentResults, Size, StudyExperiment, Trials
 from qcq.support.files import write_text
 from qcq.support.folders import claim, refuse_foreign
+from qcq.support.lock import occupied
 from qcq.support.progress import Watch
 
 
@@ -85,10 +86,11 @@ class Study:
         claim(out, "study")
         store = Store(self.store or out / "cells", {one.digest: one.experiment.partition for one in sets}).open()
         running = _Running(self, size, sets, store, out, watch)
-        with make_executor(store, jobs, watch) as workers:
-            outcome = running.plan.execute(workers, store, on_done=running.on_done)
-        results = running.results(outcome)
-        write_study(results, out)
+        with occupied(out):
+            with make_executor(store, jobs, watch) as workers:
+                outcome = running.plan.execute(workers, store, on_done=running.on_done)
+            results = running.results(outcome)
+            write_study(results, out)
         return results
 
 

@@ -60,7 +60,8 @@ def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> No
         return
     if any((folder / name).is_file() for name in also):
         return
-    there = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    # Another process may be writing the mark at this moment.
+    there = sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", f"{MARK}.")))
     if not there:
         return
     if {"config.toml", "about.json", "environment.json"} <= set(there):

@@ -195,7 +195,11 @@ def test_walk_prints_the_digest(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["run", "--set", "walk.lenght=3"], "did you mean"),
         (["run", "missing.toml"], "missing.toml"),
         (["run", "--size", "small"], "no file: no size 'small'; it has none"),
-        (["similar", "no-run", "q1"], "no run in this folder"),
+        (["similar", "no-run", "q1"], "no-run: no such folder"),
+        (["export", "no-run", "--out", "v.npz"], "no-run: no such run folder or file of vectors"),
+        (["export", "no-run", "--out", "v"], "no-run: no such run folder or file of vectors"),
+        (["diff", "no-run", "no-run"], "no-run: no such file"),
+        (["score", "no-run"], "no-run: no such file"),
         (["inspect", "--walk", "qcp"], "did you mean qcq"),
     ],
 )

@@ -634,7 +634,7 @@ def test_outside_readers_are_named_by_module_and_class(tmp_path: Path) -> None:
         ("s2kt:$NOT_SET_AT_ALL/x", "the environment variable NOT_SET_AT_ALL isn't set"),
         ("C:\\data", "no such file or folder"),
         ("some/dir:x", "no such file or folder"),
-        (".", "no known format; formats and what each needs: csv: questions.csv"),
+        (".", "the folder is empty; put the files of a data set into it; 'qcq list data' shows what each format needs"),
     ],
 )
 def test_sources_that_are_none(source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

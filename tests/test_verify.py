@@ -38,7 +38,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 def files(run: Path) -> list[Path]:
     """Every file that has a hash: the mark of the folder, that of its store, and the hashes themselves have none."""
-    without = {run / "qcq.json", run / "cells" / "qcq.json", run / MANIFEST}
+    without = {run / "qcq.json", run / "cells" / "qcq.json", run / MANIFEST, run / ".lock"}
     return sorted(path for path in run.rglob("*") if path.is_file() and path not in without)
 
 
