@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from qcq.data.assembly import several
 from qcq.data.bipartite import refuse_bad_weights, two_sides
-from qcq.data.checks import meant
+from qcq.data.checks import SYNONYMS, known
 from qcq.data.csv import assemble, questions_columns
 from qcq.data.dataset import Dataset
-from qcq.data.table import RawTable
+from qcq.data.table import RawTable, headings
 from qcq.errors import DataError
 
 if TYPE_CHECKING:
     import networkx as nx
     import polars as pl
-
-
-NAMES = ("question", "concept", "concepts", "student", "correct", "timestamp")
 
 
 def from_frames(
@@ -42,9 +41,9 @@ def from_frames(
     given = _polars(questions, "questions")
     return assemble(
         "frame",
-        _table(given, "questions", *questions_columns(given.columns, "questions frame")),
+        _table(given, "questions", *questions_columns(given.columns, "questions frame"), SYNONYMS),
         *(
-            None if frame is None else _table(_polars(frame, what), what, required, optional)
+            None if frame is None else _table(_polars(frame, what), what, required, optional, SYNONYMS)
             for frame, what, required, optional in (
                 (interactions, "interactions", ("student", "question", "correct"), ("timestamp",)),
                 (concepts, "concepts", ("concept",), ("name", "parent")),
@@ -98,6 +97,9 @@ def from_graph(graph: nx.Graph, interactions: Any = None) -> Dataset:
     questions, concepts, weights = two_sides(graph)
     refuse_bad_weights(questions, concepts, weights)
     for side, names in (("questions", questions), ("concepts", concepts)):
+        if spaced := [name for name in names if name != name.strip() and name.strip()]:
+            what, fix = f"{several(len(spaced), 'node')} among the {side} with space around the name", "take it out"
+            raise DataError(what, file="networkx graph", value=spaced[0], fix=fix)
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise DataError(
@@ -133,8 +135,8 @@ def _polars(frame: Any, what: str) -> pl.DataFrame:
         raise DataError(f"{what} is neither a polars nor a pandas frame", value=kind, fix="give a DataFrame")
     if isinstance(frame, pl.DataFrame):
         return frame
-    if any(name in NAMES for name in frame.index.names):  # as groupby leaves them
-        frame = frame.reset_index([name for name in frame.index.names if name in NAMES])
+    if named := [name for name in frame.index.names if known(name)]:  # as groupby leaves them
+        frame = frame.reset_index(named)
     columns = {str(name): [_plain(value) for value in cells.tolist()] for name, cells in frame.items()}
     try:
         return pl.DataFrame({name: pl.Series(name, cells, strict=False) for name, cells in columns.items()})
@@ -155,15 +157,18 @@ def _plain(value: Any) -> Any:
     return None if value != value else value
 
 
-def _table(frame: pl.DataFrame, what: str, required: tuple[str, ...], optional: tuple[str, ...]) -> RawTable:
+def _table(
+    frame: pl.DataFrame,
+    what: str,
+    required: tuple[str, ...],
+    optional: tuple[str, ...],
+    also: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> RawTable:
     import polars as pl
 
     source = f"{what} frame"
-    for name in required:
-        if name not in frame.columns:
-            near = next((each for each in frame.columns if meant(each, [name]) == name), None)
-            fix = f"rename {near!r} to {name!r}" if near else f"the columns are {', '.join(frame.columns[:12])}"
-            raise DataError("missing column", file=source, column=name, fix=fix)
+    names, called = headings(source, frame.columns, required, optional, also)
+    frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
     if frame.height == 0:
         raise DataError("no rows", file=source, fix="give at least one")
 
@@ -199,4 +204,4 @@ def _table(frame: pl.DataFrame, what: str, required: tuple[str, ...], optional: 
             ) from None
     left = tuple(name for name in frame.columns if name not in wanted)
     absent = tuple(name for name in optional if name not in frame.columns)
-    return RawTable(source, pl.DataFrame(made), unread=left, absent=absent)
+    return RawTable(source, pl.DataFrame(made), unread=left, absent=absent, called=called)
