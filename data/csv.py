@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 TABLES = ("questions", "interactions", "concepts")
-ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".csv.gz", ".tsv.gz")
+ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".csv.gz", ".tsv.gz")
 ANSWER = ("student", "question", "correct")
 NO_NAMES = ("name", "weight", "correct", "timestamp")  # columns that don't hold identifiers
 WIDE = re.compile(r"concepts?[ _-]?\d+")
@@ -51,7 +51,7 @@ class CSV(Reader):
     Other usual headings (:data:`qcq.data.checks.SYNONYMS`) are read where exactly one fits, with a note.
 
     Columns are separated by commas, semicolons or tabs. The endings ``.tsv``, ``.txt``, ``.xlsx`` (with the extra
-    ``excel``) and ``.csv.gz`` are read as well; so are UTF-16, GB18030 and the Windows code page 1252.
+    ``excel``), ``.parquet`` and ``.csv.gz`` are read as well; so are UTF-16, GB18030 and the Windows code page 1252.
 
     Parameters
     ----------

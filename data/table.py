@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qcq.data.assembly import several
 from qcq.data.checks import bare, meant, refuse_names, second_heading, unread
 from qcq.data.excel import sheet, sheets
-from qcq.data.text import read_text, records, separator
+from qcq.data.text import read_parquet, read_text, records, separator
 from qcq.errors import DataError
 
 if TYPE_CHECKING:
@@ -113,7 +113,10 @@ class RawTable:
         for column in (name for name in columns if name in frame.columns):
             cells = frame[column]
             listed = cells.dtype == pl.List
-            bare = cells.list.eval(pl.element().str.strip_chars()) if listed else cells.str.strip_chars()
+            cell = pl.element() if listed else pl.col(column)
+            stripped = cell.str.strip_chars()
+            trim = pl.when(stripped == "").then(cell).otherwise(stripped)  # space alone is reported as it is
+            bare = cells.list.eval(trim) if listed else frame.select(trim.alias(column))[column]
             flat, plain = (cells.explode(), bare.explode()) if listed else (cells, bare)
             had = (flat != plain).fill_null(False)
             if n := int(had.sum()):
@@ -299,7 +302,7 @@ class RawTable:
         encodings: tuple[str, ...] = ("utf-8",),
         also: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> RawTable:
-        """The required columns of a CSV file or of the first sheet of a workbook, and the optional columns it has.
+        """The required columns of a CSV file, a Parquet file or a workbook's first sheet, and the optional ones it has.
 
         Columns are separated by commas, semicolons or tabs, whichever the heading has most; their names are compared
         without case and space.
@@ -313,6 +316,8 @@ class RawTable:
         DataError : missing file or column, two headings for one column, wrong encoding, NUL byte, ragged row,
             broken quotes, no rows.
         """
+        if path.suffix.lower() == ".parquet":
+            return cls.of_frame(read_parquet(path), path, required, optional, also)
         if path.suffix.lower() == ".xlsx":
             return cls.parse(path, sheet(path), "utf-8", required, optional, also, sheets(path))
         return cls.parse(path, *read_text(path, encodings), required, optional, also)
@@ -375,6 +380,68 @@ class RawTable:
         made = cls(path, frame, text, encoding, between, row, left, absent, tuple(book[1:]), called)
         second_heading(made)
         return made
+
+    @classmethod
+    def of_frame(
+        cls,
+        frame: pl.DataFrame,
+        source: Path | str,
+        required: Sequence[str],
+        optional: Sequence[str] = (),
+        also: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> RawTable:
+        """The same columns of a polars frame; ``source`` names it in errors, whose rows count from 0.
+
+        Raises
+        ------
+        DataError : missing columns, two headings for one column, no rows, cells that are no text, number, time or list.
+        """
+        import polars as pl
+
+        names, called = headings(source, frame.columns, required, optional, also)
+        frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+        if frame.height == 0:
+            raise DataError("no rows", file=source, fix="give at least one")
+
+        def as_text(cells: pl.Series) -> pl.Series:
+            kind = cells.dtype
+            if isinstance(kind, pl.List | pl.Array):
+                return cells.cast(pl.List(pl.String))
+            if kind == pl.Boolean:
+                return cells.cast(pl.Int8).cast(pl.String)
+            if kind == pl.Date or kind == pl.Datetime:
+                return (cells.cast(pl.Datetime("us")).dt.epoch("us") / 1e6).cast(pl.String)
+            if kind == pl.Duration:
+                return (cells.dt.total_microseconds() / 1e6).cast(pl.String)
+            if kind == pl.Object:
+                return pl.Series(
+                    cells.name, [None if value is None else str(value) for value in cells], dtype=pl.String
+                )
+            if kind.is_float():
+                whole = cells.fill_nan(None)
+                # integers, made floats by a missing value
+                return whole.cast(pl.Int64 if (whole.drop_nulls() % 1 == 0).all() else kind).cast(pl.String)
+            if kind.is_decimal():
+                return cells.cast(pl.String).str.replace(r"\.0+$", "")
+            return cells.cast(pl.String)
+
+        wanted = [name for name in (*required, *optional) if name in frame.columns]
+        made = {}
+        for name in wanted:
+            try:
+                made[name] = as_text(frame[name])
+            except pl.exceptions.PolarsError:
+                kind = str(frame[name].dtype)
+                raise DataError(
+                    "neither text, numbers, times nor lists",
+                    file=source,
+                    column=name,
+                    value=kind,
+                    fix="convert it to text",
+                ) from None
+        left = tuple(name for name in frame.columns if name not in wanted)
+        absent = tuple(name for name in optional if name not in frame.columns)
+        return cls(source, pl.DataFrame(made), unread=left, absent=absent, called=called)
 
 
 _SHORT = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{2}(\D|$)"
