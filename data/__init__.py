@@ -10,7 +10,7 @@ from typing import Any
 
 from qcq.data.akt import AKT
 from qcq.data.assistments import ASSISTments
-from qcq.data.checks import refuse_doubts
+from qcq.data.checks import SYNONYMS, refuse_doubts
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
 from qcq.data.datashop import KDDCup, Statics
@@ -152,6 +152,8 @@ def recognise(path: Path) -> str:
     for name, kind in DATASETS.items():
         if kind.needs_path and kind.recognises(path):
             return name
+    if CSV.recognises(path, SYNONYMS):  # last: published formats have such headings too
+        return "csv"
     if path.is_file() and path.stat().st_size == 0:
         raise DataError("the file is empty", file=path, fix="write it again")
     if path.is_dir() and not any(path.iterdir()):

@@ -6,6 +6,7 @@ What is surely wrong is an error. What is probably wrong is a :class:`Doubt`: a 
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,13 +44,34 @@ EMPTY = (
 )
 CONCEPTS = "concepts"
 SEPARATORS = (";", ",", "|", "/", "+", "&", "~")
+# Headings that are read as a column where it is missing, without case, spaces, "_" and "-": those of ASSISTments
+# (user_id, problem_id, skill_id), EdNet (question_id, tags), DataShop (Anon Student Id), Riiid (answered_correctly),
+# pyKT (uid), EduCDM (item_id), and their like. Nobody means anything else by them.
 SYNONYMS = {
-    "student": ("user", "user_id", "student_id", "learner", "learner_id"),
-    "question": ("question_id", "item", "item_id", "problem", "problem_id", "exercise", "exercise_id"),
-    "correct": ("is_correct", "score", "right", "outcome"),
-    "timestamp": ("time", "date", "datetime", "start_time", "answered_at", "when"),
-    "concept": ("skill", "skill_id", "kc", "tag", "topic", "concept_id", "knowledge_component"),
-    "concepts": ("skills", "kcs", "tags", "topics", "concept_ids", "knowledge_components"),
+    "student": ("user", "userid", "uid", "studentid", "anonstudentid", "learner", "learnerid"),
+    "question": ("questionid", "item", "itemid", "problem", "problemid", "exercise", "exerciseid"),
+    "correct": ("iscorrect", "answeredcorrectly", "correctfirstattempt"),
+    "timestamp": ("datetime", "answeredat"),
+    "concept": (
+        "conceptid",
+        "kc",
+        "kcid",
+        "knowledgecomponent",
+        "knowledgecomponentid",
+        "skill",
+        "skillid",
+        "skillname",
+        "tag",
+        "topic",
+        "topicid",
+    ),
+    "concepts": ("conceptids", "kcs", "knowledgecomponents", "skills", "skillids", "tags", "topics"),
+}
+# Headings that may mean a column or something else: a time may be how long it took, a score may be marks.
+HINTS = {
+    "correct": ("score", "right", "outcome", "result", "response"),
+    "timestamp": ("time", "date", "starttime", "when"),
+    "concept": ("conceptname", "kcname", "topicname", "category"),
 }
 
 
@@ -79,6 +101,28 @@ def refuse_doubts(notes: Sequence[str]) -> None:
         raise DataError(f"{doubts[0]}{more}", fix="--strict makes an error of it")
 
 
+def bare(heading: str) -> str:
+    """A heading without case, spaces, ``_`` and ``-``.
+
+    Examples
+    --------
+    >>> bare("Problem ID"), bare("problem_id")
+    ('problemid', 'problemid')
+    """
+    return re.sub(r"[\s_-]+", "", heading).lower()
+
+
+def known(heading: object) -> bool:
+    """Whether it is a column that is read, or a usual heading of one.
+
+    Examples
+    --------
+    >>> known("question"), known("problem_id"), known("level"), known(None)
+    (True, True, False, False)
+    """
+    return isinstance(heading, str) and any(bare(heading) in (column, *names) for column, names in SYNONYMS.items())
+
+
 def meant(name: str, known: Sequence[str]) -> str | None:
     """The name in ``known`` that was probably meant by ``name``; None where there is none.
 
@@ -87,10 +131,10 @@ def meant(name: str, known: Sequence[str]) -> str | None:
     >>> meant("Timestamp ", ["student", "timestamp"]), meant("time", ["timestamp"]), meant("hints", ["timestamp"])
     ('timestamp', 'timestamp', None)
     """
-    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
     for each in known:
-        if plain == each or plain in SYNONYMS.get(each, ()):
+        if bare(name) in (each, *SYNONYMS.get(each, ()), *HINTS.get(each, ())):
             return each
+    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
     near = difflib.get_close_matches(plain, known, n=1, cutoff=0.75)
     return near[0] if near else None
 
@@ -172,8 +216,11 @@ def rounded(source: str | Path, names: pl.Series, kind: str) -> list[Doubt]:
     return [doubt(what, file=source, value=found[0], fix="export the column as text")]
 
 
-def lists(source: str | Path, column: str, cells: pl.Series) -> list[Doubt]:
-    """Concepts that look like several: another separator than the column's, or a list in another notation."""
+def lists(source: str | Path, column: str, cells: pl.Series, sure: str = "") -> list[Doubt]:
+    """Concepts that look like several: another separator than the column's, or a list in another notation.
+
+    A separator in ``sure`` counts wherever it is; others where the parts occur elsewhere too, for a name may have it.
+    """
     names = cells.unique(maintain_order=True)
     known = set(names)
     said = []
@@ -187,11 +234,14 @@ def lists(source: str | Path, column: str, cells: pl.Series) -> list[Doubt]:
         found = [
             cell
             for cell, parts in cut.items()
-            if separator == ";" or any(part in known for part in parts) or all(times[part] > 1 for part in parts)
+            if separator == ";"
+            or separator in sure
+            or any(part in known for part in parts)
+            or all(times[part] > 1 for part in parts)
         ]
         if found:
             call = "" if column == CONCEPTS else f"call the column {CONCEPTS}"
-            write = "" if separator == ";" else "write ';' between them"
+            write = "" if separator == ";" else f"write ';' between them{', in quotes' if separator in sure else ''}"
             fix = " and ".join(filter(None, [write, call]))
             what = f"{several(len(found), 'concept')} may be several with {separator!r} between them"
             said.append(doubt(what, file=source, column=column, value=found[0], fix=fix))
@@ -211,8 +261,9 @@ def second_heading(table: RawTable) -> None:
     if len(columns) < 2:
         return
     rows = table.frame.with_row_index("at ").select("at ", *columns)
+    written = {column: heading.strip().lower() for heading, column in table.called}
     for name in columns:
-        rows = rows.filter(pl.col(name).str.strip_chars().str.to_lowercase() == name)
+        rows = rows.filter(pl.col(name).str.strip_chars().str.to_lowercase() == written.get(name, name))
     if rows.height:
         fix = "take the row out; the file was put together from several"
         raise table.error("a second heading", at=rows["at "][0], value=",".join(columns), fix=fix)

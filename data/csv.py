@@ -1,13 +1,15 @@
 """Your own data: files of questions, responses and concepts, or the same tables as frames.
 
-Nothing is repaired. What is surely wrong is an error, what is probably wrong a note (:mod:`qcq.data.checks`).
+What is surely wrong is an error, what is probably wrong a note (:mod:`qcq.data.checks`). What can mean one thing only
+is read so, with a note: a known heading, space around a name, a decimal comma.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 TABLES = ("questions", "interactions", "concepts")
-ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".csv.gz", ".tsv.gz")
+ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".parquet", ".csv.gz", ".tsv.gz")
 ANSWER = ("student", "question", "correct")
+NO_NAMES = ("name", "weight", "correct", "timestamp")  # columns that don't hold identifiers
 WIDE = re.compile(r"concepts?[ _-]?\d+")
 
 
@@ -45,8 +48,10 @@ class CSV(Reader):
     - ``concepts.csv``: ``concept`` and optionally ``name`` and ``parent``.
     - One file may have all in one: ``student,question,concept,correct,timestamp``.
 
+    Other usual headings (:data:`qcq.data.checks.SYNONYMS`) are read where exactly one fits, with a note.
+
     Columns are separated by commas, semicolons or tabs. The endings ``.tsv``, ``.txt``, ``.xlsx`` (with the extra
-    ``excel``) and ``.csv.gz`` are read as well; so are UTF-16, GB18030 and the Windows code page 1252.
+    ``excel``), ``.parquet`` and ``.csv.gz`` are read as well; so are UTF-16, GB18030 and the Windows code page 1252.
 
     Parameters
     ----------
@@ -58,14 +63,15 @@ class CSV(Reader):
     merge_repeats: bool | None = None
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
+    def recognises(cls, path: Path, also: Mapping[str, Sequence[str]] = MappingProxyType({})) -> bool:
+        """Whether it looks like a table of questions; ``also`` are other headings of its columns."""
         file = _find(path, TABLES[0]) if path.is_dir() else path
         if file is None:
             return False
         if file.suffix.lower() == ".xlsx":
             return True  # no other format is read from a workbook
         names = header(file)
-        return "question" in names and bool(_concept_columns(names))
+        return _there("question", names, also) and bool(_concept_columns(names, also))
 
     @classmethod
     def nearly(cls, path: Path) -> str:
@@ -102,9 +108,9 @@ class CSV(Reader):
             raise DataError("no such file", file=path / "questions.csv", fix=fix)
         answers = concepts = None
         if files["interactions"] is not None:
-            answers = RawTable.read(files["interactions"], ANSWER, ("timestamp",), OFFICE)
+            answers = RawTable.read(files["interactions"], ANSWER, ("timestamp",), OFFICE, checks.SYNONYMS)
         if files["concepts"] is not None:
-            concepts = RawTable.read(files["concepts"], ("concept",), ("name", "parent"), OFFICE)
+            concepts = RawTable.read(files["concepts"], ("concept",), ("name", "parent"), OFFICE, checks.SYNONYMS)
         read = [file for file in files.values() if file is not None]
         left = [file.name for file in sorted(path.iterdir()) if _left(file) and file not in read]
         made = assemble(
@@ -138,10 +144,16 @@ def _find(folder: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
-def _concept_columns(names: Sequence[str]) -> list[str]:
-    """The columns of concepts: ``concepts``, ``concept``, or ``concept1``, ``concept2`` …"""
+def _there(column: str, names: Sequence[str], also: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a column is among the headings, under its name or another one."""
+    return column in names or any(checks.bare(name) in also.get(column, ()) for name in names)
+
+
+def _concept_columns(names: Sequence[str], also: Mapping[str, Sequence[str]] = MappingProxyType({})) -> list[str]:
+    """The columns of concepts: ``concepts``, ``concept``, or ``concept1``, ``concept2`` …; else those in ``also``."""
     named = [name for name in ("concepts", "concept") if name in names]
-    return named or [name for name in names if WIDE.fullmatch(name)]
+    wide = [name for name in names if WIDE.fullmatch(name)]
+    return named or wide or [name for name in ("concepts", "concept") if _there(name, names, also)]
 
 
 def questions_columns(names: Sequence[str], source: Path | str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -151,18 +163,20 @@ def questions_columns(names: Sequence[str], source: Path | str) -> tuple[tuple[s
     ------
     DataError : the columns ``concept`` and ``concepts`` are both there.
     """
-    concepts = _concept_columns(names) or ["concepts"]
+    names = [name.strip().lower() for name in names]
+    concepts = _concept_columns(names, checks.SYNONYMS) or ["concepts"]
     if {"concept", "concepts"} <= set(concepts):
-        fix = "keep concepts (';' between them) or concept (one row per edge)"
-        raise DataError("both a column concept and a column concepts", file=source, row=1, fix=fix)
-    log = (*ANSWER, "timestamp") if set(ANSWER) <= set(names) else ()
+        both = [n for n in names if any(n == c or checks.bare(n) in checks.SYNONYMS[c] for c in concepts)]
+        fix = "keep concepts (';' between them) or concept (one row per edge), and call the other one differently"
+        raise DataError("both a column concept and a column concepts", file=source, row=1, value=both, fix=fix)
+    log = (*ANSWER, "timestamp") if all(_there(name, names, checks.SYNONYMS) for name in ANSWER) else ()
     return ("question", *concepts), ("name", "weight", *(name for name in log if name != "question"))
 
 
 def read_questions(path: Path) -> RawTable:
     """The table of questions of a file; with the columns of responses if it is a log."""
     names = first_row(path) if path.suffix.lower() == ".xlsx" else header(path)
-    return RawTable.read(path, *questions_columns(names, path), OFFICE)
+    return RawTable.read(path, *questions_columns(names, path), OFFICE, checks.SYNONYMS)
 
 
 def assemble(
@@ -181,6 +195,8 @@ def assemble(
     """
     import polars as pl
 
+    questions = _bare_names(questions)
+    answers, concepts = answers and _bare_names(answers), concepts and _bare_names(concepts)
     log = answers is None and set(ANSWER) <= set(questions.frame.columns)
     called, question_ids = questions.frame["question"], questions.distinct("question")
     pieces, record = _concepts(questions)
@@ -196,14 +212,13 @@ def assemble(
         matrix = weighted(questions, matrix, rows, columns, record)
     notes = [*_looks(questions, "question", question_ids), *checks.alike(questions.source, question_ids, "question")]
     notes += checks.alike(questions.source, concept_ids, "concept")
-    if "concepts" in questions.frame.columns and _by_comma(questions):
-        cut = questions.frame["concepts"].drop_nulls()
-        cut = cut.filter(cut.str.contains(",", literal=True))
-        if len(cut):
-            where = Path(questions.source).name
-            notes.append(f"{where}: {several(len(cut), 'cell')} of concepts split at ',', for example {cut[0]!r}")
+    # Where semicolons separate the columns and no cell has one, commas were probably meant to separate concepts.
+    apart = "concepts" in questions.frame.columns and questions.between == ";"
+    sure = "," if apart and not questions.frame["concepts"].str.contains(";", literal=True).any() else ""
     for column in _concept_columns(questions.frame.columns):
-        notes += checks.lists(questions.source, column, pieces)
+        notes += checks.lists(questions.source, column, pieces, sure)
+    if "weight" in questions.frame.columns:
+        notes += _decimal(questions, "weight")
     if concepts is not None:
         notes += _looks(concepts, "concept", known)
         if unlisted := len(concept_ids) - len(known):
@@ -233,6 +248,11 @@ def assemble(
     )
 
 
+def _bare_names(table: RawTable) -> RawTable:
+    """The table without space around its identifiers."""
+    return table.without_space([name for name in table.frame.columns if name not in NO_NAMES])
+
+
 def _looks(table: RawTable, column: str, names: pl.Series) -> list[str]:
     """The checks of a table of questions or concepts: what was read and how, and its identifiers."""
     return [
@@ -255,8 +275,6 @@ def _concepts(table: RawTable) -> tuple[pl.Series, NDArray[np.int64]]:
         if listed:
             long = long.explode("piece")
         elif column == "concepts":  # a space after a separator belongs to it
-            if _by_comma(table):
-                long = long.with_columns(pl.col("piece").str.replace_all(",", ";"))
             long = long.with_columns(pl.col("piece").str.split(";")).explode("piece")
             long = long.with_columns(pl.col("piece").str.strip_chars(" "))
         pieces.append(table.identifiers(column, long["piece"], long["at"]).rename("concept"))
@@ -266,18 +284,19 @@ def _concepts(table: RawTable) -> tuple[pl.Series, NDArray[np.int64]]:
     return pl.concat(pieces).gather(order), record[order]
 
 
-def _by_comma(table: RawTable) -> bool:
-    """Whether commas separate concepts: semicolons separate the columns, and no cell has one in quotes."""
-    return table.between == ";" and not table.frame["concepts"].str.contains(";", literal=True).any()
+def _decimal(table: RawTable, column: str) -> list[str]:
+    """A note on numbers with a decimal comma."""
+    example = table.decimal_comma(column)
+    said = f"{Path(table.source).name}: the comma of {column} read as a decimal point, for example {example!r}"
+    return [said] if example else []
 
 
 def weighted(
     table: RawTable, matrix: scipy.sparse.csr_array, rows: NDArray, columns: NDArray, record: NDArray
 ) -> scipy.sparse.csr_array:
     """The Q-matrix with the weight of each row on its edges."""
-    import polars as pl
 
-    number = table.frame["weight"].str.strip_chars().cast(pl.Float64, strict=False)
+    number = table.numbers("weight")
     bad = ~(number.is_finite() & (number > 0)).fill_null(False)
     table.reject(
         bad, "not a positive weight", "weight", "give a number with a point, as 0.5, or leave the edge's row out"
@@ -318,9 +337,10 @@ def _interactions(
         *checks.rounded(table.source, students, "student"),
     ]
     if time is not None:
-        if (order_of_dates := table.day_first("timestamp")) is not None:
-            which = "day, month, year" if order_of_dates else "month, day, year"
-            notes.append(f"{Path(table.source).name}: dates read as {which}: no other order fits all of them")
+        notes += _decimal(table, "timestamp")
+        if (order_of_dates := table.dates("timestamp")) is not None:
+            which = "day, month, year" if order_of_dates[0] else "month, day, year"
+            notes.append(f"{Path(table.source).name}: dates read as {which}: {order_of_dates[1]}")
         notes += checks.times(table.source, order, student, time)
     again = checks.repeats(made)
     if again.any() and merge_repeats:

@@ -41,10 +41,10 @@ def first_row(path: Path) -> list[str]:
     return [_text(cell).strip().lower() for cell in row]
 
 
-def others(path: Path) -> list[str]:
-    """The names of the sheets that :func:`sheet` leaves unread."""
+def sheets(path: Path) -> tuple[str, ...]:
+    """The names of the sheets; :func:`sheet` reads the first one."""
     book = _opened(path)
-    names = list(book.sheetnames[1:])
+    names = tuple(book.sheetnames)
     book.close()
     return names
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from qcq.data.assembly import several
 from qcq.data.bipartite import refuse_bad_weights, two_sides
-from qcq.data.checks import meant
+from qcq.data.checks import SYNONYMS, known
 from qcq.data.csv import assemble, questions_columns
 from qcq.data.dataset import Dataset
 from qcq.data.table import RawTable
@@ -16,9 +17,6 @@ from qcq.errors import DataError
 if TYPE_CHECKING:
     import networkx as nx
     import polars as pl
-
-
-NAMES = ("question", "concept", "concepts", "student", "correct", "timestamp")
 
 
 def from_frames(
@@ -42,9 +40,11 @@ def from_frames(
     given = _polars(questions, "questions")
     return assemble(
         "frame",
-        _table(given, "questions", *questions_columns(given.columns, "questions frame")),
+        RawTable.of_frame(given, "questions frame", *questions_columns(given.columns, "questions frame"), SYNONYMS),
         *(
-            None if frame is None else _table(_polars(frame, what), what, required, optional)
+            None
+            if frame is None
+            else RawTable.of_frame(_polars(frame, what), f"{what} frame", required, optional, SYNONYMS)
             for frame, what, required, optional in (
                 (interactions, "interactions", ("student", "question", "correct"), ("timestamp",)),
                 (concepts, "concepts", ("concept",), ("name", "parent")),
@@ -56,7 +56,7 @@ def from_frames(
 
 def raw_table(frame: Any, what: str, required: Sequence[str], optional: Sequence[str] = ()) -> RawTable:
     """A polars or pandas frame as the readers' checks take a table; ``what`` names it in errors."""
-    return _table(_polars(frame, what), what, tuple(required), tuple(optional))
+    return RawTable.of_frame(_polars(frame, what), f"{what} frame", required, optional)
 
 
 def from_edges(edges: Iterable[tuple[Any, Any]], interactions: Any = None) -> Dataset:
@@ -98,6 +98,9 @@ def from_graph(graph: nx.Graph, interactions: Any = None) -> Dataset:
     questions, concepts, weights = two_sides(graph)
     refuse_bad_weights(questions, concepts, weights)
     for side, names in (("questions", questions), ("concepts", concepts)):
+        if spaced := [name for name in names if name != name.strip() and name.strip()]:
+            what, fix = f"{several(len(spaced), 'node')} among the {side} with space around the name", "take it out"
+            raise DataError(what, file="networkx graph", value=spaced[0], fix=fix)
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise DataError(
@@ -133,8 +136,8 @@ def _polars(frame: Any, what: str) -> pl.DataFrame:
         raise DataError(f"{what} is neither a polars nor a pandas frame", value=kind, fix="give a DataFrame")
     if isinstance(frame, pl.DataFrame):
         return frame
-    if any(name in NAMES for name in frame.index.names):  # as groupby leaves them
-        frame = frame.reset_index([name for name in frame.index.names if name in NAMES])
+    if named := [name for name in frame.index.names if known(name)]:  # as groupby leaves them
+        frame = frame.reset_index(named)
     columns = {str(name): [_plain(value) for value in cells.tolist()] for name, cells in frame.items()}
     try:
         return pl.DataFrame({name: pl.Series(name, cells, strict=False) for name, cells in columns.items()})
@@ -153,50 +156,3 @@ def _plain(value: Any) -> Any:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
     return None if value != value else value
-
-
-def _table(frame: pl.DataFrame, what: str, required: tuple[str, ...], optional: tuple[str, ...]) -> RawTable:
-    import polars as pl
-
-    source = f"{what} frame"
-    for name in required:
-        if name not in frame.columns:
-            near = next((each for each in frame.columns if meant(each, [name]) == name), None)
-            fix = f"rename {near!r} to {name!r}" if near else f"the columns are {', '.join(frame.columns[:12])}"
-            raise DataError("missing column", file=source, column=name, fix=fix)
-    if frame.height == 0:
-        raise DataError("no rows", file=source, fix="give at least one")
-
-    def as_text(cells: pl.Series) -> pl.Series:
-        kind = cells.dtype
-        if isinstance(kind, pl.List | pl.Array):
-            return cells.cast(pl.List(pl.String))
-        if kind == pl.Boolean:
-            return cells.cast(pl.Int8).cast(pl.String)
-        if kind == pl.Date or kind == pl.Datetime:
-            return (cells.cast(pl.Datetime("us")).dt.epoch("us") / 1e6).cast(pl.String)
-        if kind == pl.Duration:
-            return (cells.dt.total_microseconds() / 1e6).cast(pl.String)
-        if kind == pl.Object:
-            return pl.Series(cells.name, [None if value is None else str(value) for value in cells], dtype=pl.String)
-        if kind.is_float():
-            whole = cells.fill_nan(None)
-            # integers, made floats by a missing value
-            return whole.cast(pl.Int64 if (whole.drop_nulls() % 1 == 0).all() else kind).cast(pl.String)
-        if kind.is_decimal():
-            return cells.cast(pl.String).str.replace(r"\.0+$", "")
-        return cells.cast(pl.String)
-
-    wanted = [name for name in (*required, *optional) if name in frame.columns]
-    made = {}
-    for name in wanted:
-        try:
-            made[name] = as_text(frame[name])
-        except pl.exceptions.PolarsError:
-            kind = str(frame[name].dtype)
-            raise DataError(
-                "neither text, numbers, times nor lists", file=source, column=name, value=kind, fix="convert it to text"
-            ) from None
-    left = tuple(name for name in frame.columns if name not in wanted)
-    absent = tuple(name for name in optional if name not in frame.columns)
-    return RawTable(source, pl.DataFrame(made), unread=left, absent=absent)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.data.checks import meant, refuse_names, second_heading, unread
-from qcq.data.excel import others, sheet
-from qcq.data.text import read_text, records, separator
+from qcq.data.assembly import several
+from qcq.data.checks import bare, meant, refuse_names, second_heading, unread
+from qcq.data.excel import sheet, sheets
+from qcq.data.text import read_parquet, read_text, records, separator
 from qcq.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class RawTable:
     between, first : what separates its columns, and the row on which its heading is.
     unread, absent : its columns that weren't read, and the columns looked for that it lacks.
     sheets : the sheets of its workbook that weren't read.
+    called : its headings that were read under the name of a column (heading, column).
+    trimmed : what was done to space around names, one line a column.
     """
 
     source: Path | str
@@ -48,6 +52,8 @@ class RawTable:
     unread: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     sheets: tuple[str, ...] = ()
+    called: tuple[tuple[str, str], ...] = ()
+    trimmed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.frame.height
@@ -79,8 +85,11 @@ class RawTable:
 
     def notes(self) -> list[str]:
         """How the file was read, and what of it was not read."""
+        name = Path(self.source).name
+        names = [f"{name}: column {heading!r} read as {column}" for heading, column in self.called]
+        names += self.trimmed
         if self.text is None:
-            return unread(self.source, "column", self.unread, self.absent)
+            return [*names, *unread(self.source, "column", self.unread, self.absent)]
         assert isinstance(self.source, Path)
         said = []
         if self.encoding != "utf-8":
@@ -91,9 +100,31 @@ class RawTable:
             said.append(f"{self.source.name}: columns separated by {self.between!r}")
         return [
             *said,
+            *names,
             *unread(self.source, "column", self.unread, self.absent),
             *unread(self.source, "sheet", self.sheets, ()),
         ]
+
+    def without_space(self, columns: Sequence[str]) -> RawTable:
+        """The table without space at the ends of the cells of these columns, where it has them; its notes count it."""
+        import polars as pl
+
+        frame, said = self.frame, []
+        for column in (name for name in columns if name in frame.columns):
+            cells = frame[column]
+            listed = cells.dtype == pl.List
+            cell = pl.element() if listed else pl.col(column)
+            stripped = cell.str.strip_chars()
+            trim = pl.when(stripped == "").then(cell).otherwise(stripped)  # space alone is reported as it is
+            bare = cells.list.eval(trim) if listed else frame.select(trim.alias(column))[column]
+            flat, plain = (cells.explode(), bare.explode()) if listed else (cells, bare)
+            had = (flat != plain).fill_null(False)
+            if n := int(had.sum()):
+                example = flat.filter(had)[0]
+                where = f"{Path(self.source).name}: {several(n, 'cell')} of {column}"
+                said.append(f"{where} read without the space around the name, for example {example!r}")
+                frame = frame.with_columns(bare.alias(column))
+        return replace(self, frame=frame, trimmed=(*self.trimmed, *said)) if said else self
 
     def blank(self, column: str) -> pl.Series:
         """Where cells are empty or only space."""
@@ -130,7 +161,7 @@ class RawTable:
         """
         import polars as pl
 
-        cells = self.frame[column].str.strip_chars()
+        cells = self._with_points(column)
         cells = cells.str.replace("(?i)^true$", "1").str.replace("(?i)^false$", "0")  # as spreadsheets write them
         number = cells.cast(pl.Float64, strict=False)
         wrong = ~number.is_in([0.0, 1.0]).fill_null(False)
@@ -140,22 +171,26 @@ class RawTable:
     def seconds(self, column: str) -> NDArray[np.float64]:
         """The cells of a column of times as float64 seconds: numbers, or dates and times as ISO 8601 writes them.
 
+        Dates such as ``13.03.2024`` are read where their order is known (:meth:`dates`).
+
         Raises
         ------
         DataError : a cell that is neither.
         """
         import polars as pl
 
-        cells = self.frame[column].str.strip_chars()
+        cells = self._with_points(column)
         number = cells.cast(pl.Float64, strict=False)
         wrong = ~number.is_finite().fill_null(False)
         if wrong.any():
-            first = self.day_first(column)
-            if first is not None:
-                cells = cells.str.replace(_DATE, "${year}-${b}-${a}" if first else "${year}-${a}-${b}")
+            order = self.dates(column)
+            if order is not None:
+                cells = cells.str.replace(_DATE, "${year}-${b}-${a}" if order[0] else "${year}-${a}-${b}")
             elif (slashed := cells.str.contains(_DATE)).any():
                 fix = "write year-month-day, as 2024-03-01T10:05:00"
                 self.reject(slashed, "a date whose day and month can't be told apart", column, fix)
+            short = cells.str.contains(_SHORT)
+            self.reject(short, "a date whose year has two digits", column, "write the year in full, as 2024-03-01")
             try:
                 moment = cells.str.to_datetime(strict=False, time_unit="us")
             except pl.exceptions.PolarsError:  # no cell shows the format
@@ -166,15 +201,59 @@ class RawTable:
         self.reject(wrong, "not a time", column, "give seconds as a number, or ISO 8601 in every row")
         return number.to_numpy()
 
-    def day_first(self, column: str) -> bool | None:
-        """Whether dates such as 13/03/2024 begin with the day; None where there are none, or both orders fit."""
+    def numbers(self, column: str) -> pl.Series:
+        """The cells of a column of numbers as Float64, null for what is none; :meth:`decimal_comma` says how.
+
+        Raises
+        ------
+        DataError : commas that may be decimal or between thousands.
+        """
         import polars as pl
 
-        pairs = self.frame[column].str.strip_chars().str.extract_groups(_DATE).struct.unnest()
-        a, b = pairs["a"].cast(pl.Int64).max(), pairs["b"].cast(pl.Int64).max()
-        if a is None or b is None or (a > 12) == (b > 12):  # type: ignore[operator]
+        return self._with_points(column).cast(pl.Float64, strict=False)
+
+    def decimal_comma(self, column: str) -> str | None:
+        """A number of the column with a decimal comma, as in ``0,5``; None where the column has none.
+
+        The whole column must fit: digits with at most one comma, and no number with a point. Where every comma may be
+        one between thousands, as in ``1,234``, it isn't known what they are.
+
+        Raises
+        ------
+        DataError : commas that may be either.
+        """
+        cells = self.frame[column].str.strip_chars()
+        cut = cells.str.contains(",", literal=True).fill_null(False)
+        if not cut.any() or not cells.filter(cells != "").str.contains(r"^[+-]?\d+(,\d+)?$").all():
             return None
-        return bool(a > 12)  # type: ignore[operator]
+        thousands = cells.filter(cut).str.contains(r"^[+-]?[1-9]\d{0,2},\d{3}$")
+        if thousands.all():
+            self.reject(cut, "a comma that may be decimal or between thousands", column, "write 1.234 or 1234")
+        return str(cells.filter(cut)[0])
+
+    def _with_points(self, column: str) -> pl.Series:
+        """The cells without space around them, and with decimal points."""
+        cells = self.frame[column].str.strip_chars()
+        return cells.str.replace(",", ".", literal=True) if self.decimal_comma(column) else cells
+
+    def dates(self, column: str) -> tuple[bool, str] | None:
+        """Whether dates such as 13/03/2024 begin with the day, and why; None where there are none, or both orders fit.
+
+        Dates with points, as 12.03.2024, begin with the day unless a number above 12 shows the other order: where
+        points are usual, the month never comes first (https://cldr.unicode.org).
+        """
+        import polars as pl
+
+        cells = self.frame[column].str.strip_chars()
+        pairs = cells.str.extract_groups(_DATE).struct.unnest()
+        a, b = pairs["a"].cast(pl.Int64), pairs["b"].cast(pl.Int64)
+        found = a.is_not_null()
+        beyond = bool((a > 12).any()), bool((b > 12).any())
+        if beyond[0] != beyond[1]:
+            return beyond[0], "no other order fits all of them"
+        if found.any() and not beyond[0] and cells.filter(found).str.contains(r"^\d+\.\d+\.").all():
+            return True, "dates with points begin with the day"
+        return None
 
     def shares(self, column: str) -> NDArray[np.float64]:
         """The cells of a column of scores as float64 from 0 to 1.
@@ -221,26 +300,40 @@ class RawTable:
         required: Sequence[str],
         optional: Sequence[str] = (),
         encodings: tuple[str, ...] = ("utf-8",),
+        also: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> RawTable:
-        """The required columns of a CSV file or of the first sheet of a workbook, and the optional columns it has.
+        """The required columns of a CSV file, a Parquet file or a workbook's first sheet, and the optional ones it has.
 
         Columns are separated by commas, semicolons or tabs, whichever the heading has most; their names are compared
         without case and space.
 
+        Parameters
+        ----------
+        also : other headings under which a column is read where it is missing and exactly one of them is there.
+
         Raises
         ------
-        DataError : missing file or column, wrong encoding, NUL byte, ragged row, broken quotes, no rows.
+        DataError : missing file or column, two headings for one column, wrong encoding, NUL byte, ragged row,
+            broken quotes, no rows.
         """
+        if path.suffix.lower() == ".parquet":
+            return cls.of_frame(read_parquet(path), path, required, optional, also)
         if path.suffix.lower() == ".xlsx":
-            made = cls.parse(path, sheet(path), "utf-8", required, optional)
-            return replace(made, sheets=tuple(others(path)))
-        return cls.parse(path, *read_text(path, encodings), required, optional)
+            return cls.parse(path, sheet(path), "utf-8", required, optional, also, sheets(path))
+        return cls.parse(path, *read_text(path, encodings), required, optional, also)
 
     @classmethod
     def parse(
-        cls, path: Path, text: str, encoding: str, required: Sequence[str], optional: Sequence[str] = ()
+        cls,
+        path: Path,
+        text: str,
+        encoding: str,
+        required: Sequence[str],
+        optional: Sequence[str] = (),
+        also: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        book: Sequence[str] = (),
     ) -> RawTable:
-        """:meth:`read` for a text that is known already."""
+        """:meth:`read` for a text that is known already; ``book`` has the sheets of its workbook."""
         import polars as pl
 
         row = 1
@@ -251,16 +344,8 @@ class RawTable:
         if first is None or not first[1]:
             what = "no header in the first row" if text.strip() else "the file is empty"
             raise DataError(what, file=path, fix=f"it needs the columns {', '.join(required)}")
-        names = _headings(first[1], (*required, *optional))
-        for name in required:
-            if name not in names:
-                near = next((each for each in names if meant(each, [name]) == name), None)
-                fix = f"rename {near!r} to {name!r}" if near else f"the columns are {', '.join(names[:12])}"
-                raise DataError("missing column", file=path, row=first[0], column=name, fix=fix)
+        names, called = headings(path, first[1], required, optional, also, row=first[0], book=book)
         wanted = [name for name in (*required, *optional) if name in names]
-        for name in wanted:
-            if names.count(name) > 1:
-                raise DataError("a column occurs twice", file=path, row=first[0], column=name, fix="keep one of them")
         # Polars is fast but accepts short rows; so anything suspicious is checked again, record by record.
         columns = [f"{i}" for i in range(len(names))]
         data = text.encode()
@@ -292,11 +377,74 @@ class RawTable:
             raise DataError("no rows under the header", file=path, fix="give at least one")
         left = tuple(name for name in names if name and name not in wanted)
         absent = tuple(name for name in optional if name not in names)
-        made = cls(path, frame, text, encoding, between, row, left, absent)
+        made = cls(path, frame, text, encoding, between, row, left, absent, tuple(book[1:]), called)
         second_heading(made)
         return made
 
+    @classmethod
+    def of_frame(
+        cls,
+        frame: pl.DataFrame,
+        source: Path | str,
+        required: Sequence[str],
+        optional: Sequence[str] = (),
+        also: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> RawTable:
+        """The same columns of a polars frame; ``source`` names it in errors, whose rows count from 0.
 
+        Raises
+        ------
+        DataError : missing columns, two headings for one column, no rows, cells that are no text, number, time or list.
+        """
+        import polars as pl
+
+        names, called = headings(source, frame.columns, required, optional, also)
+        frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+        if frame.height == 0:
+            raise DataError("no rows", file=source, fix="give at least one")
+
+        def as_text(cells: pl.Series) -> pl.Series:
+            kind = cells.dtype
+            if isinstance(kind, pl.List | pl.Array):
+                return cells.cast(pl.List(pl.String))
+            if kind == pl.Boolean:
+                return cells.cast(pl.Int8).cast(pl.String)
+            if kind == pl.Date or kind == pl.Datetime:
+                return (cells.cast(pl.Datetime("us")).dt.epoch("us") / 1e6).cast(pl.String)
+            if kind == pl.Duration:
+                return (cells.dt.total_microseconds() / 1e6).cast(pl.String)
+            if kind == pl.Object:
+                return pl.Series(
+                    cells.name, [None if value is None else str(value) for value in cells], dtype=pl.String
+                )
+            if kind.is_float():
+                whole = cells.fill_nan(None)
+                # integers, made floats by a missing value
+                return whole.cast(pl.Int64 if (whole.drop_nulls() % 1 == 0).all() else kind).cast(pl.String)
+            if kind.is_decimal():
+                return cells.cast(pl.String).str.replace(r"\.0+$", "")
+            return cells.cast(pl.String)
+
+        wanted = [name for name in (*required, *optional) if name in frame.columns]
+        made = {}
+        for name in wanted:
+            try:
+                made[name] = as_text(frame[name])
+            except pl.exceptions.PolarsError:
+                kind = str(frame[name].dtype)
+                raise DataError(
+                    "neither text, numbers, times nor lists",
+                    file=source,
+                    column=name,
+                    value=kind,
+                    fix="convert it to text",
+                ) from None
+        left = tuple(name for name in frame.columns if name not in wanted)
+        absent = tuple(name for name in optional if name not in frame.columns)
+        return cls(source, pl.DataFrame(made), unread=left, absent=absent, called=called)
+
+
+_SHORT = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{2}(\D|$)"
 _DATE = r"^(?P<a>\d{1,2})[/.-](?P<b>\d{1,2})[/.-](?P<year>\d{4})"
 
 
@@ -318,14 +466,60 @@ def _rectangular(data: bytes, between: str, shape: tuple[int, int]) -> bool:
     return len(at) == shape[0] + 1 and bool((counts == shape[1] - 1).all()) and bool((filled > 0).all())
 
 
-def _headings(names: list[str], known: Sequence[str]) -> list[str]:
-    """Headings as they are called here: one that differs in case or space only is taken for the known one."""
+def headings(
+    source: Path | str,
+    names: Sequence[str],
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    also: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    *,
+    row: int | None = None,
+    book: Sequence[str] = (),
+) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """Headings as they are called here, and those that were read under the name of a column.
+
+    A heading that differs in case or space only is taken for the known one. So is one of the names in ``also``, where
+    the column is missing and exactly one of them is there.
+
+    Raises
+    ------
+    DataError : missing columns, all of them named; two headings for one column; a column that occurs twice.
+    """
+    wanted = (*required, *optional)
     plain = [name.strip().lower() for name in names]
     exact = set(names)
-    return [
-        low if low in known and low not in exact and plain.count(low) == 1 else name
+    made = [
+        low if low in wanted and low not in exact and plain.count(low) == 1 else name
         for name, low in zip(names, plain, strict=True)
     ]
+    called = []
+    for column in (name for name in wanted if name not in made):
+        fits = [i for i, name in enumerate(made) if name not in wanted and bare(name) in also.get(column, ())]
+        if len(fits) > 1:
+            both = ", ".join(repr(names[i]) for i in fits)
+            what = f"{len(fits)} columns that may be {column}: {both}"
+            raise DataError(what, file=source, row=row, column=column, fix=f"call the right one {column}")
+        if fits:
+            called.append((names[fits[0]], column))
+            made[fits[0]] = column
+    missing = [name for name in required if name not in made]
+    if missing:
+        free = [name for name in made if name not in wanted]
+        near = {name: next((each for each in free if meant(each, [name]) == name), None) for name in missing}
+        renames = [f"rename {heading!r} to {name!r}" for name, heading in near.items() if heading]
+        if len(renames) < len(missing):
+            renames.append(f"the columns are {', '.join(names[:12])}")
+        what = "missing column" if len(missing) == 1 else f"missing columns {' and '.join(missing)}"
+        if len(book) > 1:
+            what += f" on sheet {book[0]!r}"
+            shown = ", ".join(map(repr, book[:8])) + (", …" if len(book) > 8 else "")
+            renames.append(f"only the first sheet is read: move the one with the table to the front of {shown}")
+        alone = missing[0] if len(missing) == 1 else None
+        raise DataError(what, file=source, row=row, column=alone, fix="; ".join(renames))
+    for name in wanted:
+        if made.count(name) > 1:
+            raise DataError("a column occurs twice", file=source, row=row, column=name, fix="keep one of them")
+    return made, tuple(called)
 
 
 def codes(cells: pl.Series, names: pl.Series) -> pl.Series:

@@ -11,9 +11,12 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qcq.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 GZIP = b"\x1f\x8b"
@@ -78,6 +81,23 @@ def _eight_bit(data: bytes) -> str:
     return "gb18030" if paired == len(runs) or (len(runs) > 20 and paired > 0.95 * len(runs)) else "cp1252"
 
 
+def read_parquet(path: Path) -> pl.DataFrame:
+    """The table in a Parquet file.
+
+    Raises
+    ------
+    DataError : it is missing, or no such file.
+    """
+    import polars as pl
+
+    try:
+        return pl.read_parquet(io.BytesIO(path.read_bytes()))
+    except FileNotFoundError:
+        raise DataError("no such file", file=path, fix="check the folder and the spelling of the name") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"no readable Parquet file ({type(error).__name__})", file=path, fix="write it anew") from None
+
+
 def separator(line: str) -> str:
     """What is between the columns of a heading: a comma, a semicolon or a tab, whichever occurs most.
 
@@ -91,10 +111,17 @@ def separator(line: str) -> str:
 
 
 def header(path: Path) -> list[str]:
-    """The column names of a CSV file; empty if there is no such file or no names in it. Never raises.
+    """The column names of a CSV or Parquet file; empty if there is no such file or no names in it. Never raises.
 
     Reads the first line only: recognising a format must not read the whole file.
     """
+    if path.suffix.lower() == ".parquet":
+        import polars as pl
+
+        try:
+            return [name.strip().lower() for name in pl.read_parquet_schema(path)]
+        except (OSError, pl.exceptions.PolarsError):
+            return []
     try:
         with path.open("rb") as file:
             start = file.read(2)

@@ -51,6 +51,15 @@ CHECKS: dict[str, dict[str, str]] = {
     "two names for one thing": {BANK_FILE: "question,concept,name\nq1,halves,One\nq1,thirds,Two\n"},
     "an invisible character": {BANK_FILE: "question,concept\nq1,halves\nq2,halves\u200b\n"},
     "space around a name": {BANK_FILE: "question,concept\nq1,halves\nq2, halves\n"},
+    "a usual heading": {BANK_FILE: "item,skill\nq1,halves\n"},
+    "two headings for one column": {BANK_FILE: "item,problem_id,skill\nq1,7,halves\n"},
+    "columns that are missing": {BANK_FILE: BANK, LOG_FILE: "student,answer\ns1,1\n"},
+    "dates with points": {
+        BANK_FILE: BANK,
+        LOG_FILE: "student,question,correct,timestamp\ns1,q1,1,01.03.2024\ns1,q2,0,02.03.2024\n",
+    },
+    "a decimal comma": {BANK_FILE: 'question,concept,weight\nq1,halves,"0,5"\n'},
+    "a comma that may be decimal or not": {BANK_FILE: 'question,concept,weight\nq1,halves,"1,250"\n'},
     "questions that aren't in the bank": {BANK_FILE: BANK, LOG_FILE: LOG + "s1,q1,1\ns1,q8,1\ns2,q9,0\n"},
     "answers that are neither right nor wrong": {BANK_FILE: BANK, LOG_FILE: LOG + "s1,q1,1\ns1,q2,0.5\ns2,q2,2\n"},
     "an edge with two weights": {BANK_FILE: "question,concept,weight\nq1,halves,1\nq1,halves,2\n"},
@@ -77,7 +86,8 @@ $ qcq inspect --data csv:PATH --strict
 | worth knowing | a note |
 
 `qcq inspect` shows the doubtful notes first, and every report repeats them. Your own data (files, frames, graphs,
-edges) is never repaired. Published formats are repaired where their convention asks for it ([data](data.md)).
+edges) is not repaired. What can mean one thing only is read so, with a note. Published formats are repaired where their
+convention asks for it ([data](data.md)).
 
 `python docs/messages.py` writes this page. The examples are small files that the command reads.
 

@@ -47,7 +47,23 @@ CSV_CASES: dict[str, tuple[dict[str, bytes | None], tuple[str, ...]]] = {
         {"interactions.csv": b"student,question,points\ns,q1,1\n"},
         ("column correct: missing column", "the columns are student, question, points"),
     ),
-    "no column of concepts": ({"questions.csv": b"question,skill\nq,a\n"}, ("row 1, column concepts: missing column",)),
+    "no column of concepts": ({"questions.csv": b"question,level\nq,a\n"}, ("row 1, column concepts: missing column",)),
+    "two missing columns": (
+        {"interactions.csv": b"student,frage,corect\ns1,q1,1\n"},
+        ("row 1: missing columns question and correct", "rename 'corect' to 'correct'; the columns are student, frage"),
+    ),
+    "two columns for one": (
+        {"questions.csv": b"item,problem_id,skill\nq,1,a\n"},
+        ("row 1, column question: 2 columns that may be question: 'item', 'problem_id'", "call the right one question"),
+    ),
+    "two columns for concepts": (
+        {"questions.csv": b"question,skill,tags\nq,a,b\n"},
+        ("row 1: both a column concept and a column concepts: ['skill', 'tags']",),
+    ),
+    "a year of two digits": (
+        {"interactions.csv": b"student,question,correct,timestamp\ns1,q1,1,13.03.24\n"},
+        ("row 2, column timestamp: a date whose year has two digits: '13.03.24'", "write the year in full"),
+    ),
     "both columns of concepts": ({"questions.csv": b"question,concept,concepts\nq,a,a\n"}, ("row 1: both a column",)),
     "a column twice": (
         {"interactions.csv": b"student,question,correct,correct\ns,q1,1,0\n"},
@@ -82,10 +98,6 @@ CSV_CASES: dict[str, tuple[dict[str, bytes | None], tuple[str, ...]]] = {
     "blank student": (
         {"interactions.csv": b"student,question,correct\n,q1,1\n"},
         ("interactions.csv, row 2, column student: blank identifier",),
-    ),
-    "space around a question": (
-        {"questions.csv": b"question,concepts\nq1 ,a\n"},
-        ("row 2, column question: identifier with space around it", "'q1 '", "take it out"),
     ),
     "a newline in a question": (
         {"questions.csv": b'question,concepts\nq1,a\n"q\n2",a\n"q\n3",a\n'},
