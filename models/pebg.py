@@ -46,6 +46,8 @@ class PEBG(Trainer):
     of a question (its type, its mean response time), because a data set here knows none. A question without training
     answers has no part in L4.
 
+    The other defaults are those of the published code.
+
     Difficulty is that of the training students. On a graph without their answers L4 is left out; then there is no e,
     and the vertices are the vectors. Read-outs: ``product`` is e, ``vertex`` is q.
 
@@ -66,10 +68,10 @@ class PEBG(Trainer):
     vertices: Annotated[int, Field(ge=1)] = 64
     balance: Annotated[float, Field(gt=0, lt=1)] = 0.5
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    epochs: Annotated[int, Field(ge=1)] = 100
+    epochs: Annotated[int, Field(ge=1)] = 200
     batch: Annotated[int, Field(ge=1)] = 256
     lr: Annotated[float, Field(gt=0)] = 1e-3
-    columns: Annotated[int, Field(ge=1)] = 1024
+    columns: Annotated[int, Field(ge=1)] = 512
 
     learns: ClassVar[bool] = False
 
@@ -109,7 +111,7 @@ class PEBG(Trainer):
                 if known.right is not None:
                     parts = (known.block(np.arange(n)[i : i + 4096]) for i in range(0, n, 4096))
                     made["product"] = torch.cat([product(weights, part)[0] for part in parts]).numpy()
-        return _PEBG(graph, made)
+        return _PEBG(graph, made, self.epochs * n)
 
     def _start(self, graph: KnowledgeGraph, seed: int) -> dict[str, NDArray[np.float32]]:
         """The first weights, by name."""
@@ -251,6 +253,7 @@ def _some(rng: np.random.Generator, n: int, most: int) -> NDArray[np.int64]:
 class _PEBG(Model):
     graph: KnowledgeGraph
     made: Mapping[str, NDArray[np.float32]]
+    tokens: int  # questions read
 
     @property
     def readouts(self) -> tuple[str, ...]:  # type: ignore[override]

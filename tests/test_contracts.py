@@ -34,6 +34,7 @@ CHEAP: dict[str, dict] = {
     "skipgram": {"epochs": 3},
     "cbow": {"epochs": 10},
     "fasttext": {"epochs": 3},
+    "pebg": {"lr": 1e-2},
     "mlm": {"steps": 150, "batch": 16},
     "cloze": {"steps": 100, "batch": 16},
     "clm": {"steps": 100, "batch": 16},
