@@ -37,10 +37,9 @@ class Config:
     Parameters
     ----------
     data : ``format:path``, a bare path (recognised by its contents), or ``simulated``.
-    walks, trainers, tasks : names from the registries, or ``package.module:Class``. A walk or trainer may occur more
-        than once, each time with its own settings: as ``name@label``, whose section overrides that of the name.
-        By default skip-gram, a masked Transformer and three baselines; ``sgns`` for ``skipgram`` where gensim isn't
-        installed.
+    walks, trainers, tasks : names from the registries, or ``package.module:Class``. Each may occur more than once, each
+        time with its own settings: as ``name@label``, whose section overrides that of the name. By default skip-gram, a
+        masked Transformer and three baselines; ``sgns`` for ``skipgram`` where gensim isn't installed.
     seeds : number of seeds; every random step is repeated for each.
     seed : the first seed; the split and the held-out edges depend on it alone.
     dim : dimension of every trainer's vectors.
@@ -93,7 +92,7 @@ class Config:
         self.build_walks(), self.build_trainers(), self.task_settings(), self.reader(self.data.partition(":")[0])
         known = ["walk", *WALKS, *TRAINERS, *DATASETS, *(name for name in TASKS if TASKS[name].settings)]
         for section in self.sections:
-            labelled = "@" in section and _part(section) in (*WALKS, *TRAINERS)  # it need not be used
+            labelled = "@" in section and _part(section) in (*WALKS, *TRAINERS, *TASKS)  # it need not be used
             if not labelled and section not in known:
                 raise UnknownNameError("section", section, known)
             # Settings of a component that isn't used here are checked too: the name may be wrong.
@@ -154,7 +153,9 @@ class Config:
     def task_settings(self) -> dict[str, Any]:
         """The settings of those tasks that have any, by name."""
         classes = self.task_classes()
-        return {name: _build(cls.settings, self._given(name)) for name, cls in classes.items() if cls.settings}
+        return {
+            name: _build(cls.settings, self._given(_part(name), name)) for name, cls in classes.items() if cls.settings
+        }
 
     def reader(self, name: str) -> Reader | None:
         """The reader of format ``name`` with its settings; None if ``name`` is not a format (a bare path)."""
@@ -222,8 +223,8 @@ class Config:
         }
         made = cls(**{**top, **lists}, sections=sections)
         for section in (key.partition(".")[0].strip() for key in pairs):
-            if "@" in section and section not in (*made.walks, *made.trainers):
-                raise UnknownNameError("section", section, [*made.walks, *made.trainers])
+            if "@" in section and section not in (used := (*made.walks, *made.trainers, *made.tasks)):
+                raise UnknownNameError("section", section, used)
         return made
 
 
@@ -231,7 +232,7 @@ _LISTS = ("walks", "trainers", "tasks")
 
 
 def _part(name: str) -> str:
-    """The registered name of a walk or trainer, without its label."""
+    """The registered name of a walk, trainer or task, without its label."""
     return name.partition("@")[0]
 
 

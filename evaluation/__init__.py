@@ -17,9 +17,9 @@ from qcq.evaluation.tracing.baselines import KTBaselines
 from qcq.evaluation.tracing.fast import KTFast
 from qcq.evaluation.tracing.peer import KTPeer
 from qcq.evaluation.tracing.tasks import KT, KTAttention, KTDifficulty
-from qcq.support.registry import Registry
+from qcq.support.registry import Labelled
 
-TASKS: Registry[type[Task]] = Registry(
+TASKS: Labelled[type[Task]] = Labelled(
     "task",
     {
         "edges": Edges,

@@ -29,6 +29,24 @@ class Registry(dict[str, T]):
         raise UnknownNameError(self.kind, str(name), self)
 
 
+class Labelled(Registry[T]):
+    """A registry in which ``name@label`` stands for the part ``name``: one of several uses of it in a comparison.
+
+    Examples
+    --------
+    >>> parts = Labelled("task", {"kt": 1})
+    >>> parts["kt@wide"], "kt@wide" in parts, "kx@wide" in parts, list(parts)
+    (1, True, False, ['kt'])
+    """
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).partition("@")[0])
+
+    def __missing__(self, name: str) -> T:
+        part, at, _ = str(name).partition("@")
+        return self[part] if at else super().__missing__(name)
+
+
 def find(kind: str, name: str, registry: Mapping[str, T]) -> T:
     """The part called ``name``: a registered one, or code outside the package, written as ``package.module:Class``.
 
