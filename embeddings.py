@@ -146,10 +146,14 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     @cached_property
     def unit(self) -> NDArray[np.float32]:
         """Rows scaled to length 1 (a zero row stays zero), without columns of numbers: float32 (questions, dim)."""
-        vectors = self.vectors[:, self.compared]
-        norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-        # Choosing columns leaves an array in columns, whose rows are slow to fetch.
-        return np.ascontiguousarray(vectors / np.where(norm > 0, norm, 1), dtype=np.float32)
+        kept = self.compared
+        out = np.empty((len(self), int(kept.sum())), dtype=np.float32)  # in rows, which are fetched faster
+        for at in range(0, len(self), _ROWS):
+            vectors = self.vectors[at : at + _ROWS]
+            vectors = vectors if kept.all() else vectors[:, kept]
+            norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+            np.divide(vectors, np.where(norm > 0, norm, 1), out=out[at : at + _ROWS])
+        return out
 
     @property
     def compared(self) -> NDArray[np.bool_]:
@@ -576,6 +580,7 @@ def load_matched(
 
 
 _LARGE, _FEW = 100_000, 0.05  # rows of a large table, and the share of them that is fetched rather than passed over
+_ROWS = 1 << 20  # rows scaled at a time: scaling holds copies of them
 _BLOCK = 1024  # rows whose largest value is looked at first
 
 

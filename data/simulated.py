@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -113,7 +113,7 @@ class Simulated(Reader):
             q_matrix,
             interactions,
             [f"s{i}" for i in range(self.students)] if interactions is not None else (),
-            {f"q{i}": f"{set_names[k]}, question {i}" for i, k in enumerate(room.set_of.tolist())},
+            _Readable(set_names, room.set_of),
             {f"c{c}": name for c, name in enumerate(names)},
             prerequisites=tuple((f"c{a}", f"c{b}") for a, b in room.prerequisites.tolist()),
             notes=(f"simulated from seed {self.seed}: {len(room.members)} distinct concept sets",),
@@ -141,6 +141,26 @@ class Simulated(Reader):
         if self.students and self.responses:
             for block in _respond(self, _plan(self)):
                 yield Interactions(*(getattr(block, f) for f in _COLUMNS))
+
+
+@dataclass(frozen=True, eq=False)
+class _Readable(Mapping[str, str]):
+    """Readable names of the questions, made when they are asked for: ten million of them would fill 3 GB."""
+
+    sets: Sequence[str]
+    set_of: NDArray[np.int64]
+
+    def __getitem__(self, question: str) -> str:
+        digits = question.removeprefix("q")
+        if not digits.isdecimal() or question != f"q{int(digits)}" or int(digits) >= len(self.set_of):
+            raise KeyError(question)
+        return f"{self.sets[self.set_of[int(digits)]]}, question {digits}"
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"q{i}" for i in range(len(self.set_of)))
+
+    def __len__(self) -> int:
+        return len(self.set_of)
 
 
 @dataclass(frozen=True, eq=False)

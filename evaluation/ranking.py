@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 GRID = 1_000_000  # cosines are compared in millionths: smaller differences of float32 vectors count as ties
 _BLOCK = 1 << 23  # similarities held at once
+_ROWS = 1 << 20  # rows in float64 at once
+_AT_ONCE = 16  # queries that share a pass over a longer table
 
 
 def distinct(rows: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
@@ -20,15 +22,24 @@ def distinct(rows: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
 
     Returns
     -------
-    kept : (distinct, dim), and index : int64 (rows,) with ``kept[index] == rows``.
+    kept : (distinct, dim), and index : int64 (rows,) with ``kept[index] == rows``. Where no row occurs twice, ``kept``
+        holds the rows in their own order.
     """
-    rows = np.ascontiguousarray(rows, dtype=np.float32) + np.float32(0)  # -0.0 becomes 0.0
-    words = rows.view(np.uint32).astype(np.uint64)
-    key = words @ np.random.default_rng(0).integers(0, 2**64, rows.shape[1], dtype=np.uint64)  # modulo 2^64
+    rows = np.ascontiguousarray(rows, dtype=np.float32)
+    factors = np.random.default_rng(0).integers(0, 2**64, rows.shape[1], dtype=np.uint64)
+    key = np.empty(len(rows), dtype=np.uint64)  # modulo 2^64
+    for some in _blocks(len(rows)):
+        key[some] = (rows[some] + np.float32(0)).view(np.uint32).astype(np.uint64) @ factors  # -0.0 becomes 0.0
     _, first, index = np.unique(key, return_index=True, return_inverse=True)
-    if not np.array_equal(rows[first][index], rows):  # two different rows have the same key
-        return np.unique(rows, axis=0, return_inverse=True)
+    if len(first) == len(rows):
+        return rows, np.arange(len(rows))
+    if any(not np.array_equal(rows[first[index[some]]], rows[some]) for some in _blocks(len(rows))):
+        return np.unique(rows + np.float32(0), axis=0, return_inverse=True)  # two different rows have the same key
     return rows[first], index
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    return (slice(at, min(at + _ROWS, n)) for at in range(0, n, _ROWS))
 
 
 def unit(rows: NDArray) -> NDArray[np.float64]:
@@ -41,18 +52,22 @@ def unit(rows: NDArray) -> NDArray[np.float64]:
 def similarities(vectors: NDArray, queries: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int32]]]:
     """For each query its cosines with all rows, in millionths: yields (query, int32 (rows,)).
 
-    Only a few queries are in memory at once. Identical rows are computed once, so they tie exactly.
+    Only a few queries are in memory at once. Identical rows are computed once, so they tie exactly. Unit rows in
+    float64 are kept for one block of rows; in a longer table they are made again for every few queries.
     """
     kept, index = distinct(vectors)
-    kept, same = unit(kept), len(kept) == len(index)
-    if same:  # no duplicates: back to the order of the rows, so that no look-up is needed
-        kept, index = kept[index], np.arange(len(index))
-    step = max(1, _BLOCK // len(kept))
+    same = len(kept) == len(index)
+    spans = list(_blocks(len(kept)))
+    once = unit(kept) if len(spans) == 1 else None
+    step = max(1 if once is not None else _AT_ONCE, _BLOCK // len(kept))
     for at in range(0, len(queries), step):
         block = queries[at : at + step]
-        cosine = kept[index[block]] @ kept.T  # (block, distinct)
-        cosine *= GRID
-        grid = np.rint(cosine, out=cosine).astype(np.int32)
+        asked = unit(kept[index[block]])
+        grid = np.empty((len(block), len(kept)), dtype=np.int32)
+        for some in spans:
+            cosine = asked @ (unit(kept[some]) if once is None else once).T  # (block, distinct)
+            cosine *= GRID
+            grid[:, some] = np.rint(cosine, out=cosine)
         for query, row in zip(block.tolist(), grid, strict=True):
             yield query, row if same else row[index]
 
@@ -119,6 +134,20 @@ def expected_precision(scores: NDArray, relevant: NDArray[np.int64], k: int) -> 
     return float(total / r.sum()), float((r / n * np.clip(depth - above, 0, n)).sum() / depth)
 
 
+def members(scores: NDArray, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The items that may be among the first ``k``, and the probability of each when ties are broken at random.
+
+    Returns
+    -------
+    index : int64 (items,), ascending, and probability : float64 (items,), which sums to k.
+    """
+    edge = np.partition(scores, len(scores) - k)[len(scores) - k]
+    index = np.flatnonzero(scores >= edge)
+    tied = scores[index] == edge
+    n = int(tied.sum())
+    return index, np.where(tied, (k - (len(index) - n)) / n, 1.0)
+
+
 def membership(scores: NDArray, k: int) -> NDArray[np.float64]:
     """Probability that each item is among the first ``k`` when ties are broken at random: float64, sums to k.
 
@@ -127,6 +156,7 @@ def membership(scores: NDArray, k: int) -> NDArray[np.float64]:
     >>> membership(np.array([3, 1, 2, 1]), 3).tolist()
     [1.0, 0.5, 1.0, 0.5]
     """
-    edge = np.partition(scores, len(scores) - k)[len(scores) - k]
-    above, tied = scores > edge, scores == edge
-    return above + tied * ((k - above.sum()) / tied.sum())
+    index, probability = members(scores, k)
+    out = np.zeros(len(scores))
+    out[index] = probability
+    return out

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
-from qcq.evaluation.ranking import membership, similarities
+from qcq.evaluation.ranking import members, similarities
 from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.support.seeds import generator
 
@@ -46,7 +47,20 @@ class Stability(Task):
         tables = [self.vectors(e) for e in (embeddings, *others)]
         overlap = np.zeros(len(self._queries))
         for i, asked in enumerate(zip(*(similarities(t, self._queries) for t in tables), strict=True)):
-            first, *rest = (membership(np.delete(scores, query), K) for query, scores in asked)
-            # Both sum to K, so Σ min = K - Σ |difference| / 2, which is exact where they are equal.
-            overlap[i] = np.mean([1 - np.abs(first - other).sum() / (2 * K) for other in rest])
+            first, *rest = (members(np.delete(scores, query), K) for query, scores in asked)
+            overlap[i] = np.mean([_shared(first, other) for other in rest])
         return Score.of_units({"overlap@10": overlap})
+
+
+def _shared(
+    one: tuple[NDArray[np.int64], NDArray[np.float64]], other: tuple[NDArray[np.int64], NDArray[np.float64]]
+) -> float:
+    """Σ min(m, m') / K of two neighbourhoods.
+
+    Both sum to K, so Σ min = K - Σ |difference| / 2, which is exact where they are equal.
+    """
+    at, place = np.unique(np.concatenate([one[0], other[0]]), return_inverse=True)
+    apart = np.zeros(len(at))
+    apart[place[: len(one[0])]] = one[1]
+    apart[place[len(one[0]) :]] -= other[1]
+    return float(1 - np.abs(apart).sum() / (2 * K))

@@ -22,6 +22,7 @@ from qcq.support.types import takes
 
 Stage = Literal["validation", "test"]
 STAGES: tuple[Stage, Stage] = ("validation", "test")
+_ROWS = 1 << 20  # rows in float64 at once
 SHARE = 0.3  # share of the questions with several concepts of which one edge is held out
 
 
@@ -255,7 +256,10 @@ class Task(ABC):
         """Concept vectors, each the mean of the vectors of its questions in the training graph: float64 (concepts,
         dim); zeros for a concept without questions."""
         incidence = (self.partition.graph.weights > 0).astype(np.float64)
-        total = incidence.T @ self.vectors(embeddings).astype(np.float64)
+        vectors = self.vectors(embeddings)
+        total = np.zeros((incidence.shape[1], vectors.shape[1]))
+        for at in range(0, len(vectors), _ROWS):  # a wide copy of all rows may not fit into memory
+            total += incidence[at : at + _ROWS].T @ vectors[at : at + _ROWS].astype(np.float64)
         return total / np.maximum(incidence.sum(axis=0), 1)[:, None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -10,12 +11,16 @@ from pydantic import Field
 from scipy import sparse
 
 from qcq.errors import TrainingError
+from qcq.graph import KnowledgeGraph
 from qcq.models.trainer import Frozen, LookupModel, Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
 
-_MOST = 2**29  # entries of a dense table: 2 GiB
+TALL = 2**27  # numbers of a factor in float64 that are kept at once: 1 GiB
+_MORE = 10  # columns beyond the rank, for accuracy
+_ROWS = 1 << 18  # rows of a taller matrix at a time
+LARGEST = 2**31  # bytes of a dense table at most
 
 
 @settings
@@ -39,18 +44,22 @@ class ConceptOneHot(Trainer):
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         graph = source.graph
-        rows = graph.n_questions + graph.n_concepts  # a concept has a row too
-        if rows * graph.n_concepts > _MOST:
+        need = self.memory(graph, 0, 0)
+        if need > LARGEST:
+            rows = graph.n_questions + graph.n_concepts  # a concept has a row too
             raise TrainingError(
-                f"concept-onehot would need {rows:,} × {graph.n_concepts:,} numbers "
-                f"({rows * graph.n_concepts * 4 / 2**30:.1f} GiB); use svd instead"
+                f"concept-onehot needs {need / 2**30:,.1f} GiB for a table of {rows:,} × {graph.n_concepts:,} numbers, "
+                f"the bound is {LARGEST / 2**30:.0f} GiB: take fastrp or spectral"
             )
-        return LookupModel(
-            graph,
-            graph.weights.toarray().astype(np.float32),
-            np.eye(graph.n_concepts, dtype=np.float32),
-            parts={"concepts": np.eye(graph.n_concepts, dtype=np.float32)},
+        table = np.zeros(graph.weights.shape, dtype=np.float32)
+        table[np.repeat(np.arange(len(table)), np.diff(graph.weights.indptr)), graph.weights.indices] = (
+            graph.weights.data
         )
+        own = np.eye(graph.n_concepts, dtype=np.float32)
+        return LookupModel(graph, table, own, parts={"concepts": own})
+
+    def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
+        return 4 * (graph.n_questions + graph.n_concepts) * graph.n_concepts + 8 * graph.n_edges
 
     def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
         """The row itself."""
@@ -101,8 +110,6 @@ class SVD(Trainer):
     tuning = ({}, {"power": 0.5}, {"power": 0.0})
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
-        from sklearn.utils.extmath import randomized_svd
-
         graph = source.graph
         w = graph.weights
 
@@ -110,14 +117,15 @@ class SVD(Trainer):
             return sparse.diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
 
         a = scale(w.sum(axis=1)) @ w @ scale(w.sum(axis=0))  # (questions, concepts)
-        rank = min(self.dim, *w.shape)
-        u, s, vt = randomized_svd(sparse.csr_matrix(a), rank, n_iter=7, random_state=derive(seed, "svd") % 2**32)
-        wide = np.zeros((2, max(w.shape), self.dim), dtype=np.float32)
+        v, s, u = factors(a, min(self.dim, *w.shape), 7, derive(seed, "svd"))
         gain = np.where(s > 1e-9 * max(s[0], 1e-300), s, 0) ** self.power * (s > 1e-9 * max(s[0], 1e-300))
-        wide[0, : w.shape[0], :rank] = u * gain
-        wide[1, : w.shape[1], :rank] = vt.T * gain
-        parts = {"v": vt.T, "s": s, "degree": np.asarray(w.sum(axis=0)), "added": np.zeros(2)}
-        return LookupModel(graph, wide[0, : w.shape[0]], wide[1, : w.shape[1]], parts=parts)
+        questions, concepts = u(gain, self.dim), np.zeros((w.shape[1], self.dim), dtype=np.float32)
+        concepts[:, : len(s)] = v * gain
+        parts = {"v": v, "s": s, "degree": np.asarray(w.sum(axis=0)), "added": np.zeros(2)}
+        return LookupModel(graph, questions, concepts, parts=parts)
+
+    def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
+        return factors_memory(graph, self.dim)
 
     def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
         """a V S^(power - 1) of the new question's row a of A, with the old degrees of the concepts.
@@ -127,6 +135,69 @@ class SVD(Trainer):
         Deerwester et al. 1990, Indexing by latent semantic analysis (JASIS), "folding-in".
         """
         return folded(frozen, weights, self.dim, self.power)
+
+
+Left = Callable[[NDArray[np.float64], int], NDArray[np.float32]]
+
+
+def factors(
+    a: sparse.sparray, rank: int, rounds: int, stream: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Left]:
+    """Leading factors of a tall sparse matrix a ≈ u diag(s) v^T, by a randomised factorisation.
+
+    Returns
+    -------
+    v : float64 (columns, rank); s : float64 (rank,).
+    u : a function of a gain per factor and a width: float32 (rows, width), u times the gain, zeros beyond the rank.
+
+    A matrix whose u in float64 would be too large (``TALL`` numbers) is read in blocks of rows: subspace iteration on
+    a^T a, in which only tables of columns are kept, with as many passes as the other way.
+
+    References
+    ----------
+    Halko, Martinsson & Tropp 2011, Finding structure with randomness (SIAM Review), algorithms 4.4 and 5.1.
+    """
+    a = sparse.csr_array(a)
+    if a.shape[0] * (rank + _MORE) <= TALL:
+        from sklearn.utils.extmath import randomized_svd
+
+        u, s, vt = randomized_svd(sparse.csr_matrix(a), rank, n_iter=rounds, random_state=stream % 2**32)
+
+        def held(gain: NDArray[np.float64], width: int) -> NDArray[np.float32]:
+            out = np.zeros((len(u), width), dtype=np.float32)
+            out[:, :rank] = u * gain
+            return out
+
+        return vt.T, s, held
+    spans = [slice(at, at + _ROWS) for at in range(0, a.shape[0], _ROWS)]
+    q = generator(stream, "range").standard_normal((a.shape[1], min(a.shape[1], rank + _MORE)))
+    for _ in range(rounds + 1):
+        q = np.linalg.qr(q)[0]
+        image = np.zeros_like(q)
+        for some in spans:
+            image += a[some].T @ (a[some] @ q)
+        q, last = image, q
+    value, inner = np.linalg.eigh(last.T @ image)  # a^T a within the last space
+    best = np.argsort(-value)[:rank]
+    s = np.sqrt(np.maximum(value[best], 0))
+    v = last @ inner[:, best]
+
+    def made(gain: NDArray[np.float64], width: int) -> NDArray[np.float32]:
+        out = np.zeros((a.shape[0], width), dtype=np.float32)
+        back = v * (gain / np.where(s > 1e-9 * max(s[0], 1e-300), s, np.inf))
+        for some in spans:
+            out[some, :rank] = a[some] @ back
+        return out
+
+    return v, s, made
+
+
+def factors_memory(graph: KnowledgeGraph, dim: int) -> int:
+    """What :func:`factors` and its tables hold, in bytes."""
+    wide = dim + _MORE
+    held = 24 * wide * (graph.n_questions if graph.n_questions * wide <= TALL else _ROWS)
+    tables = 4 * dim * (graph.n_questions + graph.n_concepts)
+    return tables + held + 32 * wide * graph.n_concepts + 28 * graph.n_edges
 
 
 def folded(frozen: Frozen, weights: sparse.csr_array, dim: int, power: float) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from scipy import linalg, sparse
 from qcq.errors import ChainError, TrainingError
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph
-from qcq.models.baselines import folded
+from qcq.models.baselines import factors, factors_memory, folded
 from qcq.models.trainer import Frozen, LookupModel, Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
@@ -251,6 +251,11 @@ class NetMF(Trainer):
         parts = {"vectors": vector, "values": value} if plain else {}
         return LookupModel(graph, _widen(x[:n], self.dim)[label], concepts, parts=parts)
 
+    def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
+        nodes = len(np.unique(graph.concept_sets)) + graph.n_concepts  # concepts may be tokens too
+        matrix = 5 * 8 * nodes * nodes if nodes <= _DENSE else 8 * (5 * _BLOCK + 10 * (self.dim + 10)) * nodes
+        return matrix + 4 * self.dim * (graph.n_questions + graph.n_concepts)
+
     def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
         """Nyström: the new question's exact row of the log-ratio matrix, projected on the frozen eigenvectors.
 
@@ -420,8 +425,6 @@ class Spectral(Trainer):
     learns: ClassVar[bool] = False
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
-        from sklearn.utils.extmath import randomized_svd
-
         w = source.graph.weights
 
         def scale(degree: NDArray[np.float64]) -> sparse.dia_array:
@@ -429,16 +432,18 @@ class Spectral(Trainer):
             return sparse.diags_array(1 / np.sqrt(np.where(raised > 0, raised, 1)))
 
         a = scale(w.sum(axis=1)) @ w @ scale(w.sum(axis=0))  # (questions, concepts)
-        rank = min(self.dim, *w.shape)
-        u, s, vt = randomized_svd(sparse.csr_matrix(a), rank, n_iter=7, random_state=derive(seed, "spectral") % 2**32)
-        real = s > 1e-9 * max(float(s[0]), 1e-300)  # smaller ones are rounding errors
+        v, s, u = factors(a, min(self.dim, *w.shape), 7, derive(seed, "spectral"))
+        real = (s > 1e-9 * max(float(s[0]), 1e-300)).astype(np.float64)  # smaller ones are rounding errors
         parts = {
-            "v": vt.T,
+            "v": v,
             "s": s,
             "degree": np.asarray(w.sum(axis=0)),
             "added": np.array([w.sum(axis=1).mean(), w.sum(axis=0).mean()]),
         }
-        return LookupModel(source.graph, _widen(u * real, self.dim), _widen(vt.T * real, self.dim), parts=parts)
+        return LookupModel(source.graph, u(real, self.dim), _widen(v * real, self.dim), parts=parts)
+
+    def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
+        return factors_memory(graph, self.dim)
 
     def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
         """a V S^-1 of the new question's row a, with the old degrees of the concepts and the old mean degrees."""

@@ -10,6 +10,7 @@ from pydantic import Field
 from scipy import sparse
 
 from qcq.errors import ConfigError, TrainingError
+from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph, rows
 from qcq.models.factorization import stationary
 from qcq.models.trainer import Frozen, LookupModel, Model, Trainer, TrainingData
@@ -89,6 +90,12 @@ class FastRP(Trainer):
         if not plain:
             return LookupModel(graph, table)
         return LookupModel(graph, table, hubs.astype(np.float32), parts={"concepts": hubs})
+
+    def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
+        wide = min(self.dim, max(1, _HELD // (3 * 8 * _STRIP * graph.n_concepts)) * _STRIP)
+        columns = 8 * graph.n_concepts * (self.dim + 3 * wide)
+        block = 3 * 8 * min(_ROWS, graph.n_questions) * wide
+        return 4 * self.dim * graph.n_questions + columns + block + 16 * graph.n_edges + 24 * graph.n_questions
 
     def _hubs(
         self, out: sparse.csr_array, back: sparse.csr_array, scale: NDArray[np.float64], columns: slice, stream: int

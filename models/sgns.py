@@ -15,6 +15,7 @@ from scipy import sparse
 
 from qcq.errors import ConfigError, TrainingError
 from qcq.floors import objectives
+from qcq.graph import KnowledgeGraph
 from qcq.models.trainer import Frozen, Model, Trainer, TrainingData
 from qcq.models.weights import WARM_RATE, WARM_STEPS, Weights
 from qcq.models.word2vec import PairModel, inferred, shuffled, token_counts
@@ -130,7 +131,8 @@ class SGNS(Trainer):
                             everywhere(partial(added, teams=end - start))
                     done += n
                     progress(done, total)
-        inputs, outputs = (np.ascontiguousarray(table[:, : self.dim]) for table in (inputs, outputs))
+        inputs = np.ascontiguousarray(inputs[:, : self.dim])  # one after the other: each may be a copy
+        outputs = np.ascontiguousarray(outputs[:, : self.dim])
         if not all(np.isfinite([table.min(), table.max()]).all() for table in (inputs, outputs)):
             raise TrainingError(f"sgns diverged: its vectors are no longer finite; lower lr (given {self.lr})")
         objective = objectives.SkipGram(
@@ -153,6 +155,13 @@ class SGNS(Trainer):
                 "the start was trained with another window or order; take the settings it was trained with"
             )
         outputs[:, : self.dim] = held.reshape(len(inputs), tables, self.dim).swapaxes(0, 1).reshape(-1, self.dim)
+
+    def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
+        tokens = graph.n_questions + graph.n_concepts
+        wide, tables = -(-self.dim // 16) * 16, 1 + (2 * self.window if self.ordered else 1)
+        copy = wide if wide > self.dim else 0
+        slots = 8 * (self.threads or n_threads()) * (tables - 1) * self.deterministic
+        return tokens * (4 * wide * tables + 4 * copy + slots + 40) + 8 * walks + 8 * _AT_ONCE
 
     def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
         """New rows alone, against the frozen outputs: :func:`qcq.models.word2vec.inferred`. Not if ``ordered``."""

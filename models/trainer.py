@@ -229,6 +229,16 @@ class Trainer(ABC):
         """
         return tokens or graph.n_edges
 
+    def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
+        """Bytes that a training holds at most, about: without the graph and without a corpus on disk.
+
+        Parameters
+        ----------
+        graph : the training graph.
+        walks, length : of the corpus; 0 without walks.
+        """
+        return 16 * self.dim * (graph.n_questions + graph.n_concepts) + 4 * walks * length
+
     def shortened(self) -> Trainer:
         """The same settings for a trial of a second or less, which predicts the time of a whole training."""
         return self

@@ -126,7 +126,7 @@ class PairModel(Model):
         return {"outputs": self.outputs, "counts": self.objective.counts}
 
     def _read(self, readout: str) -> Embeddings:
-        vectors = np.where(self.paired[:, None], self.inputs, np.float32(0))
+        vectors = self.inputs if self.paired.all() else np.where(self.paired[:, None], self.inputs, np.float32(0))
         n = self.graph.n_questions
         concepts = vectors[n:] if len(vectors) > n else self.concept_vectors
         return Embeddings(self.graph.questions, vectors[:n], () if concepts is None else self.graph.concepts, concepts)

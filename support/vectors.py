@@ -32,12 +32,14 @@ class Vectors(NamedTuple):
 
 
 def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Vectors:
-    """Single vectors, whose lengths are checked."""
+    """Vectors whose lengths are checked, one by one unless they are a table already."""
     names = [_name(name) for name in ids]
     if len(names) == 0:
         raise EmbeddingError("there are no vectors in it; give one at least")
     if len(names) != len(rows):
         raise EmbeddingError(f"{len(names)} ids for {len(rows)} vectors; give one each")
+    if isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] and rows.dtype.kind in "fiu":
+        return Vectors(names, rows)  # one length already; a million rows one by one take their time
     made = []
     for name, row in zip(names, rows, strict=True):
         try:
@@ -125,7 +127,9 @@ def _parquet(path: Path) -> Vectors:
             if wrong
             else f"there is no column except {name!r}; give numbers"
         )
-    return _rows(frame[name].to_list(), rest.to_numpy())  # an empty cell becomes NaN
+    ids = frame[name].to_list()
+    del frame
+    return _rows(ids, rest.to_numpy(order="c"))  # an empty cell becomes NaN
 
 
 def _csv(path: Path) -> Vectors:

@@ -10,9 +10,10 @@ from scipy import sparse
 
 from qcq.data import Simulated
 from qcq.errors import ConfigError, TrainingError
+from qcq.evaluation import TASKS, Partition, edges, ranking
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph
-from qcq.models import TRAINERS, TrainingData, projection
+from qcq.models import TRAINERS, TrainingData, baselines, projection
 from qcq.walks import WALKS
 
 
@@ -100,3 +101,53 @@ def test_fastrp_refuses_what_it_cannot_do():
     graph = weighted_graph()
     isolated = TRAINERS["fastrp"](dim=4).fit(TrainingData(replace(graph))).embeddings().vectors[8]
     assert not isolated.any()
+
+
+# --- tables that may be too large -----------------------------------------------------------------------------------
+
+
+def room(questions: int = 400, concepts: int = 20) -> KnowledgeGraph:
+    return KnowledgeGraph.from_dataset(Simulated(questions=questions, concepts=concepts, responses=0).read())
+
+
+def test_a_tall_matrix_is_factorised_in_blocks(monkeypatch):
+    graph = room()
+    for name in ("svd", "spectral"):
+        whole = TRAINERS[name](dim=12).fit(TrainingData(graph)).embeddings().vectors
+        monkeypatch.setattr(baselines, "TALL", 0)
+        monkeypatch.setattr(baselines, "_ROWS", 64)
+        blocks = TRAINERS[name](dim=12).fit(TrainingData(graph)).embeddings().vectors
+        monkeypatch.undo()
+        np.testing.assert_allclose(whole @ whole.T, blocks @ blocks.T, atol=1e-4)
+
+
+def test_a_one_hot_table_that_is_too_large_is_refused_before_it_is_made():
+    many = sparse.csr_array((np.ones(200_000), (np.arange(200_000), np.arange(200_000) % 50_000)))
+    graph = KnowledgeGraph([f"q{i}" for i in range(200_000)], [f"c{i}" for i in range(50_000)], many)
+    with pytest.raises(TrainingError, match=r"needs 46\.\d GiB .* the bound is 2 GiB: take fastrp or spectral"):
+        TRAINERS["concept-onehot"]().fit(TrainingData(graph))
+
+
+def test_cosines_in_blocks_are_the_cosines(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(150, 5)).astype(np.float32)
+    for table in (rows, np.vstack([rows, rows[:40]])):
+        queries = np.arange(0, len(table), 7)
+        whole = dict(ranking.similarities(table, queries))
+        monkeypatch.setattr(ranking, "_ROWS", 32)
+        blocks = dict(ranking.similarities(table, queries))
+        monkeypatch.undo()
+        for query in queries:
+            assert np.abs(whole[query] - blocks[query]).max() <= 1  # a millionth, by rounding
+
+
+def test_the_edges_of_a_large_bank_are_a_sample_of_them(monkeypatch):
+    partition = Partition.make(Simulated(questions=1_500, concepts=30, responses=0).read())
+    emb = TRAINERS["fastrp"]().fit(TrainingData(partition.graph)).embeddings()
+    task = TASKS["edges"](partition)
+    whole = task.score(emb).units["mrr"]
+    monkeypatch.setattr(edges, "LARGEST", 60)
+    some = task.score(emb).units["mrr"]
+    assert len(some) == 60 < len(whole)
+    assert set(some) <= set(whole)
+    assert some.tobytes() == TASKS["edges"](partition).score(emb).units["mrr"].tobytes()

@@ -1,0 +1,387 @@
+"""What a bank of many questions costs on one machine, stage by stage: seconds, bytes on disk, peak memory.
+
+The bank is simulated: a hundred questions a concept, no students. Every stage runs in a process of its own, so its
+peak is its own, and leaves a row in the working folder; a run that was cut off goes on at the stage that is missing.
+Before a stage its cost is said, predicted from smaller banks on this machine; if there are none, a bank of a hundredth
+and one of a tenth are measured first. The measurements are kept in the user's cache, by processor and version.
+
+``peak`` is the highest resident memory of the stage without files that are mapped into memory (walks, tables on disk),
+which the system takes away where it needs the room; ``peak_with_files`` is with them. A stage that passes
+``--max-memory`` is stopped, and the job with it.
+
+    python benchmarks/scale.py --size 1e5 [--walks 2] [--max-memory 16G] [--folder DIR] [--json docs/results/scale.json]
+    python benchmarks/scale.py --paper --json docs/results/scale.json      # the arithmetic for a billion questions
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qcq.support.environment import environment
+
+DIM, LENGTH, SEEDS = 64, 40, (0, 1)
+QUESTIONS_A_CONCEPT, ASKED = 100, 20
+POLL = 0.05  # seconds between two looks at a stage's memory
+GIB = 2**30
+
+
+class Job(NamedTuple):
+    """One bank: how many questions, how many walks a question, and where its files are."""
+
+    size: int
+    walks: int
+    folder: Path
+
+    @property
+    def concepts(self) -> int:
+        return max(8, self.size // QUESTIONS_A_CONCEPT)
+
+    def table(self, trainer: str, seed: int) -> Path:
+        return self.folder / f"{trainer}-{seed}.npy"
+
+
+# --- the stages: each returns figures of its own, and runs alone in a process -------------------------------------
+
+
+def bank(job: Job) -> dict[str, Any]:
+    from qcq.data import Simulated
+    from qcq.graph import KnowledgeGraph
+
+    room = Simulated(questions=job.size, concepts=job.concepts, sets=2 * job.concepts, students=0)
+    KnowledgeGraph.from_dataset(room.read()).save(job.folder / "bank.npz")
+    return {}
+
+
+def partition(job: Job) -> Any:
+    from qcq.data import read
+    from qcq.evaluation import Partition
+
+    return Partition.make(read(str(job.folder / "bank.npz")))
+
+
+def graph(job: Job) -> dict[str, Any]:
+    made = partition(job)
+    made.graph.save(job.folder / "train.npz")
+    about = made.graph.describe()
+    return {key: about[key] for key in ("questions", "concepts", "edges", "components")}
+
+
+def trained(job: Job) -> Any:
+    import warnings
+
+    from qcq.graph import KnowledgeGraph
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return KnowledgeGraph.load(job.folder / "train.npz")
+
+
+def walks(job: Job) -> dict[str, Any]:
+    from qcq.walks import QCQ
+
+    corpus = QCQ(length=LENGTH, per_question=job.walks).stream(trained(job), job.folder / "corpus")
+    return {"walks": corpus.n_walks, "tokens": corpus.n_tokens}
+
+
+def learnt(job: Job, name: str, seed: int) -> dict[str, Any]:
+    from qcq.corpus import Corpus
+    from qcq.models import TRAINERS, TrainingData
+
+    corpus = Corpus.load(job.folder / "corpus") if name == "sgns" else None
+    model = TRAINERS[name](dim=DIM).fit(TrainingData(trained(job), sampled=corpus), seed)
+    np.save(job.table(name, seed), model.embeddings().vectors)
+    return {"tokens": model.tokens}
+
+
+def tables(job: Job, name: str, questions: Any) -> list[Any]:
+    from qcq.embeddings import Embeddings
+
+    return [Embeddings(questions, np.load(job.table(name, seed), mmap_mode="r")) for seed in SEEDS]
+
+
+def scored(job: Job, task: str, name: str) -> dict[str, Any]:
+    from qcq.evaluation import TASKS
+
+    made = partition(job)
+    one, *others = tables(job, name, made.graph.questions)
+    asked = TASKS[task](made)
+    score = asked.score(one, "test", others)
+    values = score.units[asked.metric]
+    figure = {asked.metric: float(values.mean()), "se": float(values.std(ddof=1) / np.sqrt(len(values)))}
+    return {**{key: round(value, 4) for key, value in figure.items()}, "units": len(values)}
+
+
+def parquet(job: Job) -> dict[str, Any]:
+    made = trained(job)
+    tables(job, "sgns", made.questions)[0].save(job.folder / "vectors.parquet")
+    return {"file": (job.folder / "vectors.parquet").stat().st_size}
+
+
+def search(job: Job) -> dict[str, Any]:
+    from qcq.embeddings import Embeddings
+
+    table = Embeddings.load(job.folder / "vectors.parquet")
+    _ = table.unit, table.index
+    asked = np.random.default_rng(0).choice(len(table), ASKED)
+    used = time.process_time()
+    found = [table.nearest(table.ids[i], k=10) for i in asked]
+    return {"cpu_ms_a_search": round(1e3 * (time.process_time() - used) / ASKED, 2), "found": len(found)}
+
+
+Stage = Callable[[Job], dict[str, Any]]
+STAGES: dict[str, Stage] = {"bank": bank, "graph": graph, "walks": walks}
+for _name in ("sgns", "fastrp"):
+    for _seed in SEEDS:
+        STAGES[f"{_name} seed {_seed}"] = lambda job, n=_name, s=_seed: learnt(job, n, s)  # type: ignore[misc]
+for _task in ("edges", "retrieval", "stability"):
+    for _name in ("sgns", "fastrp"):
+        STAGES[f"{_task} {_name}"] = lambda job, t=_task, n=_name: scored(job, t, n)  # type: ignore[misc]
+STAGES |= {"parquet": parquet, "search": search}
+
+
+def work(stage: str, job: Job) -> float:
+    """What a stage's time grows with, up to a constant: see the code of each."""
+    if stage.startswith("edges"):
+        from qcq.evaluation.edges import LARGEST
+
+        return job.size + min(LARGEST, 0.075 * job.size) * job.concepts / 10
+    if stage.startswith(("retrieval", "stability")):
+        from qcq.evaluation.retrieval import QUERIES
+
+        return job.size * min(QUERIES, job.size)
+    return job.size * (job.walks if stage.startswith(("walks", "sgns")) else 1)
+
+
+# --- measuring a stage ------------------------------------------------------------------------------------------------
+
+
+def alone(stage: str, job: Job, most: int) -> dict[str, Any]:
+    """Run a stage in a process of its own and watch it: seconds, peaks, and its figures."""
+    command = [sys.executable, __file__, "--stage", stage, "--size", str(job.size), "--walks", str(job.walks)]
+    began = time.perf_counter()
+    child = subprocess.Popen([*command, "--folder", str(job.folder)], stdout=subprocess.PIPE, text=True)
+    peaks, done = [0, 0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(POLL):
+            try:
+                lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+            except OSError:
+                return
+            held = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if line.startswith("Rss")}
+            own = held.get("RssAnon", 0) + held.get("RssShmem", 0)
+            peaks[:] = max(peaks[0], own), max(peaks[1], own + held.get("RssFile", 0))
+            if own > most:
+                child.kill()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    assert child.stdout is not None
+    said = child.stdout.read()
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    done.set()
+    watching.join()
+    if child.returncode != 0:
+        why = f"passed --max-memory {most / GIB:.1f} GiB" if peaks[0] > most else f"ended with {child.returncode}"
+        raise SystemExit(f"{stage} on {job.size:,} questions {why}; what is done is kept in {job.folder}")
+    return {
+        "stage": stage,
+        "size": job.size,
+        "walks": job.walks,
+        "seconds": round(time.perf_counter() - began, 2),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+        "bytes": bytes_of(job.folder),
+        "peak": peaks[0],
+        "peak_with_files": peaks[1],
+        **json.loads(said.splitlines()[-1]),
+    }
+
+
+def bytes_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.suffix != ".json")
+
+
+# --- predicting a stage -----------------------------------------------------------------------------------------------
+
+
+def cache() -> Path:
+    """Where measurements of this machine and version are kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    here = environment()
+    key = hashlib.sha256(json.dumps([here["cpu"], here["threads"], here["versions"]]).encode()).hexdigest()[:12]
+    return home / "qcq" / f"scale-{key}.json"
+
+
+def remembered() -> list[dict[str, Any]]:
+    try:
+        return list(json.loads(cache().read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return []
+
+
+def remember(row: dict[str, Any]) -> None:
+    rows = [each for each in remembered() if any(each[key] != row[key] for key in ("stage", "size", "walks"))]
+    cache().parent.mkdir(parents=True, exist_ok=True)
+    cache().write_text(json.dumps([*rows, row]), encoding="utf-8")
+
+
+def predicted(stage: str, job: Job) -> dict[str, float] | None:
+    """Seconds and peak memory, on the line through the two largest smaller banks; None if there aren't two."""
+    smaller: dict[int, dict[str, Any]] = {}
+    for row in remembered():
+        if row["stage"] == stage and row["size"] < job.size:
+            smaller[row["size"]] = row
+    if len(smaller) < 2:
+        return None
+    low, high = (smaller[size] for size in sorted(smaller)[-2:])
+    out = {}
+    for what in ("seconds", "cpu_seconds", "peak"):
+        x = [job.size] if what == "peak" else [work(stage, job)]
+        known = [
+            row["size"] if what == "peak" else work(stage, Job(row["size"], row["walks"], job.folder))
+            for row in (low, high)
+        ]
+        slope = max(0.0, (high[what] - low[what]) / (known[1] - known[0]))
+        out[what] = high[what] + slope * (x[0] - known[1])
+    return out
+
+
+def carry_out(job: Job, most: int) -> list[dict[str, Any]]:
+    """All stages of a bank that aren't done yet, and the rows of all."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for stage in STAGES:
+        kept = job.folder / f"{stage.replace(' ', '-')}.json"
+        if kept.is_file():
+            rows.append(json.loads(kept.read_text(encoding="utf-8")))
+            continue
+        before = predicted(stage, job)
+        if before is not None:
+            print(f"{job.size:>10,} {stage:18} about {before['seconds']:8.0f} s {before['peak'] / GIB:6.2f} GiB")
+            if before["peak"] > most:
+                raise SystemExit(
+                    f"{stage} needs about {before['peak'] / GIB:.1f} GiB, the bound is {most / GIB:.1f} GiB: "
+                    "raise --max-memory, or take a smaller --size"
+                )
+        row = alone(stage, job, most)
+        row["bytes"] -= sum(each["bytes"] for each in rows)
+        if before is not None:
+            row["predicted"] = {key: round(value, 2) for key, value in before.items()}
+            row["ratio"] = {key: round(row[key] / max(value, 1e-9), 3) for key, value in before.items()}
+        print(
+            f"{job.size:>10,} {stage:18} took {row['seconds']:9.1f} s ({row['cpu_seconds']:.1f} of processors) "
+            f"{row['peak'] / GIB:6.2f} GiB {row.get('ratio', '')}",
+            flush=True,
+        )
+        kept.write_text(json.dumps(row), encoding="utf-8")
+        remember(row)
+        rows.append(row)
+    return rows
+
+
+# --- the arithmetic beyond one machine ------------------------------------------------------------------------------
+
+MANY, NODES, MEMORY, NETWORK = 10**9, (16, 64, 256), 64 * 10**9, 25e9 / 8  # 64 GB and 25 Gbit/s a node
+
+
+def paper(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What 10⁹ questions take on several machines, from constants measured on this one.
+
+    Rows of ``sgns`` and ``walks`` of the largest bank give tokens a second. A token of 40 bytes... see docs/scale.md.
+    """
+    size = max(row["size"] for row in rows if row["stage"] == "sgns seed 0")
+    of = {row["stage"]: row for row in rows if row["size"] == size}
+    speed = of["sgns seed 0"]["tokens"] / of["sgns seed 0"]["cpu_seconds"]  # tokens a second and core
+    per_question = of["walks"]["walks"] // size
+    tokens = MANY * per_question * LENGTH
+    table = 2 * 4 * DIM * MANY  # inputs and outputs
+    corpus = 4 * tokens
+    edges = of["graph"]["edges"] / size * MANY
+    out = []
+    for nodes in NODES:
+        averaged = 2 * table * (nodes - 1) / nodes  # a ring's all-reduce of a whole copy, sent by a node
+        out.append(
+            {
+                "nodes": nodes,
+                "questions": MANY,
+                "tokens": tokens,
+                "corpus_gb_a_node": round(corpus / nodes / 1e9, 1),
+                "graph_gb": round((12 * edges + 8 * MANY) / 1e9, 1),
+                "tables_gb": round(table / 1e9, 1),
+                "tables_gb_a_node": round(table / nodes / 1e9, 1),
+                "fits_split": bool(table / nodes + 0.2 * MEMORY < MEMORY),
+                "fits_copied": bool(table < 0.8 * MEMORY),
+                "epoch_hours_16_cores": round(tokens / (speed * 16 * nodes) / 3600, 2),
+                "network_gb_a_copy_averaged": round(averaged / 1e9, 1),
+                "network_hours_a_copy_averaged": round(averaged / NETWORK / 3600, 3),
+                "fastrp_gb_a_sum": round(8 * DIM * MANY / QUESTIONS_A_CONCEPT / 1e9, 1),
+            }
+        )
+    return out
+
+
+def size_of(text: str) -> int:
+    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 1)
+    return int(float(text.rstrip("kKmMgG")) * unit)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=lambda text: int(float(text)), default=1_000)
+    parser.add_argument("--walks", type=int, default=2, help="walks a question")
+    parser.add_argument("--max-memory", type=size_of, default=16 * GIB, help="that a stage may hold, as 16G")
+    parser.add_argument("--folder", type=Path, default=None, help="working folder (default: scale-SIZE)")
+    parser.add_argument("--keep", action="store_true", help="keep walks and tables when all stages are done")
+    parser.add_argument("--json", type=Path, help="write the rows here, beside those of other sizes")
+    parser.add_argument("--paper", action="store_true", help="only the arithmetic for a billion questions")
+    parser.add_argument("--stage", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    job = Job(args.size, args.walks, args.folder or Path(f"scale-{args.size}"))
+    if args.stage:
+        print(json.dumps(STAGES[args.stage](job)))
+        return
+    held = json.loads(args.json.read_text(encoding="utf-8")) if args.json and args.json.is_file() else {"rows": []}
+    rows = held["rows"]
+    if not args.paper:
+        for part in (100, 10):
+            small = job.size // part
+            if small >= 1_000 and not any(row["size"] == small for row in remembered()):
+                carry_out(Job(small, args.walks, job.folder / f"part-{part}"), args.max_memory)
+        new = carry_out(job, args.max_memory)
+        if not args.keep:
+            for path in job.folder.glob("*"):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.suffix != ".json":
+                    path.unlink()
+        from record import stamped
+
+        rows = [row for row in rows if (row["size"], row["walks"]) != (job.size, job.walks)] + stamped(new)
+        rows.sort(key=lambda row: (row["size"], row["walks"], list(STAGES).index(row["stage"])))
+    held = {
+        "dim": DIM,
+        "length": LENGTH,
+        "questions_a_concept": QUESTIONS_A_CONCEPT,
+        "rows": rows,
+        "paper": paper(rows),
+    }
+    if args.json:
+        args.json.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
