@@ -22,6 +22,7 @@ from qcq.cli.console import (
     terminal,
 )
 from qcq.errors import ConfigError
+from qcq.support.files import whole_path
 from qcq.support.terminal import duration
 
 
@@ -390,7 +391,8 @@ def trace(
     if found.skipped:
         err.print(f"{several(found.skipped, 'attempt')} at questions that the run doesn't know, left out", markup=False)
     if out_file is not None:
-        getattr(frame, endings[out_file.suffix.lower()])(out_file)
+        with whole_path(out_file) as partial:
+            getattr(frame, endings[out_file.suffix.lower()])(partial)
     if plot is not None:
         drawn = mastery(found.bank, [one])
         if drawn is None:
