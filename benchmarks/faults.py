@@ -221,15 +221,13 @@ def command(words: list[str], shim: Shim | None = None, notes: Path | None = Non
         from qcq import cli
 
         sys.argv = ["qcq", *words]
-        if shim is not None:
-            shim.install()
         try:
-            cli.main(words)
+            with contextlib.nullcontext() if shim is None else shim.under():
+                cli.main(words)
         except SystemExit as left:
             return int(left.code or 0)
         finally:
             if shim is not None and notes is not None:
-                shim.fault = None
                 notes.write_bytes(pickle.dumps((shim.calls, shim.lines, shim.struck)))
         return 0
 

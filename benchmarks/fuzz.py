@@ -7,7 +7,7 @@ It needs atheris (the extra ``fuzz``). Each reader gets its CPU-minutes in a pro
 script: its bytes say which file of a small valid sample is changed, where and how (a cell replaced, a line doubled, a
 file cut short or lost; members of zip archives are files too). So mutations reach the code behind the syntax. Files are
 in memory (``/dev/shm``, where there is one). A typed error or an OSError is an answer; anything else is a finding, and
-so is an input that takes longer than 20 s. It goes on with its corpus, a folder for each reader, where the files of
+so is an input that takes 20 CPU-seconds. It goes on with its corpus, a folder for each reader, where the files of
 each finding are kept too.
 
 The report counts inputs, paths (inputs that reached new code), the paths that the last tenth of the inputs added, and
@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = ["data", "support", "config", "run", "embeddings", "corpus", "graph", "recipes"]
 CODE += ["engine.verify", "engine.store", "models.inference", "models.weights"]
 MEMORY = 6 * 2**30  # bytes that a reader may ask for; a file that announces more is refused before, or MemoryError
-SLOW = 20  # seconds
+SLOW = 20  # CPU-seconds
 
 TOKENS = [
     *(b"", b"0", b"1", b"-1", b"2", b"0.5", b"1e309", b"-1e-320", b"nan", b"NULL", b"inf", b"True", b"null", b"[]"),
@@ -346,10 +346,12 @@ def fuzz(name: str, minutes: float, corpus: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
             print(f"#{count}\tEND", file=sys.stderr, flush=True)
             os._exit(0)
-        files = edited(sample, script)
+        files, began = edited(sample, script), time.process_time()
         try:
             _answered(lambda: act(disk.hold(files)))
-        except (Exception, RecursionError, MemoryError) as error:
+            if time.process_time() - began > SLOW:
+                raise TimeoutError(f"{time.process_time() - began:.0f} CPU-seconds")
+        except Exception as error:
             said = where(error)
             stem = re.sub(r"\W+", "-", said)
             if stem not in known:
@@ -360,7 +362,7 @@ def fuzz(name: str, minutes: float, corpus: Path) -> None:
                 about = {"reader": name, "finding": said, "error": text, "files": held, "lost": lost}
                 (findings / f"{stem}.json").write_text(json.dumps(about, indent=1))
 
-    options = [f"-timeout={SLOW}", "-max_len=400", f"-rss_limit_mb={MEMORY >> 20}"]
+    options = [f"-timeout={20 * SLOW}", "-max_len=400", f"-rss_limit_mb={MEMORY >> 20}"]
     options.append(f"-artifact_prefix={corpus}/stopped-")
     atheris.Setup([sys.argv[0], *options, str(seeds)], one)
     atheris.Fuzz()

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -113,8 +114,13 @@ class Shim:
                 return False
         return isinstance(path, str | os.PathLike) and Path(os.path.abspath(path)).is_relative_to(self.folder)
 
-    def install(self) -> None:
-        """Put the shim under every writer of this process, for good."""
+    @contextmanager
+    def under(self) -> Iterator[Shim]:
+        """While the block runs, the shim is under every writer of this process."""
+        import polars as pl
+        import safetensors.numpy
+        import safetensors.torch
+
         opened, raw_open = io.open, os.open
 
         def open_(file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
@@ -128,8 +134,7 @@ class Shim:
                 self.call("open", path)
             return raw_open(path, flags, *rest, **more)
 
-        builtins.open = io.open = open_  # type: ignore[assignment]
-        os.open = os_open  # type: ignore[assignment]
+        patched: list[tuple[Any, str, Any]] = [(builtins, "open", open_), (io, "open", open_), (os, "open", os_open)]
         for name, operation, which in (
             ("fsync", "fsync", 0),
             ("replace", "rename", 1),
@@ -138,15 +143,18 @@ class Shim:
             ("mkdir", "mkdir", 0),
             ("unlink", "unlink", 0),
         ):
-            setattr(os, name, self._counted(getattr(os, name), operation, which))
-        import polars as pl
-        import safetensors.numpy
-        import safetensors.torch
-
-        for module in (safetensors.numpy, safetensors.torch):
-            module.save_file = self._saved(module.save_file, 1)  # type: ignore[attr-defined]
-        for name in ("write_csv", "write_parquet"):
-            setattr(pl.DataFrame, name, self._saved(getattr(pl.DataFrame, name), 1))
+            patched.append((os, name, self._counted(getattr(os, name), operation, which)))
+        by_path = [(module, "save_file") for module in (safetensors.numpy, safetensors.torch)]
+        by_path += [(pl.DataFrame, name) for name in ("write_csv", "write_parquet")]
+        patched += [(where, name, self._saved(getattr(where, name))) for where, name in by_path]
+        before = [(where, name, getattr(where, name)) for where, name, _ in patched]
+        try:
+            for where, name, made in patched:
+                setattr(where, name, made)
+            yield self
+        finally:
+            for where, name, made in before:
+                setattr(where, name, made)
 
     def _counted(self, function: Callable[..., Any], operation: str, which: int) -> Callable[..., Any]:
         def counted(*given: Any, **more: Any) -> Any:
@@ -156,11 +164,11 @@ class Shim:
 
         return counted
 
-    def _saved(self, function: Callable[..., Any], which: int) -> Callable[..., Any]:
+    def _saved(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A writer by path: with a fault, half of its file is there."""
 
         def saved(*given: Any, **more: Any) -> Any:
-            path = given[which] if len(given) > which else None
+            path = given[1] if len(given) > 1 else None
             if not isinstance(path, str | os.PathLike):
                 return function(*given, **more)
 

@@ -80,7 +80,9 @@ def verify(run: Run) -> tuple[list[Fault], int]:
             faults.append(Fault(folder, "left by a process that was stopped" if left else "not written by qcq"))
     try:
         held = dict(json.loads((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
-    except (ValueError, KeyError, TypeError):
+        if not all(isinstance(digest, str) for digest in held.values()):
+            raise TypeError("not names and hashes")
+    except (ValueError, KeyError, TypeError, RecursionError):
         return [*faults, Fault(run.path / MANIFEST, "cannot be read")], checked
     there = {path.relative_to(run.path).as_posix(): path for path in _views(run)}
     there |= {path.name: path for path in run.path.iterdir() if path.name not in OWN}
@@ -117,7 +119,7 @@ def discard(run: Run, faults: list[Fault]) -> None:
 def _store(run: Run) -> Path:
     try:
         return Path(run.config.get("store") or run.path / "cells")
-    except ValueError:  # settings that can't be read are a fault of their own
+    except ConfigError:  # settings that can't be read are a fault of their own
         return run.path / "cells"
 
 
@@ -137,7 +139,9 @@ def _cell(folder: Path, known: dict[tuple[int, int], str]) -> tuple[list[Fault],
         label = f"{held['kind']} {held['label']}"
         seal: str | None = held.get("seal")
         files: dict[str, str] = held.get("files", {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if not isinstance(files, dict):
+            raise TypeError("not names and hashes")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [Fault(folder / ROW, "cannot be read", f"folder {folder.name}")], 1
     if seal is None:
         return [], 0  # made before hashes were written

@@ -190,14 +190,16 @@ class InferenceModel:
                 raise ValueError(f"format {said['format']}, this version reads {FORMAT}")
             shape = len(said["questions"]), len(said["concepts"])
             w = scipy.sparse.csr_array(tuple(arrays[f"graph.{name}"] for name in ("data", "indices", "indptr")), shape)
+            w.check_format(full_check=True)
             parts = []
             for i, part in enumerate(said["parts"]):
                 own = {n.partition(".")[2]: array for n, array in arrays.items() if n.startswith(f"{i}.")}
                 parts.append(Part(tuple(part["trainer"]), tuple(part["walk"]), part["dim"], own))
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            whose = said["table"]
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
             why = " ".join(str(error).split())
             raise EmbeddingError(f"{file}: no readable model ({why}); write the table again with qcq embed") from None
-        if said["table"] != identity(table):
+        if whose != identity(table):
             raise EmbeddingError(f"{folder}: the model of another table; write table and model again with qcq embed")
         return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts)
 
