@@ -199,7 +199,7 @@ class Config:
                 given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
             except OSError as error:
                 raise ConfigError(f"{path}: can't be read ({error.strerror}); give a TOML file") from None
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            except (ValueError, RecursionError) as error:  # a number of too many digits, brackets too deep
                 raise ConfigError(f"{path}: not valid TOML: {error}") from None
         pairs = dict(o.partition("=")[::2] for o in overrides)
         size = options.get("size") or _value(pairs.get("size", "")) or given.get("size", "")
@@ -257,7 +257,7 @@ def _value(text: str) -> Any:
     """A TOML value if the text is one, otherwise the text itself, so that ``data=path`` needs no quotes."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import html
 import json
 import tomllib
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
 NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
 FILE = "file"  # the walk of vectors that come from a file
 
@@ -92,7 +95,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
+        return self._read("config.toml", tomllib.loads)
 
     def _repr_html_(self) -> str:
         if not (self.path / "about.json").is_file():
@@ -129,14 +132,36 @@ class Run:
             )
 
     def read_json(self, name: str) -> dict[str, Any]:
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+        """The object in a file of the run.
+
+        Raises
+        ------
+        ConfigError : the file is damaged.
+        """
+        return self._read(name, lambda text: dict(json.loads(text)))
+
+    def _read(self, name: str, parse: Callable[[str], T]) -> T:
+        path = self.path / name
+        try:
+            return parse(path.read_text(encoding="utf-8"))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise self._damaged(path, error) from None
+
+    def _damaged(self, path: Path, error: Exception) -> ConfigError:
+        said = " ".join(str(error).split())[:200]
+        return ConfigError(f"{path}: is damaged ({said}); 'qcq verify {self.path} --repair' makes it again")
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The objects of ``name``.jsonl (``results``, ``training``, ``tuning``, ``curves``); empty if there is none."""
-        path = self.path / f"{name}.jsonl"
-        if not path.exists():
+        """The objects of ``name``.jsonl (``results``, ``training``, ``tuning``, ``curves``); empty if there is none.
+
+        Raises
+        ------
+        ConfigError : the file is damaged.
+        """
+        file = f"{name}.jsonl"
+        if not (self.path / file).exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return self._read(file, lambda text: [dict(json.loads(line)) for line in text.splitlines()])
 
     def frame(self, name: str = "results") -> pl.DataFrame:
         """The rows of ``name``.jsonl as a polars frame."""
@@ -262,5 +287,8 @@ class Run:
         path = self.file("scores", walk, trainer, readout, seed, ".npz")
         if not path.exists():
             return {}
-        with np.load(path) as held:
-            return {key: held[key] for key in held.files}
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                return {key: held[key] for key in held.files}
+        except (ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            raise self._damaged(path, error) from None

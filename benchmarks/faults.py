@@ -1,95 +1,442 @@
-"""Kill a small run at a random moment, run the same command again, and compare every byte: so many times.
+"""Kill commands at random moments, or make a call of theirs fail; run the same command again, and compare every byte.
 
-    python benchmarks/faults.py --times 100 --jobs 2 --json FILE
+    python benchmarks/faults.py kills --times 1000 --json FILE
+    python benchmarks/faults.py kills --times 50 --of experiments/classroom.toml --jobs 2 --json FILE
+    python benchmarks/faults.py injected --json FILE
 
-Each time the run begins in an empty folder, is killed once (SIGKILL, SIGTERM and SIGINT in turn) at a moment drawn
-uniformly over the time that a whole run takes, and is then run to its end. All files of the run folder are compared,
-but for those that hold times or the command (environment.json, the reports) and two fields of training.jsonl.
+``kills`` stops a run once (SIGKILL, SIGTERM and SIGINT in turn) at a moment drawn uniformly over a whole run's time.
+``injected`` counts the calls by which each command opens a file for writing, writes, flushes, renames, links or makes a
+folder; then it repeats the command with a fault at one of these calls, until every call has failed once, in turn for
+each kind of fault (``--every``: in all of them). What is asked of each fault: one line, no traceback, exit code 2 (1 if
+single cells of a run failed), nothing half-written under a final name; and that the same command then ends with the
+same bytes, in a folder where ``qcq verify`` finds no fault.
+
+Each command is run in a process forked from one that has imported everything. All files are compared, but for those
+that hold times or the command (environment.json, the reports, manifest.json) and the measured fields of rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
+import io
 import json
+import os
+import pickle
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import tomllib
+import traceback
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from record import made
+from injection import FAULTS, Fault, Shim, sites
 
-SETTINGS = ["walk.length=8", "walk.per_question=2", "mlm.steps=20", "simulated.questions=80", "simulated.students=40"]
-COMMAND = [sys.executable, "-c", "from qcq.cli import main; main()", "run", "--quiet", "--seeds", "2"]
-COMMAND += ["--trainers", "skipgram,mlm,svd", *(f"--set={setting}" for setting in [*SETTINGS, "dim=8"])]
+ROOM = ["simulated.questions=60", "simulated.students=40", "simulated.concepts=6", "simulated.responses=20"]
+QUICK = ["walk.length=8", "walk.per_question=2", "mlm.steps=6", "mlm.heads=2", "sgns.epochs=1", "dim=8"]
+SETTINGS = [f"--set={setting}" for setting in [*ROOM, *QUICK]]
+KILLED = ["run", "--quiet", "--seeds", "2", "--trainers", "sgns,mlm,svd", *SETTINGS]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MEASURED = ("environment.json", "report.html", "report.md", "manifest.json")
+TIMES = ("seconds", "peak_rss_mb", "fit_seconds", "tokens_per_second")
+
+BANK = "question,concepts\n" + "".join(f"q{i},c{i % 4};d{i % 3}\n" for i in range(24))
+ANSWERS = "student,question,correct\n" + "".join(
+    f"s{s},q{(7 * s + i) % 24},{(s * i + i // 3) % 2}\n" for s in range(16) for i in range(9)
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command whose calls are made to fail.
+
+    Parameters
+    ----------
+    name : in the results.
+    words : the command; ``HOME`` stands for the folder it is run in.
+    made : what it makes, under that folder.
+    before : commands that make what it needs, or what it replaces; they are run once.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    made: str
+    before: tuple[tuple[str, ...], ...] = ()
+
+
+RUN = ("run", "--quiet", "--data", "HOME/bank", "--seeds", "1", *(f"--set={one}" for one in QUICK), "--set=tune=false")
+SHORT = (*RUN, "--trainers", "svd", "--tasks", "edges", "--out", "HOME/made")
+TABLE = ("embed", "--quiet", "--data", "HOME/bank", "--recipe", "concepts", "--dim", "4")
+CASES = (
+    Case("run", (*RUN, "--trainers", "sgns,mlm,svd", "--tasks", "edges,difficulty", "--out", "HOME/made"), "made"),
+    Case("run --redo", (*SHORT, "--redo"), "made", (SHORT,)),
+    Case("walk", ("walk", "--quiet", "--data", "HOME/bank", "--out", "HOME/made", "--text", *SETTINGS[4:6]), "made"),
+    Case("split", ("split", "--data", "HOME/bank", "--out", "HOME/made"), "made"),
+    *(
+        Case(f"embed {kind}", (*TABLE, "--redo", "--out", f"HOME/made/table.{kind}"), "made")
+        for kind in ("safetensors", "parquet", "csv", "npz", "json", "pt", "vec")
+    ),
+    Case(
+        "export",
+        ("export", "HOME/table.npz", "--to", "tensorboard", "--redo", "--out", "HOME/made/table.tsv"),
+        "made",
+        ((*TABLE, "--out", "HOME/table.npz"),),
+    ),
+    Case(
+        "add",
+        ("add", "--to", "HOME/table.parquet", "--questions", "HOME/new.csv", "--out", "HOME/made/more.parquet"),
+        "made",
+        ((*TABLE, "--out", "HOME/table.parquet"),),
+    ),
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a run that are made from results."""
+    """The files of a folder that are made from results, without what a clock measured."""
     out = {}
     for path in folder.rglob("*"):
-        name = str(path.relative_to(folder))
-        if not path.is_file() or name.startswith("cells") or name in MEASURED:
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or name in MEASURED or path.name == "row.json":
             continue
         out[name] = path.read_bytes()
-        if name == "training.jsonl":
-            rows = [{**json.loads(line), "seconds": 0, "peak_rss_mb": 0} for line in out[name].splitlines()]
-            out[name] = json.dumps(rows).encode()
+        if path.suffix == ".jsonl":
+            rows = [json.loads(line) for line in out[name].splitlines()]
+            out[name] = json.dumps([{key: each[key] for key in each if key not in TIMES} for each in rows]).encode()
     return out
 
 
-def begun(out: Path, jobs: int) -> subprocess.Popen[bytes]:
-    """The command, started."""
-    command = [*COMMAND, "--jobs", str(jobs), "--out", str(out)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def torn(folder: Path) -> list[str]:
+    """Files under a final name that can't be read as what they are."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or ".partial" in name:
+            continue
+        try:
+            _read(path)
+        except Exception as error:
+            found.append(f"{name} ({type(error).__name__})")
+    return found
 
 
-def whole(out: Path, jobs: int) -> None:
-    """The command, run to its end."""
-    if code := begun(out, jobs).wait():
-        sys.exit(f"the run in {out} ended with exit code {code}")
+def _read(path: Path) -> None:
+    data = path.read_bytes()
+    if path.suffix in (".json", ".jsonl"):
+        for line in data.splitlines() if path.suffix == ".jsonl" else [data]:
+            json.loads(line)
+    elif path.suffix == ".toml":
+        tomllib.loads(data.decode())
+    elif path.suffix == ".npz":
+        with zipfile.ZipFile(io.BytesIO(data)) as held:
+            if (bad := held.testzip()) is not None:
+                raise ValueError(bad)
+    elif path.suffix == ".npy":
+        np.load(io.BytesIO(data))
+    elif path.suffix == ".safetensors":
+        from safetensors.numpy import load
+
+        load(data)
+    if path.suffix in (".json", ".jsonl", ".toml", ".csv", ".md", ".html", ".txt", ".vec") and data:
+        data.decode()
+        if path.suffix in (".jsonl", ".csv", ".md", ".txt", ".vec") and not data.endswith(b"\n"):
+            raise ValueError("no end of line")
+        if path.suffix == ".html" and not data.rstrip().endswith(b"</html>"):
+            raise ValueError("no end")
+
+
+def warm(words: list[str], home: Path) -> None:
+    """Import in this process all that a command imports, by running it in another.
+
+    No threads are started by this: a forked process would wait for them for ever.
+    """
+    notes = home / "modules"
+
+    def work() -> int:
+        code = command(words)()
+        notes.write_text("\n".join(sys.modules))
+        return code
+
+    if code := ended(forked(work, home / "log"), 3600):
+        sys.exit(f"{' '.join(words)} ended with exit code {code}: {(home / 'log').read_text()}")
+    for name in notes.read_text().split():
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):  # made by others while they were imported
+                importlib.import_module(name)
+
+
+def forked(work: Callable[[], int], log: Path) -> int:
+    """The process id of a copy of this process that does the work, with its output in a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if pid := os.fork():
+        return pid
+    try:
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            code = work()
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else int(left.code is not None)
+        except KeyboardInterrupt:
+            code = 130
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    finally:
+        os._exit(70)
+
+
+def ended(pid: int, seconds: float = 300) -> int:
+    """The exit code of a process; minus the signal that ended it. It is killed after some time."""
+    last = time.monotonic() + seconds
+    while time.monotonic() < last:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return 124
+
+
+def command(words: list[str], shim: Shim | None = None, notes: Path | None = None) -> Callable[[], int]:
+    """A command of qcq as work for a process; the calls that a shim counted are written to ``notes``."""
+
+    def work() -> int:
+        from qcq import cli
+
+        sys.argv = ["qcq", *words]
+        try:
+            with contextlib.nullcontext() if shim is None else shim.under():
+                cli.main(words)
+        except SystemExit as left:
+            return int(left.code or 0)
+        finally:
+            if shim is not None and notes is not None:
+                notes.write_bytes(pickle.dumps((shim.calls, shim.lines, shim.struck)))
+        return 0
+
+    return work
+
+
+def prepared(case: Case, home: Path) -> None:
+    """The bank, and what the command needs."""
+    (home / "bank").mkdir(parents=True)
+    (home / "bank" / "questions.csv").write_text(BANK)
+    (home / "bank" / "interactions.csv").write_text(ANSWERS)
+    (home / "new.csv").write_text("question,concepts\nn1,c1;d2\nn2,c3\n")
+    for words in case.before:
+        made = [word.replace("HOME", str(home)) for word in words]
+        if code := ended(forked(command(made), home / "before.log")):
+            sys.exit(f"{' '.join(made)} ended with exit code {code}: {(home / 'before.log').read_text()}")
+
+
+def injected(case: Case, home: Path, faults: list[Fault], every: bool, step: int, first: int) -> dict[str, Any]:
+    """Every call of a command, failed: what became of it."""
+    prepared(case, home)
+    words = [word.replace("HOME", str(home)) for word in case.words]
+    made, start, notes, log = home / case.made, home / "start", home / "notes", home / "log"
+    if made.exists():
+        made.rename(start)
+    warm(words, home)
+
+    def once(fault: Fault | None, at: int) -> tuple[int, list[str], set[tuple[str, int]], str | None]:
+        notes.unlink(missing_ok=True)
+        shutil.rmtree(made, ignore_errors=True)
+        if start.exists():
+            shutil.copytree(start, made)
+        code = ended(forked(command(words, Shim(made, fault, at), notes), log))
+        calls, lines, struck = pickle.loads(notes.read_bytes()) if notes.is_file() else ([], set(), "killed")
+        return code, calls, lines, struck
+
+    code, calls, lines, _ = once(None, 0)
+    if code:
+        sys.exit(f"{case.name} ended with exit code {code}: {log.read_text()}")
+    reference = contents(made)
+    tried: Counter[str] = Counter()
+    survived: Counter[str] = Counter()
+    exits: Counter[str] = Counter()
+    findings = []
+    for i, at in enumerate(range(first, len(calls), step)):
+        for fault in faults if every else [faults[(i + i // len(faults)) % len(faults)]]:
+            code, _, more, struck = once(fault, at)
+            lines |= more
+            said = log.read_text(errors="replace")
+            if struck is None:  # no call of these kinds came any more
+                continue
+            wrong = [f"half-written: {name}" for name in torn(made)]
+            ends = [line for line in said.splitlines() if line.startswith("error: ") or " failed: " in line]
+            if fault.raised is not None and (code not in (0, 1, 2) or "Traceback" in said or (code and not ends)):
+                wrong.append(f"exit code {code}: {said.strip()[-600:]}")
+            if fault.raised is None and code != -signal.SIGKILL:
+                wrong.append(f"exit code {code}, not killed")
+            again = ended(forked(command(words), log))
+            there = "exists already" in log.read_text(errors="replace")  # a file that was whole before the fault
+            if again and not (again == 2 and there):
+                wrong.append(f"the second time exit code {again}: {log.read_text(errors='replace').strip()[-600:]}")
+            now = contents(made)
+            if unlike := sorted(name for name in {*now, *reference} if now.get(name) != reference.get(name)):
+                wrong.append(f"other bytes: {unlike}")
+            if (made / "manifest.json").is_file() and ended(forked(command(["verify", str(made)]), log)):
+                wrong.append(f"qcq verify: {log.read_text().strip()[-600:]}")
+            tried[fault.name] += 1
+            survived[fault.name] += not wrong
+            exits[f"{fault.name} {code}"] += 1
+            if wrong:
+                findings.append({"call": at, "fault": fault.name, "struck": struck or calls[at], "wrong": wrong})
+                print(f"  call {at} ({calls[at]}), {fault.name}: {wrong}", flush=True)
+    return {
+        "case": case.name,
+        "calls": len(calls),
+        "kinds of calls": dict(Counter(calls)),
+        "tried": tried.total(),
+        "survived": survived.total(),
+        "by fault": {name: {"tried": tried[name], "survived": survived[name]} for name in tried},
+        "exit codes": dict(sorted(exits.items())),
+        "findings": findings,
+        "lines": sorted(lines),
+    }
+
+
+def missed(lines: set[tuple[str, int]]) -> list[str]:
+    """Where the package writes and no fault came by."""
+    return [
+        f"{file}:{begin}"
+        for (file, begin), end in sorted(sites().items())
+        if not any(at == file and begin <= number <= end for at, number in lines)
+    ]
+
+
+def all_injected(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    lines: set[tuple[str, int]] = set()
+    rows = []
+    for case in CASES:
+        if given.only and case.name not in given.only:
+            continue
+        with tempfile.TemporaryDirectory() as scratch:
+            faults = [FAULTS[name] for name in given.faults.split(",")]
+            row = injected(case, Path(scratch, "home").absolute(), faults, given.every, given.step, given.first)
+        lines |= {(file, number) for file, number in row.pop("lines")}
+        print(f"{case.name}: {row['calls']} calls, {row['survived']} of {row['tried']} faults survived", flush=True)
+        rows.append({"kind": "injected", **row})
+    yield from rows
+    if not given.only:
+        counts = {key: sum(row[key] for row in rows) for key in ("calls", "tried", "survived")}
+        yield {
+            "kind": "injected",
+            "case": "all commands",
+            **counts,
+            "lines that write": len(sites()),
+            "never reached": missed(lines),
+        }
+
+
+def kills(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A run, killed once at a random moment and run again."""
+    words = KILLED if given.of is None else ["run", str(given.of.absolute()), "--quiet"]
+    words = [*words, "--jobs", str(given.jobs)]
+    rng = np.random.default_rng(given.seed)
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        log = home / "log"
+
+        def whole(out: Path) -> float:
+            began = time.perf_counter()
+            if code := ended(forked(command([*words, "--out", str(out)]), log), 3600):
+                sys.exit(f"the run in {out} ended with exit code {code}: {log.read_text()}")
+            return time.perf_counter() - began
+
+        warm([*words, "--out", str(home / "warm")], home)  # compiled loops are cached on disk, too
+        length = whole(home / "reference")
+        reference = contents(home / "reference")
+        for i in range(given.times):
+            kill, moment, out = SIGNALS[i % len(SIGNALS)], float(rng.uniform(0, length)), home / "run"
+            pid = forked(command([*words, "--out", str(out)]), log)
+            time.sleep(moment)
+            os.kill(pid, kill)
+            code = ended(pid)
+            said = log.read_text(errors="replace")
+            cells = len(list((out / "cells").glob("*/row.json")))
+            wrong = [f"half-written: {name}" for name in torn(out)]
+            # Before main() has set its handlers, Python's own speak.
+            if kill != signal.SIGKILL and "Traceback" in said and cells:
+                wrong.append(said.strip()[-600:])
+            whole(out)
+            now = contents(out)
+            if unlike := sorted(name for name in {*now, *reference} if now.get(name) != reference.get(name)):
+                wrong.append(f"other bytes: {unlike}")
+            if ended(forked(command(["verify", str(out)]), log)):
+                wrong.append(f"qcq verify: {log.read_text().strip()[-600:]}")
+            shutil.rmtree(out)
+            found.append({"signal": kill.name, "after": round(moment, 2), "exit": code, "cells": cells, "wrong": wrong})
+            if wrong or i % 20 == 19:
+                same = sum(not one["wrong"] for one in found)
+                print(f"{i + 1}: {same} the same; last {kill.name} after {moment:.1f} s: {wrong or 'ok'}", flush=True)
+    ended_so = Counter(f"{one['signal']} {one['exit']}" for one in found)
+    yield {
+        "kind": "kills",
+        "case": "the main job" if given.of is not None else "a run of seconds",
+        "tried": given.times,
+        "survived": sum(not one["wrong"] for one in found),
+        "jobs": given.jobs,
+        "seconds of a whole run": round(length, 2),
+        "killed with no cell finished": sum(one["cells"] == 0 for one in found),
+        "killed after the last cell": sum(one["cells"] == max(each["cells"] for each in found) for one in found),
+        "exit codes": dict(sorted(ended_so.items())),
+        "findings": [one for one in found if one["wrong"]],
+    }
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Put rows into a results file in place of those of the same kind and case."""
+    from record import made
+
+    held = json.loads(path.read_text())["rows"] if path.is_file() else []
+    now = made()
+    fresh = {(row["kind"], row["case"]): {**row, "command": now["command"]} for row in rows}
+    kept = [row for row in held if (row["kind"], row["case"]) not in fresh]
+    path.write_text(json.dumps({"rows": [*kept, *fresh.values()], "made": now}, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--json", type=Path)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    one = kinds.add_parser("kills")
+    one.add_argument("--times", type=int, default=100)
+    one.add_argument("--jobs", type=int, default=1)
+    one.add_argument("--of", type=Path, help="settings of a run, TOML; without it, a run of seconds")
+    one.add_argument("--seed", type=int, default=0, help="of the moments")
+    two = kinds.add_parser("injected")
+    two.add_argument("--faults", default=",".join(FAULTS), help="names, with commas between")
+    two.add_argument("--every", action="store_true", help="every call in every way, not in turn")
+    two.add_argument("--step", type=int, default=1, help="every so many calls")
+    two.add_argument("--first", type=int, default=0, help="from this call on")
+    two.add_argument("--only", action="append", help="a command, by its name in the results; may be repeated")
+    for each in (one, two):
+        each.add_argument("--json", type=Path)
     given = parser.parse_args()
-    rng = np.random.default_rng(given.seed)
-    found = []
-    with tempfile.TemporaryDirectory() as scratch:
-        home = Path(scratch)
-        began = time.perf_counter()
-        whole(home / "reference", given.jobs)
-        length = time.perf_counter() - began
-        reference = contents(home / "reference")
-        for i in range(given.times):
-            kill, moment = SIGNALS[i % len(SIGNALS)], float(rng.uniform(0, length))
-            process = begun(home / f"run-{i}", given.jobs)
-            time.sleep(moment)
-            process.send_signal(kill)
-            code = process.wait()
-            cells = len(list((home / f"run-{i}" / "cells").glob("*/row.json")))
-            whole(home / f"run-{i}", given.jobs)
-            now = contents(home / f"run-{i}")
-            unlike = sorted(name for name in {*now, *reference} if now.get(name) != reference.get(name))
-            left = len(list((home / f"run-{i}" / "cells").glob("*.partial")))
-            found.append(
-                {"signal": kill.name, "after": moment, "exit": code, "cells": cells, "unlike": unlike, "left": left}
-            )
-            print(f"{i + 1}: {kill.name} after {moment:.1f} s, {cells} cells finished: {unlike or 'the same bytes'}")
-    same = sum(not one["unlike"] for one in found)
-    print(f"{same} of {given.times} runs ended with the same bytes")
+    rows = list({"kills": kills, "injected": all_injected}[given.kind](given))
+    for row in rows:
+        print(f"{row['case']}: {row['survived']} of {row['tried']} survived")
     if given.json:
-        held = {"case": f"{given.times} kills, --jobs {given.jobs}", "same": same, "seconds of a whole run": length}
-        given.json.write_text(json.dumps({**held, "kills": found, "made": made()}, indent=1) + "\n")
-    if same < given.times:
+        written(given.json, rows)
+    if any(row["survived"] < row["tried"] for row in rows):
         sys.exit(1)
 
 

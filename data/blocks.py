@@ -36,13 +36,17 @@ def numbers(line: str, *, file: Path, row: int) -> list[int]:
     try:
         return list(map(int, pieces))
     except ValueError:
-        for position, piece in enumerate(pieces, start=1):
-            if not piece.strip().lstrip("-").isdecimal():
-                at = f"entry {position}"
-                raise DataError(
-                    "not a whole number", file=file, row=row, column=at, value=piece, fix="write a whole number, as 3"
-                ) from None
-        raise
+        at = next(i for i, piece in enumerate(pieces) if not _is_whole(piece))
+        what, fix = "not a whole number", "write a whole number, as 3"
+        raise DataError(what, file=file, row=row, column=f"entry {at + 1}", value=pieces[at], fix=fix) from None
+
+
+def _is_whole(piece: str) -> bool:
+    try:
+        int(piece)
+    except ValueError:  # not a number, or one of thousands of digits
+        return False
+    return True
 
 
 def python_list(line: str, *, file: Path, row: int) -> list[int]:

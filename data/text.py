@@ -157,6 +157,8 @@ def json_object(path: Path) -> dict[str, Any]:
         raise DataError(
             "not valid JSON (nested too deeply)", file=path, fix="get the file again from its source"
         ) from None
+    except ValueError as error:  # a whole number of more digits than Python reads
+        raise DataError(f"not valid JSON ({error})", file=path, fix="get the file again from its source") from None
     if not isinstance(made, dict):
         raise DataError("not a JSON object", file=path, row=1, value=text[:40], fix='it should look like {"id": index}')
     return made

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 
 from qcq.engine.cell import Cell, Row
 from qcq.errors import StoreError
-from qcq.support.files import sha256, sync_folder, write_text
+from qcq.support.files import partial_path, sha256, sync_folder, tidy, write_text
 from qcq.support.folders import claim
 
 T = TypeVar("T")
@@ -53,10 +52,7 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what processes of this machine left unfinished when they were killed."""
-        for left in self.path.glob(f"*.{socket.gethostname()}-*.*"):
-            pid, _, kind = left.name.rpartition("-")[2].partition(".")
-            if kind in ("partial", "dropped") and pid.isdecimal() and not _alive(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)
+        tidy(self.path)
 
     def finished(self, cell: Cell) -> bool:
         """Whether the cell's result is in the store."""
@@ -113,7 +109,7 @@ class Store:
         """Remove a finished cell."""
         self._rows.pop(cell.key, None)
         self._cached.clear()
-        gone = self._workspace(cell).with_suffix(".dropped")
+        gone = partial_path(self.path / f"{cell.key}.dropped")  # a name that is tidied up if this process is killed
         try:
             os.rename(self.path / cell.key, gone)
         except FileNotFoundError:  # another process has dropped it first
@@ -130,7 +126,7 @@ class Store:
         return self._cached[key]
 
     def _workspace(self, cell: Cell) -> Path:
-        return self.path / f"{cell.key}.{socket.gethostname()}-{os.getpid()}.partial"
+        return partial_path(self.path / cell.key)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "data": self.data, "_cached": OrderedDict(), "_rows": {}}
@@ -140,13 +136,3 @@ def sealed(about: Mapping[str, Any]) -> str:
     """SHA-256 of what a row's file says, its own seal apart."""
     held = {key: value for key, value in about.items() if key != "seal"}
     return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -68,9 +68,10 @@ def _write(run: Run, files: Iterable[Path], before: Mapping[str, str]) -> None:
 def _hashes(run: Run) -> dict[str, str] | None:
     """The hashes written with a run's files; None if they can't be read."""
     try:
-        return dict(json.loads((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
-    except (ValueError, KeyError, TypeError):
+        held = dict(json.loads((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return held if all(isinstance(digest, str) for digest in held.values()) else None
 
 
 def verify(run: Run) -> tuple[list[Fault], int]:
@@ -151,7 +152,7 @@ def _discarded(run: Run, store: Path, faults: list[Fault]) -> list[Path]:
 def _store(run: Run) -> Path:
     try:
         return Path(run.config.get("store") or run.path / "cells")
-    except ValueError:  # settings that can't be read are a fault of their own
+    except ConfigError:  # settings that can't be read are a fault of their own
         return run.path / "cells"
 
 
@@ -171,7 +172,9 @@ def _cell(folder: Path, known: dict[tuple[int, int], str]) -> tuple[list[Fault],
         label = f"{held['kind']} {held['label']}"
         seal: str | None = held.get("seal")
         files: dict[str, str] = held.get("files", {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if not isinstance(files, dict):
+            raise TypeError("not names and hashes")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return [Fault(folder / ROW, "cannot be read", f"folder {folder.name}")], 1
     if seal is None:
         return [], 0  # made before hashes were written

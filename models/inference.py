@@ -297,13 +297,14 @@ class InferenceModel:
                 raise ValueError(f"{WEIGHTS} is of another training")
             shape = len(said["questions"]), len(said["concepts"])
             w = scipy.sparse.csr_array(tuple(arrays[f"graph.{name}"] for name in ("data", "indices", "indptr")), shape)
+            w.check_format(full_check=True)
             parts = []
             for i, part in enumerate(said["parts"]):
                 own = {n.partition(".")[2]: array for n, array in arrays.items() if n.startswith(f"{i}.")}
                 about = tuple(part["trainer"]), tuple(part["walk"]), part["dim"]
                 parts.append(Part.kinds[part["kind"]](*about, own, weights if part["weights"] else None))
             students = Students(arrays["students"], arrays["training"]) if "students" in arrays else None
-        except (OSError, SafetensorError, ConfigError, KeyError, ValueError, TypeError) as error:
+        except (OSError, SafetensorError, ConfigError, KeyError, ValueError, TypeError, RecursionError) as error:
             why = " ".join(str(error).split())
             raise EmbeddingError(f"{file}: no readable model ({why}); write the table again with qcq embed") from None
         if identity(table) not in said["tables"]:

@@ -81,7 +81,7 @@ class Weights:
             made = cls(meta["questions"], meta["concepts"], tables, body, meta["trainer"])
             if any(len(rows) != len(made) for rows in [tables["input"], *tables.values()]):
                 raise ValueError("tables of other lengths than the names")
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
             said = " ".join(str(error).split())
             raise ConfigError(
                 f"{path}: no readable weights ({said}); start from a table or run that qcq wrote"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +20,8 @@ def whole_path(path: str | Path) -> Iterator[Path]:
     For libraries that write files by path; :func:`whole` gives an open file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may write the same file: each needs a temporary name of its own.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    made = make_folder(path.parent)
+    partial = partial_path(path)
     try:
         yield partial
         with partial.open("rb") as file:
@@ -28,6 +29,43 @@ def whole_path(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+    # A name is on disk only when its folder is.
+    for folder in (path.parent, *made):
+        sync_folder(folder)
+
+
+def make_folder(folder: Path) -> list[Path]:
+    """Create a folder with those above it, and return the folders that got a new name in them."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [each.parent for each in missing]
+
+
+def partial_path(path: Path) -> Path:
+    """The temporary name of a file or folder. Two processes may write the same one: each has a name of its own."""
+    return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+
+
+def tidy(folder: Path) -> None:
+    """Remove what processes of this machine left unfinished in ``folder`` when they were killed."""
+    for left in folder.glob(f"*.{socket.gethostname()}-*.partial"):
+        pid = left.name.rpartition("-")[2].removesuffix(".partial")
+        if not pid.isdecimal() or _alive(int(pid)):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager
@@ -70,12 +108,15 @@ def sha256(path: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the names in ``folder`` to disk, if the system supports it."""
+    """Flush the names in ``folder`` to disk, if the system can do that."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows can't open folders
         return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems can't flush a folder
+            raise
     finally:
         os.close(handle)

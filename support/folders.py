@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from qcq.errors import ConfigError
-from qcq.support.files import write_text
+from qcq.support.files import make_folder, sync_folder, tidy, write_text
 
 MARK = "qcq.json"  # is in every folder that qcq made, and says what kind of folder it is
 
 
 def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
-    """Create ``folder`` if it is missing, mark it, and return it.
+    """Create ``folder`` if it is missing, mark it, tidy it (:func:`qcq.support.files.tidy`), and return it.
 
     Parameters
     ----------
@@ -38,7 +38,9 @@ def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
     """
     folder = Path(folder)
     refuse_foreign(folder, kind, also=also)
-    folder.mkdir(parents=True, exist_ok=True)
+    for above in make_folder(folder):
+        sync_folder(above)
+    tidy(folder)
     if not (folder / MARK).is_file():
         write_text(folder / MARK, json.dumps({"kind": kind}) + "\n")
     return folder
@@ -60,7 +62,7 @@ def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> No
         return
     if any((folder / name).is_file() for name in also):
         return
-    # Another process may be writing the mark at this moment.
+    # Another process may be writing the mark at this moment, or was killed while it wrote it.
     there = sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", f"{MARK}.")))
     if not there:
         return

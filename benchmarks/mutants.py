@@ -1,0 +1,459 @@
+"""Change the code of floors, walks and evaluation in one place, and see whether a test fails: so many times.
+
+    python benchmarks/mutants.py --n 500 --seed 0 --json FILE
+
+A mutant is one change of a syntax tree: a comparison turned or moved by its edge, a constant off by one, a sign, a term
+dropped, a condition negated, ``and`` for ``or``, ``min`` for ``max``. Defaults of settings, messages and types stay.
+Mutants are drawn at random from all that can be made. Each runs the tests that call the changed function, in the order
+of their time, until one fails; then, if none did, all tests of these files, because a fixture that several tests share
+was made in the first one. A mutant that takes ten times as long as its tests do is killed too.
+
+Which test calls which function is found by one run of the tests, kept in ``build/mutants``. Each mutant is a process
+forked from one that has imported the libraries but not qcq, so it starts in a second. Compiled loops are compiled anew
+where walks are changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import hashlib
+import importlib
+import importlib.machinery
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("floors", "walks", "evaluation")
+# Tests of these rooms. Not those that run notebooks, other processes or whole studies: they'd find little more.
+TESTS = ("areas", "chain", "choices", "contracts", "evaluation", "floors", "folds", "hidden", "kt", "mutants", "oracle")
+TESTS += ("published", "register", "tasks", "typed", "walks")
+LIBRARIES = (
+    "numpy scipy.sparse scipy.stats scipy.special torch numba polars pandas networkx sklearn.linear_model pytest"
+)
+LIBRARIES += " hypothesis pydantic safetensors.torch gensim threadpoolctl rich typer _pytest.doctest"
+SLOWER = 10.0  # a mutant this much slower than the tests alone is killed
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one file.
+
+    Attributes
+    ----------
+    file, line, function : where.
+    number : which of the file's changes.
+    before, after : the expression.
+    """
+
+    file: str
+    line: int
+    function: str
+    number: int
+    before: str
+    after: str
+
+
+COMPARED: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+}
+COMPUTED: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
+    ast.Add: (ast.Sub,),
+    ast.Sub: (ast.Add,),
+    ast.Mult: (ast.Div,),
+    ast.Div: (ast.Mult,),
+    ast.FloorDiv: (ast.Mult,),
+    ast.Pow: (ast.Mult,),
+    ast.BitAnd: (ast.BitOr,),
+    ast.BitOr: (ast.BitAnd,),
+}
+NAMES = {"min": "max", "max": "min", "argmin": "argmax", "argmax": "argmin", "any": "all", "all": "any"}
+NAMES |= {"sum": "mean", "mean": "sum", "cumsum": "cumprod", "maximum": "minimum", "minimum": "maximum"}
+
+
+class Changer(ast.NodeTransformer):
+    """Makes change number ``wanted`` in a tree; counts and describes all of them."""
+
+    def __init__(self, wanted: int = -1) -> None:
+        self.wanted = wanted
+        self.found: list[tuple[int, str, str, str]] = []
+        self._inside: list[str] = []
+
+    def _offer(self, node: ast.AST, changed: list[ast.AST]) -> ast.AST:
+        kept: ast.AST = node
+        for each in changed:
+            if len(self.found) == self.wanted:
+                kept = ast.copy_location(each, node)
+            where = getattr(node, "lineno", 0), ".".join(self._inside)
+            self.found.append((*where, ast.unparse(node)[:120], ast.unparse(each)[:120]))
+        return kept
+
+    def _named(self, node: Any) -> ast.AST:
+        self._inside.append(node.name)
+        default = ast.AnnAssign if isinstance(node, ast.ClassDef) else ()
+        node.body = [each if isinstance(each, default) else self.visit(each) for each in node.body]
+        self._inside.pop()
+        return node  # neither decorators nor annotations
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _named
+
+    def _untouched(self, node: ast.AST) -> ast.AST:
+        return node
+
+    visit_Raise = visit_JoinedStr = visit_Import = visit_ImportFrom = visit_Assert = _untouched
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value is not None:
+            node.value = self.visit(node.value)
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return node
+        node.test = self._negated(node.test)
+        for field in ("body", "orelse"):
+            setattr(node, field, [self.visit(each) for each in getattr(node, field)])
+        return node
+
+    def _negated(self, test: ast.expr) -> Any:
+        inner = self.visit(copy.deepcopy(test))
+        if isinstance(test, ast.Compare):  # turned by its own rule
+            return inner
+        return self._offer(inner, [ast.UnaryOp(ast.Not(), copy.deepcopy(inner))])
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        node.test = self._negated(node.test)
+        node.body, node.orelse = self.visit(node.body), self.visit(node.orelse)
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        changed: list[ast.AST] = []
+        for i, operator in enumerate(node.ops):
+            for other in COMPARED.get(type(operator), ()):
+                made = copy.deepcopy(node)
+                made.ops[i] = other()
+                changed.append(made)
+        return self._offer(node, changed)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        changed: list[ast.AST] = [
+            ast.BinOp(copy.deepcopy(node.left), other(), copy.deepcopy(node.right))
+            for other in COMPUTED.get(type(node.op), ())
+        ]
+        if isinstance(node.op, ast.Add | ast.Sub | ast.Mult | ast.Div):
+            changed.append(copy.deepcopy(node.left))  # a term dropped
+        return self._offer(node, changed)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        self.generic_visit(node)
+        made = copy.deepcopy(node)
+        made.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        return self._offer(node, [made])
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if isinstance(node.op, ast.USub | ast.Not | ast.Invert):
+            inner = self.visit(node.operand)
+            node.operand = inner
+            return self._offer(node, [copy.deepcopy(inner)])
+        return node
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        value = node.value
+        if isinstance(value, bool):
+            return self._offer(node, [ast.Constant(not value)])
+        if isinstance(value, int):
+            return self._offer(node, [ast.Constant(value + 1), ast.Constant(value - 1)])
+        if isinstance(value, float):
+            return self._offer(node, [ast.Constant(value * 1.5 + (value == 0))])
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        made = copy.deepcopy(node)
+        called = made.func
+        if isinstance(called, ast.Attribute) and called.attr in NAMES:
+            called.attr = NAMES[called.attr]
+        elif isinstance(called, ast.Name) and called.id in NAMES:
+            called.id = NAMES[called.id]
+        else:
+            return node
+        return self._offer(node, [made])
+
+
+def source_files() -> list[Path]:
+    """The files that are changed."""
+    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")) if path.name != "__init__.py"]
+
+
+def mutants(path: Path) -> list[Mutant]:
+    """Every change of a file."""
+    changer = Changer()
+    changer.visit(ast.parse(path.read_text(encoding="utf-8")))
+    name = path.relative_to(ROOT).as_posix()
+    return [
+        Mutant(name, line, function, number, before, after)
+        for number, (line, function, before, after) in enumerate(changer.found)
+        if before != after
+    ]
+
+
+def changed(mutant: Mutant) -> CodeType:
+    """The compiled file with the change in it."""
+    tree = Changer(mutant.number).visit(ast.parse((ROOT / mutant.file).read_text(encoding="utf-8")))
+    return compile(ast.fix_missing_locations(tree), str(_imported(mutant.file)), "exec", dont_inherit=True)
+
+
+def _imported(file: str) -> Path:
+    """A file's path as Python imports it (a link may lead to the package)."""
+    found = importlib.util.find_spec("qcq")
+    home = Path(next(iter(found.submodule_search_locations or [str(ROOT)]))) if found is not None else ROOT
+    return home / file
+
+
+# ------------------------------------------------------------------------------------------ which test calls what
+
+
+class Watched:
+    """A pytest plugin: the functions of the rooms that each test calls, its time, and its outcome."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, set[str]] = defaultdict(set)
+        self.seconds: dict[str, float] = {}
+        self.failed: list[str] = []
+        self._now: set[str] = set()
+        self._names: dict[CodeType, str] = {}
+
+    def seen(self, frame: FrameType, event: str, argument: Any) -> None:
+        code = frame.f_code
+        name = self._names.get(code)
+        if name is None:
+            file = Path(code.co_filename).as_posix()
+            inside = next(
+                (file[file.rindex(f"/{r}/") + 1 :] for r in ROOMS if f"/{r}/" in file and "/qcq/" in file), ""
+            )
+            if not inside and file.startswith(str(ROOT)):
+                inside = Path(file).relative_to(ROOT).as_posix()
+            name = f"{inside}:{code.co_qualname}" if inside.startswith(ROOMS) else ""
+            self._names[code] = name = name.replace(".<locals>", "")
+        if name:
+            self._now.add(name)
+
+    def pytest_runtest_protocol(self, item: Any, nextitem: Any) -> None:
+        self._now = self.calls[item.nodeid]
+        self._began = time.process_time()
+        sys.settrace(self.seen)  # type: ignore[arg-type]
+        threading.settrace(self.seen)  # type: ignore[arg-type]
+
+    def pytest_runtest_logfinish(self, nodeid: str, location: Any) -> None:
+        sys.settrace(None)
+        self.seconds[nodeid] = time.process_time() - self._began
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.outcome != "passed":
+            self.failed.append(report.nodeid)
+
+
+def watched(home: Path) -> dict[str, Any]:
+    """What each test calls, from one run of the tests; read back if neither code nor tests changed."""
+    files = [*source_files(), *(ROOT / "tests" / f"test_{name}.py" for name in TESTS)]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
+    kept = home / f"calls-{digest[:16]}.json"
+    if not kept.is_file():
+        home.mkdir(parents=True, exist_ok=True)
+        pid = os.fork()
+        if not pid:
+            _watch(kept)
+        os.waitpid(pid, 0)
+    return json.loads(kept.read_text())
+
+
+def _watch(kept: Path) -> None:
+    import pytest
+
+    made = Watched()
+    there = [f"tests/test_{name}.py" for name in TESTS if (ROOT / "tests" / f"test_{name}.py").is_file()]
+    with kept.with_suffix(".log").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        pytest.main([*there, "-q", "-p", "no:cacheprovider"], plugins=[made])
+    left = set(made.failed)  # failing or skipped without a mutant: no use
+    held = {
+        "calls": {test: sorted(names) for test, names in made.calls.items() if test not in left},
+        "seconds": {test: made.seconds.get(test, 0.0) for test in made.calls if test not in left},
+    }
+    kept.write_text(json.dumps(held))
+    os._exit(0)
+
+
+def covering(mutant: Mutant, held: dict[str, Any]) -> list[str]:
+    """The tests that call the changed function, the fastest first; of compiled ones, those that call their file's."""
+    calls = held["calls"]
+    exact = f"{mutant.file}:{mutant.function}"
+    found = [test for test, names in calls.items() if mutant.function and exact in names]
+    if not found:
+        found = [test for test, names in calls.items() if any(name.startswith(f"{mutant.file}:") for name in names)]
+    if not found:  # a file of compiled loops alone
+        near = f"{Path(mutant.file).parent.as_posix()}/sampler.py:"
+        found = [test for test, names in calls.items() if any(name.startswith(near) for name in names)]
+    return sorted(found, key=lambda test: held["seconds"][test])
+
+
+# ------------------------------------------------------------------------------------------------------- one mutant
+
+
+def outcome(mutant: Mutant | None, tests: list[str], seconds: float, log: Path) -> str:
+    """``killed``, ``survived`` or ``too slow``, of a change under some tests."""
+    pid = os.fork()
+    if not pid:
+        try:
+            _test(mutant, tests, seconds, log)
+        finally:
+            os._exit(70)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "too slow"
+    return "survived" if code == 0 else "killed"
+
+
+def _test(mutant: Mutant | None, tests: list[str], seconds: float, log: Path) -> None:
+    import pytest
+
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    used = int(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + int(seconds), used + int(seconds) + 5))
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(log.parent / "hypothesis")
+    if mutant is not None:
+        _replace(mutant)
+        if mutant.file.startswith("walks/"):
+            import numba
+
+            numba.config.CACHE_DIR = tempfile.mkdtemp(dir=log.parent)
+    code = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line"])
+    sys.stdout.flush()
+    os._exit(int(code))
+
+
+def _replace(mutant: Mutant) -> None:
+    """Let Python import the changed file in place of the file."""
+    path, code = _imported(mutant.file), changed(mutant)
+    get = importlib.machinery.SourceFileLoader.get_code
+
+    def get_code(self: Any, fullname: str) -> Any:
+        return code if Path(self.path) == path else get(self, fullname)
+
+    importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", action="append", metavar="FILE", help="a file, as floors/chain.py; may be repeated")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "mutants")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    os.chdir(ROOT)
+    for name in LIBRARIES.split():
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+    held = watched(given.folder)
+    every = [one for path in source_files() for one in mutants(path)]
+    if given.only:
+        every = [one for one in every if one.file in given.only]
+    rng = np.random.default_rng(given.seed)
+    drawn = [every[i] for i in rng.permutation(len(every))[: given.n]]
+    kept = given.folder / f"seed-{given.seed}.jsonl"
+    done = {}
+    if kept.is_file():  # go on where it was stopped
+        for line in kept.read_text().splitlines():
+            row = json.loads(line)
+            done[row["file"], row["number"], row["before"]] = row
+    rows = []
+    for i, mutant in enumerate(drawn, start=1):
+        row = done.get((mutant.file, mutant.number, mutant.before))
+        if row is None:
+            row = {**asdict(mutant), **tried(mutant, held)}
+            with kept.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        rows.append(row)
+        print(f"{i} {row['outcome']}: {mutant.file}:{mutant.line} {mutant.before} → {mutant.after}", flush=True)
+        if given.json and (i % 10 == 0 or i == len(drawn)):
+            pid = os.fork()  # this process must not import qcq
+            if not pid:
+                written(given.json, rows, len(every))
+                os._exit(0)
+            os.waitpid(pid, 0)
+
+
+def tried(mutant: Mutant, held: dict[str, Any]) -> dict[str, Any]:
+    """The outcome of a mutant and the number of tests that it was given."""
+    tests = covering(mutant, held)
+    if not tests:
+        return {"outcome": "not tested", "tests": 0}
+    with tempfile.TemporaryDirectory() as scratch:
+        found = "survived"
+        files = {test.partition("::")[0] for test in tests}
+        rest = [test for test in held["calls"] if test.partition("::")[0] in files and test not in set(tests)]
+        for group in (tests[:40], tests[40:], rest):
+            if not group or found != "survived":
+                continue
+            compiling = 240 if mutant.file.startswith("walks/") else 60
+            seconds = SLOWER * sum(held["seconds"][test] for test in group) + compiling
+            found = outcome(mutant, group, seconds, Path(scratch, "log"))
+    return {"outcome": found, "tests": len(tests)}
+
+
+def written(path: Path, rows: list[dict[str, Any]], every: int) -> None:
+    """Figures for each room, and the survivors; what was said about one before is kept."""
+    from record import made
+
+    before = json.loads(path.read_text())["survivors"] if path.is_file() else []
+    said = {(one["file"], one["function"], one["before"], one["after"]): one.get("why", "") for one in before}
+    table = []
+    for room in (*ROOMS, "all"):
+        mine = [row for row in rows if room == "all" or row["file"].startswith(room)]
+        if mine:
+            killed = sum(row["outcome"] in ("killed", "too slow") for row in mine)
+            table.append({"room": room, "made": len(mine), "killed": killed, "share": round(killed / len(mine), 3)})
+    survivors = [
+        {key: row[key] for key in ("file", "line", "function", "before", "after", "outcome")}
+        | {"why": said.get((row["file"], row["function"], row["before"], row["after"]), "")}
+        for row in rows
+        if row["outcome"] in ("survived", "not tested")
+    ]
+    about = {"possible": every, "rows": table, "survivors": survivors, "made": made()}
+    path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
