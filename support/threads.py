@@ -24,7 +24,7 @@ def n_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_ROOM = 1.5 * 2**30  # bytes that a process needs with torch, numba and a medium data set loaded
+ROOM = 1.5 * 2**30  # bytes that a process needs with torch, numba and a medium data set loaded
 
 
 def affordable_jobs() -> int:
@@ -35,4 +35,4 @@ def affordable_jobs() -> int:
     except OSError:  # a system without this information
         return cores
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
-    return max(1, min(cores, int(free / _ROOM))) if free else cores
+    return max(1, min(cores, int(free / ROOM))) if free else cores
