@@ -16,7 +16,7 @@ from qcq import data as _data
 from qcq.config import Config
 from qcq.data import Dataset
 from qcq.embeddings import Embeddings, load_matched
-from qcq.engine import Cell, Plan, Store, make_executor
+from qcq.engine import Cell, Plan, RayCluster, Store, make_executor
 from qcq.engine.comparison import Method
 from qcq.engine.earlier import goes_on
 from qcq.engine.folder import Tables, write_description, write_views
@@ -151,7 +151,7 @@ class Experiment:
         self,
         out: str | Path,
         *,
-        jobs: int = 1,
+        jobs: int | RayCluster = 1,
         redo: bool = False,
         watch: Watch | None = None,
         tracker: Tracker | None = None,
@@ -161,7 +161,7 @@ class Experiment:
         Parameters
         ----------
         out : the run folder; created only after data and settings are checked.
-        jobs : how many processes; doesn't change the results.
+        jobs : how many processes, or a Ray cluster; doesn't change the results.
         redo : run finished cells again.
         watch : receives the progress.
         tracker : wandb, trackio, or an object with their ``init``, ``log`` and ``finish``.
@@ -199,7 +199,7 @@ def run_folds(
     out: str | Path,
     dataset: Dataset | None = None,
     *,
-    jobs: int = 1,
+    jobs: int | RayCluster = 1,
     redo: bool = False,
     watch: Watch | None = None,
     tracker: Tracker | None = None,
@@ -236,7 +236,7 @@ def _run_all(
     experiments: Sequence[Experiment],
     folders: Sequence[Path],
     store: Store,
-    jobs: int,
+    jobs: int | RayCluster,
     redo: bool,
     watch: Watch,
     tracker: Tracker | None,

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qcq.cli.console import (
+    AddressOption,
     DataOption,
     DebugOption,
+    EngineOption,
     JobsOption,
     JsonOption,
     QuietOption,
@@ -23,6 +25,7 @@ from qcq.cli.console import (
     out,
     print_table,
     processes,
+    ray_cluster,
     terminal,
 )
 from qcq.errors import ConfigError
@@ -51,6 +54,8 @@ def run(
     set_: SetOption = None,
     strict: StrictOption = None,
     jobs: JobsOption = None,
+    engine: EngineOption = "processes",
+    address: AddressOption = None,
     store: StoreOption = None,
     track: Annotated[
         str | None,
@@ -67,6 +72,7 @@ def run(
     """
     from qcq.config import Config
 
+    cluster = ray_cluster(engine, address, jobs)
     options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds, "size": size}
     settled = Config.load(config, set_ or (), **options, store=store, strict=strict)
 
@@ -83,13 +89,13 @@ def run(
         _dry_run(experiment.plan, experiment.store(folder))
         return
     if whole:
-        todo = processes(jobs, experiment.plan)
+        todo = cluster or processes(jobs, experiment.plan)
         _tell(experiment.run(folder, jobs=todo, redo=redo, watch=terminal(quiet), tracker=tracker))
         return
     from qcq.report import Folds
 
     first = Experiment(replace(settled, fold=1), experiment.data)
-    many = processes(jobs, first.plan)
+    many = cluster or processes(jobs, first.plan)
     how: dict[str, Any] = {"jobs": many, "redo": redo, "watch": terminal(quiet), "tracker": tracker}
     folds = Folds(run_folds(settled, folder, experiment.data, **how))
     print_table([column.title for column in folds.columns], folds.cells(), left=3)
@@ -144,6 +150,8 @@ def score(
     set_: SetOption = None,
     strict: StrictOption = None,
     jobs: JobsOption = None,
+    engine: EngineOption = "processes",
+    address: AddressOption = None,
     store: StoreOption = None,
     redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
     quiet: QuietOption = False,
@@ -156,6 +164,7 @@ def score(
     from qcq.config import YARDSTICKS, Config
     from qcq.models import TRAINERS
 
+    cluster = ray_cluster(engine, address, jobs)
     named = {f"{file.stem}-file" if file.stem in TRAINERS else file.stem: str(file) for file in files}
     if len(named) < len(files):
         raise ConfigError("two files have the same name; name them apart, the table goes by their names")
@@ -166,7 +175,8 @@ def score(
 
     experiment = Experiment(settled)
     folder = out_dir or Path("runs") / "-".join([experiment.data.name, *named])
-    _tell(experiment.run(folder, jobs=processes(jobs, experiment.plan), redo=redo, watch=terminal(quiet)))
+    todo = cluster or processes(jobs, experiment.plan)
+    _tell(experiment.run(folder, jobs=todo, redo=redo, watch=terminal(quiet)))
 
 
 def _tell(made: Run) -> None:
@@ -342,6 +352,8 @@ def study(
         Path | None, typer.Option("--out", file_okay=False, help="Folder of the study.", show_default="runs/study-SIZE")
     ] = None,
     jobs: JobsOption = None,
+    engine: EngineOption = "processes",
+    address: AddressOption = None,
     store: StoreOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -353,9 +365,11 @@ def study(
     from qcq.study import Study
     from qcq.study.conjectures import CONJECTURES, verdicts
 
+    cluster = ray_cluster(engine, address, jobs)
     folder = out_dir or Path("runs") / f"study-{size}"
     made = Study(size, data or (), [name.strip() for name in only.split(",")] if only else (), store=store or "")
-    found = made.run(folder, jobs=affordable_jobs() if jobs is None else jobs, watch=terminal(quiet))["found"]
+    todo = cluster or (affordable_jobs() if jobs is None else jobs)
+    found = made.run(folder, jobs=todo, watch=terminal(quiet))["found"]
     for name, each in found.items():
         verdict, by_data = verdicts(each, name)
         out.print(f"{name}: {CONJECTURES[name].claim}", markup=False, style="bold" if out.is_terminal else None)

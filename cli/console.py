@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from qcq.errors import ConfigError
 from qcq.support.terminal import Terminal, show
 from qcq.support.threads import affordable_jobs
 
 if TYPE_CHECKING:
-    from qcq.engine import Plan
+    from qcq.engine import Plan, RayCluster
 
 app = typer.Typer(
     name="qcq",
@@ -43,6 +44,16 @@ JobsOption = Annotated[
     int | None,
     typer.Option(
         "--jobs", "-j", min=1, help="Processes; changes no result.", show_default="the cores, as memory allows"
+    ),
+]
+EngineOption = Annotated[
+    Literal["processes", "ray"],
+    typer.Option("--engine", help="Processes of this machine, or a Ray cluster; changes no result."),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address", help="HOST:PORT of a Ray cluster, or auto.", show_default="a local one that ends with the run"
     ),
 ]
 StoreOption = Annotated[
@@ -78,6 +89,17 @@ def terminal(quiet: bool) -> Terminal:
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
     """A table on standard output; the first ``left`` columns are aligned left."""
     show(out, titles, rows, left)
+
+
+def ray_cluster(engine: str, address: str | None, jobs: int | None) -> RayCluster | None:
+    """The cluster of ``--engine ray``; None for processes. ConfigError, before any work, if there is none."""
+    if engine != "ray":
+        if address is not None:
+            raise ConfigError("--address names a Ray cluster; add --engine ray")
+        return None
+    from qcq.engine import RayCluster
+
+    return RayCluster(address or "", jobs or 0)
 
 
 def processes(given: int | None, plan: Plan) -> int:

@@ -6,12 +6,15 @@ from qcq.engine.cell import Cell, Row
 from qcq.engine.executor import CellResult, Executor, Serial
 from qcq.engine.plan import Outcome, Plan, Step
 from qcq.engine.processes import Processes
+from qcq.engine.ray import Ray, RayCluster
 from qcq.engine.store import Store
 from qcq.support.progress import Watch
 
 
-def make_executor(store: Store, jobs: int = 1, watch: Watch | None = None) -> Executor:
-    """This process for one job, otherwise as many processes as jobs."""
+def make_executor(store: Store, jobs: int | RayCluster = 1, watch: Watch | None = None) -> Executor:
+    """This process for one job, as many processes as jobs, or a Ray cluster."""
+    if isinstance(jobs, RayCluster):
+        return Ray(store, jobs, watch)
     return Serial(store, watch) if jobs == 1 else Processes(store, jobs, watch)
 
 
@@ -22,6 +25,8 @@ __all__ = [
     "Outcome",
     "Plan",
     "Processes",
+    "Ray",
+    "RayCluster",
     "Row",
     "Serial",
     "Step",

@@ -88,6 +88,11 @@ class Cell(ABC):
         return 1.0
 
     @property
+    def gpus(self) -> int:
+        """How many GPUs it uses, where there are any."""
+        return 0
+
+    @property
     def inputs(self) -> tuple[Cell, ...]:
         """The cells that it reads."""
         return tuple(cell for _, value in self._values() for cell in _cells(value))

@@ -186,6 +186,10 @@ class Trained(OnData):
         return self.settings.effort
 
     @property
+    def gpus(self) -> int:
+        return int(getattr(self.settings, "device", "cpu") != "cpu")
+
+    @property
     def settings(self) -> Trainer:
         """The trainer's settings; those of the first candidate if they aren't chosen yet."""
         return self.trainer if isinstance(self.trainer, Trainer) else self.trainer.candidates[0].settings

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from qcq.config import Config
-from qcq.engine import Cell, Outcome, Plan, Row, Store, make_executor
+from qcq.engine import Cell, Outcome, Plan, RayCluster, Row, Store, make_executor
 from qcq.engine.plan import Groups
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
@@ -54,13 +54,13 @@ class Study:
             if name not in EXPERIMENTS:
                 raise UnknownNameError("experiment", name, EXPERIMENTS)
 
-    def run(self, out: str | Path, *, jobs: int = 1, watch: Watch | None = None) -> Row:
+    def run(self, out: str | Path, *, jobs: int | RayCluster = 1, watch: Watch | None = None) -> Row:
         """Run what isn't finished yet; write ``study.json``, ``study.md`` and its figures.
 
         Parameters
         ----------
         out : folder of the study; finished cells in it are skipped.
-        jobs : how many processes; doesn't change the results.
+        jobs : how many processes, or a Ray cluster; doesn't change the results.
         watch : receives the progress.
 
         Returns

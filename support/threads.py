@@ -40,7 +40,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_ROOM = 1.5 * 2**30  # bytes that a process needs with torch, numba and a medium data set loaded
+ROOM = 1.5 * 2**30  # bytes that a process needs with torch, numba and a medium data set loaded
 
 
 def affordable_jobs() -> int:
@@ -51,4 +51,4 @@ def affordable_jobs() -> int:
     except OSError:  # a system without this information
         return cores
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
-    return max(1, min(cores, int(free / _ROOM))) if free else cores
+    return max(1, min(cores, int(free / ROOM))) if free else cores

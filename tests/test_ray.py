@@ -1,0 +1,275 @@
+"""Cells on Ray: the bytes of one process, on several raylets, whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcq.config import Config
+from qcq.data import Simulated
+from qcq.engine import Cell, Plan, Ray, RayCluster, Row, Store
+from qcq.engine.kinds import Trained, Walked
+from qcq.errors import ConfigError, EngineError, TrainingError
+from qcq.evaluation import Partition
+from qcq.pipeline import Experiment
+from qcq.run import Run
+from qcq.support.progress import Watch
+
+SMALL = ["walk.length=8", "walk.per_question=2", "mlm.steps=10", "simulated.questions=80", "simulated.students=40"]
+FEW = Config.load(overrides=[*SMALL, "dim=8", "seeds=1", "tune=false", "trainers=sgns,mlm,svd"])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Number(Cell):
+    """A number; it may be asked to fail."""
+
+    number: int
+    fails: bool = False
+
+    def run(self, store: Store, progress: Any) -> Row:
+        if self.fails:
+            raise TrainingError(f"{self.number} is refused")
+        progress(1, 1)
+        return {"number": self.number}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Deadly(Number):
+    """Its process is killed, the first time."""
+
+    mark: str
+
+    def run(self, store: Store, progress: Any) -> Row:
+        if not Path(self.mark).exists():
+            Path(self.mark).write_text("")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(store, progress)
+
+
+class Heard(Watch):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+MEASURED = ("environment.json", "report.html", "report.md", "manifest.json")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """The files of a run that are made from results, without what was measured by a clock."""
+    out = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if not path.is_file() or name.startswith("cells") or name in MEASURED:
+            continue
+        out[name] = path.read_bytes()
+        if name == "training.jsonl":
+            rows = [{**json.loads(line), "seconds": 0, "peak_rss_mb": 0} for line in out[name].splitlines()]
+            out[name] = json.dumps(rows).encode()
+    return out
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Looked(Cell):
+    """Says of every array of the data whether a worker owns it."""
+
+    data: str
+
+    def run(self, store: Store, progress: Any) -> Row:
+        graph = store.data[self.data].graph
+        answers = store.data[self.data].dataset.interactions
+        arrays = {"weights": graph.weights.data, "indices": graph.weights.indices, "answers": answers.correct}
+        return {
+            "own": [name for name, array in arrays.items() if array.flags.owndata],
+            "writeable": [name for name, array in arrays.items() if array.flags.writeable],
+            "threads": os.environ["OMP_NUM_THREADS"],
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Doomed(Number):
+    """Its process is always killed."""
+
+    def run(self, store: Store, progress: Any) -> Row:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Broken(Number):
+    def run(self, store: Store, progress: Any) -> Row:
+        raise KeyError("a bug")
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The main job in this process."""
+    return Experiment(FEW).run(tmp_path_factory.mktemp("one") / "run")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    """Three raylets on this machine, the driver's without a CPU; workers find this module by its name."""
+    pytest.importorskip("ray", reason="needs ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_BACKEND_LOG_LEVEL", "error")
+        paths = [Path(__file__).parent.parent, Path(__file__).parent]
+        patch.setenv("PYTHONPATH", os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")]))
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        for _ in range(2):
+            made.add_node(num_cpus=1)
+        made.wait_for_nodes()
+        yield RayCluster(made.address)
+        made.shutdown()
+
+
+def executed(store: Store, cluster: RayCluster, cells: list[Cell], heard: Heard | None = None) -> Any:
+    with Ray(store, cluster, heard) as workers:
+        assert workers.slots == 2
+        return Plan(cells).execute(workers, store)
+
+
+@pytest.mark.tools
+def test_data_are_shared_and_not_copied(cluster: RayCluster, tmp_path: Path) -> None:
+    partition = Partition.make(Simulated(questions=3_000, concepts=50, students=500).read())
+    store = Store(tmp_path / "cells", {partition.digest: partition}).open()
+    cell = Looked(data=partition.digest)
+    assert executed(store, cluster, [cell]).row(cell) == {"own": [], "writeable": [], "threads": "1"}
+
+
+@pytest.mark.tools
+def test_errors_and_deaths_are_those_of_their_cells(cluster: RayCluster, tmp_path: Path) -> None:
+    store, heard = Store(tmp_path / "cells").open(), Heard()
+    refused, doomed = Number(number=1, fails=True), Doomed(number=2, label="doomed")
+    deadly = Deadly(number=7, mark=str(tmp_path / "mark"), label="deadly")
+    fine = [Number(number=n) for n in range(3, 6)]
+    outcome = executed(store, cluster, [refused, doomed, deadly, *fine], heard)
+    with pytest.raises(TrainingError, match=r"^1 is refused$"):
+        outcome.row(refused)
+    with pytest.raises(EngineError, match=r"^doomed: its worker.* died \(killed\), 4 times; not enough memory\?$"):
+        outcome.row(doomed)
+    assert outcome.row(deadly) == {"number": 7}  # begun again
+    assert [outcome.row(cell)["number"] for cell in fine] == [3, 4, 5]
+    assert [line for line in heard.lines if line.startswith("deadly: its worker") and "begun again" in line]
+    with pytest.raises(RuntimeError, match="KeyError"):
+        executed(store, cluster, [Broken(number=9, label="broken")])
+
+
+@pytest.mark.tools
+def test_a_folder_that_a_node_cannot_see_and_another_version_are_named(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unseen = Store(tmp_path / "not-there")
+    with pytest.raises(EngineError, match=r"can't see the folder .*not-there; put it on a disk that all nodes share"):
+        executed(unseen, cluster, [Number(number=1)]).row(Number(number=1))
+    monkeypatch.setattr(Number, "revision", 2)  # here, not in the workers
+    store, cell = Store(tmp_path / "cells").open(), Number(number=1)
+    with pytest.raises(EngineError, match="another version of qcq"):
+        executed(store, cluster, [cell]).row(cell)
+
+
+@pytest.mark.tools
+def test_the_main_job_has_the_bytes_of_one_process(cluster: RayCluster, one: Run, tmp_path: Path) -> None:
+    other = Experiment(FEW).run(tmp_path / "other", jobs=cluster)
+    ours, theirs = tree(other.path), tree(one.path)
+    assert ours == theirs
+    assert sum(name.startswith("embeddings/") for name in ours) >= 3
+    plan, stores = Experiment(FEW).plan, [Experiment(FEW).store(run.path) for run in (one, other)]
+    corpora = [{cell.corpus(store).digest for cell in plan.cells if isinstance(cell, Walked)} for store in stores]
+    assert corpora[0] == corpora[1] != set()
+    for cell in plan.cells:
+        if isinstance(cell, Trained):
+            assert all(stores[1].finished(cell) == stores[0].finished(cell) for store in stores)
+
+
+def workers_of(parent: int, labels: set[str]) -> list[int]:
+    """Process ids of the Ray workers below ``parent`` that run one of the cells; Ray names a process by its task."""
+    found, above, names = [], {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text()
+            names[int(path.parent.name)] = (path.parent / "cmdline").read_bytes().split(b"\0")[0].decode()
+        except OSError:
+            continue
+        above[int(path.parent.name)] = int(text.rpartition(")")[2].split()[1])
+    for pid, name in names.items():
+        at = pid
+        while at in above and at != parent:
+            at = above[at]
+        if at == parent and name.startswith("ray::") and name.strip("\0 ").removeprefix("ray::") in labels:
+            found.append(pid)
+    return found
+
+
+@pytest.mark.tools
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers under /proc")
+def test_killed_workers_lose_nothing_and_change_no_byte(cluster: RayCluster, one: Run, tmp_path: Path) -> None:
+    labels = {cell.label for cell in Experiment(FEW).plan.cells}
+    killed, ended = [], threading.Event()
+    rng = np.random.default_rng(0)
+
+    def kill() -> None:
+        while not ended.wait(float(rng.uniform(0.1, 1.0))) and len(killed) < 5:
+            if running := workers_of(os.getpid(), labels):
+                os.kill(victim := running[int(rng.integers(len(running)))], signal.SIGKILL)
+                killed.append(victim)
+
+    heard = Heard()
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    try:
+        other = Experiment(FEW).run(tmp_path / "other", jobs=cluster, watch=heard)
+    finally:
+        ended.set()
+        killer.join()
+    assert tree(other.path) == tree(one.path)
+    assert len(killed) >= 2
+    assert sum("is begun again" in line for line in heard.lines) <= len(killed)
+
+
+@pytest.mark.tools
+def test_addresses_that_do_not_answer_are_one_line_within_seconds() -> None:
+    pytest.importorskip("ray", reason="needs ray")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1]
+        with pytest.raises(ConfigError, match=r"no Ray cluster answers \(Connection refused\)"):
+            RayCluster(f"127.0.0.1:{port}")
+        deaf.listen(5)
+        began = time.monotonic()
+        with pytest.raises(ConfigError, match=r"no Ray cluster answers \(no answer\)"):
+            RayCluster(f"127.0.0.1:{port}")
+        assert time.monotonic() - began < 15
+    with pytest.raises(ConfigError, match="write HOST:PORT"):
+        RayCluster("somewhere")
+
+
+def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from qcq.cli import main
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for command in (["run"], ["study"]):
+        with pytest.raises(SystemExit, match="2"):
+            main([*command, "--engine", "ray"])
+        assert capsys.readouterr().err.splitlines() == [
+            "error: engine ray: Ray isn't installed; install it: pip install 'qcq[ray]'"
+        ]
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--address", "auto"])
+    assert "add --engine ray" in capsys.readouterr().err
