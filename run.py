@@ -179,6 +179,19 @@ class Run:
         row = max(mine, key=lambda row: row["score"])
         return row["trainer"], row["walk"]
 
+    def winner(self) -> tuple[str, str]:
+        """The trainer that did best on validation of all, baselines and files included, and its walk.
+
+        Raises
+        ------
+        ConfigError : no trainer is finished.
+        """
+        chosen = [row for row in self.rows("tuning") if row["chosen"]]
+        if not chosen:
+            raise ConfigError(f"{self.path}: no finished trainer; run it first")
+        row = max(chosen, key=lambda row: row["score"])
+        return row["trainer"], row["walk"]
+
     def trained(self, trainer: str, *, walk: str | None = None, seed: int | None = None) -> Row:
         """The row of ``training.jsonl`` of a trainer: by default on its first walk, with its first seed.
 
