@@ -219,3 +219,30 @@ def test_the_counts_of_add_sum_to_the_new_questions(tmp_path: Path, capsys: pyte
         assert said.out.startswith("5 new vectors")
         assert "2 new questions without a concept that the bank knows: the mean of all, n3, n5" in said.err
         assert "1 new question with concepts that the bank doesn't know: made from the others, n4" in said.err
+
+
+# ----------------------------------------------------------------------------------------------------------- inspect
+
+
+@pytest.mark.parametrize("data", ["bank", "simulated"])
+def test_inspect_fits_a_screen_and_its_figures_are_those_of_json(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bank.csv").write_text(bank_text())
+    source = ["--data", tmp_path / "bank.csv" if data == "bank" else "simulated", "--set", "simulated.questions=150"]
+    assert call("inspect", *source) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("doubtful: ")]
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 80
+    assert call("inspect", *source, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    shown = {row[1].strip(): row[2].strip() for row in (line.split("|") for line in lines) if len(row) == 4}
+    assert list(shown)[2] == "questions"  # after the heading and its rule
+    assert shown["components"] == str(found["components"])
+    assert shown["exchangeable with another question"] == f"{found['indistinguishable_share']:.1%}"
+    floors = {name: value for name, value in found["floors"]["walk"].items() if value is not None}
+    assert floors
+    for name, value in floors.items():
+        assert float(shown[f"floor of {name.replace('_', ' ')}"].split()[0]) == pytest.approx(value, abs=6e-4)
+    helped = {name for name in shown if name.startswith("exchangeable with edges by")}
+    assert bool(helped) == (data == "simulated")
