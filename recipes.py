@@ -382,6 +382,7 @@ class Inferred:
     unplaced : new questions without a concept that the table knows: they have the mean of all vectors.
     notes : what is doubtful in the new questions: concepts that the bank doesn't have, and those it may have meant;
         and that the table has no model, where it has none.
+    partly : new questions of whose concepts the table knows only some: their vectors are made from those.
     """
 
     embeddings: Embeddings
@@ -390,6 +391,7 @@ class Inferred:
     by_model: int
     unplaced: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    partly: tuple[str, ...] = ()
 
 
 def chosen(
@@ -468,7 +470,8 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset, responses: Any = 
             raise EmbeddingError("the table has no model next to it; give the bank that it was made from, --data BANK")
         model = InferenceModel(KnowledgeGraph.from_dataset(bank), ())
         notes.append("the table has no model next to it: new questions get the mean of old ones on their concepts")
-    rows, how, said = model.infer(table, *_columns(model.graph, new), model.answers(responses, new.questions))
+    weights, lacking = _columns(model.graph, new)
+    rows, how, said = model.infer(table, weights, lacking, model.answers(responses, new.questions))
     notes.extend(said)
     made = Embeddings(
         [*table.ids, *new.questions],
@@ -482,8 +485,10 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset, responses: Any = 
         table.model and model,
     )
     unplaced = tuple(q for q, kind in zip(new.questions, how, strict=True) if kind == "nothing")
+    partly = tuple(q for q, some, kind in zip(new.questions, lacking, how, strict=True) if some and kind != "nothing")
     notes.extend(_unknown(model.graph.concepts, new))
-    return Inferred(made, how.count("twins"), how.count("concepts"), how.count("model"), unplaced, tuple(notes))
+    counts = how.count("twins"), how.count("concepts"), how.count("model")
+    return Inferred(made, *counts, unplaced, tuple(notes), partly)
 
 
 def _columns(graph: KnowledgeGraph, new: Dataset) -> tuple[scipy.sparse.csr_array, NDArray[np.bool_]]:

@@ -210,7 +210,7 @@ class Run:
         mine = [row for row in chosen if walk in (None, row["walk"])]
         if not mine:
             raise UnknownNameError("walk", str(walk), {row["walk"] for row in chosen})
-        figures = [self._judged(row) if row["score"] is None else row["score"] for row in mine]
+        figures = [self._figure(row) for row in mine]
         if len(mine) > 1 and None in figures:
             names = ", ".join(dict.fromkeys(row["trainer"] for row in mine))
             raise ConfigError(
@@ -220,12 +220,29 @@ class Run:
         row = mine[max(range(len(mine)), key=lambda i: figures[i] or 0.0)]
         return row["trainer"], row["walk"]
 
-    def _judged(self, chosen: Row) -> float | None:
-        """The mean validation figure of the tasks that train their own model on a table; None if there are none."""
+    def _figure(self, chosen: Row) -> float | None:
+        """The score that chose settings, or else the mean validation figure of the tasks that train their own model on a
+        table; None if there are none."""
+        if chosen["score"] is not None:
+            return float(chosen["score"])
         its = [r for r in self.rows("training") if all(r[key] == chosen[key] for key in ("walk", "trainer"))]
         # The headline figure comes first, what was chosen by it follows.
         found = [next(iter(judged.values())) for row in its for judged in row.get("judged", {}).values()]
         return float(np.mean(found)) if found else None
+
+    def winner(self) -> tuple[str, str]:
+        """The trainer that did best on validation of all, baselines and files included, and its walk.
+
+        Raises
+        ------
+        ConfigError : no trainer is finished.
+        """
+        chosen = [row for row in self.rows("tuning") if row["chosen"]]
+        if not chosen:
+            raise ConfigError(f"{self.path}: no finished trainer; run it first")
+        figures = [self._figure(row) for row in chosen]
+        row = chosen[max(range(len(chosen)), key=lambda i: figures[i] or 0.0)]
+        return row["trainer"], row["walk"]
 
     def trained(self, trainer: str, *, walk: str | None = None, seed: int | None = None) -> Row:
         """The row of ``training.jsonl`` of a trainer: by default on its first walk, with its first seed.

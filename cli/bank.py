@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,26 +59,53 @@ def inspect(
     for note in sorted(notes, key=lambda note: not note.startswith("doubtful: ")):
         doubtful = note.startswith("doubtful: ") and out.is_terminal
         out.print(note, markup=False, style="yellow" if doubtful else None)
-    print_table(["what", "value"], [[key, _plain(value)] for key, value in _flat(found) if key != "notes"], left=1)
+    print_table([f"data set {found['dataset']}", ""], _important(found), left=1)
+    out.print("entropies and floors in nats; every figure: --json", markup=False)
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+def _important(found: dict[str, Any]) -> list[list[str]]:
+    """The rows a person needs first: counts, what can't be told apart, floors, and what would help."""
+
+    def whole(name: str) -> str:
+        return f"{found[name]:,}"
+
+    concepts, most = found["concepts_a_question_mean"], found["concepts_a_question_most"]
+    questions = found["questions_a_concept_median"], found["questions_a_concept_most"]
+    rows = [
+        ["questions", whole("questions")],
+        ["concepts", whole("concepts")],
+        ["edges", whole("edges")],
+        ["concepts of a question: mean, most", f"{concepts:.2f}, {most:,}"],
+        ["questions of a concept: median, most", f"{questions[0]:,.0f}, {questions[1]:,}"],
+        ["questions without a concept", whole("questions_without_concept")],
+        ["concepts without a question", whole("concepts_without_question")],
+        ["components", whole("components")],
+        ["questions that differ for the walk", whole("distinct_sets")],
+        ["exchangeable with another question", f"{found['indistinguishable_share']:.1%}"],
+        ["no knowledge: ln Q", f"{found['ln_q']:.3f}"],
+        ["which one of exchangeable questions: no model knows", f"{found['within_class']:.3f}"],
+    ]
+    errors = found["standard_errors"]
+    for name, value in found["floors"]["walk"].items():
+        path = f"floors.walk.{name}"
+        rows.append([f"floor of {name.replace('_', ' ')}", _nats(value, errors.get(path))])
+    for name, value in found["achieved"].items():
+        rows.append([f"reached by {name.replace('_', ' ')}", _nats(value, None)])
+    shared = ", ".join(f"{value:.2f}" for value in found["mutual_information"][:3])
+    rows.append(["mutual information at 1, 2, 3 steps", shared])
+    if "recommended_dim" in found["log_ratio"]:
+        rows.append(["dimensions for skip-gram", f"{found['log_ratio']['recommended_dim']:,}"])
+    for name, effect in found["would_add"].items():
+        if effect.get("indistinguishable_share", found["indistinguishable_share"]) != found["indistinguishable_share"]:
+            rows.append([f"exchangeable with edges by {name}", f"{effect['indistinguishable_share']:.1%}"])
+    return rows
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e-3 else f"{value:,.4f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if isinstance(value, list):
-        shown = ", ".join(_plain(item) for item in value[:5])
-        return shown + (f", … ({len(value)} in --json)" if len(value) > 5 else "")
-    return str(value)
+def _nats(value: float | None, error: float | None) -> str:
+    """An entropy, with its standard error if it is sampled."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
 
 
 @app.command("data", rich_help_panel="Question banks")

@@ -185,7 +185,9 @@ def _tell(made: Run) -> None:
 
     table = comparison(made)
     print_table([column.title for column in table.columns], table.cells(), left=3)
-    for line in [*verdicts(made, table), *map(str, beside_baselines(made, table)), *cautions(made, table)]:
+    # What is doubtful in the data was said when they were read.
+    cautious = [line for line in cautions(made, table) if not line.startswith("doubtful: ")]
+    for line in [*verdicts(made, table), *map(str, beside_baselines(made, table)), *cautious]:
         out.print(line, markup=False)
     for each in table.lines:
         if each.error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ from qcq.cli.console import (
 from qcq.errors import ConfigError
 from qcq.support.files import whole_path
 from qcq.support.terminal import duration
+
+if TYPE_CHECKING:
+    from qcq.run import Run
 
 
 @app.command(rich_help_panel="Vectors")
@@ -165,26 +168,27 @@ def add(
         err.print(note, markup=False, style="yellow" if note.startswith("doubtful: ") and err.is_terminal else None)
     made.embeddings.save(out_file)
     made.embeddings.save_model(out_file)
-    if made.unplaced:
-        shown = ", ".join(made.unplaced[:5]) + (", …" if len(made.unplaced) > 5 else "")
-        err.print(
-            f"{several(len(made.unplaced), 'new question')} without a concept that the bank knows: the mean of all, "
-            f"{shown}",
-            markup=False,
-        )
+    for which, what in (
+        (made.unplaced, "without a concept that the bank knows: the mean of all"),
+        (made.partly, "with concepts that the bank doesn't know: made from the others"),
+    ):
+        if which:
+            shown = ", ".join(which[:5]) + (", …" if len(which) > 5 else "")
+            err.print(f"{several(len(which), 'new question')} {what}, {shown}", markup=False)
     added = made.embeddings.provenance["added"]["questions"]
-    how = f"{made.by_set:,} from questions with the same concepts"
-    how += (
-        f", {made.by_model:,} by the model"
-        if made.by_model
-        else f", {made.by_concepts:,} from their concepts one by one"
+    ways = (
+        (made.by_set, "from questions with the same concepts"),
+        (made.by_model, "by the model"),
+        (made.by_concepts, "from their concepts one by one"),
+        (len(made.unplaced), "with the mean of all"),
     )
+    how = ", ".join(f"{n:,} {way}" for n, way in ways if n)
     out.print(f"{added:,} new vectors after the old ones ({how}): {out_file}", markup=False)
 
 
 @app.command(rich_help_panel="Vectors")
 def similar(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="RUN-or-FILE", help="A run folder, or a file of vectors.")],
     question: Annotated[str, typer.Argument(help="The question's identifier.")],
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many.", show_default="10")] = None,
     trainer: Annotated[
@@ -204,47 +208,53 @@ def similar(
 
     from qcq.config import Config
     from qcq.data import load
+    from qcq.data.assembly import several
+    from qcq.embeddings import Embeddings
     from qcq.errors import DataError
+    from qcq.report.similar import FEW, similar_in
     from qcq.report.similar import similar as look
     from qcq.run import Run
 
-    made = Run.open(folder)
-    if not made.finished:
-        err.print("this run isn't finished: the same command goes on with it", markup=False)
     if easier and harder:
         raise ConfigError("--easier and --harder are given; give one of them")
-    settled = Config.load(made.path / "config.toml")
-    try:
-        dataset = load(settled.data, settled.sections)
-    except DataError:
-        if unseen_by is not None:
-            raise
-        dataset = None  # the data have moved; only the number of students who answered both is lost
-    name, on = (trainer, walk) if trainer else made.best(walk)
-    found = look(
-        made,
-        question,
-        k,
-        trainer=name,
-        walk=on,
-        level="easier" if easier else "harder" if harder else None,
-        concept=concept,
-        not_concept=not_concept,
-        unseen_by=unseen_by,
-        data=dataset,
-    )
+    level = "easier" if easier else "harder" if harder else None
+    choice: dict[str, Any] = {"concept": concept, "not_concept": not_concept, "unseen_by": unseen_by}
+    if folder.is_file():
+        given = {"trainer": trainer, "walk": walk, level or "easier": level, **choice}
+        if options := [f"--{key.replace('_', '-')}" for key, value in given.items() if value is not None]:
+            what = f"a file of vectors, without what {' and '.join(options)} needs"
+            raise ConfigError(f"{folder}: {what}; give a run folder")
+        name, found, why = folder.name, similar_in(Embeddings.load(folder), question, k), ""
+    else:
+        made = Run.open(folder)
+        if not made.finished:
+            err.print("this run isn't finished: the same command goes on with it", markup=False)
+        settled = Config.load(made.path / "config.toml")
+        try:
+            dataset = load(settled.data, settled.sections)
+        except DataError:
+            if unseen_by is not None:
+                raise
+            dataset = None  # the data have moved; only the number of students who answered both is lost
+        name, on = (trainer, walk) if trainer else made.best(walk)
+        found = look(made, question, k, trainer=name, walk=on, level=level, **choice, data=dataset)
+        why = "" if trainer else _why(made, name, str(on))
     if as_json:
         out.print_json(json.dumps({"question": question, "trainer": name, "similar": [asdict(each) for each in found]}))
         return
-    out.print(f"{question}, vectors of {name}", markup=False)
+    out.print(f"{question}, vectors of {name}{why}", markup=False)
+    if k is None and len(found) < FEW:
+        out.print(f"{several(len(found), 'question')}: all that are left", markup=False)
     named = any(each.name for each in found)
     hard = any(each.difficulty is not None for each in found)
     both = any(each.answered_both is not None for each in found)
-    titles = ["question", *(["name"] if named else []), "concepts", "shared", "similarity"]
+    known = any(each.concepts for each in found)
+    titles = ["question", *(["name"] if named else []), *(["concepts", "shared"] if known else []), "similarity"]
     titles += [*(["wrong answers", "difference"] if hard else []), *(["answered both"] if both else [])]
     rows = []
     for each in found:
-        row = [each.question, *([each.name] if named else []), "; ".join(each.concepts), str(len(each.shared))]
+        row = [each.question, *([each.name] if named else [])]
+        row += ["; ".join(each.concepts), str(len(each.shared))] if known else []
         row.append(f"{each.similarity:.4f}{' (tie)' if each.tied else ''}")
         if hard:
             row.append("–" if each.difficulty is None else f"{each.difficulty:.0%}")
@@ -252,7 +262,19 @@ def similar(
         if both:
             row.append("–" if each.answered_both is None else f"{each.answered_both:,}")
         rows.append(row)
-    print_table(titles, rows, left=3 if named else 2)
+    print_table(titles, rows, left=1 + named + known)
+
+
+def _why(run: Run, trainer: str, walk: str) -> str:
+    """Why these vectors were taken, and whether others of the run did better."""
+    from qcq.run import FILE, NO_WALK
+
+    first, place = run.winner()
+    if (first, place) == (trainer, walk):
+        return ": best of all by validation"
+    which = first if place in (NO_WALK, FILE) else f"{first} --walk {place}"
+    without = " (no walks)" if place == NO_WALK else ""
+    return f": best on walks by validation; {first}{without} did better, take it with --trainer {which}"
 
 
 @app.command(rich_help_panel="Vectors")

@@ -245,6 +245,7 @@ def assemble(
             *sorted(notes, key=lambda note: not isinstance(note, checks.Doubt)),
             *remarks(matrix, 0 if log else repeated),
         ),
+        own=True,
     )
 
 

@@ -87,6 +87,7 @@ class Dataset:
         ``interactions``.
     sealed : int32, ascending: students kept for a later test (:mod:`qcq.data.sealed`); in ``left_out`` too unless the
         reader was told to test on them.
+    own : whether it is somebody's own data (files, frames or a graph) and no published set.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Dataset:
     prerequisites: Sequence[tuple[str, str]] = ()
     left_out: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
     sealed: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    own: bool = False
 
     def __post_init__(self) -> None:
         if self.q_matrix.shape != (len(self.questions), len(self.concepts)):

@@ -115,6 +115,7 @@ class GraphFile(Reader):
             parents=found.parents,
             prerequisites=tuple(found.prerequisites),
             notes=(*doubts, "a graph without responses", *remarks(found.weights, found.repeated)),
+            own=True,
         )
 
 

@@ -14,8 +14,8 @@ HEAD = f"""# What was read on test sets
 *Made by `python docs/tests_read.py` from `evaluation/register.toml`; a test compares the two.*
 
 This page lists every reading of a test set behind this project's pages. Look here before you call a figure a fresh
-test. Every run on real data names in `about.json` the test sets that it reads, and how often the register has them.
-This command checks it:
+test. Every run on a published data set names in `about.json` the test sets that it reads, and how often the register
+has them. A run on your own data does not mention the register. This command checks it:
 
 ```console
 $ qcq audit runs/first

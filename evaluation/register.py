@@ -2,8 +2,8 @@
 
 A test part that has been read helped to decide what came after, so a new figure on it is no fresh test. The register,
 ``register.toml`` beside this module, lists the readings behind this project's own pages; :func:`readings` gives them.
-A run on real data names the test parts that it reads and what the register knows of them. ``docs/tests_read.md`` is the
-register as a page.
+A run on a published data set names the test parts that it reads and what the register knows of them. Somebody's own
+data can't be in it, so a run on them doesn't mention it. ``docs/tests_read.md`` is the register as a page.
 """
 
 from __future__ import annotations
@@ -99,14 +99,14 @@ def readings(file: Path | None = None) -> tuple[Reading, ...]:
 
 
 def test_parts(partition: Partition, tasks: Sequence[TaskSpec]) -> list[dict[str, Any]]:
-    """The test parts that scoring these tasks reads; none for simulated data.
+    """The test parts that scoring these tasks reads; none for simulated data and for somebody's own.
 
     Returns
     -------
     One dict a part: ``unit``, ``digest``, ``units`` (how many), ``tasks`` (names), ``sealed`` (how many of the students
     are), ``readings`` (entries of the register with this digest).
     """
-    if partition.dataset.truth:
+    if partition.dataset.truth or partition.dataset.own:
         return []
     found = []
     split = partition.split

@@ -60,7 +60,7 @@ def _data_section(about: dict[str, Any]) -> str:
             f"- {about['responses']:,} responses; students: {s['train']:,} train, {s['validation']:,} validation, "
             f"{s['test']:,} test, divided before anything was derived from a response{doubles}"
         )
-    lines += [f"- {note}" for note in about["notes"]]
+    lines += [f"- {note}" for note in about["notes"] if not note.startswith("doubtful: ")]  # these are cautions
     return "\n".join(lines)
 
 

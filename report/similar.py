@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcq.data import Dataset
+from qcq.data.assembly import several
+from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
+from qcq.models.inference import opened
 from qcq.run import Run
 
+FEW = 10  # answers where nobody says how many
 TIE = 1e-6  # cosines closer than this are equal but for rounding
 
 
@@ -58,7 +63,7 @@ def similar(
 
     Parameters
     ----------
-    k : how many; by default ten, or all there are.
+    k : how many; by default ten, or all that are left.
     trainer, walk : whose vectors; by default those of the trainer that is best on validation.
     level : ``easier`` or ``harder`` than the question, by the share of wrong answers among training students.
     concept, not_concept : identifier or name of a concept that the answer must have, or must not have.
@@ -68,7 +73,7 @@ def similar(
     Raises
     ------
     UnknownNameError : no such question, concept, student or trainer.
-    EmbeddingError : a filter that leaves nothing, or fewer questions than ``k``.
+    EmbeddingError : fewer questions are left than ``k``, or none.
     ConfigError : a difficulty is asked for where nobody answered.
     """
     name, on = (trainer, walk) if trainer else run.best(walk)
@@ -94,20 +99,10 @@ def similar(
         where &= ~_seen(data, unseen_by)
         filters.append(f"not answered by {unseen_by}")
     where[at] = False
-    left = int(where.sum())
-    k = min(10, left) if k is None else k
-    if left < k or left == 0:
-        by = f" {', '.join(filters)}" if filters else ""
-        raise EmbeddingError(
-            f"{left} other questions{by}, {k or 1} asked for; {f'take -k {left}' if left else 'loosen the filter'}"
-        )
-    found = emb.nearest(question, min(k + 1, left), where=where)
-    cosines = np.array([s for _, s in found])
     own_concepts = set(bank.of(at))
     out = []
-    for other, cosine in found[:k]:
+    for other, cosine, tied in _nearest(emb, question, k, where, filters):
         i = emb.index[other]
-        near = np.abs(cosines - cosine) < TIE
         difficulty = bank.hard(i)
         asked = bank.hard(at)
         out.append(
@@ -115,7 +110,7 @@ def similar(
                 other,
                 bank.names[i],
                 cosine,
-                bool(near.sum() > 1),
+                tied,
                 bank.of(i),
                 tuple(c for c in bank.of(i) if c in own_concepts),
                 difficulty,
@@ -124,6 +119,54 @@ def similar(
             )
         )
     return out
+
+
+def similar_in(table: Embeddings, question: str, k: int | None = None) -> list[Alike]:
+    """The questions of a table that are most like ``question``, best first.
+
+    Concepts are known where the table has a model beside it; names, difficulties and answers aren't.
+
+    Parameters
+    ----------
+    table : vectors of any origin.
+    k : how many; by default ten, or all there are.
+
+    Raises
+    ------
+    UnknownNameError : no such question.
+    EmbeddingError : fewer questions than ``k``, or no other one.
+    """
+    if question not in table:
+        raise UnknownNameError("question", question, table.ids)
+    model = opened(table)
+    where = np.ones(len(table), dtype=bool)
+    where[table.index[question]] = False
+    sets: dict[str, tuple[str, ...]] = {}
+    if model is not None:
+        w = model.graph.weights
+        spans = zip(model.graph.questions, w.indptr[:-1], w.indptr[1:], strict=True)
+        sets = {q: tuple(model.graph.concepts[c] for c in w.indices[a:b]) for q, a, b in spans}
+    own = set(sets.get(question, ()))
+    return [
+        Alike(other, "", cosine, tied, its := sets.get(other, ()), tuple(c for c in its if c in own), None, None, None)
+        for other, cosine, tied in _nearest(table, question, k, where, [])
+    ]
+
+
+def _nearest(
+    table: Embeddings, question: str, k: int | None, where: NDArray[np.bool_], filters: list[str]
+) -> Iterator[tuple[str, float, bool]]:
+    """The nearest questions among ``where``, their cosines, and whether another one of them is exactly as near."""
+    left, by = int(where.sum()), f" {', '.join(filters)}" if filters else ""
+    if left == 0:
+        raise EmbeddingError(f"no other question{by}; {'loosen the filter' if filters else 'give a larger bank'}")
+    if k is not None and left < k:
+        raise EmbeddingError(f"{several(left, 'other question')}{by}, {k:,} asked for; take -k {left}")
+    k = min(FEW, left) if k is None else k
+    found = table.nearest(question, min(k + 1, left), where=where)
+    cosines = np.array([s for _, s in found])
+    for other, cosine in found[:k]:
+        yield other, cosine, bool((np.abs(cosines - cosine) < TIE).sum() > 1)
 
 
 def _seen(data: Dataset | None, student: str) -> NDArray[np.bool_]:

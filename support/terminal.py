@@ -32,10 +32,14 @@ class Terminal(Watch):
     def __init__(self, console: Console, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.console, self.quiet, self.clock = console, quiet, clock
         self._bars: Bars | None = None
+        self._doubts: set[str] = set()
         self._running = 0
 
     def say(self, line: str) -> None:
-        doubtful = line.startswith("doubtful: ")  # shown in any case
+        doubtful = line.startswith("doubtful: ")  # shown in any case, but once: every fold has the same notes
+        if doubtful and line in self._doubts:
+            return
+        self._doubts |= {line} if doubtful else set()
         if doubtful or not self.quiet:
             self.console.print(line, markup=False, style="yellow" if doubtful and self.console.is_terminal else None)
 
