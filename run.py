@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, UnknownNameError
+from qcq.support.folders import refuse_newer
 from qcq.support.notebook import first, html_table
 from qcq.support.types import takes
 
@@ -75,22 +76,28 @@ class Run:
 
         Raises
         ------
-        ConfigError : the folder holds no run.
+        ConfigError : the folder holds no run, or one that a newer qcq made. A run of qcq 0.1 opens.
         """
         run = cls(Path(path))
         if not run.path.exists():
             raise ConfigError(f"{path}: no such folder; check the spelling and the current folder")
+        kind = refuse_newer(run.path)
         if not (run.path / "config.toml").is_file():
             if (run.path / "fold-1").is_dir():
                 raise ConfigError(
                     f"{path}: holds a run for each fold of the students; name one, as {run.path / 'fold-1'}"
                 )
-            raise ConfigError(f"{path}: no run in this folder (config.toml is missing); make one with 'qcq run'")
+            found = f"a {kind}, no run," if kind not in ("", "run") else "no run"
+            raise ConfigError(f"{path}: {found} in this folder (config.toml is missing); make one with 'qcq run'")
         return run
 
     @property
     def config(self) -> dict[str, Any]:
-        return tomllib.loads((self.path / "config.toml").read_text(encoding="utf-8"))
+        path = self.path / "config.toml"
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise _unreadable(path, error) from None
 
     def _repr_html_(self) -> str:
         if not (self.path / "about.json").is_file():
@@ -113,7 +120,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """False if the run was interrupted and not continued; its tables then have the finished results."""
-        return bool(self.read_json("about.json").get("finished", False))
+        about = self.read_json("about.json")
+        return bool(about.get("finished", (self.path / "report.md").is_file()))  # qcq 0.1 ended with that file
 
     def refuse_other_data(self, digest: str, redo: bool) -> None:
         """ConfigError if the folder has a run on data with another digest, unless that run should be replaced."""
@@ -127,14 +135,21 @@ class Run:
             )
 
     def read_json(self, name: str) -> dict[str, Any]:
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+        try:
+            made: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise _unreadable(self.path / name, error) from None
+        return made
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The objects of ``name``.jsonl (``results``, ``training``, ``tuning``, ``curves``); empty if there is none."""
         path = self.path / f"{name}.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            raise _unreadable(path, error) from None
 
     def frame(self, name: str = "results") -> pl.DataFrame:
         """The rows of ``name``.jsonl as a polars frame."""
@@ -262,3 +277,8 @@ class Run:
             return {}
         with np.load(path) as held:
             return {key: held[key] for key in held.files}
+
+
+def _unreadable(path: Path, error: ValueError) -> ConfigError:
+    said = " ".join(str(error).split())
+    return ConfigError(f"{path}: can't be read ({said}); qcq verify --repair makes it again")

@@ -83,11 +83,12 @@ def verify(run: Run) -> tuple[list[Fault], int]:
 
     Raises
     ------
-    ConfigError : the run was made before hashes were written, or is not finished.
+    ConfigError : the run was made by a qcq that wrote no hashes, or is not finished.
     """
     if not (run.path / MANIFEST).is_file():
-        what = "is not finished" if not run.finished else "was made before hashes were written"
-        fix = "finish it by the same command"
+        what, fix = "is not finished", "finish it by the same command"
+        if run.finished:
+            what, fix = "was made by a qcq that wrote no hashes", "to have them, make it again by the same command"
         raise ConfigError(f"{run.path}: the run {what}, so there is nothing to compare; {fix}")
     known: dict[tuple[int, int], str] = {}
     faults: list[Fault] = []
@@ -151,7 +152,7 @@ def _discarded(run: Run, store: Path, faults: list[Fault]) -> list[Path]:
 def _store(run: Run) -> Path:
     try:
         return Path(run.config.get("store") or run.path / "cells")
-    except ValueError:  # settings that can't be read are a fault of their own
+    except ConfigError:  # settings that can't be read are a fault of their own
         return run.path / "cells"
 
 
