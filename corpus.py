@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from qcq.errors import CorpusError
 from qcq.support.files import whole
-from qcq.support.folders import claim
+from qcq.support.folders import claim, refuse_newer
 from qcq.support.types import takes
 
 PAD = -1
@@ -142,8 +142,10 @@ class Corpus:
         Raises
         ------
         CorpusError : no corpus, an unfinished one, a missing shard, or a shard of another size than was written.
+        ConfigError : a newer qcq made it.
         """
         folder = Path(directory)
+        refuse_newer(folder)
         try:
             about = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
             shards = [np.load(folder / name, mmap_mode="r") for name in about["shards"]]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, UnknownNameError
+from qcq.support.folders import refuse_newer
 from qcq.support.notebook import first, html_table
 from qcq.support.types import takes
 
@@ -78,11 +79,12 @@ class Run:
 
         Raises
         ------
-        ConfigError : the folder holds no run.
+        ConfigError : the folder holds no run, or one that a newer qcq made. A run of qcq 0.1 opens.
         """
         run = cls(Path(path))
         if not run.path.exists():
             raise ConfigError(f"{path}: no such folder; check the spelling and the current folder")
+        kind = refuse_newer(run.path)
         if not (run.path / "config.toml").is_file():
             if (run.path / "fold-1").is_dir():
                 raise ConfigError(
@@ -90,7 +92,8 @@ class Run:
                 )
             if run.path.is_file():
                 raise ConfigError(f"{path}: is a file, and a run is a folder; name one that 'qcq run' made")
-            raise ConfigError(f"{path}: no run in this folder (config.toml is missing); make one with 'qcq run'")
+            found = f"a {kind}, no run," if kind not in ("", "run") else "no run"
+            raise ConfigError(f"{path}: {found} in this folder (config.toml is missing); make one with 'qcq run'")
         return run
 
     @property
@@ -118,7 +121,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """False if the run was interrupted and not continued; its tables then have the finished results."""
-        return bool(self.read_json("about.json").get("finished", False))
+        about = self.read_json("about.json")
+        return bool(about.get("finished", (self.path / "report.md").is_file()))  # qcq 0.1 ended with that file
 
     def refuse_other_data(self, digest: str, redo: bool) -> None:
         """ConfigError if the folder has a run on data with another digest, unless that run should be replaced."""
@@ -221,8 +225,8 @@ class Run:
         return row["trainer"], row["walk"]
 
     def _figure(self, chosen: Row) -> float | None:
-        """The score that chose settings, or else the mean validation figure of the tasks that train their own model on a
-        table; None if there are none."""
+        """The score that chose settings, or else the mean validation figure of the tasks that train a model of their own
+        on a table; None if there are none."""
         if chosen["score"] is not None:
             return float(chosen["score"])
         its = [r for r in self.rows("training") if all(r[key] == chosen[key] for key in ("walk", "trainer"))]

@@ -276,7 +276,7 @@ def _list_more(kind: str, parts: Mapping[str, type], one: bool) -> None:
     from qcq.support.settings import fields
 
     if kind == "data":
-        needs = [[name, cls.needs] for name, cls in parts.items() if getattr(cls, "needs", "")]
+        needs = [[name, said] for name, cls in parts.items() if (said := getattr(cls, "needs", ""))]
         _more(["format", "what it needs"], needs)
     having = {name: getattr(cls, "settings", None) if kind == "tasks" else cls for name, cls in parts.items()}
     settings = {name: fields(cls) for name, cls in having.items() if cls is not None and fields(cls)}

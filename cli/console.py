@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Question embeddings from question-concept-question walks, every loss read against its exact floor.",
-    epilog="Settings are named section.key: walk.length, mlm.steps, node2vec.p ...; 'qcq list' shows them all.",
+    epilog="Settings are named section.key: walk.length, mlm.steps, node2vec.p ...; 'qcq list NAME' shows them.",
 )
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -84,11 +84,12 @@ def verify(run: Run) -> tuple[list[Fault], int]:
 
     Raises
     ------
-    ConfigError : the run was made before hashes were written, or is not finished.
+    ConfigError : the run was made by a qcq that wrote no hashes, or is not finished.
     """
     if not (run.path / MANIFEST).is_file():
-        what = "is not finished" if not run.finished else "was made before hashes were written"
-        fix = "finish it by the same command"
+        what, fix = "is not finished", "finish it by the same command"
+        if run.finished:
+            what, fix = "was made by a qcq that wrote no hashes", "to have them, make it again by the same command"
         raise ConfigError(f"{run.path}: the run {what}, so there is nothing to compare; {fix}")
     known: dict[tuple[int, int], str] = {}
     faults: list[Fault] = []

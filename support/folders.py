@@ -8,7 +8,8 @@ from pathlib import Path
 from qcq.errors import ConfigError
 from qcq.support.files import make_folder, sync_folder, tidy, write_text
 
-MARK = "qcq.json"  # is in every folder that qcq made, and says what kind of folder it is
+MARK = "qcq.json"  # is in every folder that qcq made, and says what kind of folder it is, and in which format
+FORMAT = 2  # raised when a folder can no longer be read by an older qcq; 1, and no number, is that of qcq 0.1
 
 
 def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
@@ -42,7 +43,7 @@ def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
         sync_folder(above)
     tidy(folder)
     if not (folder / MARK).is_file():
-        write_text(folder / MARK, json.dumps({"kind": kind}) + "\n")
+        write_text(folder / MARK, json.dumps({"kind": kind, "format": FORMAT}) + "\n")
     return folder
 
 
@@ -53,10 +54,7 @@ def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> No
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is a file, not a folder; name a folder")
     if (folder / MARK).is_file():
-        try:
-            held = json.loads((folder / MARK).read_text(encoding="utf-8"))["kind"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{folder / MARK}: unreadable mark ({error}); name another folder") from None
+        held = refuse_newer(folder)
         if held != kind:
             raise ConfigError(f"{folder}: holds a {held}, not a {kind}; name another folder")
         return
@@ -72,3 +70,25 @@ def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> No
     raise ConfigError(
         f"{folder}: holds files that qcq did not make ({shown}); name another folder, so that nothing is overwritten"
     )
+
+
+def refuse_newer(folder: Path) -> str:
+    """The kind of a folder that qcq made; empty without a mark.
+
+    Raises
+    ------
+    ConfigError : the mark can't be read, or a newer qcq made the folder in a format that this one doesn't know.
+    """
+    if not (folder / MARK).is_file():
+        return ""
+    try:
+        held = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        kind, number = str(held["kind"]), int(held.get("format", 1))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{folder / MARK}: unreadable mark ({error}); name another folder") from None
+    if number > FORMAT:
+        raise ConfigError(
+            f"{folder}: holds a {kind} in format {number}, made by a newer qcq, and this one reads formats up to "
+            f"{FORMAT}; install a newer qcq (pip install -U qcq)"
+        )
+    return kind

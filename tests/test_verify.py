@@ -105,7 +105,7 @@ def test_a_lost_row_a_lost_view_and_a_leftover_are_repaired_and_a_strangers_file
 
 def test_an_unfinished_run_has_nothing_to_compare(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / MANIFEST).unlink()
-    with pytest.raises(ConfigError, match="before hashes were written"):
+    with pytest.raises(ConfigError, match="a qcq that wrote no hashes"):
         verify(Run.open(run))
     about = json.loads((run / "about.json").read_text())
     (run / "about.json").write_text(json.dumps({**about, "finished": False}))
