@@ -179,25 +179,24 @@ def mapped(
 ) -> NDArray[np.float64]:
     """``new`` states by the ridge regression of ``rows`` on ``states``, each counting ``size`` times.
 
-    The penalty is the one of least squared error on rows left out, one at a time (Allen's PRESS, by the hat matrix).
+    A state at the mean of all gives zeros, and so does every state where they say nothing of the rows. The penalty is
+    the one of least squared error on rows left out, one at a time (Allen's PRESS, by the hat matrix).
 
     References
     ----------
     Allen 1974, The relationship between variable selection and data augmentation and a method for prediction.
     """
     share = (size / size.sum())[:, None]
-    middle, centre = (share * states).sum(axis=0), (share * rows).sum(axis=0)
-    root = np.sqrt(share)
-    x, y = root * (states - middle), root * (rows - centre)
+    middle, root = (share * states).sum(axis=0), np.sqrt(share)
+    x, y = root * (states - middle), root * rows
     u, s, vt = np.linalg.svd(x, full_matrices=False)
     turned = u.T @ y
     unit = max(float((s**2).mean()), 1e-300)
     best, chosen = np.inf, SHRINK[-1]
     for penalty in SHRINK:
         kept = s**2 / (s**2 + penalty * unit)
-        left = np.maximum(1 - (u**2 * kept).sum(axis=1) - share[:, 0], 1e-3)[:, None]
+        left = np.maximum(1 - (u**2 * kept).sum(axis=1), 1e-3)[:, None]
         error = float((np.square((y - u @ (kept[:, None] * turned)) / left)).sum())
         if error < best:
             best, chosen = error, penalty
-    slope = vt.T @ ((s / (s**2 + chosen * unit))[:, None] * turned)
-    return (new - middle) @ slope + centre
+    return np.asarray((new - middle) @ vt.T @ ((s / (s**2 + chosen * unit))[:, None] * turned))
