@@ -194,8 +194,8 @@ class KTPeer(Task):
     embedding, trained from the same seed. Both choose their epoch on validation; a model with several ``tables``
     chooses among them there too.
 
-    - Every attempt is predicted once, the first one too: a sequence begins with a question of its own that stands for
-      nothing. Attempts beyond ``length`` are predicted from windows that hold at least half of it before them.
+    - Every attempt is predicted once, the first one too: a sequence begins with an extra question without meaning.
+      Attempts beyond ``length`` are predicted from windows that hold at least half of it before them.
     - A table is centred, rotated to its principal axes and scaled as a whole to a mean square of 1, which is the size
       that edmine's embeddings begin with. edmine scales each row that it reads from a file to the length √questions;
       the rows get their own lengths back, so the model sees the table itself. If its width isn't the model's, edmine
