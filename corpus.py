@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.errors import CorpusError
-from qcq.support.files import whole
+from qcq.support.files import whole, whole_path
 from qcq.support.folders import claim, refuse_newer
 from qcq.support.types import takes
 
@@ -26,6 +26,7 @@ PAD = -1
 HIDDEN = -2  # replaces a masked token in the walks shown to a model
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # the first tokens of a BERT-family vocabulary
 _TEXT_BLOCK = 2**22  # bytes of text made at a time
+_TABLE_BLOCK = 2**22  # tokens of a parquet file
 _DIGEST_BLOCK = 2**24  # tokens hashed at a time when they are read back from disk
 
 
@@ -214,6 +215,47 @@ class Corpus:
                     slots[:, -1] = ord("\n")
                     file.write(block.translate(None, b"\0"))
         return Path(path)
+
+    @takes(folder="path", ids="list")
+    def to_parquet(self, folder: str | Path, ids: Sequence[str]) -> Path:
+        """Write the walks as Spark writes a table: a folder of parquet files with one column, an array of text a walk.
+
+        The column is called ``random_walk``, as in the cached walks of GraphFrames (``RandomWalkEmbeddings``); Spark's
+        ``Word2Vec`` takes it as its input column. The last file is ``_SUCCESS``, as Spark marks a whole table.
+
+        Parameters
+        ----------
+        folder : where the files go; an earlier table in it is replaced.
+        ids : as for :meth:`to_text`.
+
+        Raises
+        ------
+        CorpusError : a name that can't be read back: empty, with white space in it, or occurring twice.
+
+        References
+        ----------
+        https://spark.apache.org/docs/latest/sql-data-sources-parquet.html
+        https://github.com/graphframes/graphframes, ``RandomWalkBase.rwColName``.
+        """
+        import polars as pl
+
+        names = pl.Series([name.decode() for name in self._words(ids)], dtype=pl.String)
+        folder = Path(folder)
+        for left in [folder / "_SUCCESS", *folder.glob("part-*.parquet")]:
+            left.unlink(missing_ok=True)
+        rows, made = max(1, _TABLE_BLOCK // self.length), 0
+        for shard in self.shards:
+            for begin in range(0, len(shard), rows):
+                walks = np.asarray(shard[begin : begin + rows])
+                which, _ = np.nonzero(walks >= 0)
+                table = pl.DataFrame({"walk": which, "random_walk": names.gather(walks[walks >= 0])})
+                table = table.group_by("walk", maintain_order=True).agg("random_walk").select("random_walk")
+                with whole_path(folder / f"part-{made:05d}.parquet") as partial:
+                    table.write_parquet(partial, compression="snappy")
+                made += 1
+        with whole(folder / "_SUCCESS"):
+            pass
+        return folder
 
     @takes(path="path", ids="list")
     def write_vocabulary(self, path: str | Path, ids: Sequence[str]) -> Path:

@@ -225,8 +225,8 @@ class Run:
         return row["trainer"], row["walk"]
 
     def _figure(self, chosen: Row) -> float | None:
-        """The score that chose settings, or else the mean validation figure of the tasks that train a model of their own
-        on a table; None if there are none."""
+        """The score that chose settings, or else the mean validation figure of the tasks that train a model of their
+        own on a table; None if there are none."""
         if chosen["score"] is not None:
             return float(chosen["score"])
         its = [r for r in self.rows("training") if all(r[key] == chosen[key] for key in ("walk", "trainer"))]

@@ -339,6 +339,9 @@ def walk(
     walk: Annotated[str, typer.Option("--walk", help="Walk strategy.")] = "qcq",
     out_dir: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for the corpus.")] = Path("corpus"),
     text: Annotated[bool, typer.Option("--text", help="Write corpus.txt and vocab.txt too.")] = False,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write walks.parquet too, a table for Spark: an array of names a walk.")
+    ] = False,
     max_memory: Annotated[str, typer.Option(help="What sampling may hold, for example 500M or 4G.")] = "1G",
     redo: Annotated[bool, typer.Option("--redo", help="Replace another corpus in the folder.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the walks.")] = 0,
@@ -364,13 +367,15 @@ def walk(
         watch.say(line)
     watch.say(str(strategy.plan(graph, max_memory=limit)))
     names = [*graph.questions, *(graph.concepts if strategy.keep_concepts else ())]
-    if text:
+    if text or parquet:
         words(names)  # an error now, not after sampling
     with watch.progress("walks") as progress:
         corpus = strategy.stream(graph, out_dir, seed, max_memory=limit, progress=progress, replace=redo)
     if text:
         corpus.to_text(out_dir / "corpus.txt", names)
         corpus.write_vocabulary(out_dir / "vocab.txt", names)
+    if parquet:
+        corpus.to_parquet(out_dir / "walks.parquet", names)
     print_table(
         ["corpus", "value"],
         [

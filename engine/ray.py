@@ -17,7 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -100,8 +101,33 @@ class Ray(Executor):
         self.store, self.cluster, self.watch = store, cluster, watch or Watch()
         self._running: dict[Any, _Task] = {}  # reference to the result → the task
         self._ready: list[CellResult] = []
+        self._board: Any = None
+        self._ours = False
 
     def __enter__(self) -> Ray:
+        try:
+            with _deferred():
+                self._open()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def submit(self, cell: Cell, redo: bool = False) -> None:
+        drawn = ExitStack()
+        self._start(_Task(cell, redo, drawn.enter_context(self.watch.progress(cell.label)), drawn))
+
+    def wait(self) -> CellResult:
+        import ray
+
+        while not self._ready:
+            for ended in ray.wait(list(self._running), num_returns=1, timeout=_OFTEN)[0]:
+                self._ended(ended, self._running.pop(ended))
+            self._draw()
+        return self._ready.pop(0)
+
+    def _open(self) -> None:
+        """Connect, divide the CPUs, and put the store into the object store."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -122,26 +148,11 @@ class Ray(Executor):
         self._board = board.remote()
         self._news = self._board.read.remote()
         self._perform = ray.remote(max_retries=0)(_perform)
-        return self
-
-    def submit(self, cell: Cell, redo: bool = False) -> None:
-        drawn = ExitStack()
-        self._start(_Task(cell, redo, drawn.enter_context(self.watch.progress(cell.label)), drawn))
-
-    def wait(self) -> CellResult:
-        import ray
-
-        while not self._ready:
-            for ended in ray.wait(list(self._running), num_returns=1, timeout=_OFTEN)[0]:
-                self._ended(ended, self._running.pop(ended))
-            self._draw()
-        return self._ready.pop(0)
 
     def _connect(self) -> None:
         """Start a local cluster, or connect to the one at the address."""
         quiet = {
             "USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
-            "BACKEND_LOG_LEVEL": "error",
             "ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "DEDUP_LOGS_SKIP_REGEX": ".",  # its remarks on dead workers would be printed among our results
         }
@@ -152,16 +163,11 @@ class Ray(Executor):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         local = {"num_cpus": max(self.cluster.jobs, cores), "include_dashboard": False}
         where = {"address": self.cluster.address} if self.cluster.address else local
-        ours = threading.current_thread() is threading.main_thread()
-        before = signal.getsignal(signal.SIGTERM) if ours else None
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **where)
         except (OSError, RuntimeError, ValueError) as error:
             named = f"address {self.cluster.address}" if self.cluster.address else "a local Ray cluster"
             raise EngineError(f"{named}: Ray can't be started ({_line(error)})") from None
-        finally:
-            if ours:
-                signal.signal(signal.SIGTERM, before)  # Ray's own would end the process at once
 
     def _start(self, task: _Task) -> None:
         """Give a cell to the cluster."""
@@ -244,9 +250,30 @@ class Ray(Executor):
             task.drawn.close()
             ray.cancel(made, force=True)
         self._running = {}
-        ray.kill(self._board)
+        if self._board is not None:
+            ray.kill(self._board)
         if self._ours:
             ray.shutdown()
+
+
+@contextmanager
+def _deferred() -> Iterator[None]:
+    """Ctrl-C and SIGTERM take effect after the block: Ray crashes when it is interrupted while it starts.
+
+    What Ray does on a signal ends with the block too; its own handler would end the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {each: signal.signal(each, lambda n, _: came.append(n)) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 @dataclass(eq=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from typing import Annotated
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
+from qcq.corpus import Corpus
 from qcq.errors import ConfigError, TrainingError
 from qcq.floors import objectives
 from qcq.graph import KnowledgeGraph
@@ -27,6 +30,8 @@ from qcq.support.threads import n_threads
 _AT_ONCE = 1 << 18  # tokens between two progress reports
 _LARGEST_BATCH = 64  # segments that read the same state in the deterministic mode
 _LARGEST_TEAM = 16  # segments that share noise tokens
+_MERGED = 1_024  # rows merged at a time
+_CURVATURE = 0.1  # of the loss in a row, by measurement: docs/decisions/0802
 
 
 @settings
@@ -49,6 +54,10 @@ class SGNS(Trainer):
         state, and their changes are summed in their order. Without it, threads write without synchronisation: faster,
         and no two runs are exactly equal.
     threads : how many; 0 means one per core.
+    parts : the walks are divided into so many parts, each of which trains tables of its own. Now and then the tables
+        are merged: rows that were seldom trained get the sum of the parts' changes, rows that were trained often their
+        mean (:func:`shares`). The same parts give the same vectors wherever they are trained.
+    period : tokens that each part trains between two merges; without effect for one part.
 
     A question that is never near another one in any walk gets a zero vector: nothing is known about it.
 
@@ -66,12 +75,14 @@ class SGNS(Trainer):
     ordered: bool = False
     deterministic: bool = True
     threads: Annotated[int, Field(ge=0)] = 0
+    parts: Annotated[int, Field(ge=1)] = 1
+    period: Annotated[int, Field(ge=1)] = 1 << 16
 
     warm = True
     tuning = ({}, {"window": 2}, {"window": 10})
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
-        from qcq.models.kernels.sgns import SEGMENT, alias_table, begin, compiled, rows_a_team
+        from qcq.models.kernels.sgns import alias_table, begin
 
         corpus = source.corpus
         counts, paired = token_counts(corpus)
@@ -81,28 +92,14 @@ class SGNS(Trainer):
             )
         wide = -(-self.dim // 16) * 16  # rows of whole cache lines; the columns beyond dim stay zero
         tables = 2 * self.window if self.ordered else 1
-        inputs, outputs = _table(len(counts), wide), _table(tables * len(counts), wide)
         threads = self.threads or n_threads()
-        pieces = -(-corpus.length // SEGMENT)
-        team, batch = self._sizes(counts, min(corpus.length, SEGMENT))
-        room = batch if self.deterministic else 0
-        most_in, most_out = rows_a_team(corpus.length, team, self.window, self.negatives, self.ordered)
-        nothing = _table(threads, wide)
-        slots = np.full((threads, 2, len(outputs) if room else 0), -1, dtype=np.int32)
-        kept = np.empty((room, most_in), dtype=np.int64), np.empty((room, most_out), dtype=np.int64)
-        held = np.zeros((2, room), dtype=np.int64)
-        changes = _table(room * most_in, wide), _table(room * most_out, wide)
-        train, add = compiled(wide, self.negatives)
-        noise = alias_table(counts**0.75)
+        corpora = _divided(corpus, self.parts)
+        parts = [self._part(each, i, counts, wide, tables, threads, source, seed) for i, each in enumerate(corpora)]
         lr = self.lr if source.start is None else WARM_RATE * self.lr
+        noise = alias_table(counts**0.75)
         rates = np.array([lr, lr / 250], dtype=np.float32)
-        stream = np.uint64(derive(seed, "sgns"))
-        step = max(1, _AT_ONCE // corpus.length)
-        order = generator(seed, "sgns", "order")
-        used = corpus.n_walks if source.start is None else math.ceil(WARM_STEPS * corpus.n_walks)
-        full, rest = divmod(used, step)
-        total = self.epochs * (full * -(-step * pieces // team) + -(-rest * pieces // team))
-        done = 0
+        inputs, outputs = parts[0].inputs, parts[0].outputs
+        done, total = 0, sum(part.total for part in parts)
         with ThreadPoolExecutor(threads) as pool:
 
             def everywhere(work: Callable[[int], None]) -> None:
@@ -110,27 +107,27 @@ class SGNS(Trainer):
                 for _ in pool.map(work, range(threads)):
                     pass
 
-            def trained(lane: int, start: int, end: int) -> None:
-                given = (window, ordered, team, stream, done, total, n, start, end, lane, threads, room > 0)
-                train(walks, inputs, outputs, nothing, noise, rates, *given, slots, *kept, held, *changes)
-
-            def added(lane: int, teams: int) -> None:
-                add(inputs, outputs, *kept, held, *changes, teams, lane, threads)
-
-            window, ordered = self.window, self.ordered
-            everywhere(lambda lane: begin(inputs, self.dim, np.uint64(derive(seed, "sgns", "start")), lane, threads))
+            start = np.uint64(derive(seed, "sgns", "start"))
+            everywhere(lambda lane: begin(inputs, self.dim, start, lane, threads))
             if source.start is not None:
                 self._begin_from(source.start, inputs, outputs)
+            base = [] if len(parts) == 1 else [inputs.copy(), outputs.copy()]
+            for part in parts[1:]:
+                part.inputs[:], part.outputs[:] = base
             for _ in range(self.epochs):
-                for walks in shuffled(corpus, step, order, used):
-                    n = -(-len(walks) * pieces // team)
-                    for start in range(0, n, room or n):
-                        end = min(start + (room or n), n)
-                        everywhere(partial(trained, start=start, end=end))
-                        if room:
-                            everywhere(partial(added, teams=end - start))
-                    done += n
-                    progress(done, total)
+                for walks in zip_longest(*(part.shuffled() for part in parts)):
+                    rate = lr * (1 - done / total)
+                    for part, some in zip(parts, walks, strict=True):
+                        if some is not None:
+                            done += part.train(some, noise, rates, everywhere)
+                            progress(done, total)
+                    if base:
+                        seen = max(some.size for some in walks if some is not None)
+                        weigh = [shares(n, rate, self.parts) for n in self._updates(counts, seen, tables)]
+                        everywhere(
+                            partial(_merge, base, [(p.inputs, p.outputs) for p in parts], weigh, threads=threads)
+                        )
+        del base
         inputs = np.ascontiguousarray(inputs[:, : self.dim])  # one after the other: each may be a copy
         outputs = np.ascontiguousarray(outputs[:, : self.dim])
         if not all(np.isfinite([table.min(), table.max()]).all() for table in (inputs, outputs)):
@@ -138,9 +135,62 @@ class SGNS(Trainer):
         objective = objectives.SkipGram(
             self.window, self.negatives, counts=counts.astype(np.float64), ordered=self.ordered
         )
+        used = sum(part.used for part in parts)
         tokens = round(self.epochs * corpus.n_tokens * used / corpus.n_walks)
         about = {"name": "sgns", **self.config}
         return PairModel(source.graph, inputs, outputs, paired, tokens, objective, trainer=about)
+
+    def _part(
+        self,
+        corpus: Corpus,
+        number: int,
+        counts: NDArray[np.int64],
+        wide: int,
+        tables: int,
+        threads: int,
+        source: TrainingData,
+        seed: int,
+    ) -> _Part:
+        """A part of the walks with tables and work space of its own; the first part has the streams of a single one."""
+        from qcq.models.kernels.sgns import SEGMENT, compiled, rows_a_team
+
+        pieces = -(-corpus.length // SEGMENT)
+        team, batch = self._sizes(counts, min(corpus.length, SEGMENT))
+        room = batch if self.deterministic else 0
+        most = rows_a_team(corpus.length, team, self.window, self.negatives, self.ordered)
+        at_once = _AT_ONCE if self.parts == 1 else self.period
+        step = max(1, at_once // corpus.length)
+        used = corpus.n_walks if source.start is None else math.ceil(WARM_STEPS * corpus.n_walks)
+        full, rest = divmod(used, step)
+        total = self.epochs * (full * -(-step * pieces // team) + -(-rest * pieces // team))
+        which = () if number == 0 else ("part", number)
+        outputs = _table(tables * len(counts), wide)
+        return _Part(
+            corpus=corpus,
+            step=step,
+            used=used,
+            total=total,
+            given=(self.window, self.ordered, team, np.uint64(derive(seed, "sgns", *which))),
+            order=generator(seed, "sgns", "order", *which),
+            inputs=_table(len(counts), wide),
+            outputs=outputs,
+            loops=compiled(wide, self.negatives),
+            room=room,
+            nothing=_table(threads, wide),
+            slots=np.full((threads, 2, len(outputs) if room else 0), -1, dtype=np.int32),
+            kept=(np.empty((room, most[0]), dtype=np.int64), np.empty((room, most[1]), dtype=np.int64)),
+            held=np.zeros((2, room), dtype=np.int64),
+            changes=(_table(room * most[0], wide), _table(room * most[1], wide)),
+        )
+
+    def _updates(
+        self, counts: NDArray[np.int64], tokens: int, tables: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How often each row is trained, on average, while so many tokens are: float64 (rows,), of inputs, outputs."""
+        pairs = (self.window + 1) * tokens
+        share, noise = counts / counts.sum(), counts**0.75 / (counts**0.75).sum()
+        read, written = pairs * (1 + self.negatives) * share, pairs * (share + self.negatives * noise)
+        return read, np.tile(written / tables, tables)
 
     def _begin_from(self, start: Weights, inputs: NDArray[np.float32], outputs: NDArray[np.float32]) -> None:
         """Copy rows of an earlier training; outputs that aren't known stay at zero, where they begin."""
@@ -176,6 +226,125 @@ class SGNS(Trainer):
         team = 1 if self.ordered else int(np.clip(spread / 256, 1, _LARGEST_TEAM))
         batch = int(np.clip(spread / (team * length), 1, _LARGEST_BATCH // team))
         return team, batch
+
+
+@dataclass(eq=False)
+class _Part:
+    """Walks and the tables that they train.
+
+    Attributes
+    ----------
+    step, used : walks trained at a time, and in an epoch.
+    total : teams of all training.
+    room : teams that read the same state in the deterministic mode; 0 without it.
+    given, loops, nothing, slots, kept, held, changes : as :mod:`qcq.models.kernels.sgns` takes them.
+    """
+
+    corpus: Corpus
+    step: int
+    used: int
+    total: int
+    given: tuple[int, bool, int, np.uint64]
+    order: np.random.Generator
+    inputs: NDArray[np.float32]
+    outputs: NDArray[np.float32]
+    loops: tuple[Callable[..., None], Callable[..., None]]
+    room: int
+    nothing: NDArray[np.float32]
+    slots: NDArray[np.int32]
+    kept: tuple[NDArray[np.int64], NDArray[np.int64]]
+    held: NDArray[np.int64]
+    changes: tuple[NDArray[np.float32], NDArray[np.float32]]
+    done: int = 0
+
+    def shuffled(self) -> Iterator[NDArray[np.int32]]:
+        """The walks of an epoch, ``step`` at a time."""
+        return shuffled(self.corpus, self.step, self.order, self.used)
+
+    def train(
+        self,
+        walks: NDArray[np.int32],
+        noise: NDArray[np.uint32],
+        rates: NDArray[np.float32],
+        everywhere: Callable[[Callable[[int], None]], None],
+    ) -> int:
+        """Train these walks; returns the number of their teams."""
+        from qcq.models.kernels.sgns import SEGMENT
+
+        train, add = self.loops
+        *settings, team, stream = self.given
+        threads = len(self.nothing)
+        n = -(-len(walks) * -(-self.corpus.length // SEGMENT) // team)
+
+        def trained(lane: int, start: int, end: int) -> None:
+            given = (*settings, team, stream, self.done, self.total, n, start, end, lane, threads, self.room > 0)
+            work = (self.slots, *self.kept, self.held, *self.changes)
+            train(walks, self.inputs, self.outputs, self.nothing, noise, rates, *given, *work)
+
+        def added(lane: int, teams: int) -> None:
+            add(self.inputs, self.outputs, *self.kept, self.held, *self.changes, teams, lane, threads)
+
+        for start in range(0, n, self.room or n):
+            end = min(start + (self.room or n), n)
+            everywhere(partial(trained, start=start, end=end))
+            if self.room:
+                everywhere(partial(added, teams=end - start))
+        self.done += n
+        return n
+
+
+def _divided(corpus: Corpus, parts: int) -> list[Corpus]:
+    """The corpus in parts: every ``parts``-th walk, however they are sharded.
+
+    Raises
+    ------
+    ConfigError : fewer walks than parts.
+    """
+    if parts == 1:
+        return [corpus]
+    if corpus.n_walks < parts:
+        raise ConfigError(f"setting sgns.parts: {parts} parts of {corpus.n_walks} walks; give at most one per walk")
+    begins = np.cumsum([0, *(len(shard) for shard in corpus.shards)])
+    divided = [
+        [shard[(part - at) % parts :: parts] for shard, at in zip(corpus.shards, begins, strict=False)]
+        for part in range(parts)
+    ]
+    return [replace(corpus, shards=[shard for shard in shards if len(shard)]) for shards in divided]
+
+
+def shares(updates: NDArray[np.float64], rate: float, parts: int) -> NDArray[np.float64]:
+    """The share of each part's change that a row of the merged table takes: float64 (rows,), from 1/parts to 1.
+
+    One part brings a row nearer to its goal by a factor of r = exp(−c · rate · updates), c its curvature; one after the
+    other they would by r^parts. So each change counts for (1 − r^parts) / (parts (1 − r)): all of it for a row that was
+    hardly trained, 1/parts (a mean) for one that is at its goal.
+
+    Parameters
+    ----------
+    updates : how often each row is trained between two merges.
+    rate : the learning rate.
+    parts : how many changes are merged.
+    """
+    r = np.exp(-_CURVATURE * rate * updates)
+    return np.where(r > 1 - 1e-9, 1.0, (1 - r**parts) / np.maximum(parts * (1 - r), 1e-300))
+
+
+def _merge(
+    base: Sequence[NDArray[np.float32]],
+    parts: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    weigh: Sequence[NDArray[np.float64]],
+    lane: int,
+    threads: int,
+) -> None:
+    """Add the parts' changes to the base, in the order of the parts, and give each part the result: a thread's rows."""
+    for side, (table, weight) in enumerate(zip(base, weigh, strict=True)):
+        for at in range(lane * _MERGED, len(table), threads * _MERGED):
+            rows = slice(at, at + _MERGED)
+            before = table[rows].copy()
+            for part in parts:
+                table[rows] += weight[rows, None].astype(np.float32) * (part[side][rows] - before)
+            for part in parts:
+                part[side][rows] = table[rows]
 
 
 def _table(rows: int, columns: int) -> NDArray[np.float32]:

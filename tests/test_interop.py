@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from qcq.corpus import SPECIAL, Corpus
+from qcq.embeddings import Embeddings
+from qcq.errors import CorpusError
 from qcq.graph import KnowledgeGraph
 from qcq.walks import QCQ
 
@@ -123,3 +125,51 @@ def test_transformers_reads_the_walks_back(files):
     found = tokenizer([lines[i] for i in long], add_special_tokens=False)["input_ids"]
     assert found == [walks(corpus)[i] for i in long]
     assert np.array_equal(vocabulary(vocab)["[MASK]"], tokenizer.mask_token_id)
+
+
+# --- Spark ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_for_spark_has_a_column_of_arrays_of_text(tmp_path, monkeypatch):
+    import polars as pl
+
+    monkeypatch.setattr("qcq.corpus._TABLE_BLOCK", 7 * 4)  # several files a shard
+    tokens = np.random.default_rng(0).integers(0, 5, (40, 4)).astype(np.int32)
+    tokens[::3, 2:] = -1
+    names = ["q 1", "q,2", 'q"3', "题", "q5"]
+    with pytest.raises(CorpusError, match="white space"):
+        Corpus([tokens], 5, 0, "").to_parquet(tmp_path / "walks.parquet", names)
+    names[0] = "q1"
+    for shards in ([tokens, tokens], np.split(tokens, [1, 30])):  # the second is smaller: no file of the first is left
+        corpus = Corpus(shards, 5, 0, "")
+        folder = corpus.to_parquet(tmp_path / "walks.parquet", names)
+        table = pl.read_parquet(folder / "*.parquet")
+        assert table.schema == {"random_walk": pl.List(pl.String)}
+        assert table["random_walk"].to_list() == [[names[t] for t in walk] for walk in corpus.sentences()]
+    others = [path.name for path in folder.iterdir() if not path.name.startswith("part-")]
+    assert others == ["_SUCCESS"]
+
+
+def test_vectors_that_spark_wrote_are_read(tmp_path):
+    """Spark's part file after ``vector_to_array``: a column of text and one of arrays of float64."""
+    import polars as pl
+
+    rows = np.random.default_rng(0).standard_normal((3, 4))
+    frame = pl.DataFrame({"question": ["q1", "q2", "q3"], "vector": rows.tolist()})
+    frame.write_parquet(tmp_path / "part-00000.snappy.parquet")
+    emb = Embeddings.load(tmp_path / "part-00000.snappy.parquet")
+    assert list(emb.ids) == ["q1", "q2", "q3"]
+    assert np.array_equal(emb.vectors, rows.astype(np.float32))
+
+
+def test_the_command_writes_the_table(tmp_path, capsys):
+    import polars as pl
+
+    from qcq.cli import main
+
+    small = ["--set=simulated.questions=60", "--set=simulated.students=10", "--set=walk.length=6"]
+    with pytest.raises(SystemExit) as ended:
+        main(["walk", "--quiet", "--parquet", "--out", str(tmp_path / "corpus"), *small])
+    assert ended.value.code in (0, None)
+    corpus = Corpus.load(tmp_path / "corpus")
+    assert len(pl.read_parquet(tmp_path / "corpus" / "walks.parquet" / "*.parquet")) == corpus.n_walks

@@ -128,7 +128,6 @@ def cluster() -> Iterator[RayCluster]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_BACKEND_LOG_LEVEL", "error")
         paths = [Path(__file__).parent.parent, Path(__file__).parent]
         patch.setenv("PYTHONPATH", os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")]))
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})

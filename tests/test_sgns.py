@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from qcq.corpus import Corpus
-from qcq.errors import ChainError, TrainingError
+from qcq.errors import ChainError, ConfigError, TrainingError
 from qcq.floors import objectives
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, TrainingData
@@ -189,6 +189,58 @@ def test_how_the_corpus_is_sharded_changes_nothing():
     parts = TrainingData(whole.graph, sampled=Corpus([tokens[:50], tokens[50:]], 500, 1, whole.graph.digest))
     one, two = (SGNS(dim=64).fit(source, 0).inputs for source in (whole, parts))
     assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_same_parts_give_the_same_bytes_however_they_are_trained(deterministic):
+    tokens = np.random.default_rng(0).integers(0, 3_000, (503, 30)).astype(np.int32)
+    source = loose(3_000, tokens)
+    sharded = TrainingData(source.graph, sampled=Corpus(np.split(tokens, [50, 51, 309]), 3_000, 1, source.graph.digest))
+    how = {"dim": 32, "parts": 3, "period": 2_000, "epochs": 2, "deterministic": deterministic}
+    one = SGNS(threads=1, **how).fit(source, 0)
+    for threads, other in [(1, sharded), *([(2, source), (3, sharded)] if deterministic else [])]:
+        more = SGNS(threads=threads, **how).fit(other, 0)
+        assert np.array_equal(one.inputs, more.inputs)
+        assert np.array_equal(one.outputs, more.outputs)
+    assert one.tokens == 2 * tokens.size
+    for change in ({"parts": 2}, {"period": 4_000}):
+        assert not np.array_equal(one.inputs, SGNS(threads=1, **{**how, **change}).fit(source, 0).inputs)
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [4, 5, 17]])
+def test_every_walk_is_in_one_part(cuts):
+    from qcq.models.sgns import _divided
+
+    tokens = np.arange(20 * 3, dtype=np.int32).reshape(20, 3)
+    parts = _divided(Corpus(np.split(tokens, cuts), 60, 0, ""), 3)
+    for i, part in enumerate(parts):
+        assert np.array_equal(part.tokens, tokens[i::3])
+    with pytest.raises(ConfigError, match="30 parts of 20 walks"):
+        _divided(Corpus([tokens], 60, 0, ""), 30)
+
+
+@given(st.floats(0, 1e7), st.floats(1e-4, 1), st.integers(2, 9))
+def test_merged_changes_bring_a_row_as_far_as_one_part_after_the_other(updates, rate, parts):
+    """A row at 1 whose goal is 0: each part multiplies it by r, one after the other by r^parts."""
+    from qcq.models.sgns import _CURVATURE, shares
+
+    r = np.exp(-_CURVATURE * rate * updates)
+    (share,) = shares(np.array([updates]), rate, parts)
+    assert 1 / parts - 1e-12 <= share <= 1
+    assert 1 + parts * share * (r - 1) == pytest.approx(r**parts, abs=1e-6)
+
+
+def test_two_parts_learn_as_much_as_one():
+    from qcq.data import Simulated
+    from qcq.floors.losses import HeldOutLoss
+
+    graph = KnowledgeGraph.from_dataset(Simulated(questions=500, concepts=20, students=10).read())
+    source = TrainingData(graph, QCQ())
+    whole, *parted = (SGNS(dim=32, epochs=2, parts=n, period=8_192).fit(source, 0) for n in (1, 2))
+    paper = HeldOutLoss(source, whole.objective.held_out_batch(source.heldout, 0))
+    excess = [paper.report(model.losses(paper.batch), ()).excess for model in (whole, *parted)]
+    assert excess[1] < excess[0] + 0.02
+    assert parted[0].tokens == whole.tokens
 
 
 def test_small_components_need_their_walks_apart():
