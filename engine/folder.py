@@ -71,6 +71,8 @@ def write_description(
     if counts["concepts"] < 2:
         watch.say("warning: a single concept; every pair of questions shares it, so walks carry no structure")
     (run.path / MANIFEST).unlink(missing_ok=True)  # it is written again with the last file
+    for left in run.path.glob("*.partial"):  # of a process that was killed: no other one works here
+        left.unlink()
     write_text(run.path / "config.toml", tomli_w.dumps(config.to_dict()))
     write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
     write_text(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")

@@ -442,6 +442,7 @@ def write_figure(figure: Figure, path: Path) -> Path:
     ConfigError : another ending; kaleido or Chromium is missing.
     """
     refuse_undrawable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.lower().removeprefix(".")
     if kind == "html":
         figure.write_html(path, include_plotlyjs=True, include_mathjax=False)

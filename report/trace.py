@@ -301,7 +301,7 @@ def _fit(
         label=f"{row['trainer']}: {spec.name}",
     )
     with occupied(run.path):
-        store = Store(run.path / "cells", {partition.digest: partition}).open()
+        store = Store(config.store or run.path / "cells", {partition.digest: partition}).open()
         made = store.perform(cell, lambda: cell.run(store, progress), redo=redo)
         link(store.file(cell, "tracer.safetensors"), kept)
         about = {**made, "vectors": vectors, "made_of": _made_of(run, spec)}

@@ -101,6 +101,7 @@ def test_a_second_process_is_told_who_works_there_and_goes_on_after_a_kill(tmp_p
         first.send_signal(signal.SIGKILL)
         first.wait()
     assert (out / OWNER).exists()  # the dead owner's name, which is no lock
+    (out / f"results.jsonl.{first.pid}.partial").write_text("{")  # it may have been killed while it wrote
     made = Experiment(Config.load(overrides=SETTINGS)).run(out)
     assert not (out / OWNER).exists()
     assert (out / LOCK).read_bytes() == b""

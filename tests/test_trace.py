@@ -159,7 +159,7 @@ def test_a_file_that_can_not_be_traced_is_one_line(
 def test_trace_on_the_command_line(
     run: Run, good_at_a: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table, page = tmp_path / "m.csv", tmp_path / "m.html"
+    table, page = tmp_path / "new" / "m.csv", tmp_path / "more" / "m.html"
     assert call("trace", run.path, good_at_a, "--out", table, "--plot", page, "--quiet") == 0
     out = capsys.readouterr().out
     assert out.startswith("16 attempts, kt on vectors of ")
