@@ -53,7 +53,8 @@ class Run:
 
     ``config.toml`` (resolved), ``environment.json``, ``about.json`` (the data set and its graph), ``questions.csv``,
     ``concepts.csv``, ``graph.npz`` (edges, degree, responses and difficulty among training students),
-    ``inspect/<walk>.json`` (what the walk can tell), ``corpus/<walk>/seed-<n>/``, ``embeddings/*.safetensors``,
+    ``inspect/<walk>.json`` (what the walk can tell), ``corpus/<walk>/seed-<n>/``, ``embeddings/*.safetensors``
+    (each with the model that infers new questions, in ``*.safetensors.model/``),
     ``scores/*.npz`` (figures by unit), ``maps/*.npz``, ``weights/*.safetensors`` (of trainers that
     can begin from them), ``tracers/`` (models of :func:`qcq.report.trace`), ``tuning.jsonl``, ``training.jsonl``,
     ``curves.jsonl`` (losses during training), ``results.jsonl``, ``report.md`` and ``report.html``.

@@ -157,9 +157,11 @@ def write_views(
             there.add(view)
     there |= set(_tracers(run, {sha256(view) for view in there if view.parent.name == "embeddings"}))
     for folder in VIEWS:
-        for path in (run.path / folder).rglob("*"):
+        for path in sorted((run.path / folder).rglob("*"), reverse=True):  # what is inside a folder comes before it
             if path.is_file() and path not in there:
                 path.unlink()
+            elif path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
     about = run.read_json("about.json")
     write_text(run.path / "about.json", json.dumps({**about, "finished": True}, indent=2, ensure_ascii=False) + "\n")
 

@@ -162,11 +162,12 @@ class InferenceModel:
         made, how = self._each(rows, scipy.sparse.csr_array(weights[list(first.values())]), kinds)
         at = [of[key] for key in keys]
         made, notes = made[at], []
-        if answers is not None and not self.parts:
-            notes.append("the table has no model, so the answers change nothing")
-        for part, span in self._spans(rows.shape[1]) if answers is not None else ():
-            made[:, span], said = part.answered(self.graph, rows[:, span], made[:, span], weights, answers)
-            notes.append(said)
+        if answers is not None:
+            if not self.parts:
+                notes.append("the table has no model, so the answers change nothing")
+            for part, span in self._spans(rows.shape[1]):
+                made[:, span], said = part.answered(self.graph, rows[:, span], made[:, span], weights, answers)
+                notes.append(said)
         return made, [how[i] for i in at], tuple(notes)
 
     def named(

@@ -77,7 +77,7 @@ def test_any_flipped_bit_cut_or_lost_file_is_found(
 def test_a_fault_names_its_cell_and_is_repaired_to_the_same_bytes(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = next(run.glob("embeddings/qcq--sgns*seed-1*"))
+    table = next(run.glob("embeddings/qcq--sgns*seed-1.safetensors"))
     whole = table.read_bytes()
     artefact = next(path for path in run.glob("cells/*/*.safetensors") if path.read_bytes() == whole)
     for path in {table, artefact}:
@@ -93,7 +93,7 @@ def test_a_fault_names_its_cell_and_is_repaired_to_the_same_bytes(
 
 def test_a_lost_row_a_lost_view_and_a_leftover_are_repaired_and_a_strangers_file_stays(run: Path) -> None:
     next(run.glob("cells/*/row.json")).unlink()
-    next(run.glob("embeddings/*")).unlink()
+    next(run.glob("embeddings/*.safetensors")).unlink()
     (run / "cells" / "0123.elsewhere-1.partial").mkdir()
     (run / "notes.txt").write_text("mine")
     faults, _ = verify(Run.open(run))
