@@ -257,8 +257,8 @@ class _Audit:
         return Check(about, True, f"{n} {'corpora' if n > 1 else 'corpus'} sampled again in both worlds: same digests")
 
     def difficulty(self) -> Check:
-        with np.load(self.run.path / "graph.npz") as held:
-            kept = {key: held[key] for key in ("responses", "difficulty") if key in held.files}
+        held = self.run.arrays("graph.npz")
+        kept = {key: held[key] for key in ("responses", "difficulty") if key in held}
         for world, other in self.others.items():
             assert other.partition.split is not None
             train = other.partition.split.train

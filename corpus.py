@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.errors import CorpusError
+from qcq.support.arrays import read_npy
 from qcq.support.files import whole, whole_path
 from qcq.support.folders import claim, refuse_newer
 from qcq.support.types import takes
@@ -149,7 +150,7 @@ class Corpus:
         refuse_newer(folder)
         try:
             about = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-            shards = [np.load(folder / name, mmap_mode="r") for name in about["shards"]]
+            shards = [read_npy(folder / name, mapped=True) for name in about["shards"]]
             made = cls(
                 shards,
                 about["questions"],
@@ -161,7 +162,7 @@ class Corpus:
             )
             made.__dict__.update(digest=about["digest"], n_tokens=about["tokens"])  # known: no need to read all walks
             walks, length = about["walks"], about["length"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             if (folder / "sampling.json").exists() and not (folder / "corpus.json").exists():
                 raise CorpusError(
                     f"{folder}: sampling was interrupted here; run the same walk again to finish it"
@@ -418,7 +419,7 @@ class CorpusWriter:
             return None
         for shard in held["shards"]:
             try:
-                walks = np.load(self.folder / shard["name"], mmap_mode="r")
+                walks = read_npy(self.folder / shard["name"], mapped=True)
             except (OSError, ValueError):
                 break
             if walks.shape != (shard["walks"], self.about.length) or walks.dtype != np.int32:

@@ -258,10 +258,11 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         try:
             beside = model_folder(file)
             made = cls(*read(file))
+            "\n".join((*made.ids, *made.concept_ids)).encode()  # half a character can't be written anywhere
             return replace(made, model=beside) if (beside / "model.safetensors").is_file() else made
         except EmbeddingError as error:
             raise EmbeddingError(f"{file}: {error}") from None
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, KeyError, ValueError, RecursionError, zipfile.BadZipFile) as error:
             said = " ".join(str(error).split()).partition(" If you trust")[0]  # numpy's way out is pickle, never ours
             raise EmbeddingError(f"{file}: no readable embeddings ({said}); write the file again") from None
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 import json
 import tomllib
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, UnknownNameError
+from qcq.support.arrays import read_npz
 from qcq.support.folders import refuse_newer
 from qcq.support.notebook import first, html_table
 from qcq.support.types import takes
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 T = TypeVar("T")
 NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
+COLUMNS = {"questions.csv": ("question", "name", "concepts"), "concepts.csv": ("concept", "name")}
 FILE = "file"  # the walk of vectors that come from a file
 
 
@@ -152,7 +152,7 @@ class Run:
         except (ValueError, TypeError, RecursionError) as error:
             raise self._damaged(path, error) from None
 
-    def _damaged(self, path: Path, error: Exception) -> ConfigError:
+    def _damaged(self, path: Path, error: BaseException) -> ConfigError:
         said = " ".join(str(error).split())[:200]
         return ConfigError(f"{path}: is damaged ({said}); 'qcq verify {self.path} --repair' makes it again")
 
@@ -309,8 +309,33 @@ class Run:
         path = self.file("scores", walk, trainer, readout, seed, ".npz")
         if not path.exists():
             return {}
+        return self.arrays(path)
+
+    def arrays(self, name: str | Path) -> dict[str, NDArray]:
+        """The arrays of an ``.npz`` file of the run.
+
+        Raises
+        ------
+        ConfigError : the file is damaged.
+        """
         try:
-            with np.load(path, allow_pickle=False) as held:
-                return {key: held[key] for key in held.files}
-        except (ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise self._damaged(path, error) from None
+            return read_npz(self.path / name)
+        except ValueError as error:
+            raise self._damaged(self.path / name, error) from None
+
+    def table(self, name: str) -> pl.DataFrame:
+        """The rows of ``questions.csv`` or ``concepts.csv``, as text.
+
+        Raises
+        ------
+        ConfigError : the file is damaged.
+        """
+        import polars as pl
+
+        try:
+            frame = pl.read_csv(self.path / name, infer_schema=False)
+            if missing := set(COLUMNS[name]) - set(frame.columns):
+                raise pl.exceptions.ColumnNotFoundError(f"no column {min(missing)!r}")
+            return frame
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise self._damaged(self.path / name, error) from None

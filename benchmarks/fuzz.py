@@ -45,7 +45,17 @@ SLOW = 20  # CPU-seconds
 TOKENS = [
     *(b"", b"0", b"1", b"-1", b"2", b"0.5", b"1e309", b"-1e-320", b"nan", b"NULL", b"inf", b"True", b"null", b"[]"),
     *(b"{}", b"[1, 2]", b'"', b"'", b",", b";", b"\t", b"\n", b"\r\n", b"\n\n", b" ", b"\0", b"\xff", b"\x80", b"."),
-    *(b"\xef\xbb\xbf", b"\xff\xfe", b"\x1f\x8b", b"PK\x03\x04", "题".encode(), "é".encode(), b"\xe2\x80\xa8"),
+    *(
+        b"\\ud800",
+        b"\\n",
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\x1f\x8b",
+        b"PK\x03\x04",
+        "题".encode(),
+        "é".encode(),
+        b"\xe2\x80\xa8",
+    ),
     *("１".encode(), "²".encode(), b"1_000", b"0x1f", b"9" * 25, b"9" * 5000, b"[" * 3000, b'{"a":' * 3000),
     *(b"-" * 3000 + b"1", b"question", b"concepts", b"student", b"correct", b"timestamp", b"weight", b"name", b"ids"),
     *(b"vectors", b"__import__('os')", b"../../x", b"/etc/passwd", b"shape", b"O", b"<M8[ns]", b"(", b")", b"=", b":"),

@@ -14,6 +14,7 @@ from qcq.data.reader import Reader
 from qcq.data.table import RawTable
 from qcq.data.text import read_text
 from qcq.errors import DataError
+from qcq.support.arrays import read_npy
 from qcq.support.settings import settings
 
 RESPONSES, MATRIX = "data.txt", "Q_table.npy"
@@ -71,11 +72,11 @@ def _keys(line: str) -> list[str]:
 
 def _matrix(file: Path) -> NDArray[np.int64]:
     try:
-        made = np.load(file, allow_pickle=False)
+        made = read_npy(file)
     except FileNotFoundError:
         fix = "a set without it has no concepts of questions; take one that has it"
         raise DataError("no Q-matrix", file=file, fix=fix) from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"not an array saved by numpy ({error})", file=file, fix=AGAIN) from None
     if not isinstance(made, np.ndarray) or made.ndim != 2 or made.size == 0 or not np.isin(made, (0, 1)).all():
         shape = getattr(made, "shape", None)

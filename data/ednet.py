@@ -126,7 +126,7 @@ def _responses(files: Sequence[Path], questions: object, answers: object) -> tup
     right = answers.str.strip_chars().to_numpy()
     for begin in range(0, len(files), CHUNK):
         text = b"student,question_id,timestamp,user_answer\n" + b"".join(_rows(files[begin : begin + CHUNK], begin))
-        frame = pl.read_csv(text, infer_schema=False)
+        frame = pl.read_csv(text, infer_schema=False, quote_char=None)  # cells without commas, so without quotes
         empty = frame["user_answer"].is_null() | (frame["user_answer"].str.strip_chars() == "").fill_null(False)
         bare += int(empty.sum())
         frame = frame.filter(~empty)

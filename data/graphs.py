@@ -28,6 +28,7 @@ from qcq.data.reader import Reader
 from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE, read_text
 from qcq.errors import DataError, GraphError
+from qcq.support.arrays import read_npz
 from qcq.support.files import whole
 from qcq.support.settings import settings
 
@@ -288,14 +289,11 @@ def _members(path: Path) -> list[str]:
 
 def _read_npz(path: Path) -> Content:
     try:
-        with np.load(path, allow_pickle=False) as held:
-            missing = [name for name in (*MATRIX, "questions", "concepts") if name not in held.files]
-            arrays: dict[str, NDArray] = {name: held[name] for name in held.files if name in _ARRAYS}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-        what = f"not an archive of numpy arrays ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        raise DataError(what, file=path, fix=AGAIN) from None
-    except (AttributeError, TypeError):  # a bare array, which is no archive
-        raise DataError("one array, not an archive of several", file=path, fix="save it with .npz") from None
+        arrays = {name: array for name, array in read_npz(path).items() if name in _ARRAYS}
+    except (OSError, ValueError) as error:
+        what = str(error) if "one array" in str(error) else f"not an archive of numpy arrays ({error})"
+        raise DataError(what, file=path, fix="save several arrays by numpy.savez, or get it again") from None
+    missing = [name for name in (*MATRIX, "questions", "concepts") if name not in arrays]
     if missing and set(missing) <= {"questions", "concepts"}:
         fix = "add two arrays of text, or write KnowledgeGraph(questions, concepts, scipy.sparse.load_npz(path))"
         raise DataError("a matrix without the names of its rows and columns", file=path, value=missing, fix=fix)
@@ -304,7 +302,7 @@ def _read_npz(path: Path) -> Content:
         raise DataError("no sparse matrix of scipy", file=path, value=missing, fix=fix)
     questions, concepts = (_texts(path, arrays, name) for name in ("questions", "concepts"))
     try:
-        loaded = scipy.sparse.load_npz(path)
+        loaded = scipy.sparse.load_npz(path)  # its arrays can be read: they were, above
         if loaded.shape != (len(questions), len(concepts)):
             shape = "×".join(map(str, loaded.shape))
             what = f"a matrix of {shape} for {len(questions):,} questions and {len(concepts):,} concepts"
@@ -316,7 +314,7 @@ def _read_npz(path: Path) -> Content:
         made = scipy.sparse.csr_array(loaded, dtype=np.float64)
         again = made.nnz
         made.sum_duplicates()
-    except (ValueError, TypeError, KeyError, OverflowError, IndexError, NotImplementedError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError, NotImplementedError) as error:
         raise DataError(f"no readable sparse matrix ({error})", file=path, fix=AGAIN) from None
     if made.nnz < again:
         fix = "give each edge one entry"

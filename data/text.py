@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,7 +130,7 @@ def header(path: Path) -> list[str]:
             line = file.readline(1 << 16)
             if line[:2] in UTF16:
                 line += b"\0" if len(line) % 2 else b""  # the second half of a line feed
-                text = line.decode("utf-16", errors="replace").splitlines()[0]
+                text = (line.decode("utf-16", errors="replace").splitlines() or [""])[0]
             else:
                 text = line.decode("utf-8-sig", errors="replace")
             if text[:4].lower() == "sep=":  # written by spreadsheet programs for themselves
@@ -159,9 +160,22 @@ def json_object(path: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:  # a whole number of more digits than Python reads
         raise DataError(f"not valid JSON ({error})", file=path, fix="get the file again from its source") from None
+    _refuse_half_characters(made, text, path)
     if not isinstance(made, dict):
         raise DataError("not a JSON object", file=path, row=1, value=text[:40], fix='it should look like {"id": index}')
     return made
+
+
+def _refuse_half_characters(made: Any, text: str, file: Path, row: int | None = None) -> None:
+    """Escapes like ``\\ud800`` can name half a character, which no file can be written with."""
+    half = re.search(r"\\u[dD][89a-fA-F]", text)
+    if half is None:
+        return
+    try:
+        json.dumps(made, ensure_ascii=False, default=repr).encode()
+    except UnicodeEncodeError:
+        fix = "get the file again from its source"
+        raise DataError("half a character", file=file, row=row, value=half[0], fix=fix) from None
 
 
 def by_index(found: dict[str, Any], file: Path, column: str | None = None) -> tuple[str, ...]:
@@ -195,11 +209,14 @@ def literal(text: str, kind: type, *, file: Path, row: int) -> Any:
         made = json.loads(text)
     except (ValueError, RecursionError):
         try:
-            made = ast.literal_eval(text)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about the style of what is no code
+                made = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise DataError(
                 "not a Python literal", file=file, row=row, value=text[:80], fix="get the file again from its source"
             ) from None
+    _refuse_half_characters(made, text, file, row)
     if not isinstance(made, kind):
         raise DataError(
             f"not a {kind.__name__}", file=file, row=row, value=text[:80], fix="get the file again from its source"

@@ -108,16 +108,15 @@ def _overlap(a: NDArray, b: NDArray, i: int, k: int) -> float:
 
 def reasons(first: Run, second: Run, question: str) -> str:
     """What changed for a question between two runs, in words; empty if nothing is known to."""
-    import polars as pl
 
-    tables = [pl.read_csv(run.path / "questions.csv", infer_schema=False) for run in (first, second)]
+    tables = [run.table("questions.csv") for run in (first, second)]
     sets, counts = [], []
     for run, table in zip((first, second), tables, strict=True):
         at = table["question"].index_of(question)
         cell = None if at is None else table["concepts"][at]
         sets.append(set((cell or "").split("; ")) - {""})
-        with np.load(run.path / "graph.npz") as held:
-            counts.append(int(held["responses"][at]) if at is not None and "responses" in held.files else 0)
+        held = run.arrays("graph.npz")
+        counts.append(int(held["responses"][at]) if at is not None and "responses" in held else 0)
     said = [f"+{name}" for name in sorted(sets[1] - sets[0])] + [f"-{name}" for name in sorted(sets[0] - sets[1])]
     if counts[1] != counts[0]:
         said.append(f"{counts[1] - counts[0]:+,} responses")

@@ -71,14 +71,11 @@ class Bank:
     @classmethod
     def of(cls, run: Run) -> Bank | None:
         """Read ``questions.csv``, ``concepts.csv`` and ``graph.npz``; None if an older run has none of them."""
-        import polars as pl
 
         if not (run.path / "graph.npz").is_file() or not (run.path / "concepts.csv").is_file():
             return None
-        frame = pl.read_csv(run.path / "questions.csv", infer_schema=False).fill_null("")
-        concepts = pl.read_csv(run.path / "concepts.csv", infer_schema=False).fill_null("")
-        with np.load(run.path / "graph.npz") as held:
-            arrays = {key: held[key] for key in held.files}
+        frame, concepts = (run.table(f"{name}.csv").fill_null("") for name in ("questions", "concepts"))
+        arrays = run.arrays("graph.npz")
         shape = (len(frame), len(concepts))
         edges = (np.ones(len(arrays["indices"])), arrays["indices"], arrays["indptr"])
         return cls(
@@ -213,8 +210,7 @@ def traces(run: Run) -> list[Trace]:
     if best is None:
         return []
     _, task, row = best
-    with np.load(_traced(run, row, task)) as held:
-        arrays = {key: held[key] for key in held.files}
+    arrays = run.arrays(_traced(run, row, task).absolute())
     label = row["trainer"] if row["walk"] in (NO_WALK, FILE) else f"{row['trainer']} on {row['walk']}"
     students = dict.fromkeys(key.partition("/")[0] for key in arrays)
     parts = ("question", "correct", "concepts", "mastery")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from qcq.engine import Cell, Row, Store
 from qcq.engine.kinds import Chosen, OnData, Trained
 from qcq.report.comparison import entrants
 from qcq.run import Run
+from qcq.support.arrays import read_npz
 from qcq.support.files import whole
 from qcq.support.progress import Progress
 from qcq.support.seeds import derive, generator
@@ -67,9 +67,9 @@ class Map:
     def load(cls, path: Path) -> Map | None:
         """What :meth:`save` wrote; None where there is no readable map."""
         try:
-            with np.load(path) as held:
-                found = {f.name: held[f.name] for f in fields(cls)}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            held = read_npz(path)
+            found = {f.name: held[f.name] for f in fields(cls)}
+        except (OSError, ValueError, KeyError):
             return None
         return cls(**{**found, "landmarks": int(found["landmarks"])})
 

@@ -203,13 +203,10 @@ class _Bank:
 
     @classmethod
     def read(cls, run: Run) -> _Bank:
-        import polars as pl
 
-        questions = pl.read_csv(run.path / "questions.csv", infer_schema=False)
-        concepts = pl.read_csv(run.path / "concepts.csv", infer_schema=False)
-        with np.load(run.path / "graph.npz") as held:
-            difficulty = held["difficulty"] if "difficulty" in held.files else None
-            indptr, indices = held["indptr"], held["indices"]
+        questions, concepts = run.table("questions.csv"), run.table("concepts.csv")
+        held = run.arrays("graph.npz")
+        difficulty, indptr, indices = held.get("difficulty"), held["indptr"], held["indices"]
         ids = concepts["concept"].to_list()
         labels = [name or own for own, name in zip(ids, concepts["name"].to_list(), strict=True)]
         return cls([name or "" for name in questions["name"].to_list()], ids, labels, indptr, indices, difficulty)

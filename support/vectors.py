@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.errors import EmbeddingError
+from qcq.support.arrays import read_npz
 
 
 class Vectors(NamedTuple):
@@ -93,13 +94,10 @@ def _safetensors(path: Path) -> Vectors:
 
 
 def _npz(path: Path) -> Vectors:
-    with np.load(path, allow_pickle=False) as held:
-        if not {"ids", "vectors"} <= set(held.files):
-            raise EmbeddingError(f"it holds {', '.join(held.files) or 'nothing'}; give arrays 'ids' and 'vectors'")
-        try:
-            ids, vectors = held["ids"], held["vectors"]
-        except ValueError:
-            raise EmbeddingError("'ids' or 'vectors' is an array of objects; give text or numbers") from None
+    held = read_npz(path)
+    if not {"ids", "vectors"} <= held.keys():
+        raise EmbeddingError(f"it holds {', '.join(held) or 'nothing'}; give arrays 'ids' and 'vectors'")
+    ids, vectors = held["ids"], held["vectors"]
     if ids.ndim != 1 or vectors.ndim != 2:
         raise EmbeddingError(f"'ids' of shape {ids.shape} and 'vectors' of shape {vectors.shape}; give (n,) and (n, d)")
     return _rows(ids.tolist(), vectors)
@@ -110,8 +108,9 @@ def _parquet(path: Path) -> Vectors:
 
     try:
         frame = pl.read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise EmbeddingError(f"no readable embeddings ({str(error).splitlines()[0]}); write the file again") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # a panic is polars' own bug
+        said = " ".join(str(error).split())[:200]
+        raise EmbeddingError(f"no readable embeddings ({said}); write the file again") from None
     index = [column for column in frame.columns if column.startswith("__index_level_")]  # pandas' own
     named = [column for column in (*NAMED, *index) if column in frame.columns]
     if not named or (named[0] in index and frame[named[0]].dtype != pl.String):

@@ -1,0 +1,71 @@
+"""Arrays in numpy's files. No code in them is run, and whatever can't be read is one ValueError of one line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+
+def read_npz(path: Path) -> dict[str, NDArray]:
+    """The arrays of an ``.npz`` file, by name.
+
+    Raises
+    ------
+    ValueError : not such a file, damaged, or an array of objects; the text says why.
+    OSError : no such file, or one that may not be read.
+    """
+
+    def read() -> dict[str, NDArray]:
+        opened = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise TypeError("one array, not an archive of several")
+        with opened as held:
+            made = {name: held[name] for name in held.files}
+        for name, array in made.items():
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"{name!r} is no array")
+            _refuse_no_text(array)
+        return made
+
+    return _careful(read)
+
+
+def read_npy(path: Path, *, mapped: bool = False) -> NDArray:
+    """The array of an ``.npy`` file, on demand from disk if ``mapped``. The same errors as :func:`read_npz`."""
+
+    def read() -> NDArray:
+        made = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        if not isinstance(made, np.ndarray):
+            raise TypeError("an archive, not one array")
+        _refuse_no_text(made)
+        return made
+
+    return _careful(read)
+
+
+def _refuse_no_text(array: NDArray) -> None:
+    """Numpy takes any four bytes for a character; Python and polars break on those that are none."""
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).view(np.uint32 if array.dtype.isnative else array.dtype.byteorder + "u4")
+        if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
+            raise TypeError("text that is no Unicode")
+
+
+def _careful(read: Callable[[], T]) -> T:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how a header is written; what can't be read is an error
+            return read()
+    except OSError:
+        raise
+    except Exception as error:  # numpy says that bytes make no sense by whatever they happen to run into
+        if "allow_pickle" in str(error):  # numpy's way out is pickle, never ours
+            raise ValueError("an array of objects, or no array; give text or numbers") from None
+        raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from None

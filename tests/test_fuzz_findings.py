@@ -1,0 +1,181 @@
+"""What benchmarks/fuzz.py found, each as small as it can be: a typed error of one line, and nothing on the terminal."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qcq.config import Config
+from qcq.corpus import Corpus
+from qcq.data import read
+from qcq.embeddings import Embeddings
+from qcq.engine.verify import verify
+from qcq.errors import QCQError
+from qcq.graph import KnowledgeGraph
+from qcq.run import Run
+from qcq.support.arrays import read_npy, read_npz
+from qcq.walks import WALKS
+
+DEEP = "[" * 5_000
+LONG = "9" * 5_000  # more digits than Python reads
+S2KT = {
+    "train.txt": "2\n0,1\n0,1\n1,0\n",
+    "dev.txt": "1\n1\n1\n1\n",
+    "test.txt": "1\n0\n0\n0\n",
+    "problem_id_hashmap.json": '{"p0": 0, "p1": 1}',
+    "skill_id_hashmap.json": '{"10": 0, "10_13": 1}',
+}
+
+
+def npy(header: bytes, data: bytes = b"") -> bytes:
+    """An array file with any header."""
+    text = header.ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
+
+
+def npz(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as held:
+        for name, data in members.items():
+            held.writestr(f"{name}.npy", data)
+    return path
+
+
+def whole(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def folder(home: Path, files: Mapping[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return home
+
+
+def vectors(ending: str, content: str | bytes) -> Callable[[Path], object]:
+    return lambda home: Embeddings.load(folder(home, {f"v{ending}": content}) / f"v{ending}")
+
+
+HEADERS = {
+    "a bracket too few": npy(b"{'descr': '<U3', 'shape': (3,"),
+    "no header": npy(b"hello"),
+    "keys of two types": npy(b"{'descr': '<U3', 1: 2}"),
+    "a type that is none": npy(b"{'descr': ',f8', 'fortran_order': False, 'shape': (1,), }"),
+    "objects": npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"x" * 8),
+    "too few bytes": npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (9,), }", b"x" * 8),
+    "too many bytes for any machine": npy(
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (1" + b"0" * 15 + b",), }"
+    ),
+    "characters beyond the last": npy(b"{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }", b"\xff" * 4),
+    "half a character": npy(b"{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }", b"\x00\xd8\x00\x00"),
+    "half a character, other order": npy(
+        b"{'descr': '>U1', 'fortran_order': False, 'shape': (1,), }", b"\x00\x00\xd8\x00"
+    ),
+    "nothing": b"",
+    "the start of an archive": b"PK\x03\x04",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_an_array_that_is_none(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(HEADERS[name])
+    table = npz(tmp_path / "v.npz", {"ids": HEADERS[name], "vectors": whole(np.eye(1))})
+    for act in (lambda: read_npy(tmp_path / "a.npy"), lambda: read_npz(table)):
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            act()
+    with pytest.raises(QCQError, match=r"v.npz: no readable embeddings \([^\n]+\)"):
+        Embeddings.load(table)
+    members = {"questions": HEADERS[name], "concepts": whole(np.array(["c"])), "format": whole(np.array(b"csr"))}
+    members |= {"data": whole(np.ones(1)), "indices": whole(np.zeros(1, int)), "indptr": whole(np.array([0, 1]))}
+    with pytest.raises(QCQError, match=r"g.npz: [^\n]+"):
+        read(f"graph:{npz(tmp_path / 'g.npz', members | {'shape': whole(np.array([1, 1]))})}")
+
+
+def data(form: str, files: dict[str, str | bytes]) -> Callable[[Path], object]:
+    return lambda home: read(f"{form}:{folder(home, files)}")
+
+
+def settings(text: str) -> Callable[[Path], object]:
+    return lambda home: Config.load(folder(home, {"a.toml": text}) / "a.toml")
+
+
+EDNET: dict[str, str | bytes] = {
+    "contents/questions.csv": "question_id,correct_answer,tags\nq1,a,1\n",
+    "KT1/u1.csv": 'timestamp,question_id,user_answer\n1,"q1,a\n2,q1,a"\n',
+}
+CASES: dict[str, Callable[[Path], object]] = {
+    "minus signs alone": data("s2kt", {**S2KT, "train.txt": "1\n0\n0\n---1"}),
+    "an answer of thousands of digits": data("s2kt", {**S2KT, "train.txt": "1\n0\n0\n" + LONG}),
+    "an index of thousands of digits": data("s2kt", {**S2KT, "skill_id_hashmap.json": f'{{"a": {LONG}}}'}),
+    "half a character in a map": data("s2kt", {**S2KT, "skill_id_hashmap.json": '{"\\ud800": 0, "10": 1}'}),
+    "a heading of a byte order mark alone": data("icd", {"item.csv": b"\xff\xfe"}),
+    "a quote in an answer": data("ednet", EDNET),
+    "vectors nested too deeply": vectors(".json", f'{{"q": {DEEP}'),
+    "half a character in an id": vectors(".json", '{"\\ud800": [1, 2]}'),
+    "settings nested too deeply": settings(f"seeds = {DEEP}"),
+    "a setting of thousands of digits": settings(f"seeds = {LONG}"),
+    "an override of thousands of digits": lambda home: Config.load(overrides=[f"seeds={LONG}"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_typed_error_of_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(QCQError) as caught:
+        CASES[name](tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", npy(b"{'descr': '<i4', 'shape': (12,(12, 4), }")])
+def test_a_damaged_shard_of_walks(content: bytes, tmp_path: Path) -> None:
+    WALKS["qcq"](length=3, per_question=1).sample(KnowledgeGraph.from_edges([("a", "c"), ("b", "c")])).save(tmp_path)
+    shard = next(tmp_path.glob("*.npy"))
+    for path, damage in ((shard, content), (tmp_path / "corpus.json", DEEP.encode())):
+        path.write_bytes(damage)
+        with pytest.raises(QCQError, match="no readable corpus"):
+            Corpus.load(tmp_path)
+
+
+def test_a_literal_is_read_without_warnings(tmp_path: Path) -> None:
+    folder(tmp_path, {"pro_id_dict.txt": "{'q1': 0, 'q2': 1}", "pro_skill_dict.txt": "{'q1': '5', 'q2': '6'}"})
+    folder(tmp_path, {"data.txt": "[1]\n[0]\n[0]\n[1or]\n"})
+    code = (
+        f"from qcq.data import read\ntry: read({f'pebg:{tmp_path}'!r})\nexcept Exception as e: print(type(e).__name__)"
+    )
+    made = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=False)
+    assert (made.stdout.strip(), made.stderr) == ("DataError", "")
+
+
+READ: dict[str, Callable[[Run], object]] = {
+    "config.toml": lambda run: run.config,
+    "about.json": lambda run: run.finished,
+    "results.jsonl": lambda run: run.rows("results"),
+    "graph.npz": lambda run: run.arrays("graph.npz"),
+    "questions.csv": lambda run: run.table("questions.csv"),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("content", [DEEP.encode(), b"\xff\x00", b'["' + b"9" * 5_000, b'"a\nb,c'])
+def test_a_damaged_file_of_a_run_is_named(name: str, content: bytes, tmp_path: Path) -> None:
+    folder(tmp_path, {"config.toml": "seeds = 1", "about.json": "{}", name: content})
+    with pytest.raises(QCQError, match=rf"{name}: is damaged \(.*--repair' makes it again"):
+        READ[name](Run.open(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["[]", '{"files": {"about.json": 3}}', '{"files": 7}', DEEP])
+def test_a_manifest_that_is_none_is_a_fault(content: str, tmp_path: Path) -> None:
+    folder(tmp_path, {"config.toml": "seeds = 1", "about.json": '{"finished": true}', "manifest.json": content})
+    (tmp_path / "cells" / "0a").mkdir(parents=True)
+    (tmp_path / "cells" / "0a" / "row.json").write_text('{"kind": "Trained", "label": "x", "row": {}, "files": 3}')
+    faults, _ = verify(Run.open(tmp_path))
+    assert [fault.path.name for fault in faults] == ["row.json", "manifest.json"]
+    assert {fault.what for fault in faults} == {"cannot be read"}
