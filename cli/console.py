@@ -45,6 +45,10 @@ JobsOption = Annotated[
         "--jobs", "-j", min=1, help="Processes; changes no result.", show_default="the cores, as memory allows"
     ),
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--max-memory", help="What a stage may hold, for example 4G.", show_default="no bound"),
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 TABLES = ("questions", "interactions", "concepts")
-ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".csv.gz", ".tsv.gz")
+ENDINGS = (".csv", ".tsv", ".txt", ".xlsx", ".csv.gz", ".tsv.gz", ".parquet")
 ANSWER = ("student", "question", "correct")
 WIDE = re.compile(r"concepts?[ _-]?\d+")
 
@@ -46,7 +46,8 @@ class CSV(Reader):
     - One file may have all in one: ``student,question,concept,correct,timestamp``.
 
     Columns are separated by commas, semicolons or tabs. The endings ``.tsv``, ``.txt``, ``.xlsx`` (with the extra
-    ``excel``) and ``.csv.gz`` are read as well; so are UTF-16, GB18030 and the Windows code page 1252.
+    ``excel``), ``.csv.gz`` and ``.parquet`` (concepts may be lists there) are read as well; so are UTF-16, GB18030 and
+    the Windows code page 1252.
 
     Parameters
     ----------
@@ -64,14 +65,14 @@ class CSV(Reader):
             return False
         if file.suffix.lower() == ".xlsx":
             return True  # no other format is read from a workbook
-        names = header(file)
+        names = _names_of(file)
         return "question" in names and bool(_concept_columns(names))
 
     @classmethod
     def nearly(cls, path: Path) -> str:
         """Which columns of a table of questions to rename so that it is read; empty if it doesn't look like one."""
         file = _find(path, TABLES[0]) if path.is_dir() else path
-        names = header(file) if file is not None else []
+        names = _names_of(file) if file is not None else []
         known = {"question": ["question"], "concepts": ["concepts", "concept"]}
         found = {kind: next((n for n in names if checks.meant(n, words)), None) for kind, words in known.items()}
         if None in found.values():
@@ -152,8 +153,17 @@ def questions_columns(names: Sequence[str], source: Path | str) -> tuple[tuple[s
 
 def read_questions(path: Path) -> RawTable:
     """The table of questions of a file; with the columns of responses if it is a log."""
-    names = first_row(path) if path.suffix.lower() == ".xlsx" else header(path)
+    names = first_row(path) if path.suffix.lower() == ".xlsx" else _names_of(path)
     return RawTable.read(path, *questions_columns(names, path), OFFICE)
+
+
+def _names_of(path: Path) -> list[str]:
+    """The columns of a text or a parquet file. Never raises."""
+    if path.suffix.lower() != ".parquet":
+        return header(path)
+    from qcq.data import parquet  # it makes tables by frames, which need this module
+
+    return parquet.columns(path)
 
 
 def assemble(

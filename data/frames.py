@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcq.data.bipartite import refuse_bad_weights, two_sides
@@ -54,9 +55,9 @@ def from_frames(
     )
 
 
-def raw_table(frame: Any, what: str, required: Sequence[str], optional: Sequence[str] = ()) -> RawTable:
-    """A polars or pandas frame as the readers' checks take a table; ``what`` names it in errors."""
-    return _table(_polars(frame, what), what, tuple(required), tuple(optional))
+def raw_table(frame: Any, what: str | Path, required: Sequence[str], optional: Sequence[str] = ()) -> RawTable:
+    """A polars or pandas frame as the readers' checks take a table; ``what`` names it, or its file, in errors."""
+    return _table(_polars(frame, str(what)), what, tuple(required), tuple(optional))
 
 
 def from_edges(edges: Iterable[tuple[Any, Any]], interactions: Any = None) -> Dataset:
@@ -155,10 +156,10 @@ def _plain(value: Any) -> Any:
     return None if value != value else value
 
 
-def _table(frame: pl.DataFrame, what: str, required: tuple[str, ...], optional: tuple[str, ...]) -> RawTable:
+def _table(frame: pl.DataFrame, what: str | Path, required: tuple[str, ...], optional: tuple[str, ...]) -> RawTable:
     import polars as pl
 
-    source = f"{what} frame"
+    source = what if isinstance(what, Path) else f"{what} frame"
     for name in required:
         if name not in frame.columns:
             near = next((each for each in frame.columns if meant(each, [name]) == name), None)

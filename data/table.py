@@ -222,7 +222,7 @@ class RawTable:
         optional: Sequence[str] = (),
         encodings: tuple[str, ...] = ("utf-8",),
     ) -> RawTable:
-        """The required columns of a CSV file or of the first sheet of a workbook, and the optional columns it has.
+        """The required columns of a CSV or parquet file or the first sheet of a workbook, and the optional ones it has.
 
         Columns are separated by commas, semicolons or tabs, whichever the heading has most; their names are compared
         without case and space.
@@ -231,6 +231,10 @@ class RawTable:
         ------
         DataError : missing file or column, wrong encoding, NUL byte, ragged row, broken quotes, no rows.
         """
+        if path.suffix.lower() == ".parquet":
+            from qcq.data import parquet  # it makes tables by this module
+
+            return parquet.table(path, required, optional)
         if path.suffix.lower() == ".xlsx":
             made = cls.parse(path, sheet(path), "utf-8", required, optional)
             return replace(made, sheets=tuple(others(path)))
@@ -263,7 +267,7 @@ class RawTable:
                 raise DataError("a column occurs twice", file=path, row=first[0], column=name, fix="keep one of them")
         # Polars is fast but accepts short rows; so anything suspicious is checked again, record by record.
         columns = [f"{i}" for i in range(len(names))]
-        data = text.encode()
+        data = _without_tail(text, between).encode()
         try:
             frame = pl.read_csv(data, infer_schema=False, has_header=True, new_columns=columns, separator=between)
             short = frame[columns[-1]].null_count() > 0 and not _rectangular(data, between, frame.shape)
@@ -298,6 +302,13 @@ class RawTable:
 
 
 _DATE = r"^(?P<a>\d{1,2})[/.-](?P<b>\d{1,2})[/.-](?P<year>\d{4})"
+
+
+def _without_tail(text: str, between: str) -> str:
+    """A text without the rows of empty cells that spreadsheets leave below a table; they would need the slow way."""
+    end = len(text.rstrip("\r\n" + between))
+    at = min((i for i in (text.find("\n", end), text.find("\r", end)) if i >= 0), default=len(text))
+    return text[:at]
 
 
 def _rectangular(data: bytes, between: str, shape: tuple[int, int]) -> bool:
