@@ -22,7 +22,8 @@ from qcq.cli.console import (
     print_table,
     terminal,
 )
-from qcq.errors import ConfigError, UnknownNameError
+from qcq.errors import UnknownNameError
+from qcq.support.memory import amount
 
 if TYPE_CHECKING:
     from qcq.data import Dataset
@@ -362,7 +363,7 @@ def walk(
     for note in dataset.notes:
         watch.say(note)
     graph = _graph(dataset, strategy)
-    limit = _bytes(max_memory)
+    limit = amount(max_memory)
     for line in strategy.remarks(graph):
         watch.say(line)
     watch.say(str(strategy.plan(graph, max_memory=limit)))
@@ -395,12 +396,3 @@ def _graph(dataset: Dataset, strategy: WalkStrategy) -> KnowledgeGraph:
 
     graph = KnowledgeGraph.from_dataset(dataset)
     return strategy.prepare(graph, None if dataset.interactions is None else dataset.split().train)
-
-
-def _bytes(text: str) -> int:
-    """``2G``, ``500M`` or plain bytes."""
-    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 1)
-    digits = text.rstrip("kKmMgG")
-    if not digits.isdigit() or int(digits) == 0:
-        raise ConfigError(f"--max-memory {text!r}: write a number of bytes, or one with K, M or G, for example 2G")
-    return int(digits) * unit

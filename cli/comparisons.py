@@ -16,6 +16,7 @@ from qcq.cli.console import (
     EngineOption,
     JobsOption,
     JsonOption,
+    MemoryOption,
     QuietOption,
     SetOption,
     StoreOption,
@@ -29,6 +30,7 @@ from qcq.cli.console import (
     terminal,
 )
 from qcq.errors import ConfigError
+from qcq.support.memory import bound, set_bound
 from qcq.support.terminal import duration, size
 from qcq.support.threads import affordable_jobs
 
@@ -61,6 +63,7 @@ def run(
         str | None,
         typer.Option(metavar="TRACKER", help="Send losses, floors, figures and report to wandb, trackio or mlflow."),
     ] = None,
+    max_memory: MemoryOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and what it will cost.")] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Do finished cells again.")] = False,
     quiet: QuietOption = False,
@@ -72,6 +75,7 @@ def run(
     """
     from qcq.config import Config
 
+    set_bound(max_memory)
     cluster = ray_cluster(engine, address, jobs)
     options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds, "size": size}
     settled = Config.load(config, set_ or (), **options, store=store, strict=strict)
@@ -112,10 +116,13 @@ def _dry_run(plan: Plan, store: Store) -> None:
     """The cells of a plan, which of them are finished, and the expected cost of the others."""
     from qcq.engine.estimate import Rates
 
-    steps = plan.steps(store, Rates())
+    steps = plan.steps(store, Rates.of_machine())
     rows = []
     for step in steps:
         e, state = step.estimate, {True: "finished", False: "to do", None: "waits for a choice"}[step.finished]
+        limit = bound()
+        if e is not None and limit is not None and e.memory > limit:
+            state = "needs more than --max-memory"
         cost = ["–"] * 4 if e is None else [f"{e.tokens:,}", size(e.bytes), size(e.memory), duration(e.seconds)]
         rows.append([step.cell.label, state, *cost])
     print_table(["cell", "state", "tokens", "on disk", "memory", "about"], rows, left=2)

@@ -56,6 +56,10 @@ AddressOption = Annotated[
         "--address", help="HOST:PORT of a Ray cluster, or auto.", show_default="a local one that ends with the run"
     ),
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--max-memory", help="What a stage may hold, for example 4G.", show_default="no bound"),
+]
 StoreOption = Annotated[
     str | None,
     typer.Option(

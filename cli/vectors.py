@@ -12,6 +12,7 @@ from qcq.cli.console import (
     DataOption,
     DebugOption,
     JsonOption,
+    MemoryOption,
     QuietOption,
     SetOption,
     StrictOption,
@@ -23,6 +24,7 @@ from qcq.cli.console import (
 )
 from qcq.errors import ConfigError
 from qcq.support.files import whole_path
+from qcq.support.memory import set_bound
 from qcq.support.terminal import duration
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def embed(
         Path | None,
         typer.Option("--from", metavar="RUN-or-FILE", help="Begin where an earlier training of the bank ended."),
     ] = None,
+    max_memory: MemoryOption = None,
     redo: Annotated[bool, typer.Option("--redo", help="Replace a file that is there already.")] = False,
     set_: SetOption = None,
     strict: StrictOption = None,
@@ -73,6 +76,7 @@ def embed(
     from qcq.recipes import embed as make
     from qcq.support.vectors import WRITERS, by_ending
 
+    set_bound(max_memory)
     by_ending(out_file, WRITERS, "written as")  # an error now, not after the training
     settled = Config.load(None, set_ or (), data=data, strict=strict)
     dataset = load(settled.data, settled.sections, strict=settled.strict)

@@ -51,7 +51,8 @@ class CSV(Reader):
     Other usual headings (:data:`qcq.data.checks.SYNONYMS`) are read where exactly one fits, with a note.
 
     Columns are separated by commas, semicolons or tabs. The endings ``.tsv``, ``.txt``, ``.xlsx`` (with the extra
-    ``excel``), ``.parquet`` and ``.csv.gz`` are read as well; so are UTF-16, GB18030 and the Windows code page 1252.
+    ``excel``), ``.parquet`` (concepts may be lists there) and ``.csv.gz`` are read as well; so are UTF-16, GB18030 and
+    the Windows code page 1252.
 
     Parameters
     ----------

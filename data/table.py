@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qcq.data.assembly import several
 from qcq.data.checks import bare, meant, refuse_names, second_heading, unread
 from qcq.data.excel import sheet, sheets
-from qcq.data.text import read_parquet, read_text, records, separator
+from qcq.data.text import read_text, records, scan_parquet, separator
 from qcq.errors import DataError
 
 if TYPE_CHECKING:
@@ -317,7 +317,7 @@ class RawTable:
             broken quotes, no rows.
         """
         if path.suffix.lower() == ".parquet":
-            return cls.of_frame(read_parquet(path), path, required, optional, also)
+            return cls.of_frame(scan_parquet(path), path, required, optional, also)
         if path.suffix.lower() == ".xlsx":
             return cls.parse(path, sheet(path), "utf-8", required, optional, also, sheets(path))
         return cls.parse(path, *read_text(path, encodings), required, optional, also)
@@ -348,7 +348,7 @@ class RawTable:
         wanted = [name for name in (*required, *optional) if name in names]
         # Polars is fast but accepts short rows; so anything suspicious is checked again, record by record.
         columns = [f"{i}" for i in range(len(names))]
-        data = text.encode()
+        data = _without_tail(text, between).encode()
         try:
             frame = pl.read_csv(data, infer_schema=False, has_header=True, new_columns=columns, separator=between)
             short = frame[columns[-1]].null_count() > 0 and not _rectangular(data, between, frame.shape)
@@ -384,7 +384,7 @@ class RawTable:
     @classmethod
     def of_frame(
         cls,
-        frame: pl.DataFrame,
+        frame: pl.DataFrame | pl.LazyFrame,
         source: Path | str,
         required: Sequence[str],
         optional: Sequence[str] = (),
@@ -392,14 +392,23 @@ class RawTable:
     ) -> RawTable:
         """The same columns of a polars frame; ``source`` names it in errors, whose rows count from 0.
 
+        Of a lazy frame nothing else is read.
+
         Raises
         ------
         DataError : missing columns, two headings for one column, no rows, cells that are no text, number, time or list.
         """
         import polars as pl
 
-        names, called = headings(source, frame.columns, required, optional, also)
-        frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+        given = frame.collect_schema().names()
+        names, called = headings(source, given, required, optional, also)
+        wanted = [name for name in (*required, *optional) if name in names]
+        chosen = frame.lazy().rename(dict(zip(given, names, strict=True))).select(wanted)
+        try:
+            frame = chosen.collect()
+        except pl.exceptions.PolarsError as error:
+            said = " ".join(str(error).split())[:100]
+            raise DataError(f"damaged Parquet file ({said})", file=source, fix="write it again") from None
         if frame.height == 0:
             raise DataError("no rows", file=source, fix="give at least one")
 
@@ -425,7 +434,6 @@ class RawTable:
                 return cells.cast(pl.String).str.replace(r"\.0+$", "")
             return cells.cast(pl.String)
 
-        wanted = [name for name in (*required, *optional) if name in frame.columns]
         made = {}
         for name in wanted:
             try:
@@ -439,13 +447,20 @@ class RawTable:
                     value=kind,
                     fix="convert it to text",
                 ) from None
-        left = tuple(name for name in frame.columns if name not in wanted)
-        absent = tuple(name for name in optional if name not in frame.columns)
+        left = tuple(name for name in names if name not in wanted)
+        absent = tuple(name for name in optional if name not in names)
         return cls(source, pl.DataFrame(made), unread=left, absent=absent, called=called)
 
 
 _SHORT = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{2}(\D|$)"
 _DATE = r"^(?P<a>\d{1,2})[/.-](?P<b>\d{1,2})[/.-](?P<year>\d{4})"
+
+
+def _without_tail(text: str, between: str) -> str:
+    """A text without the rows of empty cells that spreadsheets leave below a table; they would need the slow way."""
+    end = len(text.rstrip("\r\n" + between))
+    at = min((i for i in (text.find("\n", end), text.find("\r", end)) if i >= 0), default=len(text))
+    return text[:at]
 
 
 def _rectangular(data: bytes, between: str, shape: tuple[int, int]) -> bool:

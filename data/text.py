@@ -82,8 +82,8 @@ def _eight_bit(data: bytes) -> str:
     return "gb18030" if paired == len(runs) or (len(runs) > 20 and paired > 0.95 * len(runs)) else "cp1252"
 
 
-def read_parquet(path: Path) -> pl.DataFrame:
-    """The table in a Parquet file.
+def scan_parquet(path: Path) -> pl.LazyFrame:
+    """The table in a Parquet file, of which only the heading is read.
 
     Raises
     ------
@@ -91,12 +91,14 @@ def read_parquet(path: Path) -> pl.DataFrame:
     """
     import polars as pl
 
+    if not path.is_file():
+        raise DataError("no such file", file=path, fix="check the folder and the spelling of the name")
     try:
-        return pl.read_parquet(io.BytesIO(path.read_bytes()))
-    except FileNotFoundError:
-        raise DataError("no such file", file=path, fix="check the folder and the spelling of the name") from None
+        frame = pl.scan_parquet(path, glob=False)
+        frame.collect_schema()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"no readable Parquet file ({type(error).__name__})", file=path, fix="write it anew") from None
+    return frame
 
 
 def separator(line: str) -> str:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from qcq.data import Simulated
 from qcq.engine.cell import plain
 from qcq.errors import QCQError
+from qcq.support.calibration import keep, recalled
+from qcq.support.memory import unbounded
 
 if TYPE_CHECKING:
     from qcq.evaluation import Partition, Task
     from qcq.models import Trainer
 
+_CACHE = "rates"
 _CLASSROOM = {"questions": 300, "concepts": 20, "students": 60, "responses": 30}  # data for the measurement
 
 
@@ -38,9 +41,23 @@ class Estimate:
 
 @dataclass(eq=False)
 class Rates:
-    """How fast this machine is: every trainer and task is timed once, on a small simulated classroom."""
+    """How fast this machine is: every trainer and task is timed once, on a small simulated classroom.
+
+    :meth:`of_machine` keeps the times in the user's cache, for this machine and these versions.
+    """
 
     _known: dict[str, float] = field(default_factory=dict)
+    kept: bool = False
+
+    @classmethod
+    def of_machine(cls) -> Rates:
+        """With what was measured on this machine before."""
+        return cls({key: float(rate) for key, rate in recalled(_CACHE).items()}, kept=True)
+
+    def _keep(self, key: str, rate: float) -> None:
+        self._known[key] = rate
+        if self.kept:
+            keep(_CACHE, {**recalled(_CACHE), **self._known})
 
     @cached_property
     def _problem(self) -> Partition:
@@ -58,7 +75,9 @@ class Rates:
             small = trainer.shortened()
             source = TrainingData(self._problem.graph, QCQ(per_question=2))
             tokens, length = (source.corpus.n_tokens, source.corpus.length) if small.learns else (0, 0)
-            self._known[key] = _timed(lambda: small.fit(source)) / max(1, small.work(source.graph, tokens, length))
+            with unbounded():
+                taken = _timed(lambda: small.fit(source))
+            self._keep(key, taken / max(1, small.work(source.graph, tokens, length)))
         return self._known[key] * work
 
     def scoring(self, task: type[Task], settings: Any, size: int) -> float:
@@ -67,12 +86,13 @@ class Rates:
         if key not in self._known:
             from qcq.models import Random, TrainingData
 
-            emb = Random().fit(TrainingData(self._problem.graph)).embeddings()
+            with unbounded():
+                emb = Random().fit(TrainingData(self._problem.graph)).embeddings()
             given = () if settings is None else (settings,)
             asked = task(self._problem, *given)
             answers = self._problem.dataset.interactions
             small = len(answers) if task.unit == "students" and answers is not None else len(emb)
-            self._known[key] = _timed(lambda: asked.score(emb, "validation", [emb])) / small
+            self._keep(key, _timed(lambda: asked.score(emb, "validation", [emb])) / small)
         return self._known[key] * size
 
 

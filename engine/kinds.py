@@ -16,6 +16,7 @@ from qcq.embeddings import Embeddings
 from qcq.engine.cell import Cell, Row, plain, unkeyed
 from qcq.engine.estimate import Estimate, Rates
 from qcq.engine.store import Store
+from qcq.errors import EvaluationError
 from qcq.evaluation import Partition, Stage, Task
 from qcq.floors.losses import HeldOutLoss
 from qcq.floors.objectives import Objective, first_walks
@@ -26,8 +27,10 @@ from qcq.models.inference import MODEL, WEIGHTS, InferenceModel, Part
 from qcq.models.trainer import HELD_OUT_WALKS
 from qcq.support.cost import measured
 from qcq.support.files import whole
+from qcq.support.memory import bound, shown
 from qcq.support.progress import Progress
 from qcq.walks import WalkStrategy
+from qcq.walks.strategy import MAX_MEMORY
 
 _WALK_CODE = ("qcq.walks", "qcq.graph", "qcq.corpus", "qcq.data", "qcq.support.seeds")
 _MODEL_CODE = (*_WALK_CODE, "qcq.models", "qcq.floors", "qcq.embeddings", "qcq.engine.kinds")
@@ -85,7 +88,8 @@ class Walked(OnData):
 
     def run(self, store: Store, progress: Progress) -> Row:
         graph = self.prepared(store, self.walk)
-        corpus = self.walk.stream(graph, store.file(self, "corpus"), self.seed, progress=progress)
+        most = min(MAX_MEMORY, bound() or MAX_MEMORY)
+        corpus = self.walk.stream(graph, store.file(self, "corpus"), self.seed, max_memory=most, progress=progress)
         return {"digest": corpus.digest, "walks": corpus.n_walks, "tokens": corpus.n_tokens}
 
     def corpus(self, store: Store) -> Corpus:
@@ -267,7 +271,7 @@ class Trained(OnData):
         return Estimate(
             work if self.walked is not None else 0,
             (1 + kept) * table,
-            4 * table + 4 * tokens,
+            trainer.memory(graph, tokens // length if length else 0, length),
             rates.training(trainer, work),
         )
 
@@ -313,6 +317,7 @@ class Scored(OnData):
 
     def run(self, store: Store, progress: Progress) -> Row:
         key = f"task {self.data} {plain(self.task)} {plain(self.settings)}"
+        self._refuse_beyond_bound(store)
         settings = () if self.settings is None else (self.settings,)
         task = store.cached(key, lambda: self.task(self.partition(store), *settings))
         assert not isinstance(self.readout, Chosen)
@@ -334,6 +339,17 @@ class Scored(OnData):
         with whole(store.file(self, "units.npz")) as file:
             np.savez_compressed(file, **units)  # type: ignore[arg-type]
         return {"scores": scores}
+
+    def _refuse_beyond_bound(self, store: Store) -> None:
+        limit = bound()
+        if limit is None:
+            return
+        need = self.task.memory(self.partition(store).graph, self.trained.settings.dim)
+        if need > limit:
+            raise EvaluationError(
+                f"scoring needs about {shown(need)}, the bound is {shown(limit)}: "
+                "raise --max-memory, or take fewer dimensions"
+            )
 
     @property
     def weight(self) -> float:
@@ -357,8 +373,8 @@ class Scored(OnData):
         partition = self.partition(store)
         answers = partition.dataset.interactions
         size = len(answers) if self.task.unit == "students" and answers is not None else partition.graph.n_questions
-        table = 4 * partition.graph.n_questions * self.trained.settings.dim
-        return Estimate(0, 8 * size, 2 * table, rates.scoring(self.task, self.settings, size) * len(self.stages))
+        memory = self.task.memory(partition.graph, self.trained.settings.dim)
+        return Estimate(0, 8 * size, memory, rates.scoring(self.task, self.settings, size) * len(self.stages))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -9,7 +9,8 @@ import numpy as np
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.evaluation.ranking import expected_hit, expected_reciprocal_rank, unit
-from qcq.evaluation.task import STAGES, HeldOut, Partition, Score, Stage, Task
+from qcq.evaluation.task import SHARE, STAGES, HeldOut, Partition, Score, Stage, Task
+from qcq.graph import KnowledgeGraph
 from qcq.support.seeds import generator
 
 TOLERANCE = 1e-6  # cosines closer than this are tied: float32 vectors can't tell them apart
@@ -77,6 +78,14 @@ class Edges(Task):
                 "matched": matched,
             }
         )
+
+    @classmethod
+    def memory(cls, graph: KnowledgeGraph, dim: int) -> int:
+        held = min(LARGEST, SHARE * graph.n_questions / 4)  # if half of the questions have several concepts
+        ranked = 30 * int(max(min(_BLOCK, held * graph.n_concepts), graph.n_concepts))  # cosines, comparisons
+        means = 8 * dim * min(1 << 20, graph.n_questions)
+        tables = dim * (4 * graph.n_questions + 16 * graph.n_concepts)
+        return tables + max(ranked, means) + 20 * graph.n_edges
 
     def _sample(self, stage: Stage) -> HeldOut:
         """The edges that are ranked: all of them, or a seeded sample in their order."""

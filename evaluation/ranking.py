@@ -72,6 +72,13 @@ def similarities(vectors: NDArray, queries: NDArray[np.int64]) -> Iterator[tuple
             yield query, row if same else row[index]
 
 
+def memory(rows: int, dim: int, queries: int) -> int:
+    """Bytes that :func:`similarities` holds at most, about, beside the table."""
+    queries = min(queries, max(_AT_ONCE if rows > _ROWS else 1, _BLOCK // max(rows, 1)))
+    grid = 4 * queries * rows + 24 * queries * min(rows, _ROWS) + 40 * rows
+    return 4 * dim * rows + 32 * dim * min(rows, _ROWS) + grid
+
+
 def _harmonic(below: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
     """1/(below+1) + … + 1/(below+n)."""
     from scipy.special import digamma

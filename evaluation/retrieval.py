@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
-from qcq.evaluation.ranking import expected_precision, similarities
+from qcq.evaluation.ranking import expected_precision, memory, similarities
 from qcq.evaluation.task import Partition, Score, Stage, Task
+from qcq.graph import KnowledgeGraph
 from qcq.support.seeds import generator
 
 QUERIES = 1_000  # queries at most
@@ -58,6 +59,10 @@ class Retrieval(Sharing):
     metric = "map"
     description = "same-concept retrieval on the training graph: reconstruction, circular by design"
     tunes = False
+
+    @classmethod
+    def memory(cls, graph: KnowledgeGraph, dim: int) -> int:
+        return 4 * dim * graph.n_questions + memory(graph.n_questions, dim, QUERIES) + 40 * graph.n_questions
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         figures = np.empty((len(self._queries), 2))

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
-from qcq.evaluation.ranking import members, similarities
+from qcq.evaluation.ranking import members, memory, similarities
 from qcq.evaluation.task import Partition, Score, Stage, Task
+from qcq.graph import KnowledgeGraph
 from qcq.support.seeds import generator
 
 QUERIES = 1_000  # queries at most
@@ -39,6 +40,10 @@ class Stability(Task):
             raise EvaluationError(f"stability: of {n} questions each has all others as neighbours; it needs {K + 2}")
         rng = generator(partition.seed, "stability", "queries")
         self._queries = np.sort(rng.choice(n, size=min(QUERIES, n), replace=False))
+
+    @classmethod
+    def memory(cls, graph: KnowledgeGraph, dim: int) -> int:
+        return 2 * (4 * dim * graph.n_questions + memory(graph.n_questions, dim, QUERIES)) + 40 * graph.n_questions
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         """Raises EvaluationError where ``others`` is empty."""

@@ -230,6 +230,11 @@ class Task(ABC):
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         """The figures on one stage. ``others`` are the same trainer's embeddings from other seeds."""
 
+    @classmethod
+    def memory(cls, graph: KnowledgeGraph, dim: int) -> int:
+        """Bytes that scoring a table holds at most, about, without the data: here for a table in a few copies."""
+        return 16 * dim * graph.n_questions
+
     def traces(self, embeddings: Embeddings) -> Mapping[str, NDArray]:
         """Arrays for plots, by name, after :meth:`score`: stored with the scores of a run. Most tasks have none."""
         return {}

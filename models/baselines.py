@@ -13,6 +13,7 @@ from scipy import sparse
 from qcq.errors import TrainingError
 from qcq.graph import KnowledgeGraph
 from qcq.models.trainer import Frozen, LookupModel, Model, Trainer, TrainingData
+from qcq.support.memory import bound, shown
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
@@ -45,11 +46,12 @@ class ConceptOneHot(Trainer):
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         graph = source.graph
         need = self.memory(graph, 0, 0)
-        if need > LARGEST:
+        limit = bound() or LARGEST
+        if need > limit:
             rows = graph.n_questions + graph.n_concepts  # a concept has a row too
             raise TrainingError(
-                f"concept-onehot needs {need / 2**30:,.1f} GiB for a table of {rows:,} × {graph.n_concepts:,} numbers, "
-                f"the bound is {LARGEST / 2**30:.0f} GiB: take fastrp or spectral"
+                f"concept-onehot needs {shown(need)} for a table of {rows:,} × {graph.n_concepts:,} numbers, "
+                f"the bound is {shown(limit)}: take fastrp or spectral"
             )
         table = np.zeros(graph.weights.shape, dtype=np.float32)
         table[np.repeat(np.arange(len(table)), np.diff(graph.weights.indptr)), graph.weights.indices] = (

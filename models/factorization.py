@@ -252,7 +252,7 @@ class NetMF(Trainer):
         return LookupModel(graph, _widen(x[:n], self.dim)[label], concepts, parts=parts)
 
     def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
-        nodes = len(np.unique(graph.concept_sets)) + graph.n_concepts  # concepts may be tokens too
+        nodes = int(graph.concept_sets.max(initial=0)) + 1
         matrix = 5 * 8 * nodes * nodes if nodes <= _DENSE else 8 * (5 * _BLOCK + 10 * (self.dim + 10)) * nodes
         return matrix + 4 * self.dim * (graph.n_questions + graph.n_concepts)
 

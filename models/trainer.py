@@ -16,10 +16,11 @@ from scipy import sparse
 
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError, CorpusError
+from qcq.errors import ConfigError, CorpusError, TrainingError
 from qcq.floors.objectives import HeldOutBatch, Objective
 from qcq.graph import KnowledgeGraph
 from qcq.models.weights import Weights
+from qcq.support.memory import bound, shown
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
@@ -256,9 +257,28 @@ def _begun(fit: Fit) -> Fit:
     def checked(self: Trainer, source: TrainingData, *args: Any, **kwargs: Any) -> Any:
         if source.start is not None and not self.warm:
             raise ConfigError(f"{type(self).__name__} always begins afresh; leave out the start")
+        _refuse_beyond_bound(self, source)
         return fit(self, source, *args, **kwargs)
 
     return checked  # type: ignore[return-value]
+
+
+def _refuse_beyond_bound(trainer: Trainer, source: TrainingData) -> None:
+    """TrainingError for a training that needs more memory than is allowed."""
+    limit = bound()
+    if limit is None:
+        return
+    walks = length = 0
+    if trainer.learns:
+        length = source.walk.length
+        held = source.sampled
+        walks = source.graph.n_questions * source.walk.per_question if held is None else held.n_walks
+    need = trainer.memory(source.graph, walks, length)
+    if need > limit:
+        raise TrainingError(
+            f"{type(trainer).__name__} needs about {shown(need)}, the bound is {shown(limit)}: "
+            "raise --max-memory, or take fastrp or spectral, or fewer dimensions"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy import sparse
 
-from qcq.data import Simulated
-from qcq.errors import ConfigError, TrainingError
+from qcq.cli import main
+from qcq.data import Simulated, read
+from qcq.data import table as tables
+from qcq.data.text import records as text_records
+from qcq.embeddings import Embeddings
+from qcq.engine import estimate
+from qcq.engine.estimate import Rates
+from qcq.errors import ConfigError, DataError, TrainingError
 from qcq.evaluation import TASKS, Partition, edges, ranking
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph
@@ -124,7 +134,7 @@ def test_a_tall_matrix_is_factorised_in_blocks(monkeypatch):
 def test_a_one_hot_table_that_is_too_large_is_refused_before_it_is_made():
     many = sparse.csr_array((np.ones(200_000), (np.arange(200_000), np.arange(200_000) % 50_000)))
     graph = KnowledgeGraph([f"q{i}" for i in range(200_000)], [f"c{i}" for i in range(50_000)], many)
-    with pytest.raises(TrainingError, match=r"needs 46\.\d GiB .* the bound is 2 GiB: take fastrp or spectral"):
+    with pytest.raises(TrainingError, match=r"needs 46\.\d GiB .* the bound is 2.0 GiB: take fastrp or spectral"):
         TRAINERS["concept-onehot"]().fit(TrainingData(graph))
 
 
@@ -151,3 +161,149 @@ def test_the_edges_of_a_large_bank_are_a_sample_of_them(monkeypatch):
     assert len(some) == 60 < len(whole)
     assert set(some) <= set(whole)
     assert some.tobytes() == TASKS["edges"](partition).score(emb).units["mrr"].tobytes()
+
+
+# --- files of many rows -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("tail", ["", ",", ",\n,\n", "\n\n"])
+def test_empty_cells_do_not_need_the_slow_way(tmp_path, monkeypatch, end, tail):
+    text = "question,concepts\nq1,c1;c2\nq2,\nq3,c2\nq4,\n" + tail
+    (tmp_path / "bank.csv").write_bytes(text.replace("\n", end).encode())
+    slow = []
+    monkeypatch.setattr(tables, "records", lambda *given: slow.append(given) or text_records(*given))
+    data = read(str(tmp_path / "bank.csv"))
+    assert len(slow) == 1  # the heading alone
+    assert list(data.questions) == ["q1", "q2", "q3", "q4"]
+    assert data.q_matrix.toarray().tolist() == [[1, 1], [0, 0], [0, 1], [0, 0]]
+
+
+def test_a_row_of_empty_cells_in_the_middle_is_still_an_error(tmp_path):
+    (tmp_path / "bank.csv").write_text("question,concepts\nq1,c1\n,\nq2,c1\n")
+    with pytest.raises(DataError, match="row 3: blank line"):
+        read(str(tmp_path / "bank.csv"))
+
+
+def test_a_parquet_bank_is_the_csv_bank(tmp_path):
+    rows = {"question": ["q1", "q2", "q3"], "concepts": ["a;b", None, "b"], "text": ["x", "y", "z"]}
+    frame = pl.DataFrame(rows)
+    frame.write_csv(tmp_path / "one.csv")
+    frame.write_parquet(tmp_path / "two.parquet")
+    listed = frame.with_columns(pl.col("concepts").str.split(";"))
+    listed.write_parquet(tmp_path / "three.parquet")
+    one, two, three = (read(str(tmp_path / name)) for name in ("one.csv", "two.parquet", "three.parquet"))
+    for other in (two, three):
+        assert list(other.questions) == list(one.questions)
+        assert KnowledgeGraph.from_dataset(other).digest == KnowledgeGraph.from_dataset(one).digest
+        assert any("columns not read: 'text'" in note for note in other.notes)
+
+
+def test_a_parquet_folder_with_responses(tmp_path):
+    pl.DataFrame({"question": [1, 2], "concept": ["a", "b"]}).write_parquet(tmp_path / "questions.parquet")
+    answers = {"student": ["s"] * 3, "question": [1, 2, 1], "correct": [True, False, True]}
+    pl.DataFrame(answers).write_parquet(tmp_path / "interactions.parquet")
+    data = read(str(tmp_path))
+    assert data.interactions is not None
+    assert data.interactions.correct.tolist() == [1, 0, 1]
+
+
+def test_parquet_files_with_errors(tmp_path):
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing PAR1")
+    with pytest.raises(DataError, match="no readable Parquet file"):
+        read(f"csv:{tmp_path / 'bad.parquet'}")
+    pl.DataFrame({"question": ["a"], "colour": ["b"]}).write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="missing column"):
+        read(f"csv:{tmp_path / 'other.parquet'}")
+    pl.DataFrame({"question": ["a", " "], "concept": ["b", "b"]}).write_parquet(tmp_path / "blank.parquet")
+    with pytest.raises(DataError, match=r"blank.parquet.*row 1.*blank identifier"):
+        read(str(tmp_path / "blank.parquet"))
+
+
+# --- memory is known before -------------------------------------------------------------------------------------------
+
+
+def peak(work) -> int:
+    """Most bytes that numpy and Python held during the work, beyond those before it."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        work()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("questions", [20_000, 60_000])
+@pytest.mark.parametrize("name", ["svd", "spectral", "fastrp", "sgns", "concept-onehot", "netmf"])
+def test_a_trainer_knows_its_memory(name, questions):
+    """Within a factor of 1.5 either way; netmf within 2.5, because its factorisations have buffers of their own."""
+    graph = room(questions, 200)
+    walk = WALKS["qcq"](length=10, per_question=2)
+    source = TrainingData(graph, walk)
+    trainer = TRAINERS[name](dim=32)
+    small = TrainingData(room(), walk)
+    trainer.fit(small)  # what is loaded and compiled once
+    if name == "sgns":
+        _ = source.corpus
+    _ = graph.by_concept, graph.concept_sets
+    told = trainer.memory(graph, 2 * questions, 10)
+    found = peak(lambda: trainer.fit(source))
+    factor = 2.5 if name == "netmf" else 1.5
+    assert told / factor < found < told * factor, (told, found)
+
+
+@pytest.mark.parametrize("name", ["retrieval", "stability", "edges"])
+def test_a_task_knows_its_memory(name):
+    """Within a factor of 2 either way."""
+    partition = Partition.make(Simulated(questions=40_000, concepts=200, responses=0).read())
+    rng = np.random.default_rng(0)
+    one, other = (
+        Embeddings(partition.graph.questions, rng.normal(size=(40_000, 32)).astype(np.float32)) for _ in range(2)
+    )
+    task = TASKS[name](partition)
+    told = task.memory(partition.graph, 32)
+    found = peak(lambda: task.score(one, "test", [other]))
+    assert told / 2 < found < told * 2, (told, found)
+
+
+def test_what_a_stage_cannot_do_within_the_bound_is_said_before_it_begins(monkeypatch):
+    graph = room()
+    monkeypatch.setenv("QCQ_MAX_MEMORY", "100k")
+    for name in ("netmf", "sgns", "svd"):
+        with pytest.raises(TrainingError, match=r"needs about .* the bound is .*: raise --max-memory, or take fastrp"):
+            TRAINERS[name]().fit(TrainingData(graph))
+    monkeypatch.setenv("QCQ_MAX_MEMORY", "1G")
+    TRAINERS["svd"]().fit(TrainingData(graph))
+    monkeypatch.setenv("QCQ_MAX_MEMORY", "much")
+    with pytest.raises(ConfigError, match="QCQ_MAX_MEMORY 'much': write a number of bytes"):
+        TRAINERS["svd"]().fit(TrainingData(graph))
+
+
+def test_a_dry_run_says_which_cells_are_beyond_the_bound(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("QCQ_MAX_MEMORY", "")  # what the command sets is taken back
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    asked = "--trainers svd --tasks retrieval --seeds 1 --set tune=false --set simulated.questions=300"
+    with pytest.raises(SystemExit) as ended:
+        main(["run", *asked.split(), "--dry-run", "--max-memory", "200k"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert "needs more than --max-memory" in said
+    kept = list((tmp_path / "cache" / "qcq").glob("rates-*.json"))
+    assert len(kept) == 1
+    assert any("SVD" in key for key in json.loads(kept[0].read_text()))
+
+
+def test_rates_are_measured_once_a_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = Rates.of_machine()
+    seconds = first.training(TRAINERS["svd"](), 1_000)
+    calls = []
+    monkeypatch.setattr(estimate, "_timed", lambda work: calls.append(work) or 0.0)
+    assert Rates.of_machine().training(TRAINERS["svd"](), 1_000) == pytest.approx(seconds)
+    assert not calls
+    next(tmp_path.glob("qcq/*.json")).write_text("{broken")
+    Rates.of_machine().training(TRAINERS["svd"](), 1_000)
+    assert len(calls) == 1
