@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from qcq.engine.cell import Cell, Row
 from qcq.errors import StoreError
 from qcq.support.files import sha256, sync_folder, write_text
-from qcq.support.folders import claim
+from qcq.support.folders import MARK, claim
 
 T = TypeVar("T")
 
@@ -50,6 +50,10 @@ class Store:
         claim(self.path, "store")
         self.tidy()
         return self
+
+    def seen(self) -> bool:
+        """Whether this machine sees the opened store."""
+        return (self.path / MARK).is_file()
 
     def tidy(self) -> None:
         """Remove what processes of this machine left unfinished when they were killed."""
@@ -130,7 +134,7 @@ class Store:
         return self.path / f"{cell.key}.{socket.gethostname()}-{os.getpid()}.partial"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "data": self.data, "_cached": OrderedDict(), "_rows": {}}
+        return {**self.__dict__, "_cached": OrderedDict(), "_rows": {}}
 
 
 def sealed(about: Mapping[str, Any]) -> str:
