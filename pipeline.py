@@ -16,7 +16,7 @@ from qcq import data as _data
 from qcq.config import Config
 from qcq.data import Dataset
 from qcq.embeddings import Embeddings, load_matched
-from qcq.engine import Cell, Plan, RayCluster, Store, make_executor
+from qcq.engine import Cell, Plan, RayCluster, Store, make_executor, make_store
 from qcq.engine.comparison import Method
 from qcq.engine.earlier import goes_on
 from qcq.engine.folder import Tables, write_description, write_views
@@ -145,7 +145,7 @@ class Experiment:
 
     def store(self, out: str | Path) -> Store:
         """Where the cells of a run in ``out`` are stored; nothing is created yet."""
-        return Store(self.config.store or Path(out) / "cells", {self.partition.digest: self.partition})
+        return make_store(self.config.store, Path(out) / "cells", {self.partition.digest: self.partition})
 
     def run(
         self,
@@ -222,7 +222,7 @@ def run_folds(
     if data.interactions is None:
         raise DataError("no students to divide into folds", value=data.name, fix="leave folds at 1")
     folds = [Experiment(replace(config, fold=k), data) for k in range(1, config.folds + 1)]
-    store = Store(config.store or out / "cells", {each.partition.digest: each.partition for each in folds})
+    store = make_store(config.store, out / "cells", {each.partition.digest: each.partition for each in folds})
     refuse_foreign(out, "folds")
     claim(out, "folds")
     folders = [out / f"fold-{k}" for k in range(1, len(folds) + 1)]

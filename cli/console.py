@@ -63,7 +63,9 @@ MemoryOption = Annotated[
 StoreOption = Annotated[
     str | None,
     typer.Option(
-        "--store", help="A folder of finished work that several runs share.", show_default="in the run folder"
+        "--store",
+        help="A folder (or s3://, gs:// …) of finished work that several runs share.",
+        show_default="in the run folder",
     ),
 ]
 

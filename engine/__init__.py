@@ -7,6 +7,7 @@ from qcq.engine.executor import CellResult, Executor, Serial
 from qcq.engine.plan import Outcome, Plan, Step
 from qcq.engine.processes import Processes
 from qcq.engine.ray import Ray, RayCluster
+from qcq.engine.remote import make_store
 from qcq.engine.store import Store
 from qcq.support.progress import Watch
 
@@ -32,4 +33,5 @@ __all__ = [
     "Step",
     "Store",
     "make_executor",
+    "make_store",
 ]

@@ -28,7 +28,6 @@ from qcq.engine.estimate import Rates
 from qcq.engine.executor import CellResult, Executor, work
 from qcq.engine.store import Store
 from qcq.errors import ConfigError, EngineError, QCQError
-from qcq.support.folders import MARK
 from qcq.support.progress import Progress, Watch
 from qcq.support.threads import ROOM, THREAD_VARIABLES
 
@@ -331,7 +330,7 @@ def _perform(shared: list[Any], cell: Cell, key: str, redo: bool, board: Any) ->
     if shared[0].hex() not in _stores:
         _stores[shared[0].hex()] = ray.get(shared[0])
     store = _stores[shared[0].hex()]
-    if not (store.path / MARK).is_file():
+    if not store.seen():
         return "done", EngineError(
             f"{cell.label}: {place} can't see the folder {store.path}; put it on a disk that all nodes share (--store)"
         )

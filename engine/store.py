@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from qcq.engine.cell import Cell, Row
 from qcq.errors import StoreError
 from qcq.support.files import partial_path, sha256, sync_folder, tidy, write_text
-from qcq.support.folders import claim
+from qcq.support.folders import MARK, claim
 
 T = TypeVar("T")
 
@@ -49,6 +49,10 @@ class Store:
         claim(self.path, "store")
         self.tidy()
         return self
+
+    def seen(self) -> bool:
+        """Whether this machine sees the opened store."""
+        return (self.path / MARK).is_file()
 
     def tidy(self) -> None:
         """Remove what processes of this machine left unfinished when they were killed."""
@@ -129,7 +133,7 @@ class Store:
         return partial_path(self.path / cell.key)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "data": self.data, "_cached": OrderedDict(), "_rows": {}}
+        return {**self.__dict__, "_cached": OrderedDict(), "_rows": {}}
 
 
 def sealed(about: Mapping[str, Any]) -> str:

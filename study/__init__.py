@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from qcq.config import Config
-from qcq.engine import Cell, Outcome, Plan, RayCluster, Row, Store, make_executor
+from qcq.engine import Cell, Outcome, Plan, RayCluster, Row, Store, make_executor, make_store
 from qcq.engine.plan import Groups
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
@@ -84,7 +84,7 @@ class Study:
         for one in sets:
             _ = one.experiment.tasks  # impossible tasks fail now too
         claim(out, "study")
-        store = Store(self.store or out / "cells", {one.digest: one.experiment.partition for one in sets}).open()
+        store = make_store(self.store, out / "cells", {one.digest: one.experiment.partition for one in sets}).open()
         running = _Running(self, size, sets, store, out, watch)
         with occupied(out):
             with make_executor(store, jobs, watch) as workers:

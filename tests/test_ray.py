@@ -18,7 +18,7 @@ import pytest
 
 from qcq.config import Config
 from qcq.data import Simulated
-from qcq.engine import Cell, Plan, Ray, RayCluster, Row, Store
+from qcq.engine import Cell, Plan, Ray, RayCluster, Row, Store, make_store
 from qcq.engine.kinds import Trained, Walked
 from qcq.errors import ConfigError, EngineError, TrainingError
 from qcq.evaluation import Partition
@@ -181,6 +181,15 @@ def test_a_folder_that_a_node_cannot_see_and_another_version_are_named(
     store, cell = Store(tmp_path / "cells").open(), Number(number=1)
     with pytest.raises(EngineError, match="another version of qcq"):
         executed(store, cluster, [cell]).row(cell)
+
+
+@pytest.mark.tools
+def test_cells_go_to_a_store_at_an_address(cluster: RayCluster, tmp_path: Path) -> None:
+    address, cells = f"file://{tmp_path}/far", [Number(number=n) for n in range(3)]
+    store = make_store(address, tmp_path / "near", {}).open()
+    assert [executed(store, cluster, cells).row(cell)["number"] for cell in cells] == [0, 1, 2]
+    other = make_store(address, tmp_path / "other", {}).open()
+    assert [other.row(cell)["number"] for cell in cells] == [0, 1, 2]
 
 
 @pytest.mark.tools
