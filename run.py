@@ -166,7 +166,10 @@ class Run:
         file = f"{name}.jsonl"
         if not (self.path / file).exists():
             return []
-        return self._read(file, lambda text: [dict(json.loads(line)) for line in text.splitlines()])
+        found = self._read(file, lambda text: [dict(json.loads(line)) for line in text.splitlines()])
+        if any("trainer" not in row or "walk" not in row for row in found):
+            raise self._damaged(self.path / file, KeyError("a row without its trainer or walk"))
+        return found
 
     def frame(self, name: str = "results") -> pl.DataFrame:
         """The rows of ``name``.jsonl as a polars frame."""

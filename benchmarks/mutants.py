@@ -278,25 +278,25 @@ class Watched:
             self.failed.append(report.nodeid)
 
 
-def watched(home: Path) -> dict[str, Any]:
+def watched(home: Path, tests: list[str]) -> dict[str, Any]:
     """What each test calls, from one run of the tests; read back if neither code nor tests changed."""
-    files = [*source_files(), *(ROOT / "tests" / f"test_{name}.py" for name in TESTS)]
+    files = [*source_files(), *(ROOT / "tests" / f"test_{name}.py" for name in tests)]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
     kept = home / f"calls-{digest[:16]}.json"
     if not kept.is_file():
         home.mkdir(parents=True, exist_ok=True)
         pid = os.fork()
         if not pid:
-            _watch(kept)
+            _watch(kept, tests)
         os.waitpid(pid, 0)
     return json.loads(kept.read_text())
 
 
-def _watch(kept: Path) -> None:
+def _watch(kept: Path, tests: list[str]) -> None:
     import pytest
 
     made = Watched()
-    there = [f"tests/test_{name}.py" for name in TESTS if (ROOT / "tests" / f"test_{name}.py").is_file()]
+    there = [f"tests/test_{name}.py" for name in tests if (ROOT / "tests" / f"test_{name}.py").is_file()]
     with kept.with_suffix(".log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -377,6 +377,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", metavar="FILE", help="a file, as floors/chain.py; may be repeated")
+    parser.add_argument("--tests", help="names of test files, with commas between; without it, all of these rooms")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "mutants")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -386,7 +387,7 @@ def main() -> None:
             importlib.import_module(name)
         except ImportError:
             continue
-    held = watched(given.folder)
+    held = watched(given.folder, given.tests.split(",") if given.tests else list(TESTS))
     every = [one for path in source_files() for one in mutants(path)]
     if given.only:
         every = [one for one in every if one.file in given.only]

@@ -291,8 +291,7 @@ def _read_npz(path: Path) -> Content:
     try:
         arrays = {name: array for name, array in read_npz(path).items() if name in _ARRAYS}
     except (OSError, ValueError) as error:
-        what = str(error) if "one array" in str(error) else f"not an archive of numpy arrays ({error})"
-        raise DataError(what, file=path, fix="save several arrays by numpy.savez, or get it again") from None
+        raise DataError(f"not an archive of numpy arrays ({error})", file=path, fix=AGAIN) from None
     missing = [name for name in (*MATRIX, "questions", "concepts") if name not in arrays]
     if missing and set(missing) <= {"questions", "concepts"}:
         fix = "add two arrays of text, or write KnowledgeGraph(questions, concepts, scipy.sparse.load_npz(path))"

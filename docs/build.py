@@ -37,7 +37,7 @@ CONTENTS = {
     "How to": ["data", "checks", "vectors", "interop", "choosing", "walks", "typed", "cluster", "simulated"],
     "Reference": [f"reference/{n}" for n in ("commands", "walks", "trainers", "tasks", "data", "run", "python")]
     + ["glossary"],
-    "Explanation": ["floors", "evaluation", "transformer", "objectives", "ARCHITECTURE"],
+    "Explanation": ["floors", "evaluation", "transformer", "objectives", "reliability", "ARCHITECTURE"],
     "Findings": ["findings", "study", "results/index", "decisions/index"],
     "Project": ["CONTRIBUTING", "CHANGELOG", "README.zh"],
 }

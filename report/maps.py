@@ -68,7 +68,7 @@ class Map:
         """What :meth:`save` wrote; None where there is no readable map."""
         try:
             held = read_npz(path)
-            found = {f.name: held[f.name] for f in fields(cls)}
+            found: dict[str, Any] = {f.name: held[f.name] for f in fields(cls)}
         except (OSError, ValueError, KeyError):
             return None
         return cls(**{**found, "landmarks": int(found["landmarks"])})

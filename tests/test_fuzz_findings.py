@@ -154,6 +154,13 @@ def test_a_literal_is_read_without_warnings(tmp_path: Path) -> None:
     assert (made.stdout.strip(), made.stderr) == ("DataError", "")
 
 
+def test_rows_without_a_trainer_are_no_rows(tmp_path: Path) -> None:
+    folder(tmp_path, {"config.toml": "seeds = 1", "training.jsonl": '{"vrainer": "svd", "walk": "none"}\n'})
+    for act in (lambda run: run.trained("svd"), lambda run: run.frame("training")):
+        with pytest.raises(QCQError, match=r"training.jsonl: is damaged \(.*without its trainer"):
+            act(Run.open(tmp_path))
+
+
 READ: dict[str, Callable[[Run], object]] = {
     "config.toml": lambda run: run.config,
     "about.json": lambda run: run.finished,
