@@ -214,7 +214,8 @@ def traces(run: Run) -> list[Trace]:
     label = row["trainer"] if row["walk"] in (NO_WALK, FILE) else f"{row['trainer']} on {row['walk']}"
     students = dict.fromkeys(key.partition("/")[0] for key in arrays)
     parts = ("question", "correct", "concepts", "mastery")
-    return [Trace(task, label, int(s), *(arrays[f"{s}/{part}"] for part in parts)) for s in students]
+    held: list[dict[str, Any]] = [{part: arrays[f"{s}/{part}"] for part in parts} for s in students]
+    return [Trace(task, label, int(s), **one) for s, one in zip(students, held, strict=True)]
 
 
 def _traced(run: Run, row: Row, task: str) -> Path:
