@@ -197,13 +197,13 @@ class Run:
     def best(self, walk: str | None = None) -> tuple[str, str]:
         """The trainer on walks that did best on validation, and its walk; among those on ``walk``, if one is given.
 
-        Best by the figures that chose settings, or else by the validation figures of the kt tasks. A baseline is never
-        taken by itself: name it.
+        Best by the figures that chose settings, or else by the validation figures of the kt tasks; the first of the run
+        where nothing was judged on validation. A baseline is never taken by itself: name it.
 
         Raises
         ------
         UnknownNameError : no trainer of the run was chosen on that walk.
-        ConfigError : no trainer on walks is finished, or there are several and nothing was judged on validation.
+        ConfigError : no trainer on walks is finished.
         """
         every = [row for row in self.rows("tuning") if row["chosen"]]
         chosen = [row for row in every if row["walk"] not in (NO_WALK, FILE)]
@@ -219,12 +219,6 @@ class Run:
         if not mine:
             raise UnknownNameError("walk", str(walk), {row["walk"] for row in chosen})
         figures = [self._figure(row) for row in mine]
-        if len(mine) > 1 and None in figures:
-            names = ", ".join(dict.fromkeys(row["trainer"] for row in mine))
-            raise ConfigError(
-                f"{self.path}: no task of the run judges on validation, so none is the best; give --trainer with one "
-                f"of {names}"
-            )
         row = mine[max(range(len(mine)), key=lambda i: figures[i] or 0.0)]
         return row["trainer"], row["walk"]
 
