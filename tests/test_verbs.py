@@ -391,7 +391,7 @@ def test_what_is_asked_wrongly_is_one_line(
 def test_similar_on_the_command_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("similar", run.path, Q, "-k", "3") == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{Q}, vectors of sgns\n")
+    assert out.startswith(f"{Q}, vectors of sgns: best ")
     assert "wrong answers" in out
     assert call("similar", run.path, Q, "-k", "3", "--json", "--easier") == 0
     answer = json.loads(capsys.readouterr().out)
