@@ -218,19 +218,18 @@ class Run:
         mine = [row for row in chosen if walk in (None, row["walk"])]
         if not mine:
             raise UnknownNameError("walk", str(walk), {row["walk"] for row in chosen})
-        figures = [self._figure(row) for row in mine]
-        row = mine[max(range(len(mine)), key=lambda i: figures[i] or 0.0)]
+        row = max(mine, key=self._figure)
         return row["trainer"], row["walk"]
 
-    def _figure(self, chosen: Row) -> float | None:
+    def _figure(self, chosen: Row) -> float:
         """The score that chose settings, or else the mean validation figure of the tasks that train a model of their
-        own on a table; None if there are none."""
+        own on a table; -inf if there are none."""
         if chosen["score"] is not None:
             return float(chosen["score"])
         its = [r for r in self.rows("training") if all(r[key] == chosen[key] for key in ("walk", "trainer"))]
         # The headline figure comes first, what was chosen by it follows.
         found = [next(iter(judged.values())) for row in its for judged in row.get("judged", {}).values()]
-        return float(np.mean(found)) if found else None
+        return float(np.mean(found)) if found else float("-inf")
 
     def winner(self) -> tuple[str, str]:
         """The trainer that did best on validation of all, baselines and files included, and its walk.
@@ -242,8 +241,7 @@ class Run:
         chosen = [row for row in self.rows("tuning") if row["chosen"]]
         if not chosen:
             raise ConfigError(f"{self.path}: no finished trainer; run it first")
-        figures = [self._figure(row) for row in chosen]
-        row = chosen[max(range(len(chosen)), key=lambda i: figures[i] or 0.0)]
+        row = max(chosen, key=self._figure)
         return row["trainer"], row["walk"]
 
     def trained(self, trainer: str, *, walk: str | None = None, seed: int | None = None) -> Row:

@@ -16,6 +16,7 @@ from qcq.report.comparison import Comparison, Standing, quality
 from qcq.report.facts import Bank, Trace
 from qcq.report.maps import Map, Pictured
 from qcq.run import Run
+from qcq.support.files import write_text
 from qcq.support.folders import claim
 
 if TYPE_CHECKING:
@@ -425,6 +426,35 @@ def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way:
     return figure
 
 
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>qcq</title><style>
+:root { color-scheme: light dark; }
+body { margin: 1rem; background: #ffffff; }
+@media screen and (prefers-color-scheme: dark) { body { background: #171c24; } }
+</style></head><body>
+"""
+# The colours of the report, which follow the reader's setting; on paper they are the light ones.
+_THEME = """
+const box = document.getElementById("{plot_id}"), dark = window.matchMedia("(prefers-color-scheme: dark)");
+function paint(on) {
+  const colours = {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", "font.color": on ? "#e6eaf0" : "#1b2430",
+    "hoverlabel.bgcolor": on ? "#171c24" : "#ffffff", "hoverlabel.font.color": on ? "#e6eaf0" : "#1b2430",
+  };
+  for (const key of Object.keys(box.layout).filter((name) => /^[xy]axis[0-9]*$/.test(name))) {
+    colours[key + ".gridcolor"] = colours[key + ".zerolinecolor"] = on ? "#2b3340" : "#e6e9ee";
+    colours[key + ".linecolor"] = colours[key + ".tickcolor"] = on ? "#566172" : "#9aa4b2";
+  }
+  Plotly.relayout(box, colours);
+}
+paint(dark.matches);
+dark.addEventListener("change", () => paint(dark.matches));
+window.addEventListener("beforeprint", () => paint(false));
+window.addEventListener("afterprint", () => paint(dark.matches));
+"""
+
+
 def refuse_undrawable(path: Path) -> None:
     """ConfigError if no figure can be written there: another ending, or a picture without kaleido."""
     kind = path.suffix.lower().removeprefix(".")
@@ -445,7 +475,9 @@ def write_figure(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix.lower().removeprefix(".")
     if kind == "html":
-        figure.write_html(path, include_plotlyjs=True, include_mathjax=False)
+        config = {"responsive": True, "displaylogo": False}
+        made = figure.to_html(config, full_html=False, include_mathjax=False, post_script=_THEME)
+        write_text(path, f"{_HEAD}{made}</body></html>\n")
     else:
         _draw([_job(figure, path, kind)])
     return path

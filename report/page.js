@@ -55,8 +55,10 @@
 
   // ---- plots made beforehand -------------------------------------------------------------------------------------
   // On a phone the panels of a figure are below one another.
-  function stacked(layout) {
-    const axes = Object.keys(layout).filter((k) => /^xaxis\d*$/.test(k));
+  function stacked({ data: traces, layout }) {
+    // The last panel of a grid may be empty: it has axes, but nothing is drawn on them.
+    const used = new Set(traces.map((trace) => (trace.xaxis || "x").replace("x", "xaxis")));
+    const axes = Object.keys(layout).filter((k) => used.has(k));
     // Already below one another: only what is next to them has to move.
     if (axes.every((k) => (layout[k].domain || [0, 1]).join() === "0,1")) return beneath(layout);
     const out = { ...layout, height: 300 * axes.length + 130, margin: { ...layout.margin, l: 52, r: 10, b: 130 } };
@@ -103,11 +105,19 @@
     }
     return out;
   }
+  // On a phone each entry of a legend has a line of its own, below the axis.
+  function roomy(figure, layout) {
+    const named = figure.data.filter((trace) => trace.showlegend !== false && trace.name);
+    const entries = new Set(named.map((trace) => trace.name)).size;
+    const more = 26 * entries + 40 - layout.margin.b;
+    if (layout.coloraxis || entries < 2 || more <= 0) return layout;
+    return { ...layout, height: layout.height + more, margin: { ...layout.margin, b: layout.margin.b + more } };
+  }
   function drawFigure(name) {
     const box = $(`plot-${name}`);
     const figure = data.figures[name];
     if (!box || !figure) return;
-    const layout = themed(narrow() ? shortened(stacked(figure.layout)) : figure.layout);
+    const layout = themed(narrow() ? roomy(figure, shortened(stacked(figure))) : figure.layout);
     if (coarse) layout.dragmode = false;
     Plotly.react(box, figure.data, layout, config);
   }

@@ -32,7 +32,7 @@ from qcq.report import comparison, maps, write_page
 from qcq.report.comparison import _NAMES as comparison_names
 from qcq.report.comparison import Column, Comparison, Line, PairedComparison, standings
 from qcq.report.facts import Bank, WalkFacts, traces
-from qcq.report.figures import hubs, mastery, write_figures
+from qcq.report.figures import hubs, mastery, write_figure, write_figures
 from qcq.report.maps import Map, read_maps, sample
 from qcq.report.page import _who_wins
 from qcq.run import Run
@@ -480,6 +480,34 @@ def test_browser_phone_and_keyboard(chromium: Any, run: Run, bare: Run) -> None:
         page.keyboard.press("Enter")
         assert page.locator("#question h3").inner_text() != "q7"
         assert page.evaluate("[...document.querySelector('#colour').options].filter(o => o.disabled).length") == 2
+
+
+def test_a_phone_shows_small_tables_whole_and_no_empty_panels(chromium: Any, run: Run) -> None:
+    with Visit(chromium, run, width=390, has_touch=True, is_mobile=True) as page:
+        walks = page.locator("#walks .scroll").first
+        assert walks.evaluate("box => box.scrollWidth <= box.clientWidth + 1")
+        page.wait_for_selector("#plot-cost .xaxislayer-above", state="attached")
+        drawn, high = page.evaluate(
+            """() => { const gd = document.getElementById("plot-cost");
+              return [new Set(gd.data.map(t => t.xaxis || "x")).size, gd.layout.height]; }"""
+        )
+        assert high <= 300 * drawn + 200
+
+
+def test_a_figure_as_a_page_follows_the_readers_colours(chromium: Any, bare: Run, tmp_path: Path) -> None:
+    bank = Bank.of(bare)
+    assert bank is not None
+    file = write_figure(hubs(bank), tmp_path / "hubs.html")
+    seen = {}
+    for scheme in ("light", "dark"):
+        context = chromium.new_context(color_scheme=scheme)
+        page = context.new_page()
+        page.goto(file.resolve().as_uri())
+        page.wait_for_function("document.querySelector('.js-plotly-plot').layout.plot_bgcolor === 'rgba(0,0,0,0)'")
+        back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        seen[scheme] = back, page.evaluate("document.querySelector('.js-plotly-plot').layout.font.color")
+        context.close()
+    assert seen == {"light": ("rgb(255, 255, 255)", "#1b2430"), "dark": ("rgb(23, 28, 36)", "#e6eaf0")}
 
 
 def test_figures_are_written_as_png_svg_and_pdf(chromium: Any, bare: Run, tmp_path: Path) -> None:
