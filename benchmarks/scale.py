@@ -295,42 +295,70 @@ def carry_out(job: Job, most: int) -> list[dict[str, Any]]:
 
 # --- the arithmetic beyond one machine ------------------------------------------------------------------------------
 
-MANY, NODES, MEMORY, NETWORK = 10**9, (16, 64, 256), 64 * 10**9, 25e9 / 8  # 64 GB and 25 Gbit/s a node
+MANY, NODES = 10**9, (16, 64, 256)
+MEMORY, CORES, NETWORK = 64, 16, 25 / 8  # a node: GB, cores, and GB a second of a network of 25 Gbit/s
+NAME = 72  # bytes of an identifier as Python text, with its place in a list
 
 
-def paper(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What 10⁹ questions take on several machines, from constants measured on this one.
+def slope(rows: list[dict[str, Any]], stage: str) -> float:
+    """CPU seconds a token or question, between the two largest banks: starting the process cancels out."""
+    what = "tokens" if stage.startswith("sgns") else "size"
+    low, high = sorted((row for row in rows if row["stage"] == stage), key=lambda row: row["size"])[-2:]
+    return float((high["cpu_seconds"] - low["cpu_seconds"]) / (high[what] - low[what]))
 
-    Rows of ``sgns`` and ``walks`` of the largest bank give tokens a second. A token of 40 bytes... see docs/scale.md.
+
+def paper(rows: list[dict[str, Any]], walks_a_question: int = 2) -> dict[str, Any]:
+    """What 10⁹ questions take, from constants measured on this machine.
+
+    ``copies``: every node has both tables and they are averaged by a ring. ``split``: the rows are divided among the
+    nodes, and every token fetches its rows of the two tables and sends them back once.
     """
-    size = max(row["size"] for row in rows if row["stage"] == "sgns seed 0")
-    of = {row["stage"]: row for row in rows if row["size"] == size}
-    speed = of["sgns seed 0"]["tokens"] / of["sgns seed 0"]["cpu_seconds"]  # tokens a second and core
-    per_question = of["walks"]["walks"] // size
-    tokens = MANY * per_question * LENGTH
-    table = 2 * 4 * DIM * MANY  # inputs and outputs
-    corpus = 4 * tokens
-    edges = of["graph"]["edges"] / size * MANY
+    token = slope(rows, "sgns seed 0")
+    largest = max((row for row in rows if row["stage"] == "graph"), key=lambda row: row["size"])
+    tokens = MANY * walks_a_question * LENGTH
+    table = 2 * 4 * DIM * MANY
+    need = {
+        "identifiers as Python text": NAME * MANY,
+        "graph": (12 * largest["edges"] / largest["size"] + 8) * MANY,
+        "walks on disk": 4 * tokens,
+        "tables of sgns": table,
+        "table of fastrp": table / 2,
+        "its table of concepts": 8 * DIM * MANY / QUESTIONS_A_CONCEPT,
+    }
+    nodes = [
+        {
+            "nodes": n,
+            "walks_gb": round(4 * tokens / n / 1e9, 1),
+            "tables_gb": round(table / n / 1e9, 1),
+            "tables_fit_split": "yes" if table / n / 1e9 < 0.8 * MEMORY else "no",
+            "tables_fit_copied": "yes" if table / 1e9 < 0.8 * MEMORY else "no",
+            "epoch_hours": round(token * tokens / (CORES * n) / 3600, 2),
+            "split_gb": round(4 * 4 * DIM * tokens / n / 1e9),
+            "split_hours": round(4 * 4 * DIM * tokens / n / 1e9 / NETWORK / 3600, 2),
+            "copies_gb": round(2 * table * (n - 1) / n / 1e9),
+            "copies_hours": round(2 * table * (n - 1) / n / 1e9 / NETWORK / 3600, 2),
+        }
+        for n in NODES
+    ]
+    return {
+        "tokens_a_second_and_core": round(1 / token),
+        "tokens": tokens,
+        "need": [{"what": what, "gb": round(size / 1e9, 1)} for what, size in need.items()],
+        "cluster": nodes,
+    }
+
+
+def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a stage: CPU seconds and peak memory of every size."""
     out = []
-    for nodes in NODES:
-        averaged = 2 * table * (nodes - 1) / nodes  # a ring's all-reduce of a whole copy, sent by a node
-        out.append(
-            {
-                "nodes": nodes,
-                "questions": MANY,
-                "tokens": tokens,
-                "corpus_gb_a_node": round(corpus / nodes / 1e9, 1),
-                "graph_gb": round((12 * edges + 8 * MANY) / 1e9, 1),
-                "tables_gb": round(table / 1e9, 1),
-                "tables_gb_a_node": round(table / nodes / 1e9, 1),
-                "fits_split": bool(table / nodes + 0.2 * MEMORY < MEMORY),
-                "fits_copied": bool(table < 0.8 * MEMORY),
-                "epoch_hours_16_cores": round(tokens / (speed * 16 * nodes) / 3600, 2),
-                "network_gb_a_copy_averaged": round(averaged / 1e9, 1),
-                "network_hours_a_copy_averaged": round(averaged / NETWORK / 3600, 3),
-                "fastrp_gb_a_sum": round(8 * DIM * MANY / QUESTIONS_A_CONCEPT / 1e9, 1),
-            }
-        )
+    for stage in STAGES:
+        row: dict[str, Any] = {"curve": stage}
+        for each in rows:
+            if each["stage"] == stage:
+                row[f"cpu {each['size']:.0e}".replace("+0", "")] = each["cpu_seconds"]
+                row[f"gib {each['size']:.0e}".replace("+0", "")] = round(each["peak"] / GIB, 2)
+                row[f"mb {each['size']:.0e}".replace("+0", "")] = round(each["bytes"] / 1e6, 1)
+        out.append(row)
     return out
 
 
@@ -372,13 +400,10 @@ def main() -> None:
 
         rows = [row for row in rows if (row["size"], row["walks"]) != (job.size, job.walks)] + stamped(new)
         rows.sort(key=lambda row: (row["size"], row["walks"], list(STAGES).index(row["stage"])))
-    held = {
-        "dim": DIM,
-        "length": LENGTH,
-        "questions_a_concept": QUESTIONS_A_CONCEPT,
-        "rows": rows,
-        "paper": paper(rows),
-    }
+    held = {"dim": DIM, "length": LENGTH, "questions_a_concept": QUESTIONS_A_CONCEPT, "curves": curves(rows)}
+    if len({row["size"] for row in rows}) > 1:
+        held["paper"] = paper(rows)
+    held["rows"] = rows
     if args.json:
         args.json.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
 

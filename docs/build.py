@@ -34,7 +34,7 @@ CONTENTS = {
         "tutorials/pykt",
         "report",
     ],
-    "How to": ["data", "checks", "vectors", "interop", "choosing", "walks", "typed", "cluster", "simulated"],
+    "How to": ["data", "checks", "vectors", "interop", "choosing", "walks", "typed", "scale", "cluster", "simulated"],
     "Reference": [f"reference/{n}" for n in ("commands", "walks", "trainers", "tasks", "data", "run", "python")]
     + ["glossary"],
     "Explanation": ["floors", "evaluation", "transformer", "objectives", "reliability", "ARCHITECTURE"],
