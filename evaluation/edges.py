@@ -28,6 +28,7 @@ class Edges(Task):
     whatever its MRR. Of more than 20,000 held-out edges a seeded sample of so many is ranked.
     """
 
+    revision = 2
     metric = "mrr"
     holds_out_edges = True
     unit = "held-out edges"
