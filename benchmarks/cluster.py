@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import statistics
 import sys
@@ -85,7 +86,8 @@ def kills(home: Path, times: int, rng: np.random.Generator) -> list[dict[str, ob
     began = time.perf_counter()
     experiment.run(home / "undisturbed", jobs=where)
     length, found = time.perf_counter() - began, []
-    for i in range(times):
+    while len(found) < times:
+        i = len(found)
         moment, ended, heard = float(rng.uniform(0, length)), threading.Event(), Heard()
         killed: list[float] = []
 
@@ -105,8 +107,11 @@ def kills(home: Path, times: int, rng: np.random.Generator) -> list[dict[str, ob
         killer.join()
         now = contents(run.path)
         unlike = sorted(name for name in {*now, *reference} if now.get(name) != reference.get(name))
-        found.append({"after": killed[0] if killed else None, "begun again": heard.again, "unlike": unlike})
-        print(f"{i + 1}: {found[-1]}", flush=True)
+        if killed or unlike:  # a run that had ended before the moment is done again
+            found.append({"after": killed[0] if killed else None, "begun again": heard.again, "unlike": unlike})
+            print(f"{i + 1}: {found[-1]}", flush=True)
+        else:
+            shutil.rmtree(run.path)
     cluster.shutdown()
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -173,3 +174,30 @@ def test_the_command_writes_the_table(tmp_path, capsys):
     assert ended.value.code in (0, None)
     corpus = Corpus.load(tmp_path / "corpus")
     assert len(pl.read_parquet(tmp_path / "corpus" / "walks.parquet" / "*.parquet")) == corpus.n_walks
+
+
+@pytest.mark.tools
+@pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
+def test_spark_itself_reads_the_walks_and_its_vectors_come_back(tmp_path):
+    pytest.importorskip("pyspark", reason="needs pyspark")
+    from pyspark.ml.feature import Word2Vec
+    from pyspark.ml.functions import vector_to_array
+    from pyspark.sql import SparkSession
+    from pyspark.sql import functions as f
+
+    graph = KnowledgeGraph.from_edges([(f"q{i}", f"c{i % 4}") for i in range(20)])
+    corpus = QCQ(length=10, per_question=5).sample(graph, 0)
+    folder = corpus.to_parquet(tmp_path / "walks.parquet", graph.questions)
+    spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        walks = spark.read.parquet(str(folder))
+        assert walks.dtypes == [("random_walk", "array<string>")]
+        assert walks.count() == corpus.n_walks
+        model = Word2Vec(inputCol="random_walk", outputCol="mean", vectorSize=8, minCount=1, seed=0).fit(walks)
+        named = f.col("word").alias("question"), vector_to_array("vector").alias("vector")
+        model.getVectors().select(*named).coalesce(1).write.parquet(str(tmp_path / "vectors"))
+    finally:
+        spark.stop()
+    emb = Embeddings.load(next((tmp_path / "vectors").glob("part-*.parquet")))
+    assert set(emb.ids) == set(graph.questions)
+    assert emb.vectors.shape == (20, 8)
