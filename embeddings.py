@@ -150,7 +150,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         out = np.empty((len(self), int(kept.sum())), dtype=np.float32)  # in rows, which are fetched faster
         for at in range(0, len(self), _ROWS):
             vectors = self.vectors[at : at + _ROWS]
-            vectors = vectors if kept.all() else vectors[:, kept]
+            vectors = vectors if kept.all() else np.ascontiguousarray(vectors[:, kept])
             norm = np.linalg.norm(vectors, axis=1, keepdims=True)
             np.divide(vectors, np.where(norm > 0, norm, 1), out=out[at : at + _ROWS])
         return out

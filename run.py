@@ -304,7 +304,7 @@ class Run:
         path = self.file("scores", walk, trainer, readout, seed, ".npz")
         if not path.exists():
             return {}
-        return self.arrays(path)
+        return self.arrays(path.relative_to(self.path))
 
     def arrays(self, name: str | Path) -> dict[str, NDArray]:
         """The arrays of an ``.npz`` file of the run.

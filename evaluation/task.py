@@ -183,8 +183,7 @@ class Task(ABC):
     holds_out_edges : True where the task needs edges that were held out before any walk or training.
     costly : True where only the read-out chosen by the other tasks is scored.
     of_tables : False where the figures don't depend on the vectors: a report shows them once, beside the tables.
-    rival : prefix of the figures ``rival/FIGURE`` of the same model without a table: a report compares the tables with
-        them, once; empty where there are none.
+    rival : prefix of the figures ``rival/FIGURE`` of the same model without a table, shown once; empty if none.
     unit : what the figures are averaged over, in the plural: ``questions``, ``students`` (those of test) …
     baselines : trainers that every comparison with this task includes.
     settings : the class of the task's settings, its second argument, where it has any.

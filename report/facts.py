@@ -210,7 +210,7 @@ def traces(run: Run) -> list[Trace]:
     if best is None:
         return []
     _, task, row = best
-    arrays: dict[str, Any] = run.arrays(_traced(run, row, task).absolute())
+    arrays: dict[str, Any] = run.arrays(_traced(run, row, task).relative_to(run.path))
     label = row["trainer"] if row["walk"] in (NO_WALK, FILE) else f"{row['trainer']} on {row['walk']}"
     students = dict.fromkeys(key.partition("/")[0] for key in arrays)
     parts = ("question", "correct", "concepts", "mastery")

@@ -75,7 +75,7 @@ def command(out: Path, *more: str) -> list[str]:
 def tables(folder: Path) -> dict[str, bytes]:
     names = ("config.toml", "about.json", "results.jsonl", "tuning.jsonl", "questions.csv")
     held = {name: (folder / name).read_bytes() for name in names}
-    return held | {path.name: path.read_bytes() for path in (folder / "embeddings").iterdir()}
+    return held | {path.name: path.read_bytes() for path in (folder / "embeddings").iterdir() if path.is_file()}
 
 
 def python(code: str, *words: object) -> subprocess.Popen:
@@ -261,7 +261,7 @@ def test_two_may_claim_a_new_folder_and_drop_a_cell_at_once(tmp_path: Path) -> N
     assert not store.finished(number)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = store.path / f"{number.key}.{socket.gethostname()}-{dead.pid}.dropped"
+    left = store.path / f"{number.key}.dropped.{socket.gethostname()}-{dead.pid}.partial"
     left.mkdir()
     store.tidy()
     assert not left.exists()

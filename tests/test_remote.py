@@ -25,7 +25,8 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def vectors(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "embeddings").iterdir()}
+    files = [path for path in (folder / "embeddings").rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_a_second_folder_trains_nothing_again(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
