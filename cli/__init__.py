@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from qcq.cli import bank, comparisons, console, vectors
 from qcq.cli.console import app, err
 from qcq.errors import QCQError
+from qcq.support.memory import scoped
 
 __all__ = ["app", "bank", "comparisons", "console", "main", "vectors"]
 
@@ -29,7 +30,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal can't show must not end finished work
             stream.reconfigure(errors="replace")
     try:
-        app(given)
+        with scoped():
+            app(given)
     except KeyboardInterrupt:
         err.print("interrupted; the same command goes on where it was stopped", markup=False)
         raise SystemExit(130) from None

@@ -278,7 +278,7 @@ def _why(run: Run, trainer: str, walk: str) -> str:
         return ": best of all by validation"
     which = first if place in (NO_WALK, FILE) else f"{first} --walk {place}"
     without = " (no walks)" if place == NO_WALK else ""
-    return f": best on walks by validation; {first}{without} did better, take it with --trainer {which}"
+    return f": best on walks by validation\n{first}{without} did better; to take it: --trainer {which}"
 
 
 @app.command(rich_help_panel="Vectors")

@@ -34,6 +34,18 @@ def bound() -> int | None:
 
 
 @contextmanager
+def scoped() -> Iterator[None]:
+    """A bound that is set inside ends with the block."""
+    held = os.environ.get(VARIABLE)
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE, None)
+        if held is not None:
+            os.environ[VARIABLE] = held
+
+
+@contextmanager
 def unbounded() -> Iterator[None]:
     """Without the bound, for a trial that says what the whole will cost."""
     held = os.environ.pop(VARIABLE, None)

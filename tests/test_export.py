@@ -503,7 +503,7 @@ def test_redo_replaces_a_file_and_a_file_has_one_table(home: Path, capsys) -> No
     assert call("qcq export v.csv --out w.npz --seed 1 --walk qcq") == 2
     assert "v.csv: a file holds one table; leave --walk, --seed out" in capsys.readouterr().err
     assert call("qcq export nowhere.npz --out w.npz") == 2
-    assert "nowhere.npz: no such file" in capsys.readouterr().err
+    assert "nowhere.npz: no such run folder or file of vectors" in capsys.readouterr().err
     assert call("qcq export runs --out w.npz") == 2
     assert "runs: no run in this folder" in capsys.readouterr().err
 

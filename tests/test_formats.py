@@ -141,7 +141,7 @@ def test_a_damaged_table_is_one_line_and_repaired(name: str, run: Path, capsys: 
     assert text.count("\n") == 1
     assert name in text
     if name != "config.toml":
-        assert "qcq verify --repair makes it again" in text
+        assert "--repair' makes it again" in text
         assert call("verify", run, "--repair", "--quiet") == 0
         assert np.array_equal((run / name).read_bytes()[:20], whole[:20])
         assert verify(Run.open(run))[0] == []
