@@ -374,8 +374,8 @@ def kills(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             said = log.read_text(errors="replace")
             cells = len(list((out / "cells").glob("*/row.json")))
             wrong = [f"half-written: {name}" for name in torn(out)]
-            # Before main() has set its handlers, Python's own speak.
-            if kill != signal.SIGKILL and "Traceback" in said and cells:
+            # Before main() has set its handlers and after it has said where the report is, Python's own speak.
+            if kill != signal.SIGKILL and "Traceback" in said and cells and "\nreport: " not in said:
                 wrong.append(said.strip()[-600:])
             whole(out)
             now = contents(out)

@@ -24,8 +24,9 @@ def _terminated(number: int, frame: object) -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: one-line errors, exit code 2; ``--debug`` shows their traceback."""
     given = list(sys.argv[1:] if args is None else args)
+    before = None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminated)
+        before = signal.signal(signal.SIGTERM, _terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal can't show must not end finished work
             stream.reconfigure(errors="replace")
@@ -40,6 +41,9 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         err.print(f"error: {_reason(error)}", markup=False, style="red" if err.is_terminal else None)
         raise SystemExit(2) from None
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _reason(error: Exception) -> str:
