@@ -174,7 +174,7 @@ class SGNS(Trainer):
             order=generator(seed, "sgns", "order", *which),
             inputs=_table(len(counts), wide),
             outputs=outputs,
-            loops=compiled(wide, self.negatives),
+            loop=compiled(wide, self.negatives),
             room=room,
             nothing=_table(threads, wide),
             slots=np.full((threads, 2, len(outputs) if room else 0), -1, dtype=np.int32),
@@ -237,7 +237,7 @@ class _Part:
     step, used : walks trained at a time, and in an epoch.
     total : teams of all training.
     room : teams that read the same state in the deterministic mode; 0 without it.
-    given, loops, nothing, slots, kept, held, changes : as :mod:`qcq.models.kernels.sgns` takes them.
+    given, loop, nothing, slots, kept, held, changes : as :mod:`qcq.models.kernels.sgns` takes them.
     """
 
     corpus: Corpus
@@ -248,7 +248,7 @@ class _Part:
     order: np.random.Generator
     inputs: NDArray[np.float32]
     outputs: NDArray[np.float32]
-    loops: tuple[Callable[..., None], Callable[..., None]]
+    loop: Callable[..., None]
     room: int
     nothing: NDArray[np.float32]
     slots: NDArray[np.int32]
@@ -271,24 +271,22 @@ class _Part:
         """Train these walks; returns the number of their teams."""
         from qcq.models.kernels.sgns import SEGMENT
 
-        train, add = self.loops
         *settings, team, stream = self.given
         threads = len(self.nothing)
         n = -(-len(walks) * -(-self.corpus.length // SEGMENT) // team)
 
-        def trained(lane: int, start: int, end: int) -> None:
-            given = (*settings, team, stream, self.done, self.total, n, start, end, lane, threads, self.room > 0)
+        gate = np.zeros(2, dtype=np.int64)
+
+        def trained(lane: int) -> None:
+            given = (*settings, team, stream, self.done, self.total, n, lane, threads, self.room, gate)
             work = (self.slots, *self.kept, self.held, *self.changes)
-            train(walks, self.inputs, self.outputs, self.nothing, noise, rates, *given, *work)
+            self.loop(walks, self.inputs, self.outputs, self.nothing, noise, rates, *given, *work)
 
-        def added(lane: int, teams: int) -> None:
-            add(self.inputs, self.outputs, *self.kept, self.held, *self.changes, teams, lane, threads)
-
-        for start in range(0, n, self.room or n):
-            end = min(start + (self.room or n), n)
-            everywhere(partial(trained, start=start, end=end))
-            if self.room:
-                everywhere(partial(added, teams=end - start))
+        try:
+            everywhere(trained)
+        except BaseException:
+            gate[1] = 1  # a thread may never start: the others must not wait for it
+            raise
         self.done += n
         return n
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from qcq.corpus import Corpus
 from qcq.errors import ChainError, ConfigError, TrainingError
 from qcq.floors import objectives
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, TrainingData
+from qcq.models import TRAINERS, TrainingData, sgns
 from qcq.models.kernels import sgns as sgns_kernel
 from qcq.models.sgns import SGNS
 from qcq.models.word2vec import SkipGram, shuffled
@@ -134,7 +135,8 @@ def test_the_kernel_is_the_slow_one(negatives, team, ordered, monkeypatch):
 def test_the_kernel_takes_addresses_of_its_arguments_only():
     """An array made inside compiled code is freed at its last use by name, whatever its address is still used for."""
     tree = ast.parse(Path(sgns_kernel.__file__).read_text())
-    compiled = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in {"train", "add"}]
+    loops = {"train", "add", "rounds"}
+    compiled = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in loops]
     given = {argument.arg for function in compiled for argument in function.args.args}
     owners = [node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "ctypes"]
     assert set(owners) - {"table", "by"} <= given  # the two are names for arguments in ``add``
@@ -181,6 +183,22 @@ def test_any_number_of_threads_gives_the_same_bytes():
         assert np.array_equal(one.inputs, more.inputs)
         assert np.array_equal(one.outputs, more.outputs)
     assert not np.array_equal(one.inputs, SGNS(dim=64, threads=1).fit(source, 1).inputs)
+
+
+def test_a_thread_that_never_starts_is_not_waited_for(monkeypatch):
+    """An interrupt may come between two starts: the threads that wait for one another leave, and it is raised."""
+
+    class Interrupted(ThreadPoolExecutor):
+        def map(self, work, lanes):
+            if "trained" not in repr(work):
+                return super().map(work, lanes)
+            self.submit(work, 0)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sgns, "ThreadPoolExecutor", Interrupted)
+    source = loose(3_000, np.random.default_rng(0).integers(0, 3_000, (500, 30)))
+    with pytest.raises(KeyboardInterrupt):  # and not for ever in the pool's end, which joins its threads
+        SGNS(dim=64, threads=2).fit(source, 0)
 
 
 def test_how_the_corpus_is_sharded_changes_nothing():

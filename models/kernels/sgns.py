@@ -17,7 +17,7 @@ import functools
 import numpy as np
 from numba import njit
 
-from qcq.models.kernels.sgns_step import LANES, MOST, combine, fetch, step
+from qcq.models.kernels.sgns_step import LANES, MOST, combine, fetch, meet, step
 
 SEGMENT = 64  # centres in one piece of work
 AHEAD = 4  # rows fetched before they are summed
@@ -98,7 +98,7 @@ def _ask(address, line):
 
 @functools.cache
 def compiled(dim, negatives):
-    """The loop that trains and the one that adds up, for rows of ``dim`` floats and so many noise tokens per pair."""
+    """The loop that trains walks, for rows of ``dim`` floats and so many noise tokens per pair."""
     parts = -(-negatives // MOST)
     share = -(-negatives // parts)  # noise tokens per step
     line = dim * 4  # bytes per row
@@ -301,4 +301,48 @@ def compiled(dim, negatives):
                             _ask(to + kept[at, r + AHEAD] * line, line)
                         combine(to + x * line, of + (at * kept.shape[1] + r) * line, dim, 1)
 
-    return train, add
+    @njit(cache=True, nogil=True)
+    def rounds(
+        tokens,
+        inputs,
+        outputs,
+        nothing,
+        noise,
+        rates,
+        window,
+        ordered,
+        team,
+        seed,
+        first,
+        total,
+        n,
+        lane,
+        lanes,
+        room,  # teams that read the same state; 0: every team writes into the tables
+        gate,  # int64 (2,), zeros: where threads wait for one another
+        slots,
+        kept_in,
+        kept_out,
+        held,
+        by_in,
+        by_out,
+    ):
+        """Train all teams: a round reads the tables, waits for the other threads, and adds up what all changed."""
+        at_gate = np.int64(gate.ctypes.data)
+        wanted = np.int64(0)
+        for start in range(0, n, room if room > 0 else n):
+            stop = min(start + room, n) if room > 0 else n
+            train(
+                tokens, inputs, outputs, nothing, noise, rates, window, ordered, team, seed, first, total, n,
+                start, stop, lane, lanes, room > 0, slots, kept_in, kept_out, held, by_in, by_out,
+            )  # fmt: skip
+            if room > 0:
+                wanted += lanes
+                if not meet(at_gate, wanted):
+                    return
+                add(inputs, outputs, kept_in, kept_out, held, by_in, by_out, stop - start, lane, lanes)
+                wanted += lanes
+                if not meet(at_gate, wanted):
+                    return
+
+    return rounds

@@ -68,7 +68,7 @@ def _tokenizer(transformers: Any, words: Sequence[str]) -> Any:
     """One token per word, words separated by white space, nothing added."""
     tokenizers = _extra("tokenizers")
     made = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *words])}, unk_token="[UNK]")
+        tokenizers.models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *words])}, unk_token="[UNK]")  # noqa: S106  (a token, not a password)
     )
     made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
