@@ -19,7 +19,7 @@ from qcq.graph import KnowledgeGraph
 from qcq.support.environment import environment
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("data", "graph", "floors", "walks", "models", "evaluation", "engine", "report", "study")
+FOLDERS = ("support", "data", "graph", "floors", "walks", "models", "evaluation", "engine", "report", "study")
 
 
 def code() -> dict[str, str]:

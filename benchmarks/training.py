@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,16 @@ def run(seed: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         for timed in (False, True):
             out = Path(folder) / str(timed)
-            given = [sys.executable, "-c", code, "run", config, "--out", str(out), *([] if timed else ["--quick"])]
+            given = [
+                sys.executable,
+                "-c",
+                code,
+                "run",
+                config,
+                "--out",
+                str(out),
+                *([] if timed else ["--set=mlm.steps=20"]),
+            ]
             began = time.perf_counter()
             subprocess.run(given, check=True, capture_output=True)
             took = time.perf_counter() - began
@@ -159,9 +168,11 @@ def commit(tree: Path) -> str:
     return subprocess.run(given, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def measure(before: Path, names: list[str]) -> list[Row]:
-    rows, against = [], commit(before)
+def measure(before: Path, names: list[str]) -> Iterator[list[Row]]:
+    """The rows of each case, as soon as they are there."""
+    against = commit(before)
     for name in names:
+        rows = []
         sides: tuple[list[Row], list[Row]] = ([], [])
         for seed in range(ROUNDS[name]):
             for side, tree in zip(sides, (before, HERE), strict=True):
@@ -174,7 +185,7 @@ def measure(before: Path, names: list[str]) -> list[Row]:
             if row.get("before") and row.get("now"):
                 row["ratio"] = row["before"] / row["now"]
             rows.append(row)
-    return rows
+        yield rows
 
 
 def table(rows: list[Row]) -> str:
@@ -202,13 +213,15 @@ def main() -> None:
         return
     if chosen.before is None:
         ask.error("name a checkout of the commit to compare with")
-    rows = measure(chosen.before, chosen.only.split(","))
-    print(table(rows))
-    if chosen.json:
-        kept = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else []
-        new = {row["case"] for row in rows}
-        kept = [row for row in kept if row["case"] not in new]
-        chosen.json.write_text(json.dumps([*kept, *rows], indent=2) + "\n", encoding="utf-8")
+    from record import stamped  # it imports this version, and a case may be of the other
+
+    for rows in measure(chosen.before, chosen.only.split(",")):
+        print(table(rows), flush=True)
+        if chosen.json:
+            kept = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else []
+            new = {row["case"] for row in rows}
+            kept = [row for row in kept if row["case"] not in new]
+            chosen.json.write_text(json.dumps([*kept, *stamped(rows)], indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

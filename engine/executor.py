@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+import traceback
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -11,6 +14,8 @@ from qcq.engine.cell import Cell
 from qcq.engine.store import Store
 from qcq.errors import EngineError, QCQError, TrainingError
 from qcq.support.progress import Progress, Watch
+
+OFTEN = 0.2  # seconds between two progress messages of another process
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,34 @@ def work(cell: Cell, store: Store, progress: Progress, redo: bool = False) -> Ce
     except MemoryError:
         return CellResult(cell, TrainingError(f"{cell.label}: not enough memory on this machine"))
     return CellResult(cell)
+
+
+def work_for(
+    cell: Cell, store: Store, tell: Callable[[tuple[int, int, dict[str, float | str]]], object], redo: bool = False
+) -> tuple[str, QCQError | str | None]:
+    """Run one cell for another process.
+
+    Parameters
+    ----------
+    tell : sends progress there (done, total, figures), at most every ``OFTEN`` seconds.
+
+    Returns
+    -------
+    ``done`` and the cell's error or None; or ``crashed`` and the text of a bug, which ends the run.
+    """
+    last = 0.0
+
+    def told(done: int, total: int, **figures: float | str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= OFTEN:
+            last = now
+            tell((done, total, figures))
+
+    try:
+        return "done", work(cell, store, told, redo).error
+    except Exception as error:
+        return "crashed", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
 
 
 class Serial(Executor):

@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any
 
 from qcq.engine.cell import Cell
-from qcq.engine.executor import CellResult, Executor, work
+from qcq.engine.executor import CellResult, Executor, work_for
 from qcq.engine.store import Store
 from qcq.errors import EngineError
 from qcq.support.progress import Progress, Watch
 from qcq.support.threads import THREAD_VARIABLES
 
-_OFTEN = 0.2  # seconds between two progress messages of a worker
 _CHECKED = 0.5  # seconds between two checks that the parent is alive
 
 
@@ -152,28 +150,12 @@ def _serve(pipe: Connection, store: Store, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_watch_over, args=(parent,), daemon=True).start()
-    last = 0.0
-
-    def told(done: int, total: int, **figures: float | str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _OFTEN:
-            last = now
-            pipe.send(("progress", (done, total, figures)))
-
     while True:
         try:
             cell, redo = pipe.recv()
         except (EOFError, OSError):
             return
-        answer: tuple[str, Any]
-        try:
-            answer = "done", work(cell, store, told, redo).error
-        except Exception as error:  # a bug: it ends the run with its own message
-            import traceback
-
-            answer = "crashed", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-        last = 0.0
+        answer = work_for(cell, store, lambda progress: pipe.send(("progress", progress)), redo)
         try:
             pipe.send(answer)
         except OSError:

@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcq.engine.cell import Cell
 from qcq.engine.estimate import Rates
-from qcq.engine.executor import CellResult, Executor, work
+from qcq.engine.executor import OFTEN, CellResult, Executor, work_for
 from qcq.engine.store import Store
 from qcq.errors import ConfigError, EngineError, QCQError
 from qcq.support.progress import Progress, Watch
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from qcq.evaluation import Task
     from qcq.models import Trainer
 
-_OFTEN = 0.2  # seconds between two progress messages of a worker
 _ANSWER = 5.0  # seconds in which an address has to answer
 _TRIES = 4  # how often a cell is begun whose worker dies
 
@@ -120,7 +118,7 @@ class Ray(Executor):
         import ray
 
         while not self._ready:
-            for ended in ray.wait(list(self._running), num_returns=1, timeout=_OFTEN)[0]:
+            for ended in ray.wait(list(self._running), num_returns=1, timeout=OFTEN)[0]:
                 self._ended(ended, self._running.pop(ended))
             self._draw()
         return self._ready.pop(0)
@@ -337,21 +335,7 @@ def _perform(shared: list[Any], cell: Cell, key: str, redo: bool, board: Any) ->
     vars(cell).pop("key", None)  # it is computed again, by this node's code
     if cell.key != key:
         return "done", EngineError(f"{cell.label}: {place} has another version of qcq; install the same on all nodes")
-    last = 0.0
-
-    def told(done: int, total: int, **figures: float | str) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _OFTEN:
-            last = now
-            board.tell.remote(key, place, (done, total, figures))
-
-    try:
-        return "done", work(cell, store, told, redo).error
-    except Exception as error:  # a bug: it ends the run with its own message
-        import traceback
-
-        return "crashed", f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+    return work_for(cell, store, lambda progress: board.tell.remote(key, place, progress), redo)
 
 
 def _line(error: Exception) -> str:
