@@ -175,6 +175,8 @@ def compiled(dim, negatives):
                     last[m] = min(right[m], begins + SEGMENT)
                 if copied:
                     for s in range(left[m], right[m]):
+                        if s + AHEAD < right[m]:
+                            _ask(inputs_at + np.int64(tokens[walk[m], s + AHEAD]) * line, line)
                         x = tokens[walk[m], s]
                         if slots[lane, 0, x] < 0:
                             slots[lane, 0, x] = at * most_in + n_in[at]
@@ -200,11 +202,10 @@ def compiled(dim, negatives):
                         at_s[m], end_s[m] = max(left[m], t - wide), min(right[m], t + wide + 1)
                         if at_s[m] == t:
                             at_s[m] += 1
-                        if not copied:
-                            if t + window + 1 < right[m]:
-                                _ask(into + np.int64(tokens[walk[m], t + window + 1]) * line, line)
-                            if t + 1 < last[m] and not ordered:
-                                _ask(outof + np.int64(tokens[walk[m], t + 1]) * line, line)
+                        if not copied and t + window + 1 < right[m]:
+                            _ask(into + np.int64(tokens[walk[m], t + window + 1]) * line, line)
+                        if t + 1 < last[m] and not ordered:
+                            _ask(outputs_at + np.int64(tokens[walk[m], t + 1]) * line, line)
                     if at_s[m] < end_s[m]:
                         live[alive] = m
                         alive += 1
