@@ -186,7 +186,7 @@ def test_any_number_of_threads_gives_the_same_bytes():
 
 
 def test_a_thread_that_never_starts_is_not_waited_for(monkeypatch):
-    """An interrupt may come between two starts: the threads that wait for one another leave, and it is raised."""
+    """An interrupt may come between two starts: the threads that work don't wait for the others, and it is raised."""
 
     class Interrupted(ThreadPoolExecutor):
         def map(self, work, lanes):

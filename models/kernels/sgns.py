@@ -17,7 +17,7 @@ import functools
 import numpy as np
 from numba import njit
 
-from qcq.models.kernels.sgns_step import LANES, MOST, combine, fetch, meet, step
+from qcq.models.kernels.sgns_step import LANES, MOST, await_count, claim, combine, fetch, step
 
 SEGMENT = 64  # centres in one piece of work
 AHEAD = 4  # rows fetched before they are summed
@@ -118,10 +118,11 @@ def compiled(dim, negatives):
         first,  # teams trained before this call
         total,  # teams of all training
         n,  # teams of these walks
-        start,  # this call trains every ``lanes``-th team from start + lane to stop
-        stop,
+        start,  # this call trains teams from here …
+        stop,  # … to here, if no other thread has them
         lane,
-        lanes,
+        taken,  # addresses of two counters: how many of them threads have begun …
+        done,  # … and how many pieces of work are done
         copied,  # work on copies of the rows, and return the changes
         slots,  # int32 (lanes, 2, tables · vocabulary), all -1
         kept_in,  # int64 (teams, rows), which rows a team changed …
@@ -153,8 +154,11 @@ def compiled(dim, negatives):
         )  # tokens in sight, centres' end
         centre, at_s, end_s = np.zeros_like(walk), np.zeros_like(walk), np.zeros_like(walk)
         live, x_row, y_row, y_token = np.zeros_like(walk), np.zeros_like(walk), np.zeros_like(walk), np.zeros_like(walk)
-        for who in range(start + lane, stop, lanes):
-            at = who - start
+        while True:
+            at = claim(taken)
+            if at >= stop - start:
+                break
+            who = start + at
             if copied:
                 n_in[at] = n_out[at] = 0
             state = _mix(seed + _mix(np.uint64(first + who) * _GOLDEN))
@@ -287,20 +291,26 @@ def compiled(dim, negatives):
                     if r + AHEAD < n_out[at]:
                         _ask(outputs_at + kept_out[at, r + AHEAD] * line, line)
                     combine(outof + (at * most_out + r) * line, outputs_at + kept_out[at, r] * line, dim, -1)
+            claim(done)
 
     @njit(cache=True, nogil=True)
-    def add(inputs, outputs, kept_in, kept_out, held, by_in, by_out, teams, lane, lanes):
-        """Add the teams' changes to the tables, in the order of the teams; this call does every ``lanes``-th row."""
-        for side in range(2):
-            table, kept, by = (inputs, kept_in, by_in) if side == 0 else (outputs, kept_out, by_out)
-            to, of = np.int64(table.ctypes.data), np.int64(by.ctypes.data)
-            for at in range(teams):
-                for r in range(held[side, at]):
-                    x = kept[at, r]
-                    if x % lanes == lane:
-                        if r + AHEAD < held[side, at]:
-                            _ask(to + kept[at, r + AHEAD] * line, line)
-                        combine(to + x * line, of + (at * kept.shape[1] + r) * line, dim, 1)
+    def add(inputs, outputs, kept_in, kept_out, held, by_in, by_out, teams, shares, taken, done):
+        """Add the teams' changes to the tables, in the order of the teams; a piece is every ``shares``-th row."""
+        while True:
+            share = claim(taken)
+            if share >= shares:
+                break
+            for side in range(2):
+                table, kept, by = (inputs, kept_in, by_in) if side == 0 else (outputs, kept_out, by_out)
+                to, of = np.int64(table.ctypes.data), np.int64(by.ctypes.data)
+                for at in range(teams):
+                    for r in range(held[side, at]):
+                        x = kept[at, r]
+                        if x % shares == share:
+                            if r + AHEAD < held[side, at]:
+                                _ask(to + kept[at, r + AHEAD] * line, line)
+                            combine(to + x * line, of + (at * kept.shape[1] + r) * line, dim, 1)
+            claim(done)
 
     @njit(cache=True, nogil=True)
     def rounds(
@@ -320,7 +330,7 @@ def compiled(dim, negatives):
         lane,
         lanes,
         room,  # teams that read the same state; 0: every team writes into the tables
-        gate,  # int64 (2,), zeros: where threads wait for one another
+        counters,  # int64 (1 + 2 · rounds,), zeros: pieces done, and pieces of each phase that threads have begun
         slots,
         kept_in,
         kept_out,
@@ -328,22 +338,26 @@ def compiled(dim, negatives):
         by_in,
         by_out,
     ):
-        """Train all teams: a round reads the tables, waits for the other threads, and adds up what all changed."""
-        at_gate = np.int64(gate.ctypes.data)
-        wanted = np.int64(0)
+        """Train all teams. In each round threads train teams on the same state; then they add up what changed.
+
+        A thread takes the next piece of a phase as soon as all pieces of earlier phases are done. So nobody waits for a
+        thread that has no core, and pieces are done in an order that changes no result.
+        """
+        done = np.int64(counters.ctypes.data)
+        taken, wanted = done, 0
         for start in range(0, n, room if room > 0 else n):
             stop = min(start + room, n) if room > 0 else n
+            await_count(done, wanted)
+            taken += 8
             train(
-                tokens, inputs, outputs, nothing, noise, rates, window, ordered, team, seed, first, total, n,
-                start, stop, lane, lanes, room > 0, slots, kept_in, kept_out, held, by_in, by_out,
+                tokens, inputs, outputs, nothing, noise, rates, window, ordered, team, seed, first, total, n, start,
+                stop, lane, taken, done, room > 0, slots, kept_in, kept_out, held, by_in, by_out,
             )  # fmt: skip
+            wanted += stop - start
             if room > 0:
+                await_count(done, wanted)
+                taken += 8
+                add(inputs, outputs, kept_in, kept_out, held, by_in, by_out, stop - start, lanes, taken, done)
                 wanted += lanes
-                if not meet(at_gate, wanted):
-                    return
-                add(inputs, outputs, kept_in, kept_out, held, by_in, by_out, stop - start, lane, lanes)
-                wanted += lanes
-                if not meet(at_gate, wanted):
-                    return
 
     return rounds

@@ -190,42 +190,48 @@ def fetch(typing, address):
     return types.void(types.int64), build
 
 
-PATIENCE = 20_000  # looks at the counter before a waiting thread gives up its core
-_PASS_ON = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+PATIENCE = 50_000  # looks at a counter, some 50 µs, before a waiting thread sleeps
+_SLEEP, _FOR = ("Sleep", 0) if sys.platform == "win32" else ("usleep", 50)  # µs
 
 
 @intrinsic
-def meet(typing, gate, wanted):
-    """Count this thread at a gate, and wait until so many have come or the gate was broken; returns whether to go on.
+def claim(typing, counter):
+    """Add one to the counter (int64) at an address, for all threads, and return what it was before."""
 
-    ``gate`` is an address of two int64: how many came so far, and whether somebody won't come (then nobody waits). The
-    tables that others wrote before they came can be read afterwards. Two waits in Python's thread pool cost as much as
-    the work between them, because a thread has to be woken; this one watches the counter.
+    def build(context, builder, signature, given):
+        place = builder.inttoptr(given[0], _LONG.as_pointer())
+        return builder.atomic_rmw("add", place, ir.Constant(_LONG, 1), "acq_rel")
+
+    return types.int64(types.int64), build
+
+
+@intrinsic
+def await_count(typing, counter, wanted):
+    """Wait until the counter (int64) at an address has come so far; what others wrote before can then be read.
+
+    Waiting in Python's thread pool costs as much as the work between two waits, because a thread has to be woken. This
+    watches the counter, and sleeps for short times if it takes long.
     """
 
     def build(context, builder, signature, given):
-        counter = builder.inttoptr(given[0], _LONG.as_pointer())
-        broken = builder.gep(counter, [ir.Constant(_LONG, 1)])
-        builder.atomic_rmw("add", counter, ir.Constant(_LONG, 1), "acq_rel")
+        place = builder.inttoptr(given[0], _LONG.as_pointer())
         looks = cgutils.alloca_once_value(builder, ir.Constant(_LONG, 0))
-        names = ("look", "ask", "wait", "rest", "done")
-        look, ask, wait, rest, done = (builder.append_basic_block(f"meet.{name}") for name in names)
+        look, wait, rest, done = (
+            builder.append_basic_block(f"await.{name}") for name in ("look", "wait", "rest", "done")
+        )
         builder.branch(look)
         builder.position_at_end(look)
-        came = builder.load_atomic(counter, "acquire", 8)
-        builder.cbranch(builder.icmp_signed("<", came, given[1]), ask, done)
-        builder.position_at_end(ask)
-        stop = builder.load_atomic(broken, "acquire", 8)
-        builder.cbranch(builder.icmp_signed("!=", stop, ir.Constant(_LONG, 0)), done, wait)
+        come = builder.icmp_signed(">=", builder.load_atomic(place, "acquire", 8), given[1])
+        builder.cbranch(come, done, wait)
         builder.position_at_end(wait)
         looked = builder.add(builder.load(looks), ir.Constant(_LONG, 1))
         builder.store(looked, looks)
         builder.cbranch(builder.icmp_signed("<", looked, ir.Constant(_LONG, PATIENCE)), look, rest)
         builder.position_at_end(rest)
-        kind = ir.FunctionType(_INT, [])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, _PASS_ON), [])
+        kind = ir.FunctionType(_INT, [_INT])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, _SLEEP), [ir.Constant(_INT, _FOR)])
         builder.branch(look)
         builder.position_at_end(done)
-        return builder.icmp_signed("==", builder.load_atomic(broken, "acquire", 8), ir.Constant(_LONG, 0))
+        return context.get_dummy_value()
 
-    return types.boolean(types.int64, types.int64), build
+    return types.void(types.int64, types.int64), build
