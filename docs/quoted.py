@@ -97,7 +97,8 @@ def _objects(value: Any, above: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Every object of a JSON document as a flat row; it takes over the plain fields of the objects around it.
 
     Objects inside others also have ``in``, their key, and ``path``, all keys ("found/weak/"). Item 1 of a list "a" of
-    numbers is the column "a 1". A column "a" with a standard deviation "a_sd" holds both, "0.15 ± 0.01".
+    numbers is the column "a 1". A column "a" with a standard deviation "a_sd" holds both, "0.15 ± 0.01". An object with
+    ``value``, ``low`` and ``high`` has the column ``interval``, "0.3 [0.1, 0.5]".
     """
     if isinstance(value, list):
         for each in value:
@@ -105,6 +106,8 @@ def _objects(value: Any, above: dict[str, Any]) -> Iterator[dict[str, Any]]:
     elif isinstance(value, dict):
         plain = {**above, **{key: each for key, each in value.items() if not isinstance(each, dict | list)}}
         plain |= {key: f"{plain[key]} ± {plain[f'{key}_sd']}" for key in value if f"{key}_sd" in value}
+        if {"value", "low", "high"} <= value.keys():
+            plain["interval"] = f"{plain['value']} [{plain['low']}, {plain['high']}]"
         inner = [each for each in value.values() if isinstance(each, dict | list)]
         for key, each in value.items():
             if isinstance(each, list):
