@@ -15,7 +15,7 @@ cell``), a value by its column.
 
 A decision is a record of its day. It may hold figures that no results file has, if it says where they come from: a
 paragraph that begins with ``Figures:`` below each table of them, and at least one where the prose has some. It names a
-command, or says that the figures were taken once with a script (or code) that was not kept, or are arithmetic.
+command, or says that the figures were taken once with a script (a run, code) that was not kept, or are arithmetic.
 
     python docs/quoted.py            writes every number anew
     python docs/quoted.py --check    names those that differ, and digits that come from nowhere
@@ -53,8 +53,8 @@ FREE = re.compile(
 
 
 # What the paragraph "Figures:" of a decision may say.
-ORIGINS = re.compile(r"with (?:a script|code) that was not kept|\barithmetic\b|`[^`]*(?:\.py|\bqcq \w+)[^`]*`")
-SCRIPT = re.compile(r"\b(?:benchmarks|tests|docs)/\w+\.py\b")
+ORIGINS = re.compile(r"with (?:a script|a run|code) that was not kept|\barithmetic\b|`[^`]*(?:\.py|\bqcq \w+)[^`]*`")
+SCRIPT = re.compile(r"\b(?:\w+/)+\w+\.py\b")
 
 
 class SourceError(Exception):
