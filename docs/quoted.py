@@ -53,7 +53,10 @@ FREE = re.compile(
 
 
 # What the paragraph "Figures:" of a decision may say.
-ORIGINS = re.compile(r"with (?:a script|a run|code) that was not kept|\barithmetic\b|`[^`]*(?:\.py|\bqcq \w+)[^`]*`")
+ORIGINS = re.compile(
+    r"with (?:a script|a run|code) that was not kept|\bread once in the registry\b|\barithmetic\b"
+    r"|`[^`]*(?:\.py|\bqcq \w+)[^`]*`"
+)
 SCRIPT = re.compile(r"\b(?:\w+/)+\w+\.py\b")
 
 
@@ -231,16 +234,13 @@ def unexplained(text: str) -> list[tuple[int, str]]:
     lines = text.splitlines()
     said = {at: _paragraph(lines, at) for at, line in enumerate(lines) if line.startswith("Figures: ")}
     found = [(at + 1, what) for at, what in said.items() if not _origin(what)]
-    figures: dict[int, str] = {}
     for at, hit in loose(text):
-        figures.setdefault(at - 1, hit)
-    for at, hit in figures.items():
-        if _in_table(lines[at]):
+        if _in_table(lines[at - 1]):
             below = next((i for i in range(at, len(lines)) if lines[i] and not _in_table(lines[i])), None)
             if below not in said:
-                found.append((at + 1, hit))
+                found.append((at, hit))
         elif not said and re.search(r"\d[.,]\d", hit):
-            found.append((at + 1, hit))
+            found.append((at, hit))
     return sorted(found)
 
 
