@@ -27,7 +27,8 @@ WORDED = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ]
-LONGEST = 35  # words in a sentence
+LONGEST = 35  # words in a sentence; a semicolon or a colon ends none
+LONGEST_CHINESE = 90  # characters without spaces
 # Everyday words that once had a meaning of our own; the glossary has the field's terms.
 # "part" and "less" are fine where they have their everyday meaning.
 PRIVATE = (
@@ -157,7 +158,7 @@ def sentences(text: str) -> list[str]:
     text = "\n".join("" if line.startswith(("|", "#")) else line for line in text.splitlines())
     text = re.sub(r"\]\([^)]*\)", "]", text)
     text = re.sub(r"^\s*(?:[-*]|\d+\.) ", "\n\n", text, flags=re.MULTILINE)
-    return [s for block in text.split("\n\n") for s in re.split(r"(?<=[.!?:;])\s+", " ".join(block.split())) if s]
+    return [s for block in text.split("\n\n") for s in re.split(r"(?<=[.!?])\s+", " ".join(block.split())) if s]
 
 
 @pytest.mark.parametrize("page", WORDED)
@@ -167,3 +168,12 @@ def test_sentences_are_short_and_words_are_the_fields(page: str) -> None:
     assert not long
     prose = re.sub(r"`[^`\n]*`|<!--.*?-->|```.*?```", "", text, flags=re.DOTALL)
     assert not re.findall(PRIVATE, prose, flags=re.IGNORECASE)
+
+
+def test_chinese_sentences_are_short() -> None:
+    text = re.sub(
+        r"<!--.*?-->|```.*?```|\]\([^)]*\)", "", (ROOT / "README.zh.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    parts = ["".join(part.split()) for part in re.split(r"[。！？]|\n\n|\n\d+\. ", text)]
+    assert max(map(len, parts)) > 20
+    assert not [part for part in parts if len(part) > LONGEST_CHINESE]
