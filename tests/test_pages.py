@@ -72,6 +72,7 @@ def test_every_digit_has_a_source(quoted: ModuleType) -> None:
     [
         ("An AUC of 0.777 was reached.", ["0.777"]),
         ("| skipgram | 0.5 |", ["0.5"]),
+        ("An excess of 3.57 nats, on Python 3.11 to 3.14.", ["3.57"]),
         ("It has 17,737 questions, 95 % intervals, in 2009, by word2vec, `dim=64`.", ["17,737"]),
         ("Three seeds [0611](decisions/0611-what.md), 0.8<!--x.md: a :: b-->", []),
     ],
