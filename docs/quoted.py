@@ -47,7 +47,8 @@ HELD = r"<!-- (?:python docs/catalogue\.py|KNOWN in tests/test_readers\.py) -->.
 # Digits that need no source: a confidence level, a version, a year, a reference, a name that holds a digit.
 FREE = re.compile(
     r"95 %|\b\d+\.\d+\.\d+\b"
-    r"|\b(?:19|20)\d\d(?:[-–]\d\d(?:\d\d)?)?\b|\bPython 3\.\d+(?:(?:,? | to | and | or )3\.\d+)*\b|arXiv \d{4}\.\d+|#\d+"
+    r"|\b(?:19|20)\d\d(?:[-–]\d\d(?:\d\d)?)?\b|\bPython 3\.\d+(?:(?:,? | to | and | or )3\.\d+)*\b"
+    r"|arXiv \d{4}\.\d+|#\d+"
     r"|[A-Za-z@_]+[-.]?\d[\w.]*|\b\d+[A-Za-z][\w-]*"
 )
 
