@@ -1,4 +1,4 @@
-"""qcq: question embeddings from question-concept-question walks, every loss read against its exact floor."""
+"""qcq: question embeddings from question-concept-question walks, with the exact floor of a loss where one is known."""
 
 from qcq.corpus import Corpus
 from qcq.data import DATASETS, Dataset, read

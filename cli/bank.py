@@ -42,7 +42,7 @@ def inspect(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """What a graph can tell, before anything is trained: counts, exchangeable questions, the floor of every loss."""
+    """What a graph can tell, before anything is trained: counts, exchangeable questions, the floors of losses."""
     from qcq.config import Config
     from qcq.data import load
     from qcq.floors.identifiability import inspect as look

@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Question embeddings from question-concept-question walks, every loss read against its exact floor.",
+    help="Question embeddings from question-concept-question walks, with the exact floor of a loss where one is known.",
     epilog="Settings are named section.key: walk.length, mlm.steps, node2vec.p ...; 'qcq list NAME' shows them.",
 )
 out = Console(highlight=False, soft_wrap=True)
@@ -84,7 +84,7 @@ def qcq(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    """Question embeddings from question-concept-question walks, every loss read against its exact floor."""
+    """Question embeddings from question-concept-question walks, with the exact floor of a loss where one is known."""
 
 
 def terminal(quiet: bool) -> Terminal:

@@ -13,6 +13,10 @@ cell``), a value by its column.
     <!--lines s2kt_assist09.md: skipgram on qcq beats-->               lines of the file's lists
     <!--end-->                                                         where a table or lines end
 
+A decision is a record of its day. It may hold figures that no results file has, if it says where they come from: a
+paragraph that begins with ``Figures:`` below each table of them, and at least one where the prose has some. It names a
+command, or says that the figures were taken once with a script (a run, code) that was not kept, or are arithmetic.
+
     python docs/quoted.py            writes every number anew
     python docs/quoted.py --check    names those that differ, and digits that come from nowhere
 """
@@ -31,7 +35,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 DECISIONS = ROOT / "docs" / "decisions"
-# Records of their day (decisions), pages that a command makes, and measured reports are sources, not users, of numbers.
+# Pages that a command makes, and measured reports, are sources, not users, of numbers.
 MADE = {"checks.md", "study.md", "tests_read.md"}
 
 NUMBER = r"[-+−]?\d[\d,]*(?:\.\d+)?"
@@ -43,9 +47,18 @@ HELD = r"<!-- (?:python docs/catalogue\.py|KNOWN in tests/test_readers\.py) -->.
 # Digits that need no source: a confidence level, a version, a year, a reference, a name that holds a digit.
 FREE = re.compile(
     r"95 %|\b\d+\.\d+\.\d+\b"
-    r"|\b(?:19|20)\d\d(?:[-–]\d\d(?:\d\d)?)?\b|\bPython 3\.\d+\b|\b3\.\d\d\b|arXiv \d{4}\.\d+|#\d+"
+    r"|\b(?:19|20)\d\d(?:[-–]\d\d(?:\d\d)?)?\b|\bPython 3\.\d+(?:(?:,? | to | and | or )3\.\d+)*\b"
+    r"|arXiv \d{4}\.\d+|#\d+"
     r"|[A-Za-z@_]+[-.]?\d[\w.]*|\b\d+[A-Za-z][\w-]*"
 )
+
+
+# What the paragraph "Figures:" of a decision may say.
+ORIGINS = re.compile(
+    r"with (?:a script|a run|code) that was not kept|\bread once in the registry\b|\barithmetic\b"
+    r"|`[^`]*(?:\.py|\bqcq \w+)[^`]*`"
+)
+SCRIPT = re.compile(r"\b(?:\w+/)+\w+\.py\b")
 
 
 class SourceError(Exception):
@@ -56,7 +69,7 @@ class SourceError(Exception):
 def rows(name: str) -> list[dict[str, str | float]]:
     """The rows of a results file: column → value."""
     path = _path(name)
-    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8"))  # a decision may be drawn from others
     if path.suffix == ".json":
         return list(_objects(json.loads(text), {}))
     found: list[dict[str, str | float]] = []
@@ -97,7 +110,8 @@ def _objects(value: Any, above: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Every object of a JSON document as a flat row; it takes over the plain fields of the objects around it.
 
     Objects inside others also have ``in``, their key, and ``path``, all keys ("found/weak/"). Item 1 of a list "a" of
-    numbers is the column "a 1". A column "a" with a standard deviation "a_sd" holds both, "0.15 ± 0.01".
+    numbers is the column "a 1". A column "a" with a standard deviation "a_sd" holds both, "0.15 ± 0.01". An object with
+    ``value``, ``low`` and ``high`` has the column ``interval``, "0.3 [0.1, 0.5]".
     """
     if isinstance(value, list):
         for each in value:
@@ -105,6 +119,8 @@ def _objects(value: Any, above: dict[str, Any]) -> Iterator[dict[str, Any]]:
     elif isinstance(value, dict):
         plain = {**above, **{key: each for key, each in value.items() if not isinstance(each, dict | list)}}
         plain |= {key: f"{plain[key]} ± {plain[f'{key}_sd']}" for key in value if f"{key}_sd" in value}
+        if {"value", "low", "high"} <= value.keys():
+            plain["interval"] = f"{plain['value']} [{plain['low']}, {plain['high']}]"
         inner = [each for each in value.values() if isinstance(each, dict | list)]
         for key, each in value.items():
             if isinstance(each, list):
@@ -214,8 +230,42 @@ def loose(text: str) -> list[tuple[int, str]]:
     return [(at, hit) for at, line in enumerate(text.splitlines(), start=1) for hit in re.findall(NUMBER, line)]
 
 
+def unexplained(text: str) -> list[tuple[int, str]]:
+    """Line and text of the figures of a decision that come from no results file, and of which it doesn't say more."""
+    lines = text.splitlines()
+    said = {at: _paragraph(lines, at) for at, line in enumerate(lines) if line.startswith("Figures: ")}
+    found = [(at + 1, what) for at, what in said.items() if not _origin(what)]
+    for at, hit in loose(text):
+        if _in_table(lines[at - 1]):
+            below = next((i for i in range(at, len(lines)) if lines[i] and not _in_table(lines[i])), None)
+            if below not in said:
+                found.append((at, hit))
+        elif not said and re.search(r"\d[.,]\d", hit):
+            found.append((at, hit))
+    return sorted(found)
+
+
+def _in_table(line: str) -> bool:
+    return line.lstrip().startswith("|")
+
+
+def _paragraph(lines: list[str], at: int) -> str:
+    end = next((i for i in range(at, len(lines)) if not lines[i]), len(lines))
+    return " ".join(lines[at:end])
+
+
+def _origin(said: str) -> bool:
+    """Whether a paragraph names an origin, and every script that it names exists."""
+    return bool(ORIGINS.search(said)) and all((ROOT / path).is_file() for path in SCRIPT.findall(said))
+
+
+def decisions() -> list[Path]:
+    """The decisions, whose figures may have other origins."""
+    return sorted(DECISIONS.glob("*.md"))
+
+
 def pages() -> list[Path]:
-    """The pages that numbers are written into."""
+    """The pages whose numbers all come from results files."""
     return [ROOT / "README.md", ROOT / "README.zh.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if _uses(p))]
 
 
@@ -228,7 +278,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check, faults = parser.parse_args().check, 0
-    for page in pages():
+    for page in [*decisions(), *pages()]:  # pages quote decisions
         text = page.read_text(encoding="utf-8")
         try:
             made = drawn(text)
@@ -242,8 +292,8 @@ def main() -> int:
         elif made != text:
             page.write_text(made, encoding="utf-8")
         if check:
-            for line, hit in loose(made):
-                print(f"{page.relative_to(ROOT)}:{line}: {hit} comes from no results file")
+            for line, hit in (unexplained if page.parent == DECISIONS else loose)(made):
+                print(f"{page.relative_to(ROOT)}:{line}: {hit} has no origin")
                 faults += 1
     return min(faults, 1)
 

@@ -286,7 +286,7 @@ def _losses(run: Run) -> str:
         words = " or ".join(dict.fromkeys(r["verdict"] for r in mine))
         name = f"{trainer} on {walk}" if several else trainer
         said.append(f"{name} ends {np.mean([r['excess'] for r in mine]):.2f} nats above its floor ({words})")
-    return "Of what can be learnt from the walks, " + "; ".join(said) + "."
+    return "On held-out walks, " + "; ".join(said) + "."
 
 
 def _graph(found: dict[str, dict[str, Any]]) -> str:
@@ -297,7 +297,7 @@ def _graph(found: dict[str, dict[str, Any]]) -> str:
     if f["indistinguishable_share"] > 0:
         twins = (
             f"{f['indistinguishable_share']:.1%} of the {f['questions']:,} questions have a twin, another question "
-            f"with the same concepts that no walk can tell from it; there are {f['distinct_sets']:,} kinds of question"
+            f"that this walk can't tell from it; there are {f['distinct_sets']:,} kinds of question"
         )
     else:
         twins = f"all {f['questions']:,} questions can be told apart by their concepts"

@@ -27,7 +27,8 @@ WORDED = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
 ]
-LONGEST = 35  # words in a sentence
+LONGEST = 35  # words in a sentence; a semicolon or a colon ends none
+LONGEST_CHINESE = 90  # characters without spaces
 # Everyday words that once had a meaning of our own; the glossary has the field's terms.
 # "part" and "less" are fine where they have their everyday meaning.
 PRIVATE = (
@@ -47,7 +48,8 @@ def quoted() -> ModuleType:
 
 
 def test_numbers_of_the_pages_are_those_of_the_results(quoted: ModuleType) -> None:
-    stale = [page.name for page in quoted.pages() if quoted.drawn(text := page.read_text(encoding="utf-8")) != text]
+    drawn = [*quoted.decisions(), *quoted.pages()]
+    stale = [page.name for page in drawn if quoted.drawn(text := page.read_text(encoding="utf-8")) != text]
     assert not stale, "run python docs/quoted.py"
 
 
@@ -70,12 +72,45 @@ def test_every_digit_has_a_source(quoted: ModuleType) -> None:
     [
         ("An AUC of 0.777 was reached.", ["0.777"]),
         ("| skipgram | 0.5 |", ["0.5"]),
+        ("An excess of 3.57 nats, on Python 3.11 to 3.14.", ["3.57"]),
         ("It has 17,737 questions, 95 % intervals, in 2009, by word2vec, `dim=64`.", ["17,737"]),
         ("Three seeds [0611](decisions/0611-what.md), 0.8<!--x.md: a :: b-->", []),
     ],
 )
 def test_a_planted_digit_is_found(quoted: ModuleType, text: str, found: list[str]) -> None:
     assert [hit for _, hit in quoted.loose(text)] == found
+
+
+def test_figures_of_a_decision_have_an_origin(quoted: ModuleType) -> None:
+    assert len(quoted.decisions()) > 30
+    found = [
+        f"{page.name}:{line}: {hit}"
+        for page in quoted.decisions()
+        for line, hit in quoted.unexplained(page.read_text(encoding="utf-8"))
+    ]
+    assert not found, "draw them from a results file, or say below where they come from: docs/quoted.py"
+
+
+TABLE = "| trainer | auc |\n|---|---|\n| svd | 0.75 |\n| sgns | 0.77 |\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (TABLE, ["0.75", "0.77"]),
+        (f"{TABLE}\nBoth are high.\n\nFigures: by `python benchmarks/kt.py`.\n", ["0.75", "0.77"]),
+        (f"{TABLE}\nFigures: by `python benchmarks/kt.py`.\n", []),
+        (f"{TABLE}\nFigures: by `python benchmarks/gone.py`.\n", ["Figures: by `python benchmarks/gone.py`."]),
+        (f"{TABLE}\nFigures: taken once with a script\nthat was not kept.\n", []),
+        (f"{TABLE}\nFigures: measured.\n", ["Figures: measured."]),
+        (f"{TABLE}\nFigures: arithmetic.\n\nThe best has 0.8.\n\n{TABLE}", ["0.75", "0.77"]),
+        ("The gain is 0.004, of 17,737 questions, in 3 runs.", ["0.004", "17,737"]),
+        ("The gain is 0.004.\n\nFigures: by `qcq run --data simulated`.\n", []),
+        ("The gain is 0.004<!--a.md: svd :: auc-->, in 3 runs of `x=0.5`.", []),
+    ],
+)
+def test_a_planted_figure_of_a_decision_is_found(quoted: ModuleType, text: str, found: list[str]) -> None:
+    assert [hit for _, hit in quoted.unexplained(text)] == found
 
 
 def test_a_changed_result_changes_the_page(quoted: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +133,8 @@ def test_a_changed_result_changes_the_page(quoted: ModuleType, tmp_path: Path, m
     )
     assert quoted.drawn("0.00<!--c.json: path=far/ :: lags 2-->").startswith("0.25<")
     assert quoted.drawn("0.00 ± 0.00<!--c.json: ~q-c-q :: r2-->").startswith("0.50 ± 0.00<")
+    (tmp_path / "d.json").write_text('{"gain": {"value": 0.126, "low": 0.09, "high": 0.15}}')
+    assert quoted.drawn("0.00 [0.00, 0.00]<!--d.json: in=gain :: interval-->").startswith("0.13 [0.09, 0.15]<")
     rows = quoted.drawn("<!--rows c.json: ~q-c-q; b :: row; r2 .3-->\n<!--end-->")
     assert rows.splitlines()[3:-1] == ["| 0.6\\*q-c-q | 0.500 ± 0.003 |", "| b | 1.000 |"]
     assert "beats b" in quoted.drawn("<!--lines a.md: a beats-->\n<!--end-->")
@@ -122,7 +159,7 @@ def sentences(text: str) -> list[str]:
     text = "\n".join("" if line.startswith(("|", "#")) else line for line in text.splitlines())
     text = re.sub(r"\]\([^)]*\)", "]", text)
     text = re.sub(r"^\s*(?:[-*]|\d+\.) ", "\n\n", text, flags=re.MULTILINE)
-    return [s for block in text.split("\n\n") for s in re.split(r"(?<=[.!?:;])\s+", " ".join(block.split())) if s]
+    return [s for block in text.split("\n\n") for s in re.split(r"(?<=[.!?])\s+", " ".join(block.split())) if s]
 
 
 @pytest.mark.parametrize("page", WORDED)
@@ -132,3 +169,12 @@ def test_sentences_are_short_and_words_are_the_fields(page: str) -> None:
     assert not long
     prose = re.sub(r"`[^`\n]*`|<!--.*?-->|```.*?```", "", text, flags=re.DOTALL)
     assert not re.findall(PRIVATE, prose, flags=re.IGNORECASE)
+
+
+def test_chinese_sentences_are_short() -> None:
+    text = re.sub(
+        r"<!--.*?-->|```.*?```|\]\([^)]*\)", "", (ROOT / "README.zh.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    parts = ["".join(part.split()) for part in re.split(r"[。！？]|\n\n|\n\d+\. ", text)]
+    assert max(map(len, parts)) > 20
+    assert not [part for part in parts if len(part) > LONGEST_CHINESE]
