@@ -140,8 +140,8 @@ def kt(seed: int) -> Row:
         began = time.process_time()
         tracer = Tracer(np.float32(size) * vectors, attempts.question_features(()), moves, plan, seed)
         tracer.fit(train, held)
-        made[f"{name}, CPU s of four epochs"] = time.process_time() - began
-        made[f"{name}, validation AUC"] = max(tracer.history)
+        made[f"CPU s of four epochs of {name}"] = time.process_time() - began
+        made[f"validation AUC of {name}"] = max(tracer.history)
     return made
 
 
