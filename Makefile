@@ -1,16 +1,20 @@
 # Two commands do everything: `make run` and `make test`. Both make the environment first.
+# `make test-all` has the slow tests too, in one process.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := .venv-tools
 ARGS ?=
 
-.PHONY: run test tools-test docs env lint types resolve clean
+.PHONY: run test test-all tools-test docs env lint types resolve clean
 
 run: env
 	@$(BIN)/qcq run experiments/classroom.toml $(ARGS)
 
 test: env lint types
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not tools'
+
+test-all: env lint types
 	@$(BIN)/python -m pytest
 
 docs: env

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import orthogonal_procrustes
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from qcq.config import Config
@@ -320,6 +321,26 @@ def test_figures_are_scikit_learns(partition, attempts, monkeypatch):
     assert len(score.units["auc"]) == len(partition.split.test.students)
 
 
+@pytest.mark.parametrize("right", [0, 1, 2])
+def test_a_slice_has_an_auc_as_soon_as_it_has_one_pair(partition, monkeypatch, right):
+    """One right answer among the cold ones is enough, and one wrong one; without either there is no figure."""
+    attempts = Attempts(partition, "kt")
+    monkeypatch.setattr(kt, "COLD", int(np.median(partition.split.train.counts)))
+    r = partition.split.test.interactions
+    cold = np.flatnonzero(partition.split.train.counts[r.question] <= kt.COLD)
+    for turned_round in (False, True):
+        correct = r.correct.copy()
+        correct[cold] = turned_round
+        correct[cold[:right]] = not turned_round
+        stage = replace(attempts.parts["test"], interactions=replace(r, correct=correct))
+        monkeypatch.setitem(attempts.parts, "test", stage)
+        guess = np.random.default_rng(0).random(len(r))
+        metrics = attempts.judge(guess, "test").metrics
+        assert ("auc-cold" in metrics) == (right > 0)
+        if right:
+            assert metrics["auc-cold"] == pytest.approx(roc_auc_score(correct[cold], guess[cold]))
+
+
 def test_calibration_error_is_the_gap_bin_by_bin():
     rng = np.random.default_rng(0)
     guess = np.r_[rng.random(500), 0.0, 1.0]
@@ -521,6 +542,16 @@ def test_turning_undoes_a_rotation_a_shift_and_a_scale():
         q = np.linalg.qr(rng.standard_normal((5, 5)))[0]
         tried = turned(other, onto, weight) @ q
         assert np.linalg.norm(found - onto) <= np.linalg.norm(tried - onto)
+
+
+def test_turning_weighs_questions_by_their_responses():
+    """scipy's Procrustes on weighted rows; weights far from one another change rotation and scale."""
+    rng = np.random.default_rng(1)
+    vectors, onto, weight = rng.standard_normal((40, 4)), rng.standard_normal((40, 4)), rng.uniform(0.01, 3, 40)
+    x = vectors - vectors.mean(axis=0)
+    rotation, scale = orthogonal_procrustes(x * weight[:, None], onto * weight[:, None])
+    expected = x @ rotation * scale / np.square(x * weight[:, None]).sum()
+    assert turned(vectors, onto, weight) == pytest.approx(expected)
 
 
 def test_folded_vectors_are_made_without_ones_own_answers(partition, attempts):
