@@ -255,7 +255,7 @@ def _run_all(
         for run, each in made.items():
             each.begin(run, watch)
         with tracked(tracker, watch, list(made)) as watch:
-            tables = Tables({run: each.methods for run, each in made.items()}, watch)
+            tables = Tables({run: each.methods for run, each in made.items()}, watch, redo)
             with make_executor(store.open(), jobs, watch) as workers:
                 outcome = plan.execute(workers, store, redo=redo, on_done=tables.on_done)
             for run, each in made.items():

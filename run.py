@@ -149,6 +149,8 @@ class Run:
         path = self.path / name
         try:
             return parse(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise self._damaged(path, ValueError("it is missing")) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise self._damaged(path, error) from None
 

@@ -328,9 +328,8 @@ def verify(
         from qcq.config import Config
         from qcq.pipeline import Experiment
 
-        config = Config.load(run.path / "config.toml")
         dropped = discard(run, faults)
-        Experiment(config).run(folder, watch=terminal(quiet))
+        Experiment(Config.load(run.path / "config.toml")).run(folder, watch=terminal(quiet))
         faults, checked = compare(run)
         kept = [f for f in faults if f.what == "not written by this run"]
         out.print(f"repaired; {checked:,} files compared, {len(faults):,} faults", markup=False)

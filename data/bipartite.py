@@ -74,12 +74,23 @@ def two_sides(
 def refuse_bad_weights(
     questions: tuple[str, ...] | Any, concepts: tuple[str, ...] | Any, weights: scipy.sparse.csr_array
 ) -> None:
-    """GraphError where a weight is not positive and finite; the text names the edge."""
-    bad = np.flatnonzero(~(np.isfinite(weights.data) & (weights.data > 0)))
+    """GraphError where a weight is not positive and finite, or too small or large to reckon with; the text names it.
+
+    A float under 2.3e-308 has lost digits, and its inverse is infinite. If all weights have a finite sum, so have those
+    of each question and concept.
+    """
+    bad = np.flatnonzero(~(np.isfinite(weights.data) & (weights.data >= np.finfo(np.float64).tiny)))
     if len(bad):
         row = int(np.searchsorted(weights.indptr, bad[0], side="right") - 1)
         q, c = questions[row], concepts[int(weights.indices[bad[0]])]
         raise GraphError(
             f"the weight of edge {q!r} – {c!r} is {weights.data[bad[0]]}; weights must be positive and finite, "
-            "leave an edge out to give it none"
+            "and 2.3e-308 at least; leave an edge out to give it none"
+        )
+    with np.errstate(over="ignore"):
+        total = weights.data.sum()
+    if not np.isfinite(total):
+        raise GraphError(
+            f"the weights of {weights.nnz:,} edges sum to more than the largest float; divide all of them by the "
+            f"largest, {weights.data.max()}"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcq.data import DATASETS
 from qcq.engine.comparison import Method
+from qcq.engine.verify import SETTINGS, settled
 from qcq.errors import ConfigError, QCQError
 from qcq.run import FILE, NO_WALK
 from qcq.support.progress import Watch
@@ -44,9 +45,9 @@ def goes_on(
     ------
     ConfigError : the folder holds results of another run, which would be replaced.
     """
-    rows = [row for row in run.rows("training") if "error" not in row]
+    rows = [] if redo else [row for row in run.rows("training") if "error" not in row]
     watch = watch or Watch()
-    if redo or not rows:
+    if not rows:
         return
     here = {(method.walk, method.name): method for method in methods}
     now = config.to_dict()
@@ -54,7 +55,9 @@ def goes_on(
     methods_there = ((row, here.get((row["walk"], row["trainer"]))) for row in rows)
     changed = dict.fromkeys(one.label for row, one in methods_there if one and one.chosen.key != row["comparison"])
     try:
-        before = type(config).load(run.path / "config.toml").to_dict()
+        if not settled(run):
+            raise ConfigError(f"{run.path / SETTINGS}: changed since it was written")
+        before = type(config).load(run.path / SETTINGS).to_dict()
     except QCQError as error:
         if lost or changed:  # otherwise the settings were these, and their file is written again
             raise _refused(run, [f"its settings can't be read: {error}"]) from None

@@ -104,9 +104,14 @@ def _write_questions(run: Run, partition: Partition) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def write_tables(run: Run, methods: Sequence[Method], outcome: Outcome) -> None:
-    """``tuning.jsonl``, ``training.jsonl``, ``curves.jsonl`` and ``results.jsonl``: the rows of these methods."""
-    rows = [method.rows(outcome) for method in methods]
+def write_tables(
+    run: Run, methods: Sequence[Method], outcome: Outcome, *earlier: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> None:
+    """``tuning.jsonl``, ``training.jsonl``, ``curves.jsonl`` and ``results.jsonl``: the rows of these methods.
+
+    Those of ``earlier``, table → rows, come after them.
+    """
+    rows = [*(method.rows(outcome) for method in methods), *earlier]
     for name in TABLES:
         text = "".join(json.dumps(row) + "\n" for each in rows for row in each.get(name, []))
         write_text(run.path / f"{name}.jsonl", text)
@@ -115,13 +120,17 @@ def write_tables(run: Run, methods: Sequence[Method], outcome: Outcome) -> None:
 class Tables:
     """The tables of unfinished runs, written again whenever a method is finished.
 
+    What the tables of a folder show of a method stays until the method is finished again, with more seeds perhaps.
+
     Parameters
     ----------
     methods : run → the methods compared in it.
     watch : receives the outcome of each method.
+    redo : nothing that the tables show stays.
     """
 
-    def __init__(self, methods: Mapping[Run, Sequence[Method]], watch: Watch) -> None:
+    def __init__(self, methods: Mapping[Run, Sequence[Method]], watch: Watch, redo: bool = False) -> None:
+        self._earlier = {} if redo else {run: _earlier(run, each) for run, each in methods.items()}
         self._methods, self._watch = methods, watch
         self._groups = Groups({(run, method): method.cells for run, each in methods.items() for method in each})
 
@@ -129,7 +138,23 @@ class Tables:
         """A cell has ended."""
         for run, method in self._groups.done(cell):
             self._watch.say(method.said(outcome))
-            write_tables(run, [m for m in self._methods[run] if self._groups.complete((run, m))], outcome)
+            complete = [m for m in self._methods[run] if self._groups.complete((run, m))]
+            over = {(m.walk, m.name) for m in complete}
+            kept = (rows for of, rows in self._earlier.get(run, {}).items() if of not in over)
+            write_tables(run, complete, outcome, *kept)
+
+
+def _earlier(run: Run, methods: Sequence[Method]) -> dict[tuple[str, str], dict[str, list[dict[str, Any]]]]:
+    """Walk and trainer of methods that the tables show as they would be made now → their rows of each table."""
+    now = {(method.walk, method.name): method.chosen.key for method in methods}
+    shown = [row for row in run.rows("training") if "error" not in row]
+    same = [of for row in shown if now.get(of := (row["walk"], row["trainer"])) == row["comparison"]]
+    found: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {of: {} for of in same}
+    for name in TABLES:
+        for row in run.rows(name) if found else ():
+            if (of := (row["walk"], row["trainer"])) in found:
+                found[of].setdefault(name, []).append(row)
+    return found
 
 
 def write_views(

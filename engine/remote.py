@@ -75,7 +75,7 @@ class RemoteStore(Store):
         return super().row(cell)
 
     def file(self, cell: Cell, name: str) -> Path:
-        if not self._workspace(cell).is_dir():
+        if cell.key not in self._running:
             self._fetch(cell)
         return super().file(cell, name)
 
@@ -100,7 +100,7 @@ class RemoteStore(Store):
     def _fetch(self, cell: Cell) -> None:
         """Copy a finished cell from the address into the folder, all or nothing."""
         there, here = f"{self._root}/{cell.key}", self.path / cell.key
-        if here.is_dir() or not self._files.exists(f"{there}/{ROW}"):
+        if super().finished(cell) or not self._files.exists(f"{there}/{ROW}"):
             return
         work = self._workspace(cell)
         shutil.rmtree(work, ignore_errors=True)
@@ -109,6 +109,8 @@ class RemoteStore(Store):
             for name in [*about["files"], ROW]:
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
                 self._files.get_file(f"{there}/{name}", str(work / name))
+            if here.is_dir():  # it has lost a file
+                self._remove(cell)
             work.rename(here)
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(

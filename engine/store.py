@@ -19,6 +19,7 @@ from qcq.support.folders import MARK, claim
 T = TypeVar("T")
 
 ROW = "row.json"
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 MOST_CACHED = 24  # objects made from finished cells that a process caches
 
 
@@ -42,7 +43,8 @@ class Store:
     def __init__(self, path: str | Path, data: Mapping[str, Any] | None = None) -> None:
         self.path, self.data = Path(path), dict(data or {})
         self._cached: OrderedDict[str, Any] = OrderedDict()
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._running: set[str] = set()
 
     def open(self) -> Store:
         """Make the folder and tidy it."""
@@ -59,30 +61,43 @@ class Store:
         tidy(self.path)
 
     def finished(self, cell: Cell) -> bool:
-        """Whether the cell's result is in the store."""
-        return (self.path / cell.key / ROW).is_file()
+        """Whether the cell's result is in the store, with all its files. What is in them isn't looked at."""
+        made = self.path / cell.key
+        if not (made / ROW).is_file():
+            return False
+        try:
+            return all((made / name).is_file() for name in self._read(cell).get("files", ()))
+        except UNREADABLE:  # :meth:`row` says so
+            return True
 
     def row(self, cell: Cell) -> Row:
         """The row of a finished cell.
 
         Raises
         ------
-        StoreError : the cell isn't finished, or its row can't be read.
+        StoreError : the cell isn't finished, or its row can't be read, or changed since it was written.
         """
+        try:
+            row: Row = self._read(cell)["row"]
+        except UNREADABLE as error:
+            raise StoreError(
+                f"{self.path / cell.key}: no readable row of {type(cell).__name__} {cell.label!r} ({error}); "
+                "remove that folder and run again"
+            ) from None
+        return row
+
+    def _read(self, cell: Cell) -> dict[str, Any]:
+        """What the file of a cell's row says."""
         if cell.key not in self._rows:
-            try:
-                self._rows[cell.key] = json.loads((self.path / cell.key / ROW).read_text(encoding="utf-8"))["row"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise StoreError(
-                    f"{self.path / cell.key}: no readable row of {type(cell).__name__} {cell.label!r} ({error}); "
-                    "remove that folder and run again"
-                ) from None
+            held: dict[str, Any] = json.loads((self.path / cell.key / ROW).read_text(encoding="utf-8"))
+            if not intact(held):
+                raise ValueError("changed since it was written")
+            self._rows[cell.key] = held
         return self._rows[cell.key]
 
     def file(self, cell: Cell, name: str) -> Path:
         """Where an artefact of a cell is; while the cell runs, where to write it."""
-        made = self.path / cell.key
-        return (made if made.is_dir() else self._workspace(cell)) / name
+        return (self._workspace(cell) if cell.key in self._running else self.path / cell.key) / name
 
     def perform(self, cell: Cell, run: Callable[[], Row], *, redo: bool = False) -> Row:
         """The row of a cell: read if it is finished, otherwise ``run`` and stored, all or nothing."""
@@ -90,29 +105,37 @@ class Store:
             self.drop(cell)
         if self.finished(cell):
             return self.row(cell)
+        made = self.path / cell.key
+        if made.is_dir() and not self.finished(cell):  # it was whole when it got its name, and has lost a file since
+            self._remove(cell)
         work = self._workspace(cell)
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
+        self._running.add(cell.key)
         try:
             row = run()
             files = {p.relative_to(work).as_posix(): sha256(p) for p in sorted(work.rglob("*")) if p.is_file()}
             named = {"kind": type(cell).__name__, "label": cell.label, "revision": cell.revision}
-            about = {**named, "row": row, "files": files}
+            about = json.loads(json.dumps({**named, "row": row, "files": files}))  # as it is read again
             write_text(work / ROW, json.dumps({**about, "seal": sealed(about)}) + "\n")
             try:
-                os.rename(work, self.path / cell.key)
+                os.rename(work, made)
             except OSError:
                 if not self.finished(cell):  # otherwise another process finished first, with the same bytes
                     raise
             sync_folder(self.path)
         finally:
+            self._running.discard(cell.key)
             shutil.rmtree(work, ignore_errors=True)
         return self.row(cell)
 
     def drop(self, cell: Cell) -> None:
         """Remove a finished cell."""
-        self._rows.pop(cell.key, None)
         self._cached.clear()
+        self._remove(cell)
+
+    def _remove(self, cell: Cell) -> None:
+        self._rows.pop(cell.key, None)
         gone = partial_path(self.path / f"{cell.key}.dropped")  # a name that is tidied up if this process is killed
         try:
             os.rename(self.path / cell.key, gone)
@@ -133,7 +156,12 @@ class Store:
         return partial_path(self.path / cell.key)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cached": OrderedDict(), "_rows": {}}
+        return {**self.__dict__, "_cached": OrderedDict(), "_rows": {}, "_running": set()}
+
+
+def intact(held: Mapping[str, Any]) -> bool:
+    """Whether what a row's file says is what was written; True of rows from before seals and hashes were written."""
+    return held["seal"] == sealed(held) if "seal" in held else "files" not in held
 
 
 def sealed(about: Mapping[str, Any]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcq.engine.comparison import TABLES
 from qcq.engine.folder import MANIFEST, TRACERS, VIEWS
-from qcq.engine.store import ROW, sealed
+from qcq.engine.store import ROW, UNREADABLE, intact
 from qcq.errors import ConfigError
 from qcq.support.files import sha256, write_text
 from qcq.support.folders import MARK
@@ -20,7 +21,8 @@ from qcq.support.lock import LOCK, OWNER, occupied
 if TYPE_CHECKING:
     from qcq.run import Run
 
-FILES: tuple[str, ...] = ("config.toml", "environment.json", "about.json", "questions.csv", "concepts.csv", "graph.npz")
+SETTINGS = "config.toml"
+FILES: tuple[str, ...] = (SETTINGS, "environment.json", "about.json", "questions.csv", "concepts.csv", "graph.npz")
 FILES += (*(f"{name}.jsonl" for name in TABLES), "report.md", "report.html")
 OWN = {*FILES, *VIEWS, MANIFEST, MARK, LOCK, OWNER, "cells"}  # what a run writes
 
@@ -74,6 +76,13 @@ def _hashes(run: Run) -> dict[str, str] | None:
     return held if all(isinstance(digest, str) for digest in held.values()) else None
 
 
+def settled(run: Run) -> bool:
+    """Whether a run's settings are those that were written; True also where there is no hash of them."""
+    held = _hashes(run) if (run.path / MANIFEST).is_file() else None
+    path = run.path / SETTINGS
+    return not held or SETTINGS not in held or (path.is_file() and sha256(path) == held[SETTINGS])
+
+
 def verify(run: Run) -> tuple[list[Fault], int]:
     """Compare every file of a run, and every cell of its store, with the hashes written with them.
 
@@ -87,14 +96,19 @@ def verify(run: Run) -> tuple[list[Fault], int]:
     ConfigError : the run was made by a qcq that wrote no hashes, or is not finished.
     """
     if not (run.path / MANIFEST).is_file():
-        what, fix = "is not finished", "finish it by the same command"
-        if run.finished:
+        what, fix, finished = "is not finished", "finish it by the same command", False
+        with suppress(ConfigError):  # what says so may be lost too
+            finished = run.finished
+        if finished:
             what, fix = "was made by a qcq that wrote no hashes", "to have them, make it again by the same command"
         raise ConfigError(f"{run.path}: the run {what}, so there is nothing to compare; {fix}")
     known: dict[tuple[int, int], str] = {}
     faults: list[Fault] = []
     checked = 0
-    for folder in sorted(_store(run).iterdir()):
+    store = _store(run)
+    if not store.is_dir():
+        faults.append(Fault(store, "is missing"))
+    for folder in sorted(store.iterdir()) if store.is_dir() else ():
         if folder.is_dir() and "." not in folder.name:
             found, n = _cell(folder, known)
             faults, checked = faults + found, checked + n
@@ -126,13 +140,15 @@ def discard(run: Run, faults: list[Fault]) -> list[Path]:
 
     Raises
     ------
-    ConfigError : the settings themselves are faulty, so it isn't known what to make again; nothing is removed.
+    ConfigError : the settings themselves are faulty, so it isn't known what to make again. They stay, all else that is
+        faulty is removed.
     """
-    store, settled = _store(run), run.path / "config.toml"
-    if settled in {fault.path for fault in faults}:
-        raise ConfigError(f"{settled}: the run's settings are faulty; run the first command again to repair it")
+    file = run.path / SETTINGS
     with occupied(run.path):
-        return _discarded(run, store, faults)
+        dropped = _discarded(run, _store(run), [fault for fault in faults if fault.path != file])
+    if file in {fault.path for fault in faults}:
+        raise ConfigError(f"{file}: the run's settings are faulty; run the first command again to repair it")
+    return dropped
 
 
 def _discarded(run: Run, store: Path, faults: list[Fault]) -> list[Path]:
@@ -152,9 +168,10 @@ def _discarded(run: Run, store: Path, faults: list[Fault]) -> list[Path]:
 
 def _store(run: Run) -> Path:
     try:
-        return Path(run.config.get("store") or run.path / "cells")
+        where = str(run.config.get("store", ""))
     except ConfigError:  # settings that can't be read are a fault of their own
-        return run.path / "cells"
+        where = ""
+    return Path(where) if where and "://" not in where else run.path / "cells"  # in front of an address, too
 
 
 def _views(run: Run) -> Iterator[Path]:
@@ -171,16 +188,15 @@ def _cell(folder: Path, known: dict[tuple[int, int], str]) -> tuple[list[Fault],
     try:
         held: dict[str, Any] = json.loads((folder / ROW).read_text(encoding="utf-8"))
         label = f"{held['kind']} {held['label']}"
-        seal: str | None = held.get("seal")
         files: dict[str, str] = held.get("files", {})
         if not isinstance(files, dict):
             raise TypeError("not names and hashes")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except UNREADABLE:
         return [Fault(folder / ROW, "cannot be read", f"folder {folder.name}")], 1
-    if seal is None:
-        return [], 0  # made before hashes were written
-    if seal != sealed(held):
+    if not intact(held):
         return [Fault(folder / ROW, "changed since it was written", label)], 1
+    if "seal" not in held:
+        return [], 0  # made before hashes were written
     there = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     faults = []
     for name in sorted({*files, *there} - {ROW}):

@@ -12,6 +12,7 @@ from qcq.errors import EvaluationError
 from qcq.support.seeds import generator
 
 _BLOCK = 1 << 22  # drawn indices held at once
+_LARGEST = 1e150  # of a figure: its square is still a float
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def _labels(figures: NDArray[np.float64], groups: ArrayLike | None) -> NDArray[n
     bad = np.flatnonzero(~np.isfinite(figures).reshape(-1, figures.shape[-1]).all(axis=0))
     if len(bad):
         raise EvaluationError(f"figure {int(bad[0])} of the pairs isn't finite")
+    if (largest := np.abs(figures).max(initial=0.0)) > _LARGEST:
+        raise EvaluationError(f"a figure of {largest:.3g} is too large to compare; divide all of them by one number")
     n = figures.shape[-1]
     label = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if label.shape != (n,):
@@ -188,7 +191,7 @@ def simultaneous(
             mean = float(figures[i].mean() - figures[j].mean())
             away = drawn[:, i] - drawn[:, j] - mean
             spread = float(away.std(ddof=1))
-            if spread > 1e-12 * max(abs(mean), 1e-12):  # otherwise the difference is the same in every unit
+            if spread > 1e-12 * np.abs(figures[[i, j]]).max():  # otherwise the difference is the same in every unit
                 np.maximum(worst, np.abs(away) / spread, out=worst)
             mine.append((mean, spread, figures.shape[1], len(size)))
         found.append(mine)

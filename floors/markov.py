@@ -106,8 +106,10 @@ class MarkovChain(Chain):
             raise ChainError(f"U of shape {u.shape}, V of shape {v.shape} and {mu.shape[0]} start values don't fit")
         if self.length < 1:
             raise ChainError(f"a walk has at least 1 question, given length {self.length}")
-        if not (np.isfinite(mu).all() and (mu >= 0).all() and mu.sum() > 0):
-            raise ChainError("start probabilities must be finite, not negative, and not all 0")
+        with np.errstate(over="ignore"):
+            mass = mu.sum()
+        if not (np.isfinite(mass) and (mu >= 0).all() and mass > 0):
+            raise ChainError("start probabilities must be finite, with a finite sum, not negative, and not all 0")
         for name, m in (("U", u), ("V", v)):
             total = m.sum(axis=1)
             if (m.data < 0).any() or not np.all((np.abs(total - 1) < 1e-9) | (total == 0)):
@@ -115,7 +117,7 @@ class MarkovChain(Chain):
         used = np.asarray((u > 0).sum(axis=0)).ravel() > 0
         if (used & (v.sum(axis=1) == 0)).any() or (np.diff(u.indptr)[v.indices] == 0).any():
             raise ChainError("a walk can get stuck after its start; only walks on undirected edges have this chain")
-        for key, value in (("out", u), ("into", v), ("start", mu / mu.sum())):
+        for key, value in (("out", u), ("into", v), ("start", mu / mass)):
             object.__setattr__(self, key, value)
 
     @classmethod

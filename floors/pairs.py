@@ -141,5 +141,6 @@ class PairLaw:
         there = (x < self._chain.n_tokens) & (y < self._chain.n_tokens)
         a, b = self._chain._kind(x[there]), self._chain._kind(y[there])
         out = np.zeros(x.shape)
-        out[there] = self._joint(a, b) / self._each[a]
+        each = self._each[a]
+        out[there] = self._joint(a, b) / np.where(each > 0, each, 1.0)
         return out

@@ -53,6 +53,12 @@ class ConceptOneHot(Trainer):
                 f"concept-onehot needs {shown(need)} for a table of {rows:,} × {graph.n_concepts:,} numbers, "
                 f"the bound is {shown(limit)}: take fastrp or spectral"
             )
+        held = graph.weights.data
+        if graph.n_edges and not (held.max() <= np.finfo(np.float32).max and held.min() >= np.finfo(np.float32).tiny):
+            raise TrainingError(
+                f"concept-onehot: weights from {held.min():.3g} to {held.max():.3g} don't fit into float32; "
+                "divide all of them by one number so that they do, or take concept-mean"
+            )
         table = np.zeros(graph.weights.shape, dtype=np.float32)
         table[np.repeat(np.arange(len(table)), np.diff(graph.weights.indptr)), graph.weights.indices] = (
             graph.weights.data
