@@ -211,6 +211,7 @@ COMMAND = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_killed_at_some_moment_it_ends_with_the_same_bytes(jobs, tmp_path):
     command = [sys.executable, "-c", "from qcq.cli import main; main()", *COMMAND, "--jobs", str(jobs), "--out"]

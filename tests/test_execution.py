@@ -216,6 +216,7 @@ def excess(model, source: TrainingData) -> float:
     return float((model.losses(probe) - probe.objective.floor(source.chain, probe)).mean())
 
 
+@pytest.mark.slow
 def test_a_run_reaches_the_same_excess_by_either_plan(source):
     settings = {**TINY, "steps": 300}
     rows, dense = (

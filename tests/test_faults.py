@@ -137,6 +137,7 @@ def test_a_folder_whose_mark_was_being_written_is_claimed_again(tmp_path: Path) 
         refuse_foreign(tmp_path / "run", "run")
 
 
+@pytest.mark.slow
 def test_a_command_survives_faults_and_kills(tmp_path: Path) -> None:
     """Some of the faults of benchmarks/faults.py, on the shortest of its commands."""
     command = [sys.executable, str(BENCHMARKS / "faults.py"), "injected", "--only", "split", "--step", "2"]

@@ -401,6 +401,7 @@ def test_a_concatenation_is_scored_like_any_other_row():
 # ------------------------------------------------------------------------------------------------- replaced tokens
 
 
+@pytest.mark.slow
 def test_replaced_tokens_are_told_and_have_no_floor_and_say_so(source):
     few = {"dim": 16, "heads": 2, "batch": 16, "negatives": 20, "steps": 1500, "lr": 1e-2}
     model = TRAINERS["rtd"](**few, mask_rate=0.25, weight=5.0).fit(source)

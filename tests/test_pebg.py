@@ -95,6 +95,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_dense_formulas(partition, gr
         assert slope == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4, abs=1e-7), name
 
 
+@pytest.mark.slow
 def test_drawn_columns_estimate_the_loss_over_all(graph, weights):
     made = {name: torch.from_numpy(each) for name, each in weights.items()}
     known, rng = Relations.of(graph), np.random.default_rng(0)

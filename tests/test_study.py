@@ -31,6 +31,8 @@ from qcq.study.shuffled import Shuffled
 from qcq.support.progress import Watch
 from qcq.walks import QCQ, ConceptHop, Session
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(qcq.__file__).parent
 M = Measured
 

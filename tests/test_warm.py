@@ -20,6 +20,8 @@ from qcq.models.weights import WARM_STEPS, Weights
 from qcq.recipes import beginning, embed
 from qcq.walks import WALKS
 
+pytestmark = pytest.mark.slow
+
 QUICK: dict[str, dict[str, Any]] = {"sgns": {}, "mlm": {"steps": 400}, "cloze": {"steps": 400}}
 ROOM = Simulated(questions=120, concepts=8, students=20, responses=5).read()
 
