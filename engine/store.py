@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
 from qcq.engine.cell import Cell, Row
 from qcq.errors import StoreError
+from qcq.support.arrays import read_npz
 from qcq.support.files import partial_path, sha256, sync_folder, tidy, write_text
 from qcq.support.folders import MARK, claim
 
@@ -98,6 +101,23 @@ class Store:
     def file(self, cell: Cell, name: str) -> Path:
         """Where an artefact of a cell is; while the cell runs, where to write it."""
         return (self._workspace(cell) if cell.key in self._running else self.path / cell.key) / name
+
+    def arrays(self, cell: Cell, name: str) -> dict[str, NDArray]:
+        """The arrays of an ``.npz`` artefact of a finished cell.
+
+        Raises
+        ------
+        StoreError : it can't be read.
+        """
+        path = self.file(cell, name)
+        try:
+            return read_npz(path)
+        except (OSError, ValueError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise StoreError(
+                f"{path}: {type(cell).__name__} {cell.label!r} has no readable arrays ({said}); "
+                "remove its folder and run again"
+            ) from None
 
     def perform(self, cell: Cell, run: Callable[[], Row], *, redo: bool = False) -> Row:
         """The row of a cell: read if it is finished, otherwise ``run`` and stored, all or nothing."""
