@@ -92,8 +92,9 @@ class Store:
     def _read(self, cell: Cell) -> dict[str, Any]:
         """What the file of a cell's row says."""
         if cell.key not in self._rows:
-            held: dict[str, Any] = json.loads((self.path / cell.key / ROW).read_text(encoding="utf-8"))
-            if not intact(held):
+            text = (self.path / cell.key / ROW).read_text(encoding="utf-8")
+            held: dict[str, Any] = json.loads(text)
+            if not intact(held, text):
                 raise ValueError("changed since it was written")
             self._rows[cell.key] = held
         return self._rows[cell.key]
@@ -179,9 +180,11 @@ class Store:
         return {**self.__dict__, "_cached": OrderedDict(), "_rows": {}, "_running": set()}
 
 
-def intact(held: Mapping[str, Any]) -> bool:
-    """Whether what a row's file says is what was written; True of rows from before seals and hashes were written."""
-    return held["seal"] == sealed(held) if "seal" in held else "files" not in held
+def intact(held: Mapping[str, Any], text: str) -> bool:
+    """Whether a row's file is as it was written; True of rows from before seals and hashes were written."""
+    if "seal" not in held:
+        return "files" not in held
+    return held["seal"] == sealed(held) and text == json.dumps(held) + "\n"
 
 
 def sealed(about: Mapping[str, Any]) -> str:
