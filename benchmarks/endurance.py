@@ -5,7 +5,8 @@
 
 ``--runs`` makes so many runs of data of their own, in folders of their own. Each is written with its report, read
 again, compared with its hashes, refused once with other settings, and removed; every fiftieth uses two processes. From
-the fiftieth run on, memory, threads, child processes, open files and the temporary folder may not grow beyond LIMITS.
+the fiftieth run to the last ten, memory, threads, child processes, open files and the temporary folder may not grow
+beyond LIMITS.
 
 ``--at-once`` starts so many commands at the same moment, first each in a folder of its own, then all in one. A folder
 of its own has to hold the bytes of a run made alone. In one folder, each command either works or is told in one line
@@ -32,6 +33,7 @@ from faults import ROOM, command, contents, ended, forked, warm, written
 EVERY = ["walk.length=8", "walk.per_question=2", "sgns.epochs=1", "dim=8", "seeds=1", "tune=false"]
 SETTINGS = [*ROOM, *EVERY, "trainers=random,svd,sgns", "tasks=edges,difficulty"]
 FIRST = 50  # runs before growth is measured: imports, compiled loops and caches of bounded size are not a leak
+LAST = 10  # growth is that of the least among so many last runs: pools of threads come and go
 LIMITS = {"memory, MiB": 32.0, "threads": 0, "processes": 0, "open files": 0, "temporary files": 0}
 TOLD = re.compile(r"error: \S+: process (\d+) on \S+ \(since .*\) works in this folder; wait until it ends, .*\n")
 
@@ -93,7 +95,8 @@ def endurance(runs: int) -> dict[str, Any]:
         left = sorted(path.name for path in home.iterdir())
     del os.environ["TMPDIR"]
     tempfile.tempdir = None
-    grown = {key: round(at[-1][key] - at[first - 1][key], 1) for key in LIMITS}
+    last = at[-min(LAST, runs - first) :]
+    grown = {key: round(min(each[key] for each in last) - at[first - 1][key], 1) for key in LIMITS}
     over = [key for key, most in LIMITS.items() if grown[key] > most] + left
     return {
         "kind": "endurance",

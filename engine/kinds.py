@@ -253,11 +253,9 @@ class Trained(OnData):
     def loss_by_walk(self, store: Store) -> NDArray[np.float64] | None:
         """Mean loss above its floor (or the loss, if there is no floor) per held-out walk: float64 (walks,), NaN for a
         walk without items; None if no loss was measured."""
-        path = store.file(self, "loss.npz")
-        if not path.is_file():
+        if not store.file(self, "loss.npz").is_file():
             return None
-        with np.load(path) as held:
-            return held["excess"]
+        return store.arrays(self, "loss.npz")["excess"]
 
     def estimate(self, store: Store, rates: Rates) -> Estimate:
         trainer = self.settings
@@ -361,9 +359,9 @@ class Scored(OnData):
 
     def units(self, store: Store, readout: str, stage: Stage) -> dict[str, NDArray[np.float64]]:
         """The figures of each unit: metric → float64 (units,)."""
-        with np.load(store.file(self, "units.npz")) as held:
-            start = f"{readout}/{stage}/"
-            return {key.removeprefix(start): held[key] for key in held.files if key.startswith(start)}
+        start = f"{readout}/{stage}/"
+        held = store.arrays(self, "units.npz")
+        return {key.removeprefix(start): each for key, each in held.items() if key.startswith(start)}
 
     def traces(self, store: Store, readout: str) -> Path:
         """The file of a task's arrays for a plot; most tasks have none."""

@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
 from qcq.engine.cell import Cell, Row
 from qcq.errors import StoreError
+from qcq.support.arrays import read_npz
 from qcq.support.files import partial_path, sha256, sync_folder, tidy, write_text
 from qcq.support.folders import MARK, claim
 
@@ -89,8 +92,9 @@ class Store:
     def _read(self, cell: Cell) -> dict[str, Any]:
         """What the file of a cell's row says."""
         if cell.key not in self._rows:
-            held: dict[str, Any] = json.loads((self.path / cell.key / ROW).read_text(encoding="utf-8"))
-            if not intact(held):
+            text = (self.path / cell.key / ROW).read_text(encoding="utf-8")
+            held: dict[str, Any] = json.loads(text)
+            if not intact(held, text):
                 raise ValueError("changed since it was written")
             self._rows[cell.key] = held
         return self._rows[cell.key]
@@ -98,6 +102,23 @@ class Store:
     def file(self, cell: Cell, name: str) -> Path:
         """Where an artefact of a cell is; while the cell runs, where to write it."""
         return (self._workspace(cell) if cell.key in self._running else self.path / cell.key) / name
+
+    def arrays(self, cell: Cell, name: str) -> dict[str, NDArray]:
+        """The arrays of an ``.npz`` artefact of a finished cell.
+
+        Raises
+        ------
+        StoreError : it can't be read.
+        """
+        path = self.file(cell, name)
+        try:
+            return read_npz(path)
+        except (OSError, ValueError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise StoreError(
+                f"{path}: {type(cell).__name__} {cell.label!r} has no readable arrays ({said}); "
+                "remove its folder and run again"
+            ) from None
 
     def perform(self, cell: Cell, run: Callable[[], Row], *, redo: bool = False) -> Row:
         """The row of a cell: read if it is finished, otherwise ``run`` and stored, all or nothing."""
@@ -159,9 +180,11 @@ class Store:
         return {**self.__dict__, "_cached": OrderedDict(), "_rows": {}, "_running": set()}
 
 
-def intact(held: Mapping[str, Any]) -> bool:
-    """Whether what a row's file says is what was written; True of rows from before seals and hashes were written."""
-    return held["seal"] == sealed(held) if "seal" in held else "files" not in held
+def intact(held: Mapping[str, Any], text: str) -> bool:
+    """Whether a row's file is as it was written; True of rows from before seals and hashes were written."""
+    if "seal" not in held:
+        return "files" not in held
+    return held["seal"] == sealed(held) and text == json.dumps(held) + "\n"
 
 
 def sealed(about: Mapping[str, Any]) -> str:

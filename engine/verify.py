@@ -186,14 +186,15 @@ def _views(run: Run) -> Iterator[Path]:
 def _cell(folder: Path, known: dict[tuple[int, int], str]) -> tuple[list[Fault], int]:
     """Faults of a finished cell, and the number of its files."""
     try:
-        held: dict[str, Any] = json.loads((folder / ROW).read_text(encoding="utf-8"))
+        text = (folder / ROW).read_text(encoding="utf-8")
+        held: dict[str, Any] = json.loads(text)
         label = f"{held['kind']} {held['label']}"
         files: dict[str, str] = held.get("files", {})
         if not isinstance(files, dict):
             raise TypeError("not names and hashes")
     except UNREADABLE:
         return [Fault(folder / ROW, "cannot be read", f"folder {folder.name}")], 1
-    if not intact(held):
+    if not intact(held, text):
         return [Fault(folder / ROW, "changed since it was written", label)], 1
     if "seal" not in held:
         return [], 0  # made before hashes were written

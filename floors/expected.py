@@ -35,6 +35,13 @@ def entropy(p: NDArray, times: NDArray | float = 1.0) -> NDArray[np.float64]:
     return -(each @ times if isinstance(times, np.ndarray) else times * each.sum(axis=-1))
 
 
+def log_sum(a: NDArray, b: NDArray) -> NDArray[np.float64]:
+    """ln(1 + a/b), also where a/b is larger than any float; what it is at b = 0 has no meaning."""
+    with np.errstate(all="ignore"):
+        ratio = a / b
+        return np.where(np.isinf(ratio), np.log(a) - np.log(b), np.log1p(ratio))
+
+
 class Expected:
     """Expected floors of one chain, in nats per predicted token.
 
@@ -179,7 +186,7 @@ class Expected:
         """
         px, p, r = self._pairs(window, negative, exponent)
         with np.errstate(divide="ignore", invalid="ignore"):
-            cost = np.where(p > 0, p * np.log1p(r / p), 0.0) + np.where(r > 0, r * np.log1p(p / r), 0.0)
+            cost = np.where(p > 0, p * log_sum(r, p), 0.0) + np.where(r > 0, r * log_sum(p, r), 0.0)
         n = self._sizes[: len(px)]
         return float((px * n)[px > 0] @ (cost[px > 0] @ n))
 

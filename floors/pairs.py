@@ -130,8 +130,10 @@ class PairLaw:
         some = one[used]
         given = self.conditional(np.repeat(some, len(some)), np.tile(some, len(some))).reshape(len(some), -1)
         out = np.zeros((len(one), len(one)))
-        with np.errstate(divide="ignore"):
-            ratio = np.maximum(np.log(given / p[used]), 0.0)
+        with np.errstate(divide="ignore", over="ignore"):
+            ratio = given / p[used]
+            ratio = np.where(np.isinf(ratio), np.log(given) - np.log(p[used]), np.log(ratio))
+        ratio = np.maximum(ratio, 0.0)
         out[np.ix_(used, used)] = (ratio + ratio.T) / 2  # symmetric but for rounding
         return out
 

@@ -25,7 +25,7 @@ LETTERS = "abcAB é中ß😀0123456789.,;:\"'<>&|/\\=_-+#()[]{}\u00a0"
 NAMES = st.text(LETTERS, min_size=1, max_size=8).filter(
     lambda name: name == name.strip() and name != "-1" and not re.search(r"^\s|\s$", name)
 )
-POSITIVE = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_subnormal=True)
+POSITIVE = st.floats(min_value=2.3e-308, max_value=1e306)
 
 
 @st.composite
