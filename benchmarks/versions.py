@@ -1,0 +1,242 @@
+"""The same seed with the lowest and the newest dependencies that pyproject.toml allows, and on other Pythons.
+
+    python benchmarks/versions.py --json docs/results/versions.json
+    python benchmarks/versions.py --torch 2.13.0 --python python3.12 --python python3.13 --json FILE
+
+qcq is installed from the checkout, as a wheel, into an environment of its own for each case. There every trainer
+without an extra learns on walks of one kind, and one trainer on walks of every kind, on a small simulated classroom.
+Compared are the walks, all vectors, losses and scores: equal bytes, or the largest difference. A difference of vectors
+is relative to the largest number in them; one of losses and scores is absolute.
+
+uv (installed into the same folder) chooses the versions; those of transitive dependencies are the newest in both cases.
+``--torch`` fixes torch in both, where an index has small builds of one release alone. ``--python`` adds a case with the
+newest dependencies on another Python; torch and its trainers are left out there. An environment takes up to 2 GB (far
+more with torch for GPUs) and is removed after its job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from packaging.requirements import Requirement
+from record import made
+from safetensors.numpy import load_file
+
+from qcq.models import TRAINERS
+from qcq.walks import WALKS
+
+ROOT = Path(__file__).resolve().parents[1]
+WITH_EXTRA = {"hf-bert"}
+WITH_TORCH = {"pebg", "mlm", "cloze", "clm", "bilm", "rtd"}
+CLASSROOM = """
+data = "simulated"
+seeds = 1
+dim = 16
+tune = false
+simulated = { questions = 200, concepts = 12, students = 120, responses = 30, sets = 12 }
+walk = { length = 12, per_question = 4 }
+kt = { epochs = 2, hidden = 16, tables = ["frozen"] }
+"""
+QUICK = {
+    **{name: {"steps": 40, "batch": 16} for name in ("mlm", "cloze", "clm", "bilm", "rtd")},
+    "pebg": {"epochs": 20},
+}
+# How the libraries are told how many threads to take, and where Python looks for modules, is not taken over.
+LEFT_OUT = ("PYTHONPATH", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True)
+class Case:
+    """An environment.
+
+    Parameters
+    ----------
+    name : in the results.
+    python : its interpreter.
+    resolution : which versions uv takes: ``lowest-direct`` or ``highest``.
+    torch : whether torch is installed.
+    """
+
+    name: str
+    python: str
+    resolution: str
+    torch: bool = True
+
+    @property
+    def trainers(self) -> list[str]:
+        """The trainers that can learn there."""
+        return [name for name in TRAINERS if name not in WITH_EXTRA and (self.torch or name not in WITH_TORCH)]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that score them."""
+        return ["edges", "difficulty", "retrieval", "kt-fast", "kt-baselines", *(["kt"] if self.torch else [])]
+
+
+def called(*command: str | Path) -> str:
+    """The output of a command, which must succeed."""
+    plain = {key: value for key, value in os.environ.items() if key not in LEFT_OUT}
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=plain)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def wheel(folder: Path) -> Path:
+    """The wheel of the checkout, built from a copy, which leaves nothing in the checkout."""
+    source = folder / "source"
+    for name in called("git", "-C", ROOT, "ls-files", "-z").split("\0"):
+        if (path := ROOT / name).is_file() and not path.is_symlink():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, source / name)
+    called(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source)
+    return next(folder.glob("*.whl"))
+
+
+def installed(case: Case, qcq: Path, uv: Path, torch: str | None, home: Path) -> dict[str, str]:
+    """Make the environment; returns the versions of the direct dependencies in it."""
+    called(case.python, "-m", "venv", home)
+    python, pins, fixed = home / "bin" / "python", home / "pins.txt", home / "fixed.txt"
+    fixed.write_text("" if torch is None else f"torch=={torch}\n")
+    number = called(python, "-c", "import platform; print(platform.python_version())").strip()
+    wanted = ["--resolution", case.resolution, "--python-version", number, "--constraint", fixed]
+    called(uv, "pip", "compile", ROOT / "pyproject.toml", *wanted, "--only-binary", ":all:", "--output-file", pins)
+    direct = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    others = [] if case.torch else [each for each in direct if Requirement(each).name != "torch"]
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
+    if others:
+        called(*install, "--constraint", pins, *others)
+        called(*install, "--no-deps", qcq)
+    else:
+        called(*install, "--constraint", pins, qcq)
+    listed = json.loads(called(python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"))
+    names = {Requirement(each).name for each in direct}
+    return {"python": number} | {each["name"].lower(): each["version"] for each in listed if each["name"] in names}
+
+
+def worked(case: Case, home: Path, out: Path) -> None:
+    """The job: every trainer on one walk, then one trainer on every walk."""
+    file = out / "job.toml"
+    out.mkdir()
+    settings = "".join(
+        f"{name} = {{ {', '.join(f'{key} = {value}' for key, value in QUICK[name].items())} }}\n" for name in QUICK
+    )
+    file.write_text(CLASSROOM + settings)
+    command = [home / "bin" / "qcq", "run", file, "--quiet"]
+    called(*command, "--trainers", ",".join(case.trainers), "--tasks", ",".join(case.tasks), "--out", out / "trainers")
+    called(*command, "--walks", ",".join(WALKS), "--trainers", "ppmi-svd", "--tasks", "edges", "--out", out / "walks")
+
+
+def results(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """(walk, trainer) → its vectors, scores, losses and the digest of its walks."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in (run / "training.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        stem = f"{row['walk']}--{row['trainer']}--*".replace(":", "-")
+        arrays = {
+            (path.name, key): array
+            for path in sorted((run / "embeddings").glob(f"{stem}.safetensors"))
+            for key, array in load_file(path).items()
+        }
+        numbers = {key: row[key] for key in ("loss", "floor", "unigram") if row[key] is not None}
+        found[row["walk"], row["trainer"]] = {"arrays": arrays, "numbers": numbers, "walks": row["corpus_digest"]}
+    for line in (run / "results.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        at = found.setdefault((row["walk"], row["trainer"]), {"arrays": {}, "numbers": {}, "walks": None})
+        at["numbers"] |= {(row["task"], row["metric"], row["readout"]): row["value"]}
+    return found
+
+
+def apart(a: float | None, b: float | None) -> float:
+    """How far two numbers are apart; nothing if both are missing, infinite if one is."""
+    if a is None or b is None:
+        return 0.0 if a is b else np.inf
+    return abs(a - b)
+
+
+def compared(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Whether the results of one trainer are equal in two environments, and how far they are apart."""
+    a, b = one["arrays"], other["arrays"]
+    if a.keys() != b.keys() or any(a[key].shape != b[key].shape for key in a):
+        raise SystemExit(f"other vectors: {sorted(a)} and {sorted(b)}")
+    vectors = [float(np.abs(a[key] - b[key]).max() / max(np.abs(a[key]).max(), 1e-30)) for key in a if a[key].size]
+    # Without torch there are fewer scores; those of both are compared.
+    scores = [apart(one["numbers"][key], other["numbers"][key]) for key in one["numbers"].keys() & other["numbers"]]
+    equal = all(a[key].tobytes() == b[key].tobytes() for key in a)
+    return {
+        "walks": "equal" if one["walks"] == other["walks"] else "differ",
+        "vectors": "equal" if equal else "differ",
+        "vectors, relative": max(vectors, default=0.0),
+        "scores": "equal" if not any(scores) else "differ",
+        "scores, absolute": max(scores, default=0.0),
+    }
+
+
+def rows(base: Path, other: Path, case: str) -> Iterator[dict[str, Any]]:
+    """A row for each trainer and each walk, and one for all."""
+    found = []
+    for kind in ("trainers", "walks"):
+        here, there = results(base / kind), results(other / kind)
+        for walk, trainer in sorted(here.keys() & there.keys()):
+            row = {"case": case, "of": kind, "walk": walk, "trainer": trainer}
+            found.append({**row, **compared(here[walk, trainer], there[walk, trainer])})
+    for kind in ("trainers", "walks"):
+        mine = [row for row in found if row["of"] == kind]
+        yield {
+            "case": case,
+            "of": f"all {kind}",
+            "compared": len(mine),
+            **{f"{what} equal": sum(row[what] == "equal" for row in mine) for what in ("walks", "vectors", "scores")},
+            **{f"largest {what}": max(row[what] for row in mine) for what in ("vectors, relative", "scores, absolute")},
+        }
+    yield from found
+
+
+def main() -> None:
+    """Make the environments, run the job in each, compare."""
+    about = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    about.add_argument("--torch", help="a release of torch for the lowest and the newest dependencies alike")
+    about.add_argument("--python", action="append", default=[], help="a further Python, without torch")
+    about.add_argument("--folder", type=Path, help="where the environments and results are made; else a temporary one")
+    about.add_argument("--json", type=Path)
+    given = about.parse_args()
+    cases = [Case("newest", sys.executable, "highest"), Case("lowest", sys.executable, "lowest-direct")]
+    for python in given.python:
+        number = called(python, "-c", "import sys; print('.'.join(map(str, sys.version_info[:2])))").strip()
+        cases.append(Case(f"newest, Python {number}", python, "highest", torch=False))
+    with tempfile.TemporaryDirectory(dir=given.folder) as made_in:
+        folder = Path(made_in)
+        called(sys.executable, "-m", "venv", folder / "uv")
+        called(folder / "uv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "uv")
+        qcq, uv = wheel(folder), folder / "uv" / "bin" / "uv"
+        environments, out = [], []
+        for i, case in enumerate(cases):
+            home = folder / f"environment-{i}"
+            versions = installed(case, qcq, uv, given.torch, home)
+            environments.append({"environment": case.name, "versions": versions})
+            print(f"{case.name}: {versions}", flush=True)
+            worked(case, home, folder / str(i))
+            shutil.rmtree(home)
+            if i:
+                out += rows(folder / "0", folder / str(i), f"newest and {case.name}")
+                for row in [row for row in out if row["case"].endswith(case.name)]:
+                    print({key: value for key, value in row.items() if key != "case"}, flush=True)
+    if given.json is not None:
+        record = {**made(), "torch": given.torch, "environments": environments, "rows": out}
+        given.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
