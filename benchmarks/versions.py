@@ -111,11 +111,11 @@ def installed(case: Case, qcq: Path, uv: Path, torch: str | None, home: Path) ->
     python, pins, fixed = home / "bin" / "python", home / "pins.txt", home / "fixed.txt"
     fixed.write_text("" if torch is None else f"torch=={torch}\n")
     number = called(python, "-c", "import platform; print(platform.python_version())").strip()
-    wanted = ["--resolution", case.resolution, "--python-version", number, "--constraint", fixed]
+    wanted: list[str | Path] = ["--resolution", case.resolution, "--python-version", number, "--constraint", fixed]
     called(uv, "pip", "compile", ROOT / "pyproject.toml", *wanted, "--only-binary", ":all:", "--output-file", pins)
     direct = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     others = [] if case.torch else [each for each in direct if Requirement(each).name != "torch"]
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
     if others:
         called(*install, "--constraint", pins, *others)
         called(*install, "--no-deps", qcq)
@@ -134,7 +134,7 @@ def worked(case: Case, home: Path, out: Path) -> None:
         f"{name} = {{ {', '.join(f'{key} = {value}' for key, value in QUICK[name].items())} }}\n" for name in QUICK
     )
     file.write_text(CLASSROOM + settings)
-    command = [home / "bin" / "qcq", "run", file, "--quiet"]
+    command: list[str | Path] = [home / "bin" / "qcq", "run", file, "--quiet"]
     called(*command, "--trainers", ",".join(case.trainers), "--tasks", ",".join(case.tasks), "--out", out / "trainers")
     called(*command, "--walks", ",".join(WALKS), "--trainers", "ppmi-svd", "--tasks", "edges", "--out", out / "walks")
 
@@ -221,7 +221,8 @@ def main() -> None:
         called(sys.executable, "-m", "venv", folder / "uv")
         called(folder / "uv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "uv")
         qcq, uv = wheel(folder), folder / "uv" / "bin" / "uv"
-        environments, out = [], []
+        environments: list[dict[str, Any]] = []
+        out: list[dict[str, Any]] = []
         for i, case in enumerate(cases):
             home = folder / f"environment-{i}"
             versions = installed(case, qcq, uv, given.torch, home)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from importlib import metadata
 from pathlib import Path
 
@@ -22,7 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = Path(__file__).with_suffix(".md")
 # No operating system: what is needed on one alone isn't listed.
 ANYWHERE = dict.fromkeys(("os_name", "sys_platform", "platform_system", "platform_machine"), "")
-WHERE = {**default_environment(), **ANYWHERE, "python_version": "3.11", "python_full_version": "3.11.0"}
+WHERE: dict[str, str | AbstractSet[str]] = {
+    **{key: str(value) for key, value in default_environment().items()},
+    **ANYWHERE,
+    "python_version": "3.11",
+    "python_full_version": "3.11.0",
+}
 # Licences that ask for more than their text and a notice in copies.
 COPYLEFT = re.compile(r"\b[AL]?GPL|\bMPL|\bEPL|\bEUPL|\bCDDL|\bSSPL|GNU|Mozilla|propriet", flags=re.IGNORECASE)
 

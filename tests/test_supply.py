@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 import qcq
 
@@ -20,17 +20,17 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 LOCKED = ("locked.txt", "locked-torch.txt")
 
 
-def names(requirements: list[str]) -> set[str]:
+def names(requirements: list[str]) -> set[NormalizedName]:
     return {canonicalize_name(Requirement(each).name) for each in requirements}
 
 
-def pinned() -> dict[str, str]:
+def pinned() -> dict[NormalizedName, str]:
     """constraints.txt: name → version."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
-def locked(file: str) -> dict[str, tuple[Requirement, list[str]]]:
+def locked(file: str) -> dict[NormalizedName, tuple[Requirement, list[str]]]:
     """name → what is asked for, and its hashes."""
     text = re.sub(r"\\\n\s*", "", (ROOT / file).read_text(encoding="utf-8"))
     found = {}
