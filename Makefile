@@ -95,7 +95,7 @@ locked:
 # Known vulnerabilities of the locked versions; asks a service on the network.
 audit:
 	@$(FRESH) pip-audit && \
-	"$$here/bin/pip-audit" --disable-pip --require-hashes --requirement locked.txt --requirement locked-torch.txt
+	"$$here/bin/pip-audit" --strict --disable-pip --require-hashes --requirement locked.txt --requirement locked-torch.txt
 
 clean:
 	@rm -rf $(VENV) $(TOOLS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -11,12 +11,13 @@ is relative to the largest number in them; one of losses and scores is absolute.
 uv (installed into the same folder) chooses the versions; those of transitive dependencies are the newest in both cases.
 ``--torch`` fixes torch in both, where an index has small builds of one release alone. ``--python`` adds a case with the
 newest dependencies on another Python; torch and its trainers are left out there. An environment takes up to 2 GB (far
-more with torch for GPUs) and is removed after its job.
+more with torch for GPUs) and is removed after its job. With ``--folder`` an interrupted benchmark goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -55,6 +56,7 @@ QUICK = {
 }
 # How the libraries are told how many threads to take, and where Python looks for modules, is not taken over.
 LEFT_OUT = ("PYTHONPATH", "VIRTUAL_ENV")
+VERSIONS = "versions.json"
 
 
 @dataclass(frozen=True)
@@ -105,38 +107,40 @@ def wheel(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def installed(case: Case, qcq: Path, uv: Path, torch: str | None, home: Path) -> dict[str, str]:
-    """Make the environment; returns the versions of the direct dependencies in it."""
-    called(case.python, "-m", "venv", home)
-    python, pins, fixed = home / "bin" / "python", home / "pins.txt", home / "fixed.txt"
+def installed(case: Case, torch: str | None, folder: Path) -> dict[str, str]:
+    """Make the environment ``folder``/python; returns the versions of the direct dependencies in it."""
+    called(sys.executable, "-m", "venv", folder / "uv")
+    called(folder / "uv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "uv")
+    called(case.python, "-m", "venv", folder / "python")
+    python, pins, fixed = folder / "python" / "bin" / "python", folder / "pins.txt", folder / "fixed.txt"
     fixed.write_text("" if torch is None else f"torch=={torch}\n")
     number = called(python, "-c", "import platform; print(platform.python_version())").strip()
+    choose = [folder / "uv" / "bin" / "uv", "pip", "compile", ROOT / "pyproject.toml", "--only-binary", ":all:"]
     wanted: list[str | Path] = ["--resolution", case.resolution, "--python-version", number, "--constraint", fixed]
-    called(uv, "pip", "compile", ROOT / "pyproject.toml", *wanted, "--only-binary", ":all:", "--output-file", pins)
+    called(*choose, *wanted, "--output-file", pins)
     direct = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    others = [] if case.torch else [each for each in direct if Requirement(each).name != "torch"]
+    asked = [each for each in direct if case.torch or Requirement(each).name != "torch"]
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
-    if others:
-        called(*install, "--constraint", pins, *others)
-        called(*install, "--no-deps", qcq)
-    else:
-        called(*install, "--constraint", pins, qcq)
+    called(*install, "--constraint", pins, *asked)
+    called(*install, "--no-deps", wheel(folder))
     listed = json.loads(called(python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"))
     names = {Requirement(each).name for each in direct}
     return {"python": number} | {each["name"].lower(): each["version"] for each in listed if each["name"] in names}
 
 
-def worked(case: Case, home: Path, out: Path) -> None:
-    """The job: every trainer on one walk, then one trainer on every walk."""
-    file = out / "job.toml"
-    out.mkdir()
+def worked(case: Case, folder: Path, done: Path, torch: str | None) -> None:
+    """The job in its environment: every trainer on one walk, then one trainer on every walk."""
+    versions = installed(case, torch, folder)
+    shutil.rmtree(done, ignore_errors=True)
+    done.mkdir()
     settings = "".join(
         f"{name} = {{ {', '.join(f'{key} = {value}' for key, value in QUICK[name].items())} }}\n" for name in QUICK
     )
-    file.write_text(CLASSROOM + settings)
-    command: list[str | Path] = [home / "bin" / "qcq", "run", file, "--quiet"]
-    called(*command, "--trainers", ",".join(case.trainers), "--tasks", ",".join(case.tasks), "--out", out / "trainers")
-    called(*command, "--walks", ",".join(WALKS), "--trainers", "ppmi-svd", "--tasks", "edges", "--out", out / "walks")
+    (done / "job.toml").write_text(CLASSROOM + settings)
+    command: list[str | Path] = [folder / "python" / "bin" / "qcq", "run", done / "job.toml", "--quiet"]
+    called(*command, "--trainers", ",".join(case.trainers), "--tasks", ",".join(case.tasks), "--out", done / "trainers")
+    called(*command, "--walks", ",".join(WALKS), "--trainers", "ppmi-svd", "--tasks", "edges", "--out", done / "walks")
+    (done / VERSIONS).write_text(json.dumps(versions))  # last: it says that the job is done
 
 
 def results(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -150,7 +154,7 @@ def results(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
             for path in sorted((run / "embeddings").glob(f"{stem}.safetensors"))
             for key, array in load_file(path).items()
         }
-        numbers = {key: row[key] for key in ("loss", "floor", "unigram") if row[key] is not None}
+        numbers = {(key,): row[key] for key in ("loss", "floor", "unigram")}
         found[row["walk"], row["trainer"]] = {"arrays": arrays, "numbers": numbers, "walks": row["corpus_digest"]}
     for line in (run / "results.jsonl").read_text().splitlines():
         row = json.loads(line)
@@ -173,35 +177,38 @@ def compared(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         raise SystemExit(f"other vectors: {sorted(a)} and {sorted(b)}")
     vectors = [float(np.abs(a[key] - b[key]).max() / max(np.abs(a[key]).max(), 1e-30)) for key in a if a[key].size]
     # Without torch there are fewer scores; those of both are compared.
-    scores = [apart(one["numbers"][key], other["numbers"][key]) for key in one["numbers"].keys() & other["numbers"]]
-    equal = all(a[key].tobytes() == b[key].tobytes() for key in a)
+    both = sorted(one["numbers"].keys() & other["numbers"].keys())
+    numbers = {key: apart(one["numbers"][key], other["numbers"][key]) for key in both}
+    worst = max(numbers, key=lambda key: numbers[key])
     return {
         "walks": "equal" if one["walks"] == other["walks"] else "differ",
-        "vectors": "equal" if equal else "differ",
-        "vectors, relative": max(vectors, default=0.0),
-        "scores": "equal" if not any(scores) else "differ",
-        "scores, absolute": max(scores, default=0.0),
+        "vectors": "equal" if all(a[key].tobytes() == b[key].tobytes() for key in a) else "differ",
+        "vectors apart, relative": max(vectors, default=0.0),
+        "scores": len(numbers),
+        "scores equal": sum(not each for each in numbers.values()),
+        "scores apart": numbers[worst],
+        "furthest": " ".join(worst) if numbers[worst] else "",
     }
 
 
 def rows(base: Path, other: Path, case: str) -> Iterator[dict[str, Any]]:
     """A row for each trainer and each walk, and one for all."""
-    found = []
     for kind in ("trainers", "walks"):
         here, there = results(base / kind), results(other / kind)
-        for walk, trainer in sorted(here.keys() & there.keys()):
-            row = {"case": case, "of": kind, "walk": walk, "trainer": trainer}
-            found.append({**row, **compared(here[walk, trainer], there[walk, trainer])})
-    for kind in ("trainers", "walks"):
-        mine = [row for row in found if row["of"] == kind]
+        found = [
+            {"case": case, "of": kind, "walk": walk, "trainer": trainer}
+            | compared(here[walk, trainer], there[walk, trainer])
+            for walk, trainer in sorted(here.keys() & there.keys())
+        ]
         yield {
             "case": case,
             "of": f"all {kind}",
-            "compared": len(mine),
-            **{f"{what} equal": sum(row[what] == "equal" for row in mine) for what in ("walks", "vectors", "scores")},
-            **{f"largest {what}": max(row[what] for row in mine) for what in ("vectors, relative", "scores, absolute")},
+            "compared": len(found),
+            **{f"{what} equal": sum(row[what] == "equal" for row in found) for what in ("walks", "vectors")},
+            **{what: sum(row[what] for row in found) for what in ("scores", "scores equal")},
+            **{what: max(row[what] for row in found) for what in ("vectors apart, relative", "scores apart")},
         }
-    yield from found
+        yield from found
 
 
 def main() -> None:
@@ -209,31 +216,29 @@ def main() -> None:
     about = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     about.add_argument("--torch", help="a release of torch for the lowest and the newest dependencies alike")
     about.add_argument("--python", action="append", default=[], help="a further Python, without torch")
-    about.add_argument("--folder", type=Path, help="where the environments and results are made; else a temporary one")
+    about.add_argument("--folder", type=Path, help="keeps the results, so that a case is not done again")
     about.add_argument("--json", type=Path)
     given = about.parse_args()
     cases = [Case("newest", sys.executable, "highest"), Case("lowest", sys.executable, "lowest-direct")]
     for python in given.python:
         number = called(python, "-c", "import sys; print('.'.join(map(str, sys.version_info[:2])))").strip()
-        cases.append(Case(f"newest, Python {number}", python, "highest", torch=False))
-    with tempfile.TemporaryDirectory(dir=given.folder) as made_in:
-        folder = Path(made_in)
-        called(sys.executable, "-m", "venv", folder / "uv")
-        called(folder / "uv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "uv")
-        qcq, uv = wheel(folder), folder / "uv" / "bin" / "uv"
-        environments: list[dict[str, Any]] = []
-        out: list[dict[str, Any]] = []
-        for i, case in enumerate(cases):
-            home = folder / f"environment-{i}"
-            versions = installed(case, qcq, uv, given.torch, home)
+        cases.append(Case(f"newest on Python {number}", python, "highest", torch=False))
+    with contextlib.ExitStack() as stack:
+        folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        out, environments = [], []
+        for case in cases:
+            done = folder / case.name.replace(" ", "-")
+            if not (done / VERSIONS).is_file():
+                with tempfile.TemporaryDirectory(dir=folder) as home:
+                    worked(case, Path(home), done, given.torch)
+            versions = json.loads((done / VERSIONS).read_text())
             environments.append({"environment": case.name, "versions": versions})
             print(f"{case.name}: {versions}", flush=True)
-            worked(case, home, folder / str(i))
-            shutil.rmtree(home)
-            if i:
-                out += rows(folder / "0", folder / str(i), f"newest and {case.name}")
-                for row in [row for row in out if row["case"].endswith(case.name)]:
-                    print({key: value for key, value in row.items() if key != "case"}, flush=True)
+            if case is not cases[0]:
+                out += rows(folder / cases[0].name, done, f"{cases[0].name} and {case.name}")
+    for row in out:
+        print({key: value for key, value in row.items() if value != ""})
     if given.json is not None:
         record = {**made(), "torch": given.torch, "environments": environments, "rows": out}
         given.json.write_text(json.dumps(record, indent=1) + "\n")
