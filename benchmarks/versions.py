@@ -9,9 +9,10 @@ Compared are the walks, all vectors, losses and scores: equal bytes, or the larg
 is relative to the largest number in them; one of losses and scores is absolute.
 
 uv (installed into the same folder) chooses the versions; those of transitive dependencies are the newest in both cases.
-``--torch`` fixes torch in both, where an index has small builds of one release alone. ``--python`` adds a case with the
-newest dependencies on another Python; torch and its trainers are left out there. An environment takes up to 2 GB (far
-more with torch for GPUs) and is removed after its job. With ``--folder`` an interrupted benchmark goes on.
+``--torch`` fixes torch in both, where an index has small builds of one release alone. ``--python`` adds two cases on
+another Python, with the same versions and with the newest there; torch and its trainers are left out. An environment
+takes up to 2 GB (far more with torch for GPUs) and is removed after its job. With ``--folder`` an interrupted benchmark
+goes on.
 """
 
 from __future__ import annotations
@@ -69,12 +70,14 @@ class Case:
     python : its interpreter.
     resolution : which versions uv takes: ``lowest-direct`` or ``highest``.
     torch : whether torch is installed.
+    like : the name of a case whose versions are taken instead.
     """
 
     name: str
     python: str
     resolution: str
     torch: bool = True
+    like: str = ""
 
     @property
     def trainers(self) -> list[str]:
@@ -107,17 +110,18 @@ def wheel(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def installed(case: Case, torch: str | None, folder: Path) -> dict[str, str]:
+def installed(case: Case, fixed: dict[str, str], folder: Path) -> dict[str, str]:
     """Make the environment ``folder``/python; returns the versions of the direct dependencies in it."""
     called(sys.executable, "-m", "venv", folder / "uv")
     called(folder / "uv" / "bin" / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "uv")
     called(case.python, "-m", "venv", folder / "python")
-    python, pins, fixed = folder / "python" / "bin" / "python", folder / "pins.txt", folder / "fixed.txt"
-    fixed.write_text("" if torch is None else f"torch=={torch}\n")
+    python, pins, given = folder / "python" / "bin" / "python", folder / "pins.txt", folder / "fixed.txt"
+    pinned = {name: version.partition("+")[0] for name, version in fixed.items() if name != "python"}
+    given.write_text("".join(f"{name}=={version}\n" for name, version in pinned.items()))
     number = called(python, "-c", "import platform; print(platform.python_version())").strip()
-    choose = [folder / "uv" / "bin" / "uv", "pip", "compile", ROOT / "pyproject.toml", "--only-binary", ":all:"]
-    wanted: list[str | Path] = ["--resolution", case.resolution, "--python-version", number, "--constraint", fixed]
-    called(*choose, *wanted, "--output-file", pins)
+    compile_ = [str(folder / "uv" / "bin" / "uv"), "pip", "compile", str(ROOT / "pyproject.toml")]
+    wanted: list[str | Path] = ["--resolution", case.resolution, "--python-version", number, "--constraint", given]
+    called(*compile_, "--only-binary", ":all:", *wanted, "--output-file", pins)
     direct = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     asked = [each for each in direct if case.torch or Requirement(each).name != "torch"]
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
@@ -128,9 +132,9 @@ def installed(case: Case, torch: str | None, folder: Path) -> dict[str, str]:
     return {"python": number} | {each["name"].lower(): each["version"] for each in listed if each["name"] in names}
 
 
-def worked(case: Case, folder: Path, done: Path, torch: str | None) -> None:
+def worked(case: Case, folder: Path, done: Path, fixed: dict[str, str]) -> None:
     """The job in its environment: every trainer on one walk, then one trainer on every walk."""
-    versions = installed(case, torch, folder)
+    versions = installed(case, fixed, folder)
     shutil.rmtree(done, ignore_errors=True)
     done.mkdir()
     settings = "".join(
@@ -222,16 +226,21 @@ def main() -> None:
     cases = [Case("newest", sys.executable, "highest"), Case("lowest", sys.executable, "lowest-direct")]
     for python in given.python:
         number = called(python, "-c", "import sys; print('.'.join(map(str, sys.version_info[:2])))").strip()
+        cases.append(Case(f"the same on Python {number}", python, "highest", torch=False, like="newest"))
         cases.append(Case(f"newest on Python {number}", python, "highest", torch=False))
     with contextlib.ExitStack() as stack:
         folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        out, environments = [], []
+        environments: list[dict[str, Any]] = []
+        out: list[dict[str, Any]] = []
         for case in cases:
             done = folder / case.name.replace(" ", "-")
             if not (done / VERSIONS).is_file():
+                fixed = {} if given.torch is None else {"torch": given.torch}
+                if case.like:
+                    fixed |= json.loads((folder / case.like / VERSIONS).read_text())
                 with tempfile.TemporaryDirectory(dir=folder) as home:
-                    worked(case, Path(home), done, given.torch)
+                    worked(case, Path(home), done, fixed)
             versions = json.loads((done / VERSIONS).read_text())
             environments.append({"environment": case.name, "versions": versions})
             print(f"{case.name}: {versions}", flush=True)

@@ -1,17 +1,21 @@
-"""What is installed with qcq: licences, and versions with hashes."""
+"""What is installed with qcq: licences, versions with hashes, results with other versions."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import json
 import re
 import tomllib
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
+from safetensors.numpy import save_file
 
 import qcq
 
@@ -117,3 +121,43 @@ def test_only_torch_and_its_libraries_for_gpus_may_come_without_hashes() -> None
     assert "torch" in locked("locked-torch.txt")
     assert all(re.fullmatch(r"torch|triton|(nvidia|cuda)-.*", name) for name in locked("locked-torch.txt"))
     assert not any(re.fullmatch(r"torch|triton|(nvidia|cuda)-.*", name) for name in locked("locked.txt"))
+
+
+def results_of(folder: Path, vectors: np.ndarray, auc: float | None) -> Path:
+    """What a run leaves of one trainer."""
+    for kind in ("trainers", "walks"):
+        (folder / kind / "embeddings").mkdir(parents=True)
+        at = {"walk": "qcq", "trainer": "svd"}
+        losses = {"loss": None, "floor": None, "unigram": None}
+        (folder / kind / "training.jsonl").write_text(json.dumps({**at, **losses, "corpus_digest": "d"}) + "\n")
+        save_file({"vectors": vectors}, folder / kind / "embeddings" / "qcq--svd--table--seed-0.safetensors")
+        row = {**at, "task": "kt", "metric": "auc", "readout": "table", "value": auc}
+        (folder / kind / "results.jsonl").write_text(json.dumps(row) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "auc", "vectors", "scores", "apart"),
+    [(0.0, 0.75, "equal", 1, 0.0), (2.0**-10, 0.75, "differ", 1, 2.0**-12), (0.0, 0.5, "equal", 0, 0.0)],
+)
+def test_results_of_two_environments_are_compared_byte_by_byte(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: float,
+    auc: float,
+    vectors: str,
+    scores: int,
+    apart: float,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    versions = importlib.import_module("versions")
+    table = np.array([[1.0, 4.0], [2.0, 3.0]], dtype=np.float32)
+    one = results_of(tmp_path / "one", table, 0.75)
+    other = results_of(tmp_path / "other", table + np.float32(change), auc)
+    found = list(versions.rows(one, other, "two"))
+    assert [row["of"] for row in found] == ["all trainers", "trainers", "all walks", "walks"]
+    assert found[0]["vectors equal"] == (vectors == "equal")
+    assert (found[1]["vectors"], found[1]["vectors apart, relative"]) == (vectors, apart)
+    assert found[1]["scores equal"] == 3 + scores
+    assert found[1]["scores apart"] == abs(auc - 0.75)
+    assert found[1]["furthest"] == ("kt auc table" if auc != 0.75 else "")
