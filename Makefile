@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TOOLS := .venv-tools
 ARGS ?=
 
-.PHONY: run test test-all tools-test docs env lint types resolve clean
+.PHONY: run test test-all tools-test docs env lint types resolve lock locked audit clean
 
 run: env
 	@$(BIN)/qcq run experiments/classroom.toml $(ARGS)
@@ -69,6 +69,37 @@ resolve:
 			"$$here/bin/uv" pip compile pyproject.toml $$more --python-version $$python $(WHEELS) > /dev/null || exit 1; \
 		done; \
 	done
+
+# What `env` installs, for every system and Python, with the SHA-256 of each file that the index has. torch and its
+# libraries for GPUs have a file of their own: who takes a build of torch from another index can't use their hashes.
+FRESH = here=$$(mktemp -d) && trap 'rm -rf "$$here"' EXIT && $(PYTHON) -m venv "$$here" && \
+	"$$here/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all:
+
+lock:
+	@$(FRESH) uv && \
+	"$$here/bin/uv" pip compile pyproject.toml --extra dev --extra hf --constraint constraints.txt --universal \
+		--python-version $(firstword $(PYTHONS)) --generate-hashes --no-annotate --no-header --quiet \
+		--output-file "$$here/all.txt" && \
+	awk '/^[^ ]/ { into = /^(torch|triton|nvidia-.*|cuda-.*)==/ ? "locked-torch.txt" : "locked.txt" } { print > into }' \
+		"$$here/all.txt"
+
+# The environment of `run` and `test` anew, by these hashes. A build of torch from another place than PyPI comes first,
+# without a hash: make locked TORCH="torch==2.13.0 --index-url ..."
+TORCH ?= --require-hashes --requirement locked-torch.txt
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+
+locked:
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(INSTALL) --only-binary :all: $(TORCH)
+	@$(INSTALL) --only-binary :all: --require-hashes --requirement locked.txt
+	@$(INSTALL) --no-build-isolation --editable .
+	@$(BIN)/python -m pip check
+	@touch $(VENV)/.ready
+
+# Known vulnerabilities of the locked versions; asks a service on the network.
+audit:
+	@$(FRESH) pip-audit && \
+	"$$here/bin/pip-audit" --strict --disable-pip --require-hashes --requirement locked.txt --requirement locked-torch.txt
 
 clean:
 	@rm -rf $(VENV) $(TOOLS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

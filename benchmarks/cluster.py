@@ -85,7 +85,8 @@ def kills(home: Path, times: int, rng: np.random.Generator) -> list[dict[str, ob
     where = RayCluster(cluster.address)
     began = time.perf_counter()
     experiment.run(home / "undisturbed", jobs=where)
-    length, found = time.perf_counter() - began, []
+    length = time.perf_counter() - began
+    found: list[dict[str, object]] = []
     while len(found) < times:
         i = len(found)
         moment, ended, heard = float(rng.uniform(0, length)), threading.Event(), Heard()

@@ -251,7 +251,8 @@ def _vectors(ending: str) -> Target:
 
     names = ["q1", "q2" if ending in (".txt", ".vec", ".bin") else "题 2", "q3"]
     with tempfile.TemporaryDirectory() as home:
-        Embeddings(names, np.arange(6).reshape(3, 2) / 7).save(Path(home, f"table{ending}"))
+        rows = (np.arange(6).reshape(3, 2) / 7).astype(np.float32)
+        Embeddings(names, rows).save(Path(home, f"table{ending}"))
         return unpacked(Path(home)), lambda folder: Embeddings.load(folder / f"table{ending}")
 
 
@@ -279,7 +280,8 @@ def _run() -> Target:
 
     def read(folder: Path) -> None:
         made = Run.open(folder / "run")
-        steps = [lambda: made.config, lambda: made.finished, made.best, lambda: verify(made), made._repr_html_]
+        steps: list[Any] = [lambda: made.config, lambda: made.finished, made.best]
+        steps += [lambda: verify(made), made._repr_html_]
         steps += [lambda name=name: made.rows(name) for name in ("results", "training", "tuning", "curves")]
         steps += [lambda: made.embeddings("svd"), lambda: made.units("none", "svd", "table", 0), made.frame]
         for step in steps:  # each by itself: the first error would hide the others

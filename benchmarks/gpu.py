@@ -32,7 +32,7 @@ import torch
 from qcq import data
 from qcq.corpus import Corpus
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, TrainingData
+from qcq.models import MLM, TRAINERS, TrainingData
 from qcq.models.language.execution import Device
 from qcq.models.language.trainers import LanguageTrainer, Monitor
 
@@ -58,7 +58,7 @@ def wait(device: str) -> None:
 def floor(name: str, goals: dict[float, float], steps: int, device: str, quick: bool) -> list[Row]:
     """Seconds to each goal; the held-out measurements, twenty a run, are left out of the clock."""
     source, reached, spent = load(name, quick), {}, [0.0]
-    trainer = TRAINERS["mlm"](device=device, batch=32 if quick else 256, steps=20 if quick else steps, lr=4e-3)
+    trainer = MLM(device=device, batch=32 if quick else 256, steps=20 if quick else steps, lr=4e-3)
     measure = Monitor.__call__
 
     def unclocked(self: Monitor, history: Any) -> Any:
@@ -114,7 +114,8 @@ class Timed:
 
 
 def steps(source: TrainingData, name: str, device: str, n: int, **settings: Any) -> Timed:
-    trainer = TRAINERS[name](device=device, steps=n, **settings)
+    cls: Any = TRAINERS[name]
+    trainer = cls(device=device, steps=n, **settings)
     timed = Timed(device)
     replaced = patched(Device, "step", lambda run, number, share: timed.step(run, number, share))
     with replaced, patched(Monitor, "__call__", lambda self, history: {"loss": 1.0}):

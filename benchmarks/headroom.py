@@ -87,7 +87,7 @@ class Statistics:
             if pair is None
             else [pair[:2].sum() / (pair[2:].sum() + 1), pair[answer] / (pair[2 + answer] + 1)]
         )
-        near = {}
+        near: dict[int, list[float]] = {}
         for matrix in (self.together, self.weight):
             span = slice(matrix.indptr[q], matrix.indptr[q + 1])
             for k, value in zip(matrix.indices[span].tolist(), matrix.data[span].tolist(), strict=True):
@@ -111,7 +111,8 @@ def main() -> None:
     trained, guess = errors(partition, attempts)
     held = attempts.parts["validation"].interactions
     known = Statistics(attempts.train.interactions, trained, len(dataset.students), len(dataset.questions))
-    rows, before = [], []
+    rows: list[list[float]] = []
+    before: list[tuple[int, int, float]] = []
     for i, (student, q, answer) in enumerate(zip(held.student, held.question.tolist(), held.correct, strict=True)):
         if i and student != held.student[i - 1]:
             before = []

@@ -85,7 +85,7 @@ class Shim:
     lines: set[tuple[str, int]] = field(default_factory=set)
     struck: str | None = None
 
-    def call(self, operation: str, path: Any, half: Callable[[], None] = lambda: None) -> None:
+    def call(self, operation: str, path: Any, half: Callable[[], object] = lambda: None) -> None:
         """One call; ``half`` does half of its work, which is done before a fault in the middle of a write."""
         if not self._inside(path):
             return
@@ -144,7 +144,7 @@ class Shim:
             ("unlink", "unlink", 0),
         ):
             patched.append((os, name, self._counted(getattr(os, name), operation, which)))
-        by_path = [(module, "save_file") for module in (safetensors.numpy, safetensors.torch)]
+        by_path: list[tuple[Any, str]] = [(module, "save_file") for module in (safetensors.numpy, safetensors.torch)]
         by_path += [(pl.DataFrame, name) for name in ("write_csv", "write_parquet")]
         patched += [(where, name, self._saved(getattr(where, name))) for where, name in by_path]
         before = [(where, name, getattr(where, name)) for where, name, _ in patched]
@@ -188,7 +188,7 @@ class Shim:
         class Raw(io.FileIO):
             def write(self, data: Any) -> int:
                 held = bytes(data)
-                shim.call("write", path, lambda: super(Raw, self).write(held[: len(held) // 2]) and None)
+                shim.call("write", path, lambda: super(Raw, self).write(held[: len(held) // 2]))
                 return super().write(held)
 
         raw = Raw(path, mode.replace("b", "").replace("t", ""))

@@ -34,9 +34,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
         python = Path(home, "bin", "python")
-        install = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", ROOT]
-        subprocess.run(install, check=True)
-        where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        pip = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, "--constraint", str(ROOT / "constraints.txt"), str(ROOT)], check=True)
+        where = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
         site = Path(subprocess.run(where, check=True, capture_output=True, text=True).stdout.strip())
         sizes = {path.name: size(path) for path in site.iterdir() if path.name not in {"pip", "setuptools"}}
     rows = [{"package": "all", "megabytes": round(sum(sizes.values()) / 1e6)}]

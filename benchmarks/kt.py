@@ -20,6 +20,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -33,7 +34,7 @@ from qcq.evaluation.tracing.models import Tracer, auc
 from qcq.evaluation.tracing.tasks import TABLE_MODES, Attempts, KTSettings, principal
 from qcq.models import TRAINERS, TrainingData
 from qcq.recipes import shrunk
-from qcq.walks import WALKS, WalkStrategy
+from qcq.walks import WALKS, Metapath, Session, WalkStrategy
 
 MIX = "0.5*q-c-q + 0.5*q-q"
 ANSWERS = "0.5*q-c-q + 0.25*q-s+-q + 0.25*q-s--q"
@@ -61,16 +62,16 @@ class Bench:
         every = b"".join(np.ascontiguousarray(each).tobytes() for each in (r.student, r.question, r.correct))
         self.digest = hashlib.sha256(every).hexdigest()[:12]
 
-    def table(self, trainer: str, walk: WalkStrategy | None = None, **settings: object) -> np.ndarray:
+    def table(self, trainer: str, walk: WalkStrategy | None = None, **settings: Any) -> np.ndarray:
         key = f"{trainer}{walk}{settings}"
         if key not in self.kept:
             strategy = walk or WALKS["qcq"](per_question=2)
             source = TrainingData(strategy.prepare(self.partition.graph, self.train), strategy, self.seed)
             model = TRAINERS[trainer](**settings).fit(source, self.seed)
-            self.kept[key] = principal(strategy.fold(self.partition.graph, model.embeddings()).vectors)
+            self.kept[key] = principal(strategy.to_questions(self.partition.graph, model.embeddings()).vectors)
         return self.kept[key]
 
-    def fold(self, walk: WalkStrategy, trainer: str, **settings: object) -> np.ndarray:
+    def fold(self, walk: WalkStrategy, trainer: str, **settings: Any) -> np.ndarray:
         key = f"folded {trainer}{walk}{settings}"
         if key not in self.kept:
             self.kept[key] = cross_fitted(self.partition, self.attempts, walk, TRAINERS[trainer](**settings), self.seed)
@@ -85,7 +86,6 @@ class Bench:
 
     def rows(self) -> dict[str, tuple[Callable[[], np.ndarray], Callable[[], np.ndarray] | None]]:
         """Name → vectors, folded vectors. What a name ends with says what stands beside them (``NUMBERS``)."""
-        metapath, session = WALKS["metapath"], WALKS["session"]
 
         def mean() -> np.ndarray:
             return self.table("concept-mean", dim=64)
@@ -94,10 +94,10 @@ class Bench:
             return self.table("ppmi-svd", dim=64)
 
         def order() -> np.ndarray:
-            return self.table("ppmi-svd", metapath(pattern="q-q", per_question=2), dim=64)
+            return self.table("ppmi-svd", Metapath(pattern="q-q", per_question=2), dim=64)
 
         def mixed(pattern: str, dim: int = 64) -> Callable[[], np.ndarray]:
-            return lambda: self.table("ppmi-svd", metapath(pattern=pattern, per_question=2), dim=dim)
+            return lambda: self.table("ppmi-svd", Metapath(pattern=pattern, per_question=2), dim=dim)
 
         def both() -> np.ndarray:
             return np.hstack([mean(), order()])
@@ -112,16 +112,16 @@ class Bench:
             return principal(self.drawn(mixed(ORDER)()))
 
         def answered() -> np.ndarray:
-            return self.fold(session(responses=True), "sgns", dim=32, epochs=5)
+            return self.fold(Session(responses=True), "sgns", dim=32, epochs=5)
 
         def signed() -> np.ndarray:
-            return self.fold(metapath(pattern=ANSWERS, per_question=2), "ppmi-svd", dim=64)
+            return self.fold(Metapath(pattern=ANSWERS, per_question=2), "ppmi-svd", dim=64)
 
         def hard() -> np.ndarray:
-            return self.fold(metapath(pattern=HARD, per_question=2), "ppmi-svd", dim=64)
+            return self.fold(Metapath(pattern=HARD, per_question=2), "ppmi-svd", dim=64)
 
         def bins() -> np.ndarray:
-            return self.fold(metapath(pattern=BINS, per_question=2), "ppmi-svd", dim=64)
+            return self.fold(Metapath(pattern=BINS, per_question=2), "ppmi-svd", dim=64)
 
         return {
             "concept-mean": (mean, None),
@@ -137,7 +137,7 @@ class Bench:
             "folded c d mixture": (self.nothing, bins),
             "folded c q d mixture": (self.nothing, hard),
             "concept-mean, folded c d mixture": (mean, bins),
-            "leaky session answers + d": (lambda: self.table("sgns", session(responses=True), dim=32), None),
+            "leaky session answers + d": (lambda: self.table("sgns", Session(responses=True), dim=32), None),
             "q-q + d": (order, None),
             "mixture of c and q + d": (mixed(MIX), None),
             "mixture of c, q and s + d": (mixed(ORDER), None),
@@ -145,15 +145,15 @@ class Bench:
             "mixture of c and s + d": (mixed("0.4*q-c-q + 0.6*q-s-q"), None),
             "q-s-q + d": (mixed("q-s-q"), None),
             "concept-mean & mixture of c, q and s + d": (lambda: np.hstack([mean(), mixed(ORDER)()]), None),
-            "session + d": (lambda: self.table("sgns", session(), dim=64, epochs=5), None),
+            "session + d": (lambda: self.table("sgns", Session(), dim=64, epochs=5), None),
             "concept-onehot + d": (onehot, None),
             "concept-mean + d, rasch": (mean, None),
             "concept-onehot & drawn q-q + d": (one_and_drawn, None),
             "concept-onehot & drawn q-q + d, rasch": (one_and_drawn, None),
             "drawn mixture of c, q and s + d, rasch": (mixture_drawn, None),
             "q-q": (order, None),
-            "session": (lambda: self.table("sgns", session(), dim=64, epochs=5), None),
-            "leaky session answers": (lambda: self.table("sgns", session(responses=True), dim=32), None),
+            "session": (lambda: self.table("sgns", Session(), dim=64, epochs=5), None),
+            "leaky session answers": (lambda: self.table("sgns", Session(responses=True), dim=32), None),
             "random": (lambda: self.table("random", dim=64), None),
             "svd": (lambda: self.table("svd", dim=64), None),
             "concept-onehot": (onehot, None),
@@ -234,9 +234,9 @@ def show(rows: list[dict]) -> None:
         plain = [row for row in mine if row["fast_validation"] is not None]
         if len(plain) > 2:
             best = [max(row["validation"].values()) for row in plain]
-            for said, theirs in (("the better way", best), ("frozen", [r["validation"]["frozen"] for r in plain])):
+            for way, theirs in (("the better way", best), ("frozen", [r["validation"]["frozen"] for r in plain])):
                 agreement = spearmanr([row["fast_validation"] for row in plain], theirs).statistic
-                print(f"\nkt-fast ranks {len(plain)} plain tables as {model} ({said}) does: Spearman {agreement:.2f}")
+                print(f"\nkt-fast ranks {len(plain)} plain tables as {model} ({way}) does: Spearman {agreement:.2f}")
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("floors", "walks", "evaluation")
 # Tests of these rooms. Not those that run notebooks, other processes or whole studies: they'd find little more.
+TESTS: tuple[str, ...]
 TESTS = ("areas", "chain", "choices", "contracts", "evaluation", "floors", "folds", "hidden", "kt", "mutants", "oracle")
 TESTS += ("baselines", "published", "register", "similar", "tasks", "typed", "walks")
 LIBRARIES = (
@@ -356,7 +357,7 @@ def _test(mutant: Mutant | None, tests: list[str], seconds: float, log: Path) ->
         if mutant.file.startswith("walks/"):
             import numba
 
-            numba.config.CACHE_DIR = tempfile.mkdtemp(dir=log.parent)
+            numba.config.CACHE_DIR = tempfile.mkdtemp(dir=log.parent)  # type: ignore[attr-defined]
     code = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line"])
     sys.stdout.flush()
     os._exit(int(code))

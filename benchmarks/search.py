@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def main() -> None:
     makers: dict[str, Callable[[Embeddings], Ask]] = {"ours": exact}
     makers |= {name: make for name, make in (("faiss", faiss), ("usearch", usearch)) if find_spec(name)}
     truth: dict[float, list[set[int]]] = {}
-    rows = []
+    rows: list[dict[str, Any]] = []
     print(f"{'':10}{'left':>6}{'ms':>9}{'CPU ms':>9}{'recall@10':>11}{'build s':>10}")
     for name, make in makers.items():
         began = time.process_time()
@@ -105,7 +106,7 @@ def main() -> None:
                 if name == "ours":
                     truth.setdefault(share, []).append(set(found))
                 recall.append(len(truth[share][at].intersection(found)) / K)
-            row = {
+            row: dict[str, Any] = {
                 "method": name,
                 "left": share,
                 "ms": round(statistics.median(wall), 3),

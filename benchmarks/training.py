@@ -54,18 +54,19 @@ def _data() -> Any:
 def mlm(seed: int) -> Row:
     from qcq.floors.objectives import Masked
     from qcq.graph import KnowledgeGraph
-    from qcq.models import TRAINERS, TrainingData
+    from qcq.models import MLM, TrainingData
 
     source = TrainingData(KnowledgeGraph.from_dataset(_data()))
     _ = source.corpus, source.heldout
-    TRAINERS["mlm"](steps=2).fit(source, seed)  # compiles
-    began, reached = time.process_time(), {}
+    MLM(steps=2).fit(source, seed)  # compiles
+    began = time.process_time()
+    reached: Row = {}
 
     def watch(done: int, total: int, **figures: Any) -> None:
         if figures.get("excess", 1.0) <= GOAL and not reached:
             reached.update(seconds=time.process_time() - began, step=done)
 
-    trainer = TRAINERS["mlm"]()
+    trainer = MLM()
     model = trainer.fit(source, seed, watch)
     whole = time.process_time() - began
     paper = Masked().held_out_batch(source.heldout, seed=0)
@@ -134,7 +135,8 @@ def kt(seed: int) -> Row:
     vectors = principal(walk.to_questions(partition.graph, model.embeddings()).vectors)
     train, held = attempts.sequences("train"), attempts.sequences("validation")
     made: Row = {}
-    for name, kind in (("kt", "dkt"), ("kt-attention", "attention")):
+    kinds: dict[str, Any] = {"kt": "dkt", "kt-attention": "attention"}
+    for name, kind in kinds.items():
         plan = KTSettings(model=kind, epochs=4, patience=4)
         size, moves = TABLE_MODES["fine-tuned"]
         began = time.process_time()
@@ -180,7 +182,7 @@ def measure(before: Path, names: list[str]) -> Iterator[list[Row]]:
                 print(name, "before" if tree is before else "now", side[-1], flush=True)
         for case in dict.fromkeys(case for side in sides for made in side for case in made):
             theirs, ours = ([made[case] for made in side if case in made] for side in sides)
-            row = {"case": case, "against": against, "rounds": len(ours)}
+            row: Row = {"case": case, "against": against, "rounds": len(ours)}
             row |= {key: statistics.median(side) for key, side in (("before", theirs), ("now", ours)) if side}
             if row.get("before") and row.get("now"):
                 row["ratio"] = row["before"] / row["now"]

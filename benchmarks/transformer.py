@@ -40,7 +40,7 @@ from qcq.corpus import Corpus
 from qcq.floors.objectives import Masked
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, TrainingData
-from qcq.models.language.trainers import MLM, LanguageTrainer, Monitor
+from qcq.models.language.trainers import MLM, Cloze, LanguageTrainer, Monitor
 from qcq.models.language.training import train
 from qcq.support.seeds import generator
 
@@ -62,7 +62,7 @@ def floor(source: TrainingData, name: str, quick: bool, long: dict[str, int]) ->
     rows = []
     for trainer in long or ("mlm", "cloze"):
         settings = {"steps": 300} if quick else {"steps": long[trainer]} if long else {}
-        made = TRAINERS[trainer](**settings)
+        made: Any = TRAINERS[trainer](**settings)
         clock = time.perf_counter()
         model = made.fit(source)
         seconds = time.perf_counter() - clock
@@ -105,8 +105,8 @@ def bert_to(source: TrainingData, goal: float, limit: float, dim: int, heads: in
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     learner, counts = MLM(dim=dim, heads=heads, layers=layers).learner(source, 0)
     monitor = Monitor(SimpleNamespace(learner=learner, objective=Masked(), losses=None), source, len(counts))  # type: ignore[arg-type]
-    assert monitor.paper.floor is not None
-    paper, best = monitor.paper.batch, float(monitor.paper.floor.mean())
+    assert monitor.held.floor is not None
+    paper, best = monitor.held.batch, float(monitor.held.floor.mean())
 
     def excess() -> float:
         model.eval()
@@ -177,7 +177,7 @@ def vocabulary(quick: bool) -> list[Row]:
     for trainer in ("mlm", "cloze"):
         first = None
         for questions in (1_000, 10_000, 100_000, 1_000_000)[: 3 if quick else 4]:
-            ms = step_ms(questions, TRAINERS[trainer](steps=30 if quick else 90))
+            ms = step_ms(questions, (MLM if trainer == "mlm" else Cloze)(steps=30 if quick else 90))
             first = first or ms
             case = f"{trainer}, {questions:,} questions"
             rows.append(row("vocabulary", case, "1,000 questions", "", ms, first, "ms/step"))

@@ -33,7 +33,7 @@ from record import stamped
 from qcq.data import load
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError, TrainingError, WalkError
-from qcq.evaluation import TASKS, Partition
+from qcq.evaluation import TASKS, Difficulty, Partition
 from qcq.models import TRAINERS, TrainingData
 from qcq.walks import WALKS, WalkStrategy
 
@@ -59,7 +59,7 @@ class TableScorer:
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
-        self.difficulty = TASKS["difficulty"](partition)
+        self.difficulty = Difficulty(partition)
         self.judged = self.difficulty.questions("test")
         self.train = partition.split.train
         enough = np.flatnonzero(self.train.counts >= LEAST)

@@ -29,6 +29,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -134,7 +135,7 @@ def mrr(table: Embeddings, bank: Dataset, new: Dataset, lost: np.ndarray) -> flo
     old = vectors[[table.index[q] for q in bank.questions]]
     concepts = unit(np.asarray(tested.T @ old) / np.maximum(n, 1)[:, None])
     asked = np.flatnonzero(lost >= 0)
-    cosine = unit(vectors[[table.index[new.questions[i]] for i in asked]]) @ concepts.T
+    cosine = unit(vectors[[table.index[new.questions[int(i)]] for i in asked]]) @ concepts.T
     wanted = cosine[np.arange(len(asked)), lost[asked]][:, None]
     cosine[:, n == 0] = -np.inf
     cosine[new.q_matrix[asked].nonzero()] = -np.inf
@@ -272,7 +273,9 @@ def main() -> None:
             mark = {"data": data.name, "trainer": trainer, "case": case, "dim": given.dim}
             mine = [row for row in results if mark.items() <= row.items()]
             names = dict.fromkeys(name for row in mine for name, x in row.items() if isinstance(x, float))
-            held = {name: [row[name] for row in mine if isinstance(row.get(name), float)] for name in names}
+            held: dict[str, list[Any]] = {
+                name: [row[name] for row in mine if isinstance(row.get(name), float)] for name in names
+            }
             print(
                 data.name, trainer, case, "median:", {name: round(float(np.median(x)), 3) for name, x in held.items()}
             )

@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ import qcq
 from qcq.graph import KnowledgeGraph
 from qcq.support.cost import measured
 from qcq.support.threads import n_threads
-from qcq.walks import WALKS, WalkStrategy
+from qcq.walks import WALKS, Node2Vec, WalkStrategy
 from qcq.walks.sampler import Sampler
 
 Row = dict[str, Any]
@@ -98,7 +99,7 @@ def generated(n_questions: int, n_concepts: int) -> KnowledgeGraph:
     c = tickets[rng.integers(len(tickets), size=len(q))]
     edge = np.unique(q * np.int64(n_concepts) + c)
     w = sparse.csr_array((np.ones(len(edge)), (edge // n_concepts, edge % n_concepts)), shape=(n_questions, n_concepts))
-    return KnowledgeGraph(Names("q", n_questions), Names("c", n_concepts), w)
+    return KnowledgeGraph(Names("q", n_questions), Names("c", n_concepts), w)  # type: ignore[arg-type]
 
 
 def load(size: str) -> KnowledgeGraph:
@@ -225,12 +226,12 @@ def against(size: str, peers: list[str], rounds: int, install: bool) -> list[Row
     print(f"\n{size}: {graph.n_questions:,} questions, {graph.n_concepts:,} concepts, {graph.n_edges:,} edges")
     print(f"{'case':<28} {'peer':<36} {'ours':>8} {'theirs':>10} {'unit':>9} {'ratio':>10}")
     again = max(10, -(-ROUND // (graph.n_questions * (2 * LENGTH - 2))))
-    shared = {"length": LENGTH, "per_question": again}
+    shared: dict[str, Any] = {"length": LENGTH, "per_question": again}
     first = {
         f"qcq {size}": ours(WALKS["qcq"](keep_concepts=True, **shared), graph),
         f"qcq-questions-only {size}": ours(WALKS["qcq"](**shared), graph),
     }
-    second = {f"node2vec {size}": ours(WALKS["node2vec"](keep_concepts=True, p=1.0, q=0.5, **shared), graph)}
+    second = {f"node2vec {size}": ours(Node2Vec(keep_concepts=True, p=1.0, q=0.5, **shared), graph)}
     rows = []
     if size == "assist09":
         loop = ours(WALKS["qcq"](keep_concepts=True, **shared), graph, compiled=False)
@@ -250,7 +251,7 @@ def against(size: str, peers: list[str], rounds: int, install: bool) -> list[Row
                 with peer_rounds(peer, edges, install) as (version, kinds, sample):
                     for kind, cases in (("first", first), ("node2vec", second)):
                         for case, mine in cases.items() if kind in kinds else ():
-                            rows.append(paired(case, peer, version, mine, lambda kind=kind: sample(kind), rounds))
+                            rows.append(paired(case, peer, version, mine, partial(sample, kind), rounds))
             except (RuntimeError, OSError, subprocess.SubprocessError) as error:
                 print(f"{'':<28} {SHOWN.get(peer, peer)}: {error}")
     return rows

@@ -23,7 +23,8 @@ import scipy
 from qcq.data import Dataset, load
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Model, TrainingData
-from qcq.recipes import WEIGHTS, beginning
+from qcq.models.inference import WEIGHTS
+from qcq.recipes import beginning
 from qcq.walks import WALKS
 
 SHARE = 0.05

@@ -39,7 +39,7 @@ CONTENTS = {
     + ["glossary"],
     "Explanation": ["floors", "evaluation", "transformer", "objectives", "reliability", "ARCHITECTURE"],
     "Findings": ["findings", "study", "results/index", "decisions/index"],
-    "Project": ["CONTRIBUTING", "CHANGELOG", "README.zh"],
+    "Project": ["CONTRIBUTING", "CHANGELOG", "licences", "README.zh"],
 }
 COMMON = {
     "dataset": "name of the data set",

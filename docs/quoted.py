@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 DECISIONS = ROOT / "docs" / "decisions"
 # Pages that a command makes, and measured reports, are sources, not users, of numbers.
-MADE = {"checks.md", "study.md", "tests_read.md"}
+MADE = {"checks.md", "licences.md", "study.md", "tests_read.md"}
 
 NUMBER = r"[-+−]?\d[\d,]*(?:\.\d+)?"
 SHOWN = rf"{NUMBER}(?: ± {NUMBER})?(?: \[{NUMBER}, {NUMBER}\])?"

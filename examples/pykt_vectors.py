@@ -34,7 +34,7 @@ def put(model: torch.nn.Module, table: str, rows: torch.Tensor, trained: bool) -
     ------
     ValueError : the embedding has neither a row a question, nor two rows of twice the width.
     """
-    weight = model.get_submodule(table).weight
+    weight = model.get_parameter(f"{table}.weight")
     n, dim = rows.shape
     none = torch.zeros_like(rows)
     if weight.shape == (2 * n, 2 * dim):

@@ -84,7 +84,7 @@ def test_what_a_trainer_can_not_use_is_said() -> None:
     assert made.notes == ("netmf on qcq: walks read no answers, so they change nothing",)
     assert made.embeddings.vectors.tobytes() == add(table, None, NEW).embeddings.vectors.tobytes()
     assert "has no model" in " ".join(add(replace(table, model=None), BANK, NEW, FRAME).notes)
-    alone = FRAME.filter(pl.col("question").is_in([ROOM.questions[i] for i in AWAY]))
+    alone = FRAME.filter(pl.col("question").is_in([ROOM.questions[int(i)] for i in AWAY]))
     rows = TABLE.infer({ROOM.questions[7]: []}, responses=alone.filter(pl.col("question") == ROOM.questions[7]))
     assert "no answer to an old question comes directly before or after" in " ".join(rows.provenance["answers"])
 

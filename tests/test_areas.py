@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from qcq.evaluation.tracing.tasks import AHEAD, Attempts, KTSettings, first_meet
 from qcq.support.seeds import generator
 
 CLOSE = pytest.approx
-EXACT = {"rel": 1e-12, "abs": 1e-12}
+EXACT: dict[str, Any] = {"rel": 1e-12, "abs": 1e-12}
 
 
 def world(seed: int, n: int = 60, students: int = 6, questions: int = 5, levels: int = 8):
@@ -109,15 +110,15 @@ def test_the_balanced_area_is_the_mean_over_all_samples():
     assert Pairs.of(truth, score, weights=balanced(truth, question)).area == CLOSE(np.mean(areas), **EXACT)
 
     truth, score, _, question = world(3, n=400, questions=12)
-    rng, drawn = np.random.default_rng(0), []
+    rng, found = np.random.default_rng(0), []
     for _ in range(600):
-        kept = []
+        some = []
         for q in range(12):
-            kinds = [np.flatnonzero((question == q) & (truth == k)) for k in (0, 1)]
-            kept += [i for kind in kinds for i in rng.choice(kind, min(map(len, kinds)), replace=False)]
-        drawn.append(roc_auc_score(truth[kept], score[kept]))
+            both = [np.flatnonzero((question == q) & (truth == k)) for k in (0, 1)]
+            some += [i for kind in both for i in rng.choice(kind, min(map(len, both)), replace=False)]
+        found.append(roc_auc_score(truth[some], score[some]))
     wanted = Pairs.of(truth, score, weights=balanced(truth, question)).area
-    assert np.mean(drawn) == CLOSE(wanted, abs=4 * np.std(drawn) / np.sqrt(600))
+    assert np.mean(found) == CLOSE(wanted, abs=4 * np.std(found) / np.sqrt(600))
 
 
 def test_many_answers_take_a_sort_and_not_all_pairs():

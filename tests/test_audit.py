@@ -8,6 +8,7 @@ import shutil
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -23,13 +24,13 @@ from qcq.evaluation import KT, TASKS
 from qcq.evaluation.leak import replay
 from qcq.evaluation.tracing.baselines import BASELINES, Nearest, SimilarStudents
 from qcq.graph.typed import TypedGraph
-from qcq.models import TRAINERS, LookupModel
+from qcq.models import SVD, TRAINERS, LookupModel
 from qcq.pipeline import Experiment
 from qcq.run import Run
 from qcq.support.settings import settings
 from qcq.walks import QCQ, WALKS, Weighted
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "simulated": {"questions": 100, "concepts": 10, "students": 60, "responses": 40},
     "walk": {"length": 8, "per_question": 3},
 }
@@ -41,7 +42,7 @@ class Leaky(Weighted):
     """A walk weighted by the responses of everybody: the training part knows its data set, and that knows them all."""
 
     name = "leaky"
-    by: str = "responses"
+    by: Literal["given", "inverse-concept-frequency", "responses"] = "responses"
 
     def prepare(self, graph, train):
         everybody = np.bincount(train.dataset.interactions.question, minlength=graph.n_questions)
@@ -59,11 +60,11 @@ class Session(QCQ):
 
 
 @settings
-class Peeking(TRAINERS["svd"]):
+class Peeking(SVD):
     """A trainer that looks up how everybody answered."""
 
     learns = True
-    tuning = ({},)
+    tuning: ClassVar[Any] = ({},)
 
     def fit(self, source, seed=0, progress=None):
         seen = source.graph.train.dataset.interactions
@@ -93,7 +94,13 @@ def made(folder, monkeypatch, **more) -> Run:
     """A run without its report, which is no part of what is audited."""
     for name in ("write_report", "write_page"):
         monkeypatch.setattr(f"qcq.pipeline.{name}", lambda *_: None)
-    options = {"trainers": ["ppmi-svd", "svd", "random"], "seeds": 2, "dim": 8, "sections": SMALL, **more}
+    options: dict[str, Any] = {
+        "trainers": ["ppmi-svd", "svd", "random"],
+        "seeds": 2,
+        "dim": 8,
+        "sections": SMALL,
+        **more,
+    }
     config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
     return Experiment(config).run(folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from scipy import sparse
 from qcq.data import read
 from qcq.errors import DataError
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "questions.csv": b"question,concepts\nq1,a;b\nq2,b\n",
     "interactions.csv": b"student,question,correct\ns1,q1,1\ns1,q2,0\n",
     "concepts.csv": b"concept,name,parent\na,A,\nb,B,a\n",

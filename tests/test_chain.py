@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -354,7 +355,8 @@ def test_a_large_graph_is_sampled_and_agrees_with_the_exact_figures(monkeypatch)
     errors = sampled["standard_errors"]
     assert len(errors) == 2 + 6 + 6
     for path in errors:
-        a, b = exact, sampled
+        a: Any = exact
+        b: Any = sampled
         for key in path.split("."):
             a, b = (a[int(key)], b[int(key)]) if isinstance(a, list) else (a[key], b[key])
         # skip-gram's noise comes from the sampled walks' counts there, from the exact shares here

@@ -141,7 +141,7 @@ def test_duplicate_students_stay_out_of_a_published_split() -> None:
 
 
 def test_a_rise_within_three_standard_errors_is_no_overfitting() -> None:
-    rise = {"loss": 1.1, "floor": 0.5, "unigram": 5.0, "blank": 6.0, "history": [1.5, 1.0]}
+    rise: dict[str, Any] = {"loss": 1.1, "floor": 0.5, "unigram": 5.0, "blank": 6.0, "history": [1.5, 1.0]}
     assert verdict(**rise, se=0.05) == "under-trained"
     assert verdict(**rise, se=0.02) == "overfitting"
 

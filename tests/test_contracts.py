@@ -8,6 +8,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_it_says_what_it_is(registry, name):
         assert cls.metric
 
 
-SETTINGS = [(kind, name) for kind in (WALKS, TRAINERS, DATASETS) for name in kind]
+SETTINGS: list[tuple[Any, str]] = [(kind, name) for kind in (WALKS, TRAINERS, DATASETS) for name in kind]
 SETTINGS += [(TASKS, name) for name in TASKS if TASKS[name].settings]
 
 
@@ -201,12 +202,12 @@ def test_a_walk_only_uses_edges(name, keep):
         r = graph.train.interactions  # a student's questions one after the other: of one student, so linked already
         assert linked[r.question[:-1], r.question[1:]][r.student[1:] == r.student[:-1]].all()
     jumps = 0
-    for walk in corpus.sentences():
-        assert len(walk) >= 1
-        assert walk.min() >= 0
-        assert walk.max() < (18 if keep else 12)
-        loose = np.flatnonzero(~linked[walk[:-1], walk[1:]])
-        assert (walk[loose + 1] == walk[0]).all()  # only a jump home may leave the edges, and it is counted
+    for tokens in corpus.sentences():
+        assert len(tokens) >= 1
+        assert tokens.min() >= 0
+        assert tokens.max() < (18 if keep else 12)
+        loose = np.flatnonzero(~linked[tokens[:-1], tokens[1:]])
+        assert (tokens[loose + 1] == tokens[0]).all()  # only a jump home may leave the edges, and it is counted
         jumps += len(loose)
     assert jumps <= corpus.counts.get("restarts", 0)
     pads = corpus.tokens < 0
@@ -410,7 +411,8 @@ def real_walks() -> TrainingData:
 @pytest.mark.parametrize("name", [name for name in TRAINERS if isinstance(TRAINERS[name](), LanguageTrainer)])
 def test_no_language_model_goes_below_its_floor_on_real_data(name):
     source = real_walks()
-    model = TRAINERS[name](steps=40, dim=16).fit(source)
+    cls: Any = TRAINERS[name]
+    model = cls(steps=40, dim=16).fit(source)
     if model.objective is None:
         pytest.skip(f"{name} has no likelihood")
     paper = HeldOutLoss(

@@ -16,7 +16,7 @@ from qcq.corpus import SPECIAL, Corpus, CorpusWriter
 from qcq.errors import CorpusError, WalkError
 from qcq.graph import KnowledgeGraph
 from qcq.walks import WALKS, NonBacktracking, Restart, WalkStrategy
-from qcq.walks.streaming import CHUNK
+from qcq.walks.sampler import CHUNK
 from qcq.walks.tables import nbytes
 
 WALK = NonBacktracking(length=6, per_question=40)

@@ -119,7 +119,7 @@ def test_readme_commands(
             continue
         assert words[0] == "qcq", command
         if "$QCQ_DATA" in command or any(w.endswith(".toml") for w in words):
-            group = typer.main.get_command(cli.app)
+            group = typer.main.get_group(cli.app)
             name, sub, rest = group.resolve_command(
                 group.make_context("qcq", words[1:], resilient_parsing=True), words[1:]
             )
@@ -170,7 +170,7 @@ def test_commands_of_the_pages(
         assert words[0] == "qcq", command
         words = [word.replace("csv:PATH", "csv:examples/questions.csv") for word in words[1:]]
         if any(each in command for each in LONG):
-            group = typer.main.get_command(cli.app)
+            group = typer.main.get_group(cli.app)
             name, sub, rest = group.resolve_command(group.make_context("qcq", words, resilient_parsing=True), words)
             assert sub is not None, command
             sub.make_context(name, rest)

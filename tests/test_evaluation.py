@@ -72,8 +72,8 @@ def made(partition, name):
 
 def tiny(q_matrix, **more):
     w = sparse.csr_array(np.array(q_matrix, dtype=float))
-    ids = [[f"{kind}{i}" for i in range(n)] for kind, n in zip("qc", w.shape, strict=True)]
-    return Dataset("tiny", *ids, w, **more)
+    questions, concepts = ([f"{kind}{i}" for i in range(n)] for kind, n in zip("qc", w.shape, strict=True))
+    return Dataset("tiny", questions, concepts, w, **more)
 
 
 # --- the partition ----------------------------------------------------------------------------------------------------

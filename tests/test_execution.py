@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,15 @@ from qcq.models.language.training import Learner
 from qcq.models.language.transformer import Attention, Bias
 from qcq.walks import QCQ
 
-TINY = {"dim": 16, "heads": 2, "negatives": 20, "batch": 16, "steps": 140, "table_lr": 0.05, "lr": 0.005}
+TINY: dict[str, Any] = {
+    "dim": 16,
+    "heads": 2,
+    "negatives": 20,
+    "batch": 16,
+    "steps": 140,
+    "table_lr": 0.05,
+    "lr": 0.005,
+}
 
 
 class StaticMLM(MLM):
@@ -83,7 +92,7 @@ def walks_with_pads(source: TrainingData) -> np.ndarray:
 @pytest.mark.parametrize("softmax", LOSSES)
 @pytest.mark.parametrize("name", STATIC)
 def test_both_plans_have_the_same_loss_and_gradients_on_a_batch(name, softmax, source):
-    settings = {**TINY, "softmax": softmax, "negatives": 30, "layers": 2}
+    settings: dict[str, Any] = {**TINY, "softmax": softmax, "negatives": 30, "layers": 2}
     rows, dense = TRAINERS[name](**settings), STATIC[name](**settings)
     walks = walks_with_pads(source)
     made = rows.training_batch(walks, 40, np.random.default_rng(0))
@@ -218,7 +227,7 @@ def excess(model, source: TrainingData) -> float:
 
 @pytest.mark.slow
 def test_a_run_reaches_the_same_excess_by_either_plan(source):
-    settings = {**TINY, "steps": 300}
+    settings: dict[str, Any] = {**TINY, "steps": 300}
     rows, dense = (
         [excess(kind(**settings).fit(source, seed), source) for seed in range(3)] for kind in (MLM, StaticMLM)
     )
@@ -236,7 +245,7 @@ def test_the_device_plan_repeats_and_continues_to_the_same_bytes(name, source, t
         if done >= 25:
             raise Stop
 
-    settings = {**TINY, "steps": 40, "dropout": 0.1}
+    settings: dict[str, Any] = {**TINY, "steps": 40, "dropout": 0.1}
     whole, again = (STATIC[name](**settings).fit(source) for _ in range(2))
     file = str(tmp_path / "run.safetensors")
     with pytest.raises(Stop):
@@ -273,7 +282,7 @@ GONE = "CUDA error: unspecified launch failure\nCUDA kernel errors might be asyn
 )  # fmt: skip
 def test_a_device_that_fails_is_said_in_one_line_and_the_checkpoint_stays(error, text, source, tmp_path, monkeypatch):
     file = tmp_path / "run.safetensors"
-    settings = {**TINY, "steps": 40}
+    settings: dict[str, Any] = {**TINY, "steps": 40}
     monkeypatch.setattr(Device, "step", failing(30, error))
     monkeypatch.setattr(Device, "_memory", lambda self: (400_000 * (1 + self.size), 0))
     with pytest.raises(TrainingError, match=text) as caught:

@@ -64,14 +64,14 @@ def redo(home: Path) -> None:
     store.perform(cell, lambda: cell.run(store, None), redo=True)
 
 
-def table(ending: str) -> Callable[[Path], None]:
-    return lambda home: Embeddings(["a", "b"], np.eye(2)).save(home / "in" / f"table{ending}") and None
+def table(ending: str) -> Callable[[Path], object]:
+    return lambda home: Embeddings(["a", "b"], np.eye(2)).save(home / "in" / f"table{ending}")
 
 
-WRITERS: dict[str, Callable[[Path], None]] = {
+WRITERS: dict[str, Callable[[Path], object]] = {
     "store": perform,
     "store, redo": redo,
-    "mark": lambda home: claim(home / "run", "run") and None,
+    "mark": lambda home: claim(home / "run", "run"),
     **{ending: table(ending) for ending in (".safetensors", ".parquet", ".csv", ".npz", ".json", ".pt", ".bin")},
 }
 

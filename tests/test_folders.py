@@ -13,7 +13,8 @@ from qcq.config import Config
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError
 from qcq.pipeline import Experiment, run_folds
-from qcq.study import Size, Study
+from qcq.study import Study
+from qcq.study.experiments import Size
 from qcq.support.folders import claim
 
 BANK = "question,name,concepts\nq1,one,halves\nq2,two,halves;thirds\nq3,three,thirds\nq4,four,halves\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -347,7 +348,7 @@ def test_edges_given_twice_count_once_and_are_said(tmp_path: Path) -> None:
     assert graph.weights.toarray().tolist() == [[2]]
 
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "format": np.array(b"csr"),
     "shape": np.array([1, 2]),
     "data": np.ones(2),

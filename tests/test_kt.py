@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ from qcq.report.comparison import comparison, paired_comparisons
 from qcq.walks import WALKS
 
 CLASSROOM = Simulated(questions=150, concepts=10, students=160, responses=50, sets=12, seed=3)
-SMALL = {"epochs": 4, "hidden": 16, "tables": ("frozen",), "lr": 1e-2}
+SMALL: dict[str, Any] = {"epochs": 4, "hidden": 16, "tables": ("frozen",), "lr": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -243,9 +244,9 @@ def test_rasch_numbers_are_the_most_probable_ones(partition):
             p = 1 / (1 + np.exp(-logit))
             slope = p - r.correct
             up = [np.bincount(student, slope), np.bincount(r.question, slope, n)]
-            up = np.concatenate([up[0] + ability / SPREAD, up[1] + (own - centre) / AROUND])
+            slopes = np.concatenate([up[0] + ability / SPREAD, up[1] + (own - centre) / AROUND])
             penalty = (ability**2).sum() / (2 * SPREAD) + ((own - centre) ** 2).sum() / (2 * AROUND)
-            return (np.logaddexp(0, logit) - r.correct * logit).sum() + penalty, up
+            return (np.logaddexp(0, logit) - r.correct * logit).sum() + penalty, slopes
 
         x = minimize(loss, np.r_[np.zeros(student.max() + 1), ease], jac=True, method="L-BFGS-B").x
         ease, before = x[student.max() + 1 :], ease

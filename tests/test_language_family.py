@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,16 @@ from qcq.models.language.training import SparseTable
 from qcq.models.language.transformer import POSITIONS, Causal, Encoder
 from qcq.walks import QCQ
 
-SIZES = {"dim": 16, "heads": 4, "layers": 2, "norm": "pre", "dropout": 0.0, "position": "relative", "length": 9}
-TINY = {"dim": 16, "negatives": 20, "batch": 16, "steps": 140, "table_lr": 0.05, "lr": 0.005}
+SIZES: dict[str, Any] = {
+    "dim": 16,
+    "heads": 4,
+    "layers": 2,
+    "norm": "pre",
+    "dropout": 0.0,
+    "position": "relative",
+    "length": 9,
+}
+TINY: dict[str, Any] = {"dim": 16, "negatives": 20, "batch": 16, "steps": 140, "table_lr": 0.05, "lr": 0.005}
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +200,7 @@ def test_the_floor_of_both_directions_has_its_closed_form(source):
 
 
 def test_a_model_refuses_papers_that_it_was_not_trained_for(source):
-    few = {**TINY, "steps": 1}
+    few: dict[str, Any] = {**TINY, "steps": 1}
     backward = NextQuestion("backward").held_out_batch(source.heldout)
     masked = Masked().held_out_batch(source.heldout)
     for trainer, paper in ((CLM(**few), backward), (CLM(**few), masked), (BiLM(**few), masked), (MLM(**few), backward)):
@@ -224,7 +233,7 @@ REACHED = {
 
 @pytest.mark.parametrize(("name", "encoder"), REACHED)
 def test_on_the_classroom_it_comes_near_its_floor(name, encoder):
-    settings = {"dim": 32, "steps": 250, "negatives": 64, "lr": 3e-3}
+    settings: dict[str, Any] = {"dim": 32, "steps": 250, "negatives": 64, "lr": 3e-3}
     model = TRAINERS[name](**settings, **({"encoder": encoder} if encoder else {})).fit(classroom())
     report = measure(model, classroom())
     assert -3 * report.se < report.excess < REACHED[name, encoder]
@@ -403,7 +412,7 @@ def test_a_concatenation_is_scored_like_any_other_row():
 
 @pytest.mark.slow
 def test_replaced_tokens_are_told_and_have_no_floor_and_say_so(source):
-    few = {"dim": 16, "heads": 2, "batch": 16, "negatives": 20, "steps": 1500, "lr": 1e-2}
+    few: dict[str, Any] = {"dim": 16, "heads": 2, "batch": 16, "negatives": 20, "steps": 1500, "lr": 1e-2}
     model = TRAINERS["rtd"](**few, mask_rate=0.25, weight=5.0).fit(source)
     report = measure(model, source)
     assert report.floor is report.excess is report.verdict is None
@@ -462,7 +471,7 @@ def test_a_judgement_counts_a_lucky_guess_as_the_walks_own():
 
 # ---------------------------------------------------------------------------------------------------- Hugging Face
 
-AS_BERT = {"layout": "bert", "norm": "post", "position": "absolute", "heads": 2}
+AS_BERT: dict[str, Any] = {"layout": "bert", "norm": "post", "position": "absolute", "heads": 2}
 
 
 def test_without_the_extra_it_is_said_how_to_install_it(source, tmp_path, monkeypatch):
@@ -526,7 +535,7 @@ def test_transformers_loads_an_exported_model_with_the_same_logits(settings, kee
 
 
 def test_a_model_that_is_no_bert_is_refused_with_the_reasons(source, tmp_path):
-    few = {**TINY, "steps": 1}
+    few: dict[str, Any] = {**TINY, "steps": 1}
     for trainer, text in (
         (MLM(**few), "layout 'bert'.*norm is 'pre'.*position is 'local'"),
         (MLM(**few, **{**AS_BERT, "position": "relative"}), "position is 'relative', BERT's is 'absolute'"),

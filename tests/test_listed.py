@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -19,7 +21,7 @@ from qcq.models import TRAINERS
 from qcq.support.settings import fields
 from qcq.walks import WALKS
 
-KINDS = {"walks": WALKS, "trainers": TRAINERS, "tasks": TASKS, "data": DATASETS}
+KINDS: dict[str, Mapping[str, Any]] = {"walks": WALKS, "trainers": TRAINERS, "tasks": TASKS, "data": DATASETS}
 NAMES = [name for registry in KINDS.values() for name in registry]
 
 
@@ -70,7 +72,7 @@ def test_a_name_has_its_settings_as_they_are_given(capsys) -> None:
         given = re.findall(r"^\| (\S+)\s+\| (.+?)\s*\|$", capsys.readouterr().out, flags=re.MULTILINE)
         overrides = [f"{key}={value}" for key, value in given if key.startswith(f"{name}.") and value != "none"]
         assert overrides
-        lists = {"walks": [name]} if name in WALKS else {"tasks": [name]} if name in TASKS else {}
+        lists: dict[str, Any] = {"walks": [name]} if name in WALKS else {"tasks": [name]} if name in TASKS else {}
         assert Config.load(overrides=overrides, **lists)  # each is what --set takes
 
 

@@ -10,7 +10,7 @@ from qcq.floors.losses import measure
 from qcq.graph import KnowledgeGraph
 from qcq.models.oracle import Oracle
 from qcq.models.trainer import TrainingData
-from qcq.walks import QCQ, WALKS
+from qcq.walks import QCQ, Restart
 
 EDGES = [("a", "x"), ("b", "x"), ("c", "x"), ("c", "y"), ("d", "y"), ("e", "y"), ("f", "y"), ("f", "z")]
 
@@ -42,6 +42,6 @@ def test_at_full_rank_its_log_ratio_is_that_of_the_exact_pairs():
 
 
 def test_without_a_chain_there_is_no_oracle():
-    source = TrainingData(KnowledgeGraph.from_edges(EDGES), WALKS["restart"](length=5, probability=0.3))
+    source = TrainingData(KnowledgeGraph.from_edges(EDGES), Restart(length=5, probability=0.3))
     with pytest.raises(TrainingError, match="oracle: no exact chain"):
         Oracle().fit(source)

@@ -1,10 +1,11 @@
-"""The wheel: what ships, and that it imports from a clean folder."""
+"""The wheel and the sdist: what ships, and that it imports from a clean folder."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -19,20 +20,30 @@ ROOT = Path(qcq.__file__).parent
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    source = out / "source"  # built from a copy, so that nothing is left in the checkout
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, so that building leaves nothing in it."""
+    out = tmp_path_factory.mktemp("source")
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     names = files.stdout.split("\0") if files.returncode == 0 else [str(p.relative_to(ROOT)) for p in ROOT.rglob("*")]
     for name in filter(None, names):
         path = ROOT / name
         if path.is_file() and not path.is_symlink():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes(path.read_bytes())
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out / "dist"), str(source)]
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(path.read_bytes())
+    return out
+
+
+def build(what: str, source: Path, out: Path) -> Path:
+    """Build a wheel or an sdist."""
+    command = [sys.executable, "-m", "build", f"--{what}", "--no-isolation", "--outdir", str(out), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return next((out / "dist").glob("*.whl"))
+    return next(out.iterdir())
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("wheel", source, tmp_path_factory.mktemp("wheel"))
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
@@ -70,6 +81,22 @@ def test_wheel_imports_from_a_clean_folder(wheel: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(site))
+
+
+def test_the_sdist_makes_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:
+    sdist = build("sdist", source, tmp_path / "sdist")
+    name = f"qcq-{qcq.__version__}"
+    assert sdist.name == f"{name}.tar.gz"
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert {"LICENSE", "README.md", "pyproject.toml", "PKG-INFO"} <= {each.name for each in (tmp_path / name).iterdir()}
+    again = build("wheel", tmp_path / name, tmp_path / "again")
+    assert again.name == wheel.name
+    first, second = (
+        {each: archive.read(each) for each in archive.namelist()} for archive in map(zipfile.ZipFile, (wheel, again))
+    )
+    assert first.keys() == second.keys()
+    assert [each for each in first if first[each] != second[each]] == []
 
 
 def project() -> dict:

@@ -13,7 +13,7 @@ import qcq
 
 ROOT = Path(qcq.__file__).parent
 # Made by commands, and held to their sources by tests of their own.
-MADE = {"checks.md", "study.md", "tests_read.md"}
+MADE = {"checks.md", "licences.md", "study.md", "tests_read.md"}
 PAGES = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "tutorials").glob("*.md")]
 HELD = sorted(path.relative_to(ROOT).as_posix() for path in PAGES if path.name not in MADE)
 WRITTEN = ["README.md", "README.zh.md", *HELD]
@@ -21,6 +21,7 @@ WRITTEN = ["README.md", "README.zh.md", *HELD]
 WORDED = [
     *WRITTEN,
     "docs/checks.md",
+    "docs/licences.md",
     "docs/study.md",
     "docs/tests_read.md",
     "ARCHITECTURE.md",

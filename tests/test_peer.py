@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from qcq.evaluation.tracing.toolkit import ENOUGH_CONCEPT, ENOUGH_QUESTION, LEVE
 from qcq.pipeline import Experiment
 from qcq.report import beside_baselines, comparison
 
-QUICK = {"epochs": 4, "dim": 16, "batch": 16, "lr": 1e-2, "length": 30}
+QUICK: dict[str, Any] = {"epochs": 4, "dim": 16, "batch": 16, "lr": 1e-2, "length": 30}
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +248,7 @@ def task(partition, model, **more) -> KTPeer:
     lr = 3e-3 if model in ("simpleKT", "AKT") else QUICK["lr"]
     key = f"{model} {more}"
     if key not in _MADE:
-        _MADE[key] = TASKS["kt-peer"](partition, KTPeerSettings(model=model, **{**QUICK, "lr": lr, **more}))
+        _MADE[key] = KTPeer(partition, KTPeerSettings(model=model, **{**QUICK, "lr": lr, **more}))
     return _MADE[key]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ import qcq
 from qcq.config import Config
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, DataError, UnknownNameError
-from qcq.pipeline import NO_WALK, Experiment
-from qcq.run import Run
+from qcq.pipeline import Experiment
+from qcq.run import NO_WALK, Run
 from qcq.support.progress import Watch
 
 TRAINERS = list(Config().trainers)
@@ -216,7 +217,7 @@ def test_a_part_may_take_part_twice_with_settings_of_its_own(tmp_path: Path) -> 
             "svd@small.dim=4",
         ]
     )
-    walks = config.build_walks()
+    walks: Any = config.build_walks()
     assert [(w.pattern, w.length, w.per_question) for w in walks.values()] == [("q-q", 9, 1), ("q-d-q", 7, 1)]
     run = Experiment(config).run(tmp_path / "run")
     rows = {(row["walk"], row["trainer"]): row["settings"]["dim"] for row in run.rows("training")}

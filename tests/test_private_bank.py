@@ -190,7 +190,7 @@ def test_a_file_with_its_model_knows_the_concepts(tmp_path: Path, capsys: pytest
     answer = json.loads(capsys.readouterr().out)
     for each in answer["similar"]:
         row = bank.q_matrix[[bank.questions.index(each["question"])]].toarray()[0]
-        assert set(each["concepts"]) == {bank.concepts[c] for c in np.flatnonzero(row)}
+        assert set(each["concepts"]) == {bank.concepts[int(c)] for c in np.flatnonzero(row)}
         assert set(each["shared"]) == set(each["concepts"]) & {"adding"}
 
 

@@ -261,9 +261,9 @@ def test_kddcup_against_its_rows_read_naively(seed: int, tmp_path: Path) -> None
     first: dict[tuple[str, str, str], tuple[str, str, int]] = {}
     for s, p, n, time, right, _ in made:
         first.setdefault((s, f"{p}----{n}", time), (time, f"{p}----{n}", right))
-    for student in {row[0] for row in made}:
-        expected = sorted((value for key, value in first.items() if key[0] == student), key=lambda value: value[0])
-        assert [(q, c) for s, q, c in answers_of(data) if s == student] == [(q, c) for _, q, c in expected]
+    for who in {row[0] for row in made}:
+        expected = sorted((value for key, value in first.items() if key[0] == who), key=lambda value: value[0])
+        assert [(q, c) for s, q, c in answers_of(data) if s == who] == [(q, c) for _, q, c in expected]
     assert len(answers_of(data)) == len(first)
 
 

@@ -151,7 +151,7 @@ def test_digests_go_by_who_is_in_a_part_and_never_by_answers():
 def test_a_run_names_what_it_reads_and_what_the_register_knows(folder, tmp_path, own_register):
     lines = []
     watch = Watch()
-    watch.say = lines.append
+    watch.say = lines.append  # type: ignore[assignment, method-assign]
     options = ["seeds=1", "trainers=concept-mean", "tasks=kt-fast,edges", "tune=false"]
     run = Experiment(Config.load(None, [f"data=ednet:{folder}", *options])).run(tmp_path / "run", watch=watch)
     parts = {each["unit"]: each for each in run.read_json("about.json")["test_parts"]}

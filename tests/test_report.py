@@ -124,8 +124,8 @@ def test_the_page_is_one_file_and_holds_the_tables_without_a_script(run: Run) ->
     for row in table.cells():
         for cell in row[1:]:
             assert cell in seen.text, cell
-    for row in run.rows("training"):
-        assert (row["corpus_digest"] or "") in seen.text
+    for trained in run.rows("training"):
+        assert (trained["corpus_digest"] or "") in seen.text
     for word in ("Verdict", "nasty <i>classroom</i>", "mlm", "config.toml", "torch", "floor of masked"):
         assert word in seen.text, word
 

@@ -201,7 +201,7 @@ def test_wrong_use_is_told_in_one_line(tmp_path):
     with pytest.raises(ConfigError, match="5 questions can't cover 6 concepts"):
         Simulated(questions=5, concepts=6)
     with pytest.raises(UnknownNameError, match="did you mean questions"):
-        Simulated(question=5)
+        Simulated(question=5)  # type: ignore[call-arg]
     with pytest.raises(DataError, match="made, not read"):
         Simulated().read(tmp_path)
     assert not Simulated.recognises(tmp_path)

@@ -38,7 +38,7 @@ def test_everything_registered_has_its_place(build: ModuleType) -> None:
         ("data", qcq.DATASETS),
     ):
         assert [name for name in registry if f"\n## `{name}`\n" not in pages[page]] == []
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_group(cli.app)
     for name, command in group.commands.items():
         assert f"\n## `qcq {name}`\n" in pages["commands"]
         assert all(f"`{each.opts[0]}`" in pages["commands"] for each in command.params if each.opts[0].startswith("--"))

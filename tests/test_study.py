@@ -22,10 +22,10 @@ from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.graph import KnowledgeGraph
 from qcq.models import MLM, TrainingData
 from qcq.pipeline import Experiment
-from qcq.study import Size, Study
+from qcq.study import Study
 from qcq.study.cells import TASKS, Law, LawTrial, ModelTrial, StudyData, Trial, backwards, in_windows, nearness
 from qcq.study.conjectures import CONJECTURES, UNJUDGED, Measured, together, verdicts
-from qcq.study.experiments import CHANGES, EQUAL_COMPUTE, EXPERIMENTS, NOTE, ExperimentResults
+from qcq.study.experiments import CHANGES, EQUAL_COMPUTE, EXPERIMENTS, NOTE, ExperimentResults, Size
 from qcq.study.page import DECISIONS, drawings, page
 from qcq.study.shuffled import Shuffled
 from qcq.support.progress import Watch
@@ -246,7 +246,7 @@ def test_attention_by_distance(classroom: Experiment) -> None:
         batch = model.objective.held_out_batch(source.heldout)
         looks[position] = model.attention(batch)
         assert looks[position].sum() == pytest.approx(1, abs=1e-5)
-        block = model.learner.encoder.blocks[0].attention  # type: ignore[union-attr]
+        block: Any = model.learner.encoder.blocks[0].attention
         import torch
 
         x, bias = torch.randn(3, 5, 16), torch.randn(4, 5, 5)

@@ -15,7 +15,7 @@ from qcq.data import Dataset, Simulated
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
-from qcq.evaluation import TASKS, HeldOut, Partition
+from qcq.evaluation import TASKS, Discrimination, HeldOut, Partition
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, TrainingData
 
@@ -40,8 +40,8 @@ def noise(partition, seed, dim=16):
 
 def tiny(q_matrix, **more):
     w = sparse.csr_array(np.array(q_matrix, dtype=float))
-    ids = [[f"{kind}{i}" for i in range(n)] for kind, n in zip("qc", w.shape, strict=True)]
-    return Dataset("tiny", *ids, w, **more)
+    questions, concepts = ([f"{kind}{i}" for i in range(n)] for kind, n in zip("qc", w.shape, strict=True))
+    return Dataset("tiny", questions, concepts, w, **more)
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_item_rest_correlation_equals_a_plain_loop(seed):
     train = replace(data.split(fractions=(0.0, 0.0)).train)
     partition = Partition.make(replace(data, parts=np.zeros(12, dtype=np.int8)))
     assert len(partition.split.train.interactions) == len(train.interactions) == 150
-    found = TASKS["discrimination"].target(None, train)
+    found = Discrimination.target(None, train)
     share = [correct[question == q].mean() for q in range(n)]
     rest = correct - np.array(share)[question]
     for q in range(n):

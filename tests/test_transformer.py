@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -26,8 +26,24 @@ from qcq.models.language.training import SparseTable, rate
 from qcq.models.language.transformer import POSITIONS, Bidirectional, Block, Encoder, TwoStream
 from qcq.walks import QCQ
 
-SIZES = {"dim": 16, "heads": 4, "layers": 2, "norm": "pre", "dropout": 0.0, "position": "relative", "length": 9}
-TINY = {"dim": 16, "heads": 2, "negatives": 20, "batch": 16, "steps": 140, "table_lr": 0.05, "lr": 0.005}
+SIZES: dict[str, Any] = {
+    "dim": 16,
+    "heads": 4,
+    "layers": 2,
+    "norm": "pre",
+    "dropout": 0.0,
+    "position": "relative",
+    "length": 9,
+}
+TINY: dict[str, Any] = {
+    "dim": 16,
+    "heads": 2,
+    "negatives": 20,
+    "batch": 16,
+    "steps": 140,
+    "table_lr": 0.05,
+    "lr": 0.005,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -94,13 +110,14 @@ def test_a_block_equals_torchs_layer_with_the_same_weights(norm):
             (ours.attention.query, ours.attention.key, ours.attention.value), weights, offsets, strict=True
         ):
             mine.weight.copy_(weight), mine.bias.copy_(offset)
-        for mine, other in (
+        pairs: Any = (
             (ours.attention.out, attention.out_proj),
             (ours.wide, theirs.linear1),
             (ours.narrow, theirs.linear2),
             (ours.norm1, theirs.norm1),
             (ours.norm2, theirs.norm2),
-        ):
+        )
+        for mine, other in pairs:
             mine.load_state_dict(other.state_dict())
         x, _, real = batch()
         bias = torch.where(real, 0.0, -torch.inf)[:, None, None, :]
@@ -185,7 +202,7 @@ def test_local_sees_neighbours_first_and_relative_sees_all_alike_at_first():
 def test_adding_three_vectors_is_one_of_the_maps_of_concatenating_them():
     tokens, hidden, real = batch()
     types = torch.randint(0, 2, hidden.shape, generator=torch.Generator().manual_seed(4))
-    sizes = {**SIZES, "position": "absolute", "n_types": 2}
+    sizes: dict[str, Any] = {**SIZES, "position": "absolute", "n_types": 2}
     for kind in (Bidirectional, TwoStream):
         added, joined = kind(**sizes), kind(**sizes, combine="concatenate")
         joined.load_state_dict(added.state_dict(), strict=False)
@@ -423,7 +440,7 @@ def test_every_combination_trains_out_of_the_trap_to_within_0_6_nats_of_its_floo
 
 
 def test_same_seed_same_bytes_and_other_seed_others(source):
-    few = {**TINY, "steps": 6, "dropout": 0.1}
+    few: dict[str, Any] = {**TINY, "steps": 6, "dropout": 0.1}
     for name in ("mlm", "cloze"):
         a, b, c = (TRAINERS[name](**few).fit(source, seed) for seed in (3, 3, 4))
         for readout in a.readouts:
@@ -471,7 +488,7 @@ def stop_at(step: int):
 @pytest.mark.parametrize("tying", ["tied", "start"])
 def test_a_run_that_was_interrupted_continues_to_the_same_bytes(source, tmp_path, tying):
     file = tmp_path / "run.safetensors"
-    settings = {**TINY, "steps": 40, "dropout": 0.1, "tying": tying}
+    settings: dict[str, Any] = {**TINY, "steps": 40, "dropout": 0.1, "tying": tying}
     whole = MLM(**settings).fit(source)
     with pytest.raises(Stop):
         MLM(**settings, checkpoint=str(file)).fit(source, 0, stop_at(25))
@@ -534,7 +551,7 @@ def test_training_stops_early_at_the_excess_asked_for_or_when_nothing_improves(s
     assert seen[-1]["loss"] - seen[-1]["floor"] == pytest.approx(seen[-1]["excess"])
     assert {line["verdict"] for line in seen} <= set(get_args(Verdict))
     steps: list[int] = []
-    still = {**TINY, "lr": 1e-12, "table_lr": 1e-12}
+    still: dict[str, Any] = {**TINY, "lr": 1e-12, "table_lr": 1e-12}
     MLM(**still, patience=3).fit(source, 0, lambda done, total, **f: steps.append(done))
     assert len(steps) < 20
 
@@ -560,7 +577,7 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(source):
 
 @pytest.fixture(scope="module")
 def deep(source) -> dict:
-    few = {**TINY, "steps": 5, "layers": 2}
+    few: dict[str, Any] = {**TINY, "steps": 5, "layers": 2}
     return {"mlm": MLM(**few, tying="start").fit(source), "cloze": Cloze(**few).fit(source)}
 
 
@@ -582,7 +599,7 @@ def test_a_model_offers_its_readouts_and_refuses_others(deep):
 
 
 def test_a_trainer_can_be_told_which_readouts_to_offer(source):
-    few = {**TINY, "steps": 2}
+    few: dict[str, Any] = {**TINY, "steps": 2}
     model = MLM(**few, readouts=("context+whitened", "table")).fit(source)
     assert model.readouts == ("context+whitened", "table")
     assert np.array_equal(model.embeddings().vectors, model.embeddings("context+whitened").vectors)

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qcq import Run, cli
-from qcq.engine.verify import MANIFEST, discard, verify
+from qcq.engine.folder import MANIFEST
+from qcq.engine.verify import discard, verify
 from qcq.errors import ConfigError
 
 COMMAND = ["--trainers", "sgns,svd", "--seeds", "2", "--set", "tune=false", "--quiet"]

@@ -59,7 +59,7 @@ def neighbours(graph: KnowledgeGraph, walk: WalkStrategy) -> tuple[list[dict[int
     """Weighted neighbours of questions and of concepts, as the documentation of ``walk`` says."""
     w = graph.weights.toarray()
     edge = w > 0
-    if walk.name != "weighted":
+    if not isinstance(walk, Weighted):
         w = edge.astype(float)
     elif walk.by == "inverse-concept-frequency":
         w = edge / np.maximum(edge.sum(axis=0, keepdims=True), 1)
@@ -89,7 +89,7 @@ def law(graph: KnowledgeGraph, walk: WalkStrategy, start: int, steps: int) -> di
     of_question, of_concept = neighbours(graph, walk)
     alpha, beta = getattr(walk, "biases", (1.0, 1.0))
     jump = getattr(walk, "probability", 0.0)
-    paths = {(start,): 1.0}
+    paths: dict[tuple[int, ...], float] = {(start,): 1.0}
     for _ in range(steps):
         longer: dict[tuple[int, ...], float] = defaultdict(float)
         for path, p in paths.items():
