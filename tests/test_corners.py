@@ -121,9 +121,9 @@ def test_marginals_powers_and_pairs_are_those_of_every_path(graph: KnowledgeGrap
         for i, j in itertools.product(range(chain.width), repeat=2):
             if 0 < abs(i - j) <= window and path[i] >= 0 and path[j] >= 0:
                 pairs[path[i], path[j]] += float(p) * (window - abs(i - j) + 1) / window
-    x, y = (each.ravel() for each in np.indices(pairs.shape))
+    left, right = (each.ravel() for each in np.indices(pairs.shape))
     if pairs.any():
-        ours = chain.pair_law(window).conditional(x, y).reshape(pairs.shape)
+        ours = chain.pair_law(window).conditional(left, right).reshape(pairs.shape)
         total = pairs.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(ours, pairs / np.where(total > 0, total, 1), rtol=1e-9, atol=1e-12)
 

@@ -22,8 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import qcq.engine.store
 from qcq.config import Config
 from qcq.engine import Cell, Row, Store
+from qcq.engine.folder import MANIFEST
 from qcq.engine.store import ROW
-from qcq.engine.verify import MANIFEST, discard, verify, write_manifest
+from qcq.engine.verify import discard, verify, write_manifest
 from qcq.errors import ConfigError, QCQError, StoreError, TrainingError
 from qcq.pipeline import Experiment
 from qcq.run import Run
