@@ -6,11 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import sparse
 
 from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, CorpusError
 from qcq.floors.expected import Expected
+from qcq.floors.losses import AT_FLOOR, TRAP, verdict
 from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.floors.objectives import Cloze, HeldOutBatch, Masked, MaskedBert, NextQuestion, Objective, SkipGram
 from qcq.floors.pairs import PairLaw
@@ -304,3 +307,16 @@ def test_an_objective_without_a_floor_says_so():
 
     with pytest.raises(ChainError, match="no floor is known for the objective 'replaced_token'"):
         ReplacedToken().floor(setting("path", 3, False)[1], None)
+
+
+@given(floor=st.floats(0.5, 8.0), way=st.floats(0.5, 5.0))
+def test_verdicts_change_at_shares_of_the_way(floor: float, way: float) -> None:
+    """The way is from the unigram loss to the floor, wherever the floor lies."""
+    unigram = floor + way
+
+    def said(share: float) -> str:
+        return verdict(floor + share * way, floor, unigram, unigram + 1.0)
+
+    assert said(0.99 * AT_FLOOR) == "at floor"
+    assert said(1.01 * AT_FLOOR) == said(0.99 * (1 - TRAP)) == "under-trained"
+    assert said(1.01 * (1 - TRAP)) == "unigram trap"
