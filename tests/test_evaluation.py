@@ -322,6 +322,13 @@ def test_stability_counts_shared_neighbours(partition):
         assert units[q] == pytest.approx((len(near[0] & near[1]) + len(near[0] & near[2])) / 20)
 
 
+def test_stability_needs_a_question_that_is_no_neighbour():
+    """With eleven questions each has all the others as its ten nearest, whatever the table."""
+    TASKS["stability"](Partition.make(tiny(np.ones((12, 1)))))
+    with pytest.raises(EvaluationError, match="of 11 questions each has all others"):
+        TASKS["stability"](Partition.make(tiny(np.ones((11, 1)))))
+
+
 def test_stability_needs_another_seed(partition):
     with pytest.raises(EvaluationError, match="at least one other seed"):
         TASKS["stability"](partition).score(noise(partition, 0))
