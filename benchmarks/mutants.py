@@ -448,13 +448,14 @@ def written(path: Path, rows: list[dict[str, Any]], every: int) -> None:
         if mine:
             killed = sum(row["outcome"] in ("killed", "too slow") for row in mine)
             table.append({"room": room, "made": len(mine), "killed": killed, "share": round(killed / len(mine), 3)})
+    table[-1]["possible"] = every
     survivors = [
         {key: row[key] for key in ("file", "line", "function", "before", "after", "outcome")}
         | {"why": said.get((row["file"], row["function"], row["before"], row["after"]), "")}
         for row in rows
         if row["outcome"] in ("survived", "not tested")
     ]
-    about = {"possible": every, "rows": table, "survivors": survivors, "made": made()}
+    about = {"rows": table, "survivors": survivors, "made": made()}
     path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
