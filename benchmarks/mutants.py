@@ -41,7 +41,20 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("floors", "walks", "evaluation")
 # Tests of these rooms. Not those that run notebooks, other processes or whole studies: they'd find little more.
 TESTS: tuple[str, ...]
-TESTS = ("areas", "chain", "choices", "contracts", "evaluation", "floors", "folds", "hidden", "kt", "mutants", "oracle")
+TESTS = (
+    "areas",
+    "audit",
+    "chain",
+    "choices",
+    "contracts",
+    "evaluation",
+    "floors",
+    "folds",
+    "hidden",
+    "kt",
+    "mutants",
+    "oracle",
+)
 TESTS += ("baselines", "published", "register", "similar", "tasks", "typed", "walks")
 LIBRARIES = (
     "numpy scipy.sparse scipy.stats scipy.special torch numba polars pandas networkx sklearn.linear_model pytest"

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from scipy.stats import entropy
 
 from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, CorpusError
 from qcq.floors.expected import Expected
 from qcq.floors.losses import AT_FLOOR, TRAP, verdict
 from qcq.floors.markov import MarkovChain, edge_steps
-from qcq.floors.objectives import Cloze, HeldOutBatch, Masked, MaskedBert, NextQuestion, Objective, SkipGram
+from qcq.floors.objectives import Cloze, HeldOutBatch, Masked, MaskedBert, NextQuestion, Objective, Replaced, SkipGram
 from qcq.floors.pairs import PairLaw
 from qcq.graph import KnowledgeGraph
 
@@ -320,3 +321,9 @@ def test_verdicts_change_at_shares_of_the_way(floor: float, way: float) -> None:
     assert said(0.99 * AT_FLOOR) == "at floor"
     assert said(1.01 * AT_FLOOR) == said(0.99 * (1 - TRAP)) == "under-trained"
     assert said(1.01 * (1 - TRAP)) == "unigram trap"
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.15, 0.5])
+def test_the_uninformed_loss_of_replaced_tokens_is_the_entropy_of_their_rate(rate: float) -> None:
+    batch = Replaced(rate).held_out_batch(Corpus([np.array([[0, 1, 0, 1]], dtype=np.int32)], 2, 1, ""))
+    assert Replaced(rate).unigram(batch, np.full(3, 1 / 3)) == pytest.approx(np.full(4, entropy([rate, 1 - rate])))
