@@ -195,6 +195,13 @@ def test_prerequisites_are_found_by_who_knows_the_concepts_and_by_nobody_else(pa
     assert (nothing < 0.25).all()  # all tied: the mean of 1/rank over every order
 
 
+def test_links_are_the_same_in_both_stages_so_nothing_is_chosen_by_them(partition):
+    task, emb = TASKS["prerequisites"](partition), noise(partition, 0)
+    one, two = (task.score(emb, stage).units for stage in ("validation", "test"))
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert not task.tunes
+
+
 def test_links_between_concepts_without_questions_are_not_asked():
     with pytest.raises(EvaluationError, match="tiny knows of 0 links"):
         TASKS["prerequisites"](Partition.make(tiny(np.eye(4))))
