@@ -137,7 +137,7 @@ def triples(path: Path) -> Iterator[Triple]:
             what = f"the last student has {len(rows) - start} of {TRIPLE} lines"
             raise DataError(what, file=path, row=start + 1, value=rows[start], fix="the file is cut off; get it again")
         announced = rows[start].strip()
-        if not announced.isdecimal():
+        if not announced.isdecimal() or len(announced) > 9:
             fix = "three lines a student: the number of answers, the items, the answers"
             raise DataError("not a number of answers", file=path, row=start + 1, value=announced, fix=fix)
         items, answers = (_pieces(rows[start + i]) for i in (1, 2))

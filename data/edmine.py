@@ -110,7 +110,7 @@ def _responses(file: Path, n_questions: int) -> tuple[list[str], Lists, Lists, L
         if not user or user in users:
             what = "a student listed twice" if user else "blank identifier"
             raise DataError(what, file=file, row=at["user_id"] + 1, column="user_id", value=user, fix=AGAIN)
-        if not size.isdecimal() or int(size) == 0:
+        if not size.isdecimal() or len(size) > 9 or int(size) == 0:
             raise DataError("not a length", file=file, row=at["seq_len"] + 1, column="seq_len", value=size, fix=AGAIN)
         users[user] = None
         for key, lists in found.items():

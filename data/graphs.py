@@ -28,7 +28,7 @@ from qcq.data.reader import Reader
 from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE, read_text
 from qcq.errors import DataError, GraphError
-from qcq.support.arrays import read_npz
+from qcq.support.arrays import read_npz, read_sparse
 from qcq.support.files import whole
 from qcq.support.settings import settings
 
@@ -301,15 +301,13 @@ def _read_npz(path: Path) -> Content:
         raise DataError("no sparse matrix of scipy", file=path, value=missing, fix=fix)
     questions, concepts = (_texts(path, arrays, name) for name in ("questions", "concepts"))
     try:
-        loaded = scipy.sparse.load_npz(path)  # its arrays can be read: they were, above
+        loaded = read_sparse(path)
         if loaded.shape != (len(questions), len(concepts)):
             shape = "×".join(map(str, loaded.shape))
             what = f"a matrix of {shape} for {len(questions):,} questions and {len(concepts):,} concepts"
             raise DataError(what, file=path, fix="give a name to each row and each column")
         if loaded.dtype.kind not in "biuf":
             raise DataError("weights that are no real numbers", file=path, value=str(loaded.dtype), fix=AGAIN)
-        if hasattr(loaded, "check_format"):  # indices out of range would be written beyond the arrays
-            loaded.check_format(full_check=True)
         made = scipy.sparse.csr_array(loaded, dtype=np.float64)
         again = made.nnz
         made.sum_duplicates()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy  # its submodules load when they are first used
 
 from qcq.data.assembly import interactions, q_matrix, remarks, several
 from qcq.data.blocks import blocks, python_list
@@ -15,6 +13,7 @@ from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
 from qcq.data.text import literal, read_text
 from qcq.errors import DataError
+from qcq.support.arrays import read_sparse
 from qcq.support.settings import settings
 
 QUESTIONS, SKILLS, LISTED = "pro_id_dict.txt", "skill_id_dict.txt", "pro_skill_dict.txt"
@@ -119,8 +118,8 @@ def _sparse(path: Path, questions: tuple[str, ...]) -> tuple[tuple[list[int], li
     skills = _ids(path / SKILLS)
     file = path / MATRIX
     try:
-        found = scipy.sparse.load_npz(file).tocoo()  # arrays only: numpy refuses pickles by default
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        found = read_sparse(file).tocoo()
+    except (OSError, ValueError) as error:
         raise DataError(
             f"not a sparse matrix saved by scipy ({error})", file=file, fix="get the file again from its source"
         ) from None

@@ -127,7 +127,7 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     (('9', '10'), ('b', 'a'))
     """
     names = tuple(names)
-    return tuple(sorted(names, key=int)) if all(name.isdecimal() for name in names) else names
+    return tuple(sorted(names, key=int)) if all(name.isdecimal() and len(name) < 1000 for name in names) else names
 
 
 def is_sequences(file: Path) -> bool:

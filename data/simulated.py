@@ -152,7 +152,12 @@ class _Readable(Mapping[str, str]):
 
     def __getitem__(self, question: str) -> str:
         digits = question.removeprefix("q")
-        if not digits.isdecimal() or question != f"q{int(digits)}" or int(digits) >= len(self.set_of):
+        if (
+            not digits.isdecimal()
+            or len(digits) > 9
+            or question != f"q{int(digits)}"
+            or int(digits) >= len(self.set_of)
+        ):
             raise KeyError(question)
         return f"{self.sets[self.set_of[int(digits)]]}, question {digits}"
 

@@ -20,7 +20,7 @@ from qcq.engine.verify import verify
 from qcq.errors import QCQError
 from qcq.graph import KnowledgeGraph
 from qcq.run import Run
-from qcq.support.arrays import read_npy, read_npz
+from qcq.support.arrays import read_npy, read_npz, read_sparse
 from qcq.walks import WALKS
 
 DEEP = "[" * 5_000
@@ -100,6 +100,19 @@ def test_an_array_that_is_none(name: str, tmp_path: Path) -> None:
         read(f"graph:{npz(tmp_path / 'g.npz', members | {'shape': whole(np.array([1, 1]))})}")
 
 
+@pytest.mark.parametrize("pointers", [[0, 5, 0], [0, 1 << 62, 0], [0, -1, 0], [0, 2, 1]])
+def test_row_pointers_that_decrease(pointers: list[int], tmp_path: Path) -> None:
+    """scipy doesn't check them where the last one is zero, and its compiled code would write wherever they point."""
+    members = {"format": np.array(b"csr"), "shape": np.array([2, 2]), "indptr": np.array(pointers)}
+    members |= {"data": np.ones(2), "indices": np.zeros(2, int)}
+    members |= {name: np.array([f"{name}{i}" for i in range(2)]) for name in ("questions", "concepts")}
+    path = npz(tmp_path / "g.npz", {name: whole(array) for name, array in members.items()})
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        read_sparse(path)
+    with pytest.raises(QCQError, match=r"g.npz: no readable sparse matrix [^\n]+"):
+        read(f"graph:{path}")
+
+
 def data(form: str, files: dict[str, str | bytes]) -> Callable[[Path], object]:
     return lambda home: read(f"{form}:{folder(home, files)}")
 
@@ -113,6 +126,16 @@ EDNET: dict[str, str | bytes] = {
     "KT1/u1.csv": 'timestamp,question_id,user_answer\n1,"q1,a\n2,q1,a"\n',
 }
 CASES: dict[str, Callable[[Path], object]] = {
+    "a length of thousands of digits": data(
+        "edmine",
+        {
+            "data.txt": f"user_id,seq_len;question_seq,correctness_seq\n0\n{LONG}\n0,1\n1,0\n",
+            "Q_table.npy": whole(np.eye(2)),
+        },
+    ),
+    "a number of answers of thousands of digits": data(
+        "edudata", {"item.csv": "item,knowledge\n1,2\n", "log.txt": f"{LONG}\n1\n0\n"}
+    ),
     "minus signs alone": data("s2kt", {**S2KT, "train.txt": "1\n0\n0\n---1"}),
     "an answer of thousands of digits": data("s2kt", {**S2KT, "train.txt": "1\n0\n0\n" + LONG}),
     "an index of thousands of digits": data("s2kt", {**S2KT, "skill_id_hashmap.json": f'{{"a": {LONG}}}'}),
