@@ -179,7 +179,9 @@ def table(name: str, given: str) -> str:
         hits = [[_cell(row[column], *decimals[column]) for column in wanted] for row in having]
         if not hits:
             raise SourceError(f"{name}: no row with {each.strip()!r} has the columns {wanted}")
-        picked += [hit for hit in hits if hit not in picked]
+        for hit in hits:  # objects inside a row repeat it
+            if hit not in picked:
+                picked.append(hit)
     numeric = [all(re.match(rf"{NUMBER}|–$", row[i]) for row in picked) for i in range(len(wanted))]
     rule = ["---:" if right else "---" for right in numeric]
     return "".join("| " + " | ".join(row) + " |\n" for row in (wanted, rule, *picked))
