@@ -426,7 +426,7 @@ def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
         new += [inputs + int(n) for n in re.findall(r"^#(\d+)\s+NEW", done.stderr, flags=re.MULTILINE)]
         inputs += max(map(int, re.findall(r"^#(\d+)\s", done.stderr, flags=re.MULTILINE)), default=0)
         if done.returncode:
-            stopped.append(done.stderr.strip()[-1500:])
+            stopped.append(_stop(done.stderr))
     kept = [json.loads(path.read_text()) for path in sorted(corpus.glob("findings/*.json"))]
     return {
         "reader": name,
@@ -438,6 +438,13 @@ def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
         "new findings": len(kept) - len(before),
         "found": [one["finding"] for one in kept] + stopped,
     }
+
+
+def _stop(said: str) -> str:
+    """How a process ended that could not say so itself, and the input that did it: one line."""
+    why = re.findall(r"^(?:SUMMARY: |memory allocation of ).*|panicked at .*", said, flags=re.MULTILINE)
+    script = re.findall(r"^Base64: (\S+)", said, flags=re.MULTILINE)
+    return "; ".join([*why, *(f"input {each} (Base64)" for each in script)]) or "the process ended without a word"
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> None:
