@@ -366,8 +366,9 @@ class Resuming(RuleBasedStateMachine):
         """As ``qcq verify --repair`` does, which sends to the first command if settings or hashes are lost."""
         run = Run(self.folder)
         if not (self.folder / MANIFEST).is_file() and (said := self.again()):  # there is nothing to compare with
-            if "remove that folder and run again" in said:  # what it says is done
-                shutil.rmtree(said.partition(": ")[0])
+            while "folder and run again" in said:  # what it says is done
+                cells = self.folder / "cells"
+                shutil.rmtree(cells / Path(said.partition(": ")[0]).relative_to(cells).parts[0])
                 said = self.again()
             assert not said or "--repair" in said or "--redo" in said
             if said:
