@@ -1,7 +1,7 @@
-"""How long training takes on the CPU, against the package as it was before.
+"""How long training and an import take on the CPU, against the package as it was before.
 
     git worktree add --detach ../before 746d70c
-    python benchmarks/training.py ../before [--json docs/results/training.json] [--only mlm,run,sgns,kt]
+    python benchmarks/training.py ../before [--json docs/results/training.json] [--only mlm,run,sgns,kt,import]
     python benchmarks/training.py --table docs/results/training.json
 
 The folder is a checkout of the commit to compare with; its name stands in every row. Rounds alternate between the two
@@ -16,6 +16,8 @@ run     wall-clock seconds of `qcq run experiments/classroom.toml`, which is `ma
         run before compiles what is compiled.
 sgns    tokens/s of deterministic ``sgns`` against gensim's corpus_file, by each version's benchmarks/lookup.py.
 kt      processor seconds of four epochs of ``kt`` and ``kt-attention`` on one table, and the best AUC on validation.
+import  wall-clock ms of `import qcq` in a process of its own, median of ten; the compiled files of both versions are there
+        before. The present layout was built on 114ff19.
 
 Real data is read from $QCQ_DATA/s2kt_assist09; without it, the simulated classroom stands in.
 """
@@ -37,7 +39,7 @@ from typing import Any
 Row = dict[str, Any]
 HERE = Path(__file__).resolve().parent.parent
 GOAL = 0.10  # nats over the floor
-ROUNDS = {"mlm": 2, "run": 2, "sgns": 1, "kt": 2}  # sgns has rounds of its own
+ROUNDS = {"mlm": 2, "run": 2, "sgns": 1, "kt": 2, "import": 3}  # sgns has rounds of its own
 
 
 # ------------------------------------------------------------------------------------------------- inside one version
@@ -147,7 +149,17 @@ def kt(seed: int) -> Row:
     return made
 
 
-CASES: dict[str, Callable[[int], Row]] = {"mlm": mlm, "run": run, "sgns": sgns, "kt": kt}
+def importing(seed: int) -> Row:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    times = []
+    for _ in range(11):  # the first one makes the compiled files
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import qcq"], check=True, env=environment)
+        times.append(1e3 * (time.perf_counter() - began))
+    return {"import qcq, ms": statistics.median(times[1:])}
+
+
+CASES: dict[str, Callable[[int], Row]] = {"mlm": mlm, "run": run, "sgns": sgns, "kt": kt, "import": importing}
 
 # ---------------------------------------------------------------------------------------------------- both versions
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
-from scipy import sparse
 
 BLOCK = 2**23  # numbers in one dense block of messages: 64 MiB
 
@@ -38,7 +38,7 @@ def rowdot(a: Matrix, b: Matrix, rows_a: NDArray, rows_b: NDArray) -> NDArray[np
     return out
 
 
-def pick(dense: NDArray, held: sparse.csr_array, rows: NDArray, kinds: NDArray) -> NDArray[np.float64]:
+def pick(dense: NDArray, held: scipy.sparse.csr_array, rows: NDArray, kinds: NDArray) -> NDArray[np.float64]:
     """dense[rows] · held[kinds], row by row, computing only the entries in ``held``: float64 (rows,)."""
     n = held.indptr[kinds + 1] - held.indptr[kinds]
     ends = np.cumsum(n)

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from qcq.corpus import HIDDEN, PAD
 from qcq.errors import ChainError
@@ -117,7 +117,7 @@ class ReturnChain(Chain):
         return MarkovChain.of_graph(self.graph, length=self.length, start=start)
 
     @cached_property
-    def _u(self) -> sparse.csr_array:
+    def _u(self) -> scipy.sparse.csr_array:
         return self.plain.out[self.plain._members]  # (classes, hubs)
 
     @property
@@ -144,14 +144,14 @@ class ReturnChain(Chain):
         return out
 
     @cached_property
-    def _by_hub(self) -> sparse.csr_array:
+    def _by_hub(self) -> scipy.sparse.csr_array:
         n = len(self._hub)
-        return sparse.csr_array((self._times, (np.arange(n), self._hub)), shape=(n, self.n_hubs))
+        return scipy.sparse.csr_array((self._times, (np.arange(n), self._hub)), shape=(n, self.n_hubs))
 
     @cached_property
-    def _by_class(self) -> sparse.csr_array:
+    def _by_class(self) -> scipy.sparse.csr_array:
         n = len(self._class)
-        return sparse.csr_array((np.ones(n), (np.arange(n), self._class)), shape=(n, self.plain.n_classes))
+        return scipy.sparse.csr_array((np.ones(n), (np.arange(n), self._class)), shape=(n, self.plain.n_classes))
 
     @staticmethod
     def _weights(bias: float, ways: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
-from scipy import sparse
 
 from qcq.corpus import HIDDEN
 from qcq.errors import ChainError, ConfigError, CorpusError
@@ -157,8 +157,8 @@ def _settled(chain: MarkovChain) -> MarkovChain:
 
 def _component_of(chain: MarkovChain) -> NDArray[np.int64]:
     """Component of each question: int64 (questions,)."""
-    both = sparse.block_array([[None, chain.out], [chain.out.T, None]], format="csr")
-    _, label = sparse.csgraph.connected_components(both, directed=False)
+    both = scipy.sparse.block_array([[None, chain.out], [chain.out.T, None]], format="csr")
+    _, label = scipy.sparse.csgraph.connected_components(both, directed=False)
     return np.unique(label[: chain.n_questions], return_inverse=True)[1]
 
 
@@ -191,7 +191,7 @@ def _sampled_at_rest(
 def _walks(chain: MarkovChain, rng: np.random.Generator, n: int, length: int) -> NDArray[np.int32]:
     """Walks sampled from the chain itself: int32 (n, length)."""
 
-    def step(m: sparse.csr_array, at: NDArray) -> NDArray:
+    def step(m: scipy.sparse.csr_array, at: NDArray) -> NDArray:
         total = np.r_[0.0, np.cumsum(m.data)]
         low, high = total[m.indptr[at]], total[m.indptr[at + 1]]
         chosen = np.searchsorted(total, low + rng.random(len(at)) * (high - low), side="right") - 1

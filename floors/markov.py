@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from qcq.corpus import HIDDEN, PAD
 from qcq.errors import ChainError
@@ -35,7 +35,7 @@ from qcq.graph import KnowledgeGraph
 _DENSE_HUBS = 2_000  # with more hubs, messages between positions are sparse
 
 
-def edge_steps(weights: sparse.csr_array) -> tuple[sparse.csr_array, sparse.csr_array]:
+def edge_steps(weights: scipy.sparse.csr_array) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array]:
     """U = D_q^-1 W and V = D_c^-1 W^T of a weighted question–hub matrix.
 
     Parameters
@@ -49,19 +49,19 @@ def edge_steps(weights: sparse.csr_array) -> tuple[sparse.csr_array, sparse.csr_
 
     Examples
     --------
-    >>> u, v = edge_steps(sparse.csr_array([[1.0, 1.0], [0.0, 2.0]]))
+    >>> u, v = edge_steps(scipy.sparse.csr_array([[1.0, 1.0], [0.0, 2.0]]))
     >>> (u @ v).toarray().round(3).tolist()
     [[0.667, 0.333], [0.333, 0.667]]
     """
-    w = sparse.csr_array(weights, dtype=np.float64)
+    w = scipy.sparse.csr_array(weights, dtype=np.float64)
 
-    def stochastic(m: sparse.csr_array) -> sparse.csr_array:
+    def stochastic(m: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
         m.sort_indices()
         total = np.asarray(m.sum(axis=1)).ravel()
         m.data = m.data / np.repeat(np.where(total > 0, total, 1), np.diff(m.indptr))
         return m
 
-    return stochastic(w.copy()), stochastic(sparse.csr_array(w.T.tocsr()))
+    return stochastic(w.copy()), stochastic(scipy.sparse.csr_array(w.T.tocsr()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class MarkovChain(Chain):
 
     Examples
     --------
-    >>> u, v = edge_steps(sparse.csr_array([[1.0, 1.0], [0.0, 1.0]]))
+    >>> u, v = edge_steps(scipy.sparse.csr_array([[1.0, 1.0], [0.0, 1.0]]))
     >>> chain = MarkovChain(u, v, np.ones(2), length=3)
     >>> chain.posterior([0, HIDDEN, 0], 1).round(3).tolist()  # between two visits to question 0
     [0.818, 0.182]
@@ -92,15 +92,15 @@ class MarkovChain(Chain):
     [0.75, 0.25]
     """
 
-    out: sparse.csr_array
-    into: sparse.csr_array
+    out: scipy.sparse.csr_array
+    into: scipy.sparse.csr_array
     start: NDArray[np.float64]
     length: int
     keep_concepts: bool = False
     graph_digest: str = ""
 
     def __post_init__(self) -> None:
-        u, v = (sparse.csr_array(m, dtype=np.float64).sorted_indices() for m in (self.out, self.into))
+        u, v = (scipy.sparse.csr_array(m, dtype=np.float64).sorted_indices() for m in (self.out, self.into))
         mu = np.asarray(self.start, dtype=np.float64)
         if u.shape != v.shape[::-1] or mu.shape != (u.shape[0],):
             raise ChainError(f"U of shape {u.shape}, V of shape {v.shape} and {mu.shape[0]} start values don't fit")
@@ -128,7 +128,7 @@ class MarkovChain(Chain):
         length: int,
         start: str = "question",
         keep_concepts: bool = False,
-        weights: sparse.csr_array | None = None,
+        weights: scipy.sparse.csr_array | None = None,
     ) -> MarkovChain:
         """The chain of a walk that leaves every node along an edge chosen in proportion to its weight.
 
@@ -139,7 +139,7 @@ class MarkovChain(Chain):
         start : "question" (uniform) or "degree" (in proportion to a question's total weight).
         weights : csr_array (questions × concepts), the weights that the walk uses; default: 1 on every edge.
         """
-        w = sparse.csr_array(graph.weights != 0, dtype=np.float64) if weights is None else weights
+        w = scipy.sparse.csr_array(graph.weights != 0, dtype=np.float64) if weights is None else weights
         u, v = edge_steps(w)
         mu = np.ones(graph.n_questions) if start == "question" else np.asarray(w.sum(axis=1)).ravel()
         return cls(u, v, mu, length, keep_concepts, graph.digest)
@@ -157,7 +157,7 @@ class MarkovChain(Chain):
     @cached_property
     def classes(self) -> NDArray[np.int64]:
         """Class of each question, int64 (questions,): equal exactly for questions of the same U, V and start."""
-        u, vt = self.out, sparse.csr_array(self.into.T.tocsr()).sorted_indices()
+        u, vt = self.out, scipy.sparse.csr_array(self.into.T.tocsr()).sorted_indices()
         degree = np.stack([np.diff(u.indptr), np.diff(vt.indptr)])  # (2, questions)
         found = np.zeros(self.n_questions, dtype=np.int64)
         n = 0
@@ -216,8 +216,8 @@ class MarkovChain(Chain):
         """Whether messages are dense rows."""
         return self.n_hubs <= _DENSE_HUBS and (self.n_classes + self.n_hubs) * self.n_hubs <= 2**25
 
-    def _held(self, m: sparse.sparray) -> Matrix:
-        return m.toarray() if self.dense else sparse.csr_array(m)
+    def _held(self, m: scipy.sparse.sparray) -> Matrix:
+        return m.toarray() if self.dense else scipy.sparse.csr_array(m)
 
     @cached_property
     def _out(self) -> Matrix:
@@ -230,7 +230,7 @@ class MarkovChain(Chain):
     @cached_property
     def _into(self) -> Matrix:
         """Probability of each kind given the hub before it, for one member of a class: (kinds, hubs + 3)."""
-        v = sparse.csr_array(self.into.T.tocsr())[self._members]  # (classes, hubs)
+        v = scipy.sparse.csr_array(self.into.T.tocsr())[self._members]  # (classes, hubs)
         ends = np.zeros((self.n_classes, 3))
         ends[:, 0] = self.start[self._members]
         return self._held(_stack(v, ends, [0.0, 1.0, 1.0]))
@@ -239,9 +239,9 @@ class MarkovChain(Chain):
     def _step(self) -> Matrix:
         """M: from the hub before a question to the hub after it, over all questions: (hubs + 3, hubs + 3)."""
         k = self.n_classes
-        into = sparse.csr_array(self._into[:k])
+        into = scipy.sparse.csr_array(self._into[:k])
         into.data = into.data * np.repeat(self.sizes, np.diff(into.indptr))
-        return self._held(sparse.csr_array(into.T.tocsr()) @ sparse.csr_array(self._out[:k]))
+        return self._held(scipy.sparse.csr_array(into.T.tocsr()) @ scipy.sparse.csr_array(self._out[:k]))
 
     @property
     def hub_steps(self) -> int:
@@ -250,7 +250,7 @@ class MarkovChain(Chain):
 
     @cached_property
     def _step_back(self) -> Matrix:
-        return self._held(sparse.csr_array(sparse.csr_array(self._step).T.tocsr()))
+        return self._held(scipy.sparse.csr_array(scipy.sparse.csr_array(self._step).T.tocsr()))
 
     def _kind(self, tokens: NDArray) -> NDArray[np.int64]:
         """Row of each token in the tables; hidden and pad tokens get an arbitrary row."""
@@ -343,7 +343,9 @@ class MarkovChain(Chain):
             alive, row = alive[still], row[still]
             if len(alive):
                 row = row @ step
-        return (np.concatenate(made) if self.dense else sparse.csr_array(sparse.vstack(made, format="csr"))), whose
+        if self.dense:
+            return np.concatenate(made), whose
+        return scipy.sparse.csr_array(scipy.sparse.vstack(made, format="csr")), whose
 
     def log_posterior(
         self, tokens: NDArray, asked: NDArray[np.bool_], left: NDArray | None, right: NDArray | None
@@ -461,15 +463,15 @@ class _Items:
     is_hub: NDArray[np.bool_]
 
 
-def _stack(questions: sparse.sparray, ends: NDArray, last: list[float]) -> sparse.csr_array:
+def _stack(questions: scipy.sparse.sparray, ends: NDArray, last: list[float]) -> scipy.sparse.csr_array:
     """Rows of questions, then the hubs themselves, then START, FREE, DEAD: csr (kinds, hubs + 3)."""
     hubs = questions.shape[1]
-    return sparse.csr_array(
-        sparse.vstack(
+    return scipy.sparse.csr_array(
+        scipy.sparse.vstack(
             [
-                sparse.hstack([questions, sparse.csr_array(ends)]),
-                sparse.hstack([sparse.eye_array(hubs), sparse.csr_array((hubs, 3))]),
-                sparse.hstack([sparse.csr_array((3, hubs)), sparse.csr_array(np.diag(last))]),
+                scipy.sparse.hstack([questions, scipy.sparse.csr_array(ends)]),
+                scipy.sparse.hstack([scipy.sparse.eye_array(hubs), scipy.sparse.csr_array((hubs, 3))]),
+                scipy.sparse.hstack([scipy.sparse.csr_array((3, hubs)), scipy.sparse.csr_array(np.diag(last))]),
             ],
             format="csr",
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from qcq.errors import ChainError
 from qcq.floors.blocks import BLOCK, pick
@@ -87,7 +87,7 @@ class PairLaw:
             )
         start = np.r_[start, len(x)]
         size = max(1, BLOCK // (chain.n_hubs + 3))
-        into, leave = sparse.csr_array(chain._into), sparse.csr_array(chain._out)
+        into, leave = scipy.sparse.csr_array(chain._into), scipy.sparse.csr_array(chain._out)
         for i in range(0, len(kinds), size):  # this many inputs at a time, with all their outputs
             some = kinds[i : i + size]
             part = slice(start[i], start[min(i + size, len(kinds))])

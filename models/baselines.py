@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import sparse
 
 from qcq.errors import TrainingError
 from qcq.graph import KnowledgeGraph
@@ -69,7 +69,7 @@ class ConceptOneHot(Trainer):
     def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
         return 4 * (graph.n_questions + graph.n_concepts) * graph.n_concepts + 8 * graph.n_edges
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """The row itself."""
         return np.asarray(weights.toarray(), dtype=np.float64)
 
@@ -93,7 +93,7 @@ class ConceptMean(Trainer):
             graph, questions.astype(np.float32), concepts.astype(np.float32), parts={"concepts": concepts}
         )
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """The formula itself."""
         return np.asarray(weights @ frozen.parts["concepts"]) / np.asarray(weights.sum(axis=1))[:, None]
 
@@ -121,8 +121,8 @@ class SVD(Trainer):
         graph = source.graph
         w = graph.weights
 
-        def scale(degree: np.ndarray) -> sparse.dia_array:
-            return sparse.diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
+        def scale(degree: np.ndarray) -> scipy.sparse.dia_array:
+            return scipy.sparse.diags_array(1 / np.sqrt(np.where(degree > 0, degree, 1)))
 
         a = scale(w.sum(axis=1)) @ w @ scale(w.sum(axis=0))  # (questions, concepts)
         v, s, u = factors(a, min(self.dim, *w.shape), 7, derive(seed, "svd"))
@@ -135,7 +135,7 @@ class SVD(Trainer):
     def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
         return factors_memory(graph, self.dim)
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """a V S^(power - 1) of the new question's row a of A, with the old degrees of the concepts.
 
         References
@@ -149,7 +149,7 @@ Left = Callable[[NDArray[np.float64], int], NDArray[np.float32]]
 
 
 def factors(
-    a: sparse.sparray, rank: int, rounds: int, stream: int
+    a: scipy.sparse.sparray, rank: int, rounds: int, stream: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], Left]:
     """Leading factors of a tall sparse matrix a ≈ u diag(s) v^T, by a randomised factorisation.
 
@@ -165,11 +165,11 @@ def factors(
     ----------
     Halko, Martinsson & Tropp 2011, Finding structure with randomness (SIAM Review), algorithms 4.4 and 5.1.
     """
-    a = sparse.csr_array(a)
+    a = scipy.sparse.csr_array(a)
     if a.shape[0] * (rank + _MORE) <= TALL:
         from sklearn.utils.extmath import randomized_svd
 
-        u, s, vt = randomized_svd(sparse.csr_matrix(a), rank, n_iter=rounds, random_state=stream % 2**32)
+        u, s, vt = randomized_svd(scipy.sparse.csr_matrix(a), rank, n_iter=rounds, random_state=stream % 2**32)
 
         def held(gain: NDArray[np.float64], width: int) -> NDArray[np.float32]:
             out = np.zeros((len(u), width), dtype=np.float32)
@@ -208,7 +208,7 @@ def factors_memory(graph: KnowledgeGraph, dim: int) -> int:
     return tables + held + 32 * wide * graph.n_concepts + 28 * graph.n_edges
 
 
-def folded(frozen: Frozen, weights: sparse.csr_array, dim: int, power: float) -> NDArray[np.float64]:
+def folded(frozen: Frozen, weights: scipy.sparse.csr_array, dim: int, power: float) -> NDArray[np.float64]:
     """Rows of a degree-normalised matrix a ≈ u S V^T as u S^power, the right factors frozen: float64 (rows, dim).
 
     Parts: ``v`` (concepts, rank) and ``s`` (rank,), the factors; ``degree`` of the concepts; ``added``, a number added
@@ -216,9 +216,9 @@ def folded(frozen: Frozen, weights: sparse.csr_array, dim: int, power: float) ->
     """
     v, s, added = frozen.parts["v"], frozen.parts["s"], frozen.parts["added"]
 
-    def scale(degree: NDArray[np.float64], more: float) -> sparse.dia_array:
+    def scale(degree: NDArray[np.float64], more: float) -> scipy.sparse.dia_array:
         raised = np.asarray(degree) + more
-        return sparse.diags_array(1 / np.sqrt(np.where(raised > 0, raised, 1)))
+        return scipy.sparse.diags_array(1 / np.sqrt(np.where(raised > 0, raised, 1)))
 
     a = scale(weights.sum(axis=1), added[0]) @ weights @ scale(frozen.parts["degree"], added[1])
     real = s > 1e-9 * max(float(s[0]), 1e-300)

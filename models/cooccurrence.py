@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numba import njit, prange
 from numpy.typing import NDArray
-from scipy import sparse
 
 from qcq.corpus import Corpus
 
@@ -81,7 +81,7 @@ def _fill(tokens, start, where, bounds, decay, indptr):
     return indices, data
 
 
-def cooccurrence(corpus: Corpus, decay: NDArray[np.float64], size: int) -> sparse.csr_array:
+def cooccurrence(corpus: Corpus, decay: NDArray[np.float64], size: int) -> scipy.sparse.csr_array:
     """Weighted counts of ordered token pairs, both directions: symmetric csr_array float32 (size, size).
 
     Parameters
@@ -105,7 +105,7 @@ def cooccurrence(corpus: Corpus, decay: NDArray[np.float64], size: int) -> spars
     sizes = _row_sizes(tokens, start, where, bounds, len(decay))
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     indices, data = _fill(tokens, start, where, bounds, np.ascontiguousarray(decay, dtype=np.float64), indptr)
-    return sparse.csr_array((data, indices, indptr), shape=(size, size))
+    return scipy.sparse.csr_array((data, indices, indptr), shape=(size, size))
 
 
 def shrinking(window: int) -> NDArray[np.float64]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import linalg, sparse
 
 from qcq.errors import ChainError, TrainingError
 from qcq.graph import KnowledgeGraph
@@ -41,14 +41,14 @@ class Quotient:
 
     def __init__(self, graph: KnowledgeGraph) -> None:
         _, first, label = np.unique(graph.concept_sets, return_index=True, return_inverse=True)
-        w = sparse.csr_array(graph.weights[first])
+        w = scipy.sparse.csr_array(graph.weights[first])
         spans = [slice(w.indptr[i], w.indptr[i + 1]) for i in range(len(first))]
         order = sorted(range(len(first)), key=lambda i: (tuple(w.indices[spans[i]]), tuple(w.data[spans[i]])))
         rank = np.empty(len(first), dtype=np.int64)
         rank[order] = np.arange(len(first))
         self.label: NDArray[np.int64] = rank[label]
         self.sizes: NDArray[np.float64] = np.bincount(self.label, minlength=len(first)).astype(np.float64)
-        self.rows = sparse.csr_array(w[order])
+        self.rows = scipy.sparse.csr_array(w[order])
 
 
 class LogRatio:
@@ -76,24 +76,25 @@ class LogRatio:
         w = quotient.rows
         d_q, d_c = w.sum(axis=1), quotient.sizes @ w
 
-        def inverse(degree: NDArray[np.float64]) -> sparse.dia_array:
-            return sparse.diags_array(np.where(degree > 0, 1 / np.where(degree > 0, degree, 1), 0))
+        def inverse(degree: NDArray[np.float64]) -> scipy.sparse.dia_array:
+            return scipy.sparse.diags_array(np.where(degree > 0, 1 / np.where(degree > 0, degree, 1), 0))
 
-        self.u = sparse.csr_array(inverse(d_q) @ w)  # (classes, concepts)
+        self.u = scipy.sparse.csr_array(inverse(d_q) @ w)  # (classes, concepts)
         self.d_c = inverse(d_c)
-        self.m = sparse.csr_array(self.d_c @ w.T @ sparse.diags_array(quotient.sizes) @ self.u)  # (concepts, concepts)
+        members = scipy.sparse.diags_array(quotient.sizes)
+        self.m = scipy.sparse.csr_array(self.d_c @ w.T @ members @ self.u)  # (concepts, concepts)
         self.keep, self.window = keep, window
         self.scale = float(d_c.sum()) * (2 if keep else 1) / (negatives * window)
         self.gain = np.sqrt(np.concatenate([quotient.sizes, np.ones(w.shape[1] if keep else 0)]))
-        start = [self.u, sparse.eye_array(w.shape[1], format="csr")] if keep else [self.u]
-        self.start = sparse.csr_array(sparse.vstack(start))  # (nodes, concepts), a node's first half-step
+        start = [self.u, scipy.sparse.eye_array(w.shape[1], format="csr")] if keep else [self.u]
+        self.start = scipy.sparse.csr_array(scipy.sparse.vstack(start))  # (nodes, concepts), a node's first half-step
 
     def rows(self, at: slice) -> NDArray[np.float64]:
         """Rows ``at`` of diag(gain) log max(1, K) diag(gain): float64 (rows, nodes)."""
         concept = np.arange(self.start.shape[0])[at] >= self.u.shape[0]
         return self.gain[at, None] * self._logs(self.start[at].toarray(), concept) * self.gain
 
-    def outside(self, weights: sparse.csr_array) -> NDArray[np.float64]:
+    def outside(self, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """Rows of questions that aren't in the graph, log max(1, K) diag(gain): float64 (questions, nodes).
 
         Parameters
@@ -102,7 +103,7 @@ class LogRatio:
         """
         total = np.asarray(weights.sum(axis=1))
         return (
-            self._logs((sparse.diags_array(1 / total) @ weights).toarray(), np.zeros(len(total), dtype=bool))
+            self._logs((scipy.sparse.diags_array(1 / total) @ weights).toarray(), np.zeros(len(total), dtype=bool))
             * self.gain
         )
 
@@ -150,18 +151,19 @@ class ChainRatio(LogRatio):
     def __init__(self, chain: MarkovChain, window: int, negatives: float) -> None:
         one = np.zeros(chain.n_classes, dtype=np.int64)
         one[chain.classes] = np.arange(chain.n_questions)  # a question of each class
-        u, v = sparse.csr_array(chain.out[one]), sparse.csr_array(sparse.csc_array(chain.into)[:, one])
+        u = scipy.sparse.csr_array(chain.out[one])
+        v = scipy.sparse.csr_array(scipy.sparse.csc_array(chain.into)[:, one])
         sizes, pi = chain.sizes.astype(np.float64), chain.start[one]
         hub = (pi * sizes) @ u  # (hubs,)
 
-        def over(x: NDArray[np.float64]) -> sparse.dia_array:
-            return sparse.diags_array(np.where(x > 0, 1 / np.where(x > 0, x, 1), 0))
+        def over(x: NDArray[np.float64]) -> scipy.sparse.dia_array:
+            return scipy.sparse.diags_array(np.where(x > 0, 1 / np.where(x > 0, x, 1), 0))
 
-        back = sparse.csr_array(over(pi) @ v.T @ sparse.diags_array(hub))  # U of P*
+        back = scipy.sparse.csr_array(over(pi) @ v.T @ scipy.sparse.diags_array(hub))  # U of P*
         ways = [(u, v)]
         if np.abs(back - u).max() > 1e-9:
-            ways.append((back, sparse.csr_array(over(hub) @ u.T @ sparse.diags_array(pi))))
-        self.ways = [(a, sparse.csr_array(b @ sparse.diags_array(sizes) @ a), b) for a, b in ways]
+            ways.append((back, scipy.sparse.csr_array(over(hub) @ u.T @ scipy.sparse.diags_array(pi))))
+        self.ways = [(a, scipy.sparse.csr_array(b @ scipy.sparse.diags_array(sizes) @ a), b) for a, b in ways]
         self.over_pi = np.where(pi > 0, 1 / np.where(pi > 0, pi, 1), 0)
         self.window, self.scale = window, 1.0 / (negatives * window * len(ways))
         self.gain = np.sqrt(sizes)
@@ -256,7 +258,7 @@ class NetMF(Trainer):
         matrix = 5 * 8 * nodes * nodes if nodes <= _DENSE else 8 * (5 * _BLOCK + 10 * (self.dim + 10)) * nodes
         return matrix + 4 * self.dim * (graph.n_questions + graph.n_concepts)
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """Nyström: the new question's exact row of the log-ratio matrix, projected on the frozen eigenvectors.
 
         The question steps to its concepts, and from there the old bank's chain goes on. An eigenvector v of L D (D: the
@@ -302,7 +304,7 @@ def _top(matrix: NDArray[np.float64], rank: int) -> tuple[NDArray[np.float64], N
     Computed component by component: most graphs have several, and equal eigenvalues of different components would
     otherwise mix.
     """
-    n, label = sparse.csgraph.connected_components(sparse.csr_array(matrix), directed=False)
+    n, label = scipy.sparse.csgraph.connected_components(scipy.sparse.csr_array(matrix), directed=False)
     values, vectors = [], []
     for part in np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label, minlength=n))[:-1]):
         value, inner = _leading(matrix[np.ix_(part, part)], min(rank, len(part)))
@@ -324,15 +326,15 @@ def _leading(matrix: NDArray[np.float64], rank: int) -> tuple[NDArray[np.float64
         rng = generator(0, "lanczos")  # a fixed start: the result is exact for any start
         value, vector = eigsh(matrix, rank, v0=rng.standard_normal(n))
         # Lanczos can miss copies of a repeated eigenvalue. The residual shows it.
-        rest = linalg.qr(rng.standard_normal((n, 16)), mode="economic")[0]
+        rest = scipy.linalg.qr(rng.standard_normal((n, 16)), mode="economic")[0]
         for _ in range(8):
             rest -= vector @ (vector.T @ rest)
-            rest = linalg.qr(matrix @ rest, mode="economic")[0]
+            rest = scipy.linalg.qr(matrix @ rest, mode="economic")[0]
         rest -= vector @ (vector.T @ rest)
-        left = np.abs(linalg.eigvalsh(rest.T @ matrix @ rest)).max()
+        left = np.abs(scipy.linalg.eigvalsh(rest.T @ matrix @ rest)).max()
         if left <= np.abs(value).min() * (1 + 1e-9):
             return value, vector
-    value, vector = linalg.eigh(matrix)
+    value, vector = scipy.linalg.eigh(matrix)
     best = np.argsort(-np.abs(value), kind="stable")[:rank]
     return value[best], vector[:, best]
 
@@ -347,7 +349,7 @@ def _streamed(
     block = rng.standard_normal((n, min(n, rank + 10)))
     for i in range(passes):
         for _ in range(2):  # one pass isn't enough in floating point
-            block = linalg.qr(block - basis @ (basis.T @ block), mode="economic")[0][:, : n - basis.shape[1]]
+            block = scipy.linalg.qr(block - basis @ (basis.T @ block), mode="economic")[0][:, : n - basis.shape[1]]
         turned = np.empty_like(block)
         for span, rows in ratio.blocks():
             turned[span] = rows @ block
@@ -398,7 +400,8 @@ class PPMISVD(Trainer):
         log_total = np.log(np.where(total > 0, total, 1))
         row = np.repeat(np.arange(size), np.diff(counts.indptr))
         pmi = np.log(counts.data) - (log_total[row] + log_total[counts.indices] - np.log(total.sum() / self.shift))
-        ppmi = sparse.csr_matrix((np.maximum(pmi, 0).astype(np.float32), counts.indices, counts.indptr), counts.shape)
+        data = np.maximum(pmi, 0).astype(np.float32)
+        ppmi = scipy.sparse.csr_matrix((data, counts.indices, counts.indptr), counts.shape)
         ppmi.eliminate_zeros()
         rank = min(self.dim, size)
         u, s, _ = randomized_svd(ppmi, rank, n_iter=4, random_state=derive(seed, "ppmi-svd") % 2**32)
@@ -427,9 +430,9 @@ class Spectral(Trainer):
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         w = source.graph.weights
 
-        def scale(degree: NDArray[np.float64]) -> sparse.dia_array:
+        def scale(degree: NDArray[np.float64]) -> scipy.sparse.dia_array:
             raised = degree + degree.mean()
-            return sparse.diags_array(1 / np.sqrt(np.where(raised > 0, raised, 1)))
+            return scipy.sparse.diags_array(1 / np.sqrt(np.where(raised > 0, raised, 1)))
 
         a = scale(w.sum(axis=1)) @ w @ scale(w.sum(axis=0))  # (questions, concepts)
         v, s, u = factors(a, min(self.dim, *w.shape), 7, derive(seed, "spectral"))
@@ -445,6 +448,6 @@ class Spectral(Trainer):
     def memory(self, graph: KnowledgeGraph, walks: int, length: int) -> int:
         return factors_memory(graph, self.dim)
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """a V S^-1 of the new question's row a, with the old degrees of the concepts and the old mean degrees."""
         return folded(frozen, weights, self.dim, 0.0)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import sparse
 
 from qcq.embeddings import Embeddings
 from qcq.errors import TrainingError
@@ -176,14 +176,14 @@ class Relations:
     right : float32 (questions,), NaN where nobody answered; None where no answers are known.
     """
 
-    tested: sparse.csr_array
-    joint: sparse.csr_array
+    tested: scipy.sparse.csr_array
+    joint: scipy.sparse.csr_array
     right: NDArray[np.float32] | None
 
     @classmethod
     def of(cls, graph: KnowledgeGraph) -> Relations:
-        tested = sparse.csr_array(graph.weights > 0).astype(np.float32)
-        joint = sparse.csr_array((tested.T @ tested) > 0)
+        tested = scipy.sparse.csr_array(graph.weights > 0).astype(np.float32)
+        joint = scipy.sparse.csr_array((tested.T @ tested) > 0)
         train = graph.train if isinstance(graph, TypedGraph) else None
         if train is None or not len(train.interactions):
             return cls(tested, joint, None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import sparse
 
 from qcq.errors import ConfigError, TrainingError
 from qcq.graph import KnowledgeGraph
@@ -69,12 +69,12 @@ class FastRP(Trainer):
         plain = not isinstance(graph, TypedGraph)
         if isinstance(graph, TypedGraph):
             chain = stationary(source, graph, "fastrp")
-            out, pi = sparse.csr_array(chain.out), np.asarray(chain.start)
-            back = sparse.csr_array(sparse.csc_array(chain.into).T)
+            out, pi = scipy.sparse.csr_array(chain.out), np.asarray(chain.start)
+            back = scipy.sparse.csr_array(scipy.sparse.csc_array(chain.into).T)
         else:
             degree = np.asarray(w.sum(axis=0))
             out, pi = rows(w), np.asarray(w.sum(axis=1)) / w.sum()
-            back = sparse.csr_array((w.data / degree[w.indices], w.indices, w.indptr), shape=w.shape)
+            back = scipy.sparse.csr_array((w.data / degree[w.indices], w.indices, w.indptr), shape=w.shape)
         table = np.zeros((graph.n_questions, self.dim), dtype=np.float32)
         hubs = np.empty((out.shape[1], self.dim), dtype=np.float64)
         scale = np.where(pi > 0, np.where(pi > 0, pi, 1) ** self.beta, 0)
@@ -98,7 +98,12 @@ class FastRP(Trainer):
         return 4 * self.dim * graph.n_questions + columns + block + 16 * graph.n_edges + 24 * graph.n_questions
 
     def _hubs(
-        self, out: sparse.csr_array, back: sparse.csr_array, scale: NDArray[np.float64], columns: slice, stream: int
+        self,
+        out: scipy.sparse.csr_array,
+        back: scipy.sparse.csr_array,
+        scale: NDArray[np.float64],
+        columns: slice,
+        stream: int,
     ) -> NDArray[np.float64]:
         """Columns of Z: float64 (concepts, columns). ``out`` is U, ``back`` is the transpose of V."""
         power = np.zeros((out.shape[1], columns.stop - columns.start))
@@ -121,7 +126,7 @@ class FastRP(Trainer):
             strips.append(sign * np.sqrt(self.sparsity))
         return np.hstack(strips)[:, : columns.stop - columns.start]
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """The formula's own row: the new question steps to its concepts, and the old bank's chain goes on there."""
         return np.asarray(rows(weights) @ frozen.parts["concepts"])
 

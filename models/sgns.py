@@ -11,9 +11,9 @@ from itertools import zip_longest
 from typing import Annotated
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import sparse
 
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, TrainingError
@@ -213,7 +213,7 @@ class SGNS(Trainer):
         slots = 8 * (self.threads or n_threads()) * (tables - 1) * self.deterministic
         return tokens * (4 * wide * tables + 4 * copy + slots + 40) + 8 * walks + 8 * _AT_ONCE
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64] | None:
         """New rows alone, against the frozen outputs: :func:`qcq.models.word2vec.inferred`. Not if ``ordered``."""
         return inferred(frozen, weights, self.window, self.negatives)
 

@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import sparse
 
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
@@ -185,7 +185,7 @@ class Trainer(ABC):
         """
         return graph
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64] | None:
         """Vectors of new questions in the space of the old ones, which stay as they are.
 
         Parameters

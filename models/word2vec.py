@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import sparse
 
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
@@ -151,7 +151,9 @@ class PairModel(Model):
         return out
 
 
-def inferred(frozen: Frozen, weights: sparse.csr_array, window: int, negatives: int) -> NDArray[np.float64] | None:
+def inferred(
+    frozen: Frozen, weights: scipy.sparse.csr_array, window: int, negatives: int
+) -> NDArray[np.float64] | None:
     """New input rows against the frozen output table, on exact expected co-occurrences: float64 (rows, dim).
 
     Each row minimises −Σ_y p(y) log σ(x·o_y) − k Σ_n q(n) log σ(−x·o_n), where p is the exact law of its neighbours
@@ -171,7 +173,7 @@ def inferred(frozen: Frozen, weights: sparse.csr_array, window: int, negatives: 
     if len(label) != len(frozen.parts["counts"]):
         return None
     noise = frozen.parts["counts"] ** 0.75
-    merge = sparse.csr_array((np.ones(len(label)), (label, np.arange(len(label)))))
+    merge = scipy.sparse.csr_array((np.ones(len(label)), (label, np.arange(len(label)))))
     outputs = np.asarray(merge @ frozen.parts["outputs"].astype(np.float64)) / np.asarray(merge.sum(axis=1))[:, None]
     start = by_concepts(frozen.graph.weights, frozen.vectors[:n], weights)
     return logistic_rows(start, outputs, law, negatives * np.asarray(merge @ noise) / noise.sum(), PRIOR)
@@ -342,7 +344,7 @@ class SkipGram(_Gensim):
     Mikolov et al. 2013, Distributed representations of words and phrases and their compositionality (NIPS), eq. 4.
     """
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64] | None:
         """New rows alone, against the frozen outputs: :func:`inferred`."""
         return inferred(frozen, weights, self.window, self.negatives)
 
@@ -380,7 +382,7 @@ class FastText(_Gensim):
     def _start(self, graph: KnowledgeGraph, words: NDArray[np.int64], seed: int, batch_words: int) -> Word2Vec:
         return self._library().FastText(**self._options(seed, batch_words), max_n=0)  # no character n-grams
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64]:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """The mean of its concepts' vectors: composed without a vector of its own."""
         tested = (weights > 0).astype(np.float64)
         return np.asarray(tested @ frozen.parts["concepts"]) / np.asarray(tested.sum(axis=1))[:, None]

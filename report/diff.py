@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
-from scipy.linalg import orthogonal_procrustes
 
 from qcq.embeddings import Embeddings
 from qcq.errors import EmbeddingError
@@ -72,7 +72,7 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
     if len(common) < 2:
         raise EmbeddingError(f"{len(common)} questions are in both tables; give two tables of one bank")
     a, b = (t.unit[[t.index[q] for q in common]].astype(np.float64) for t in (first, second))  # (questions, dim)
-    turn, _ = orthogonal_procrustes(b, a)  # (dim, dim)
+    turn, _ = scipy.linalg.orthogonal_procrustes(b, a)  # (dim, dim)
     k = min(k, len(common) - 1)
     rows = np.sort(generator(0, "diff", "queries").choice(len(common), size=min(QUERIES, len(common)), replace=False))
     shared = [_overlap(a, b, i, k) for i in rows]

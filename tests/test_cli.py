@@ -40,7 +40,8 @@ def test_list_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom qcq.cli import main\n"
         "try: main(['list', '--json'])\nexcept SystemExit: pass\n"
-        "print([m for m in ('torch', 'gensim', 'numba', 'polars', 'sklearn', 'networkx') if m in sys.modules])"
+        "heavy = ('torch', 'gensim', 'numba', 'polars', 'sklearn', 'networkx', 'scipy.sparse')\n"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
-from scipy import sparse
 
 from qcq.errors import WalkError
 from qcq.graph import KnowledgeGraph
@@ -47,7 +47,7 @@ def lists(graph: KnowledgeGraph) -> Lists:
     return kept(graph, "lists", lambda: packed(graph.weights, graph.by_concept))
 
 
-def packed(w: sparse.csr_array, back: sparse.csr_array) -> Lists:
+def packed(w: scipy.sparse.csr_array, back: scipy.sparse.csr_array) -> Lists:
     """The lists of any two-step walk: questions × hubs and hubs × questions, whose weights aren't looked at."""
     start, degree = w.indptr[:-1].astype(np.int64), np.diff(w.indptr)
     row_of = np.zeros(w.shape[0], dtype=np.uint32)
@@ -82,7 +82,7 @@ def _same_rows(sets: NDArray, n_values: int) -> NDArray[np.int64]:
     return same
 
 
-def cells(w: sparse.csr_array) -> Cells:
+def cells(w: scipy.sparse.csr_array) -> Cells:
     """The alias tables of a matrix of weights, row by row."""
     ptr = w.indptr.astype(np.int64)
     threshold, alias = alias_tables(ptr, w.data)

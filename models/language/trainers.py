@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy import sparse
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, TrainingError
@@ -324,7 +324,7 @@ class LanguageTrainer(Trainer):
         """The learner that this trainer makes of a plain one."""
         return learner
 
-    def infer(self, frozen: Frozen, weights: sparse.csr_array) -> NDArray[np.float64] | None:
+    def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64] | None:
         """By the model's state in the question's place, mapped to the table: :mod:`qcq.models.language.slot`."""
         from qcq.models.language.slot import inferred
 
