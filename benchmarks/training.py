@@ -16,8 +16,8 @@ run     wall-clock seconds of `qcq run experiments/classroom.toml`, which is `ma
         run before compiles what is compiled.
 sgns    tokens/s of deterministic ``sgns`` against gensim's corpus_file, by each version's benchmarks/lookup.py.
 kt      processor seconds of four epochs of ``kt`` and ``kt-attention`` on one table, and the best AUC on validation.
-import  wall-clock ms of `import qcq` in a process of its own, median of ten; the compiled files of both versions are there
-        before. The present layout was built on 114ff19.
+import  wall-clock ms of `import qcq` in a process of its own, median of ten; the compiled files are there
+        before; the layout of today was built on 114ff19
 
 Real data is read from $QCQ_DATA/s2kt_assist09; without it, the simulated classroom stands in.
 """
