@@ -1,6 +1,6 @@
 """What a GPU makes of the language models: a table in under eight minutes.
 
-    python benchmarks/gpu.py [--device cuda] [--json FILE] [--only floor,share,family,million] [--limit 460]
+    python benchmarks/gpu.py [--device cuda] [--json FILE] [--only floor,share,family,million,sgns,kt] [--limit 460]
 
 Figures are absolute times on the card that is named in the first line; capture and compilation are part of them.
 
@@ -11,6 +11,10 @@ floor    seconds of training until the held-out excess of ``mlm`` is 0.10 and 0.
 share    device work as a share of a step's wall time, once steps are replayed; the target is 90 %.
 family   milliseconds a step of mlm, cloze, clm, bilm and rtd at their defaults.
 million  milliseconds a step of 256 walks over 1,000,000 generated questions; the target is 5 ms.
+sgns     million tokens/s of ``sgns`` over 1,000,000 generated questions, with and without a fixed order of sums; and
+         its loss on held-out walks of s2kt_assist09 less that of the CPU, which should be 0.
+kt       seconds of four epochs of ``kt`` and ``kt-attention`` on the concepts' vectors of s2kt_assist09, and validation
+         AUC less that of the CPU, which should be 0.
 
 Real data is read from $QCQ_DATA; without it, and on a CPU with --quick, the simulated classroom stands in.
 """
@@ -31,8 +35,11 @@ import torch
 
 from qcq import data
 from qcq.corpus import Corpus
+from qcq.evaluation import Partition
+from qcq.evaluation.tracing.models import Tracer
+from qcq.evaluation.tracing.tasks import Attempts, KTSettings, principal
 from qcq.graph import KnowledgeGraph
-from qcq.models import MLM, TRAINERS, TrainingData
+from qcq.models import MLM, SGNS, TRAINERS, TrainingData
 from qcq.models.language.execution import Device
 from qcq.models.language.trainers import LanguageTrainer, Monitor
 
@@ -147,15 +154,62 @@ def family(device: str, quick: bool) -> list[Row]:
     return rows
 
 
-def million(device: str, quick: bool) -> list[Row]:
-    n, rng = 10_000 if quick else 1_000_000, np.random.default_rng(0)
+def generated(n: int, walks: int) -> TrainingData:
+    """Walks over ``n`` questions that stand in them at random; each stands in one, if there are enough."""
+    rng = np.random.default_rng(0)
     edges = np.stack([np.arange(n), rng.integers(0, n // 100, n)], axis=1)
     graph = KnowledgeGraph.from_edges([(f"q{q}", f"c{c}") for q, c in edges.tolist()])
-    walks = rng.integers(0, n, size=(20_000, 40)).astype(np.int32)
-    walks.ravel()[: min(n, walks.size)] = np.arange(min(n, walks.size))
-    source = TrainingData(graph, sampled=Corpus([walks], n, graph.n_concepts, graph.digest))
-    timed = steps(source, "mlm", device, 30 if quick else 200, batch=32 if quick else 256)
+    drawn = rng.integers(0, n, size=(walks, 40)).astype(np.int32)
+    drawn.ravel()[: min(n, drawn.size)] = np.arange(min(n, drawn.size))
+    return TrainingData(graph, sampled=Corpus([drawn], n, graph.n_concepts, graph.digest))
+
+
+def million(device: str, quick: bool) -> list[Row]:
+    n = 10_000 if quick else 1_000_000
+    timed = steps(generated(n, 20_000), "mlm", device, 30 if quick else 200, batch=32 if quick else 256)
     return [row(f"mlm: ms a step of 256 walks, {n:,} questions", 1e3 * timed.wall / timed.steps, 5.0, "")]
+
+
+def sgns(device: str, quick: bool) -> list[Row]:
+    rows, n = [], 10_000 if quick else 1_000_000
+    made = generated(n, 2_000 if quick else 500_000)
+    for fixed in (True, False):
+        trainer = SGNS(device=device, deterministic=fixed, dim=64)
+        trainer.fit(generated(n, 500))  # the first use of the device
+        began = time.perf_counter()
+        trainer.fit(made)
+        kind = "deterministic" if fixed else "fast"
+        speed = made.corpus.n_tokens / (time.perf_counter() - began) / 1e6
+        rows.append(row(f"sgns, {kind}: million tokens/s, {n:,} questions", speed, float("nan"), ""))
+    source, loss = load("s2kt_assist09", quick), []
+    for place in (device, "cpu"):
+        SGNS.static = place == device == "cpu"
+        model: Any = SGNS(device=place).fit(source)
+        SGNS.static = device == "cpu"
+        loss.append(float(model.losses(model.objective.held_out_batch(source.heldout, seed=0)).mean()))
+    return [*rows, row("sgns: held-out loss less that of the CPU", loss[0] - loss[1], 0.0, f"CPU {loss[1]:.4f}")]
+
+
+def kt(device: str, quick: bool) -> list[Row]:
+    folder = Path(os.environ.get("QCQ_DATA", "")) / "s2kt_assist09"
+    real = not quick and "QCQ_DATA" in os.environ and folder.is_dir()
+    read = data.read(f"s2kt:{folder}") if real else data.Simulated(questions=300).read()
+    partition = Partition.make(read, 0, hold_out_edges=False)
+    attempts = Attempts(partition, "kt")
+    table = TRAINERS["concept-mean"](dim=64).fit(TrainingData(partition.graph), 0).embeddings()
+    train, held = attempts.sequences("train"), attempts.sequences("validation")
+    rows = []
+    for name, kind in (("kt", "dkt"), ("kt-attention", "attention")):
+        best, spent = [], []
+        for place in (device, "cpu"):
+            plan = KTSettings(model=kind, epochs=4, patience=4, device=place)  # type: ignore[arg-type]
+            began = time.perf_counter()
+            tracer = Tracer(principal(table.vectors), attempts.question_features(()), True, plan, 0)
+            best.append(max(tracer.fit(train, held).history))
+            spent.append(time.perf_counter() - began)
+        rows.append(row(f"{name}: s of four epochs", spent[0], float("nan"), f"CPU {spent[1]:.1f}"))
+        rows.append(row(f"{name}: AUC less that of the CPU", best[0] - best[1], 0.0, f"CPU {best[1]:.4f}"))
+    return rows
 
 
 def row(case: str, figure: float, target: float, note: str) -> Row:
@@ -166,7 +220,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--device", default="cuda")
     ask.add_argument("--quick", action="store_true", help="seconds on any device, to see that it runs")
-    ask.add_argument("--only", default="floor,share,family,million")
+    ask.add_argument("--only", default="floor,share,family,million,sgns,kt")
     ask.add_argument("--limit", type=float, default=460.0, help="no case is begun after so many seconds")
     ask.add_argument("--json", type=Path)
     chosen = ask.parse_args()
@@ -174,7 +228,7 @@ def main() -> None:
     card = torch.cuda.get_device_name() if device == "cuda" else device
     print(f"{card}, torch {torch.__version__}", flush=True)
     if device == "cpu":
-        LanguageTrainer.static = True  # the same plan, operation by operation
+        LanguageTrainer.static = SGNS.static = True  # the same plan, operation by operation
     cases: dict[str, Callable[[], list[Row]]] = {
         "floor": lambda: (
             floor("s2kt_assist09", {0.10: 3.0, 0.05: 8.0}, 4000, device, quick)
@@ -183,6 +237,8 @@ def main() -> None:
         "share": lambda: share(device, quick),
         "family": lambda: family(device, quick),
         "million": lambda: million(device, quick),
+        "sgns": lambda: sgns(device, quick),
+        "kt": lambda: kt(device, quick),
     }
     began, rows = time.perf_counter(), []
     for name in chosen.only.split(","):

@@ -117,7 +117,7 @@ def sgns(seed: int) -> Row:
         if row["case"].startswith("sgns"):
             kind = "deterministic" if row["case"].endswith("deterministic") else "fast"
             made[f"sgns {kind}, times gensim corpus_file"] = row["ratio"]
-            made[f"sgns {kind}, learnt: {row['ours_learnt']}"] = 0.0
+            made[f"sgns {kind}, learnt"] = row["ours_learnt"]
     return made
 
 
@@ -195,8 +195,10 @@ def measure(before: Path, names: list[str]) -> Iterator[list[Row]]:
         for case in dict.fromkeys(case for side in sides for made in side for case in made):
             theirs, ours = ([made[case] for made in side if case in made] for side in sides)
             row: Row = {"case": case, "against": against, "rounds": len(ours)}
-            row |= {key: statistics.median(side) for key, side in (("before", theirs), ("now", ours)) if side}
-            if row.get("before") and row.get("now"):
+            for key, side in (("before", theirs), ("now", ours)):
+                if side:
+                    row[key] = side[0] if isinstance(side[0], str) else statistics.median(side)
+            if isinstance(row.get("before"), float) and row.get("now"):
                 row["ratio"] = row["before"] / row["now"]
             rows.append(row)
         yield rows
@@ -205,7 +207,8 @@ def measure(before: Path, names: list[str]) -> Iterator[list[Row]]:
 def table(rows: list[Row]) -> str:
     lines = ["| case | before | now | before / now | against |", "|---|---:|---:|---:|---|"]
     for row in rows:
-        figures = (f"{row[key]:.4g}" if row.get(key) else "" for key in ("before", "now", "ratio"))
+        held = (row.get(key, "") for key in ("before", "now", "ratio"))
+        figures = (each if isinstance(each, str) else f"{each:.4g}" for each in held)
         lines.append(f"| {row['case']} | {' | '.join(figures)} | {row['against']} |")
     return "\n".join(lines)
 

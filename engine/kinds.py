@@ -309,6 +309,10 @@ class Scored(OnData):
     readout: str | Chosen | None = None
     others: tuple[Trained, ...] = ()
 
+    @property
+    def gpus(self) -> int:
+        return int(getattr(self.settings, "device", "cpu") != "cpu")
+
     def resolved(self, resolve: Callable[[Cell], Cell], store: Store) -> Scored:
         made = super().resolved(resolve, store)
         return replace(made, readout=made.readout.readout(store)) if isinstance(made.readout, Chosen) else made

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, TrainingError
@@ -22,6 +22,7 @@ from qcq.graph import KnowledgeGraph
 from qcq.models.trainer import Frozen, Model, Trainer, TrainingData
 from qcq.models.weights import WARM_RATE, WARM_STEPS, Weights
 from qcq.models.word2vec import PairModel, inferred, shuffled, token_counts
+from qcq.support import devices
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
@@ -54,6 +55,9 @@ class SGNS(Trainer):
         state, and their changes are summed in their order. Without it, threads write without synchronisation: faster,
         and no two runs are exactly equal.
     threads : how many; 0 means one per core.
+    device : where to train: "cpu", "cuda", "mps", or "auto": the first of cuda, mps and cpu that is there. A device
+        computes the scores of many walks as matrix products, with other random numbers than the CPU; its tables must
+        fit in its memory. It needs torch, and neither ``ordered`` nor ``parts``.
     parts : the walks are divided into so many parts, each of which trains tables of its own. Now and then the tables
         are merged: rows that were seldom trained get the sum of the parts' changes, rows that were trained often their
         mean (:func:`shares`). The same parts give the same vectors wherever they are trained.
@@ -75,27 +79,109 @@ class SGNS(Trainer):
     ordered: bool = False
     deterministic: bool = True
     threads: Annotated[int, Field(ge=0)] = 0
+    device: str = "cpu"
     parts: Annotated[int, Field(ge=1)] = 1
     period: Annotated[int, Field(ge=1)] = 1 << 16
 
     warm = True
     tuning = ({}, {"window": 2}, {"window": 10})
+    static: ClassVar[bool] = False  # run a device's steps, even on the CPU
+
+    @model_validator(mode="after")
+    def _fits(self) -> SGNS:
+        if self.device != "cpu" and (self.ordered or self.parts > 1):
+            raise ValueError(f"device {self.device!r} trains neither ordered tables nor parts; use 'cpu'")
+        return self
+
+    @property
+    def place(self) -> str:
+        """The device that ``device`` means here."""
+        return devices.place(self.device)
+
+    @property
+    def reproducible(self) -> bool:
+        if self.place == "cpu":
+            return self.deterministic or (self.threads or n_threads()) == 1
+        return self.deterministic and self.place == "cuda"
+
+    def refuse_unusable(self) -> None:
+        devices.refuse_unusable(self.device)
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
-        from qcq.models.kernels.sgns import alias_table, begin
+        """Train on the source's walks.
 
+        Raises
+        ------
+        ConfigError : a missing device, or more parts than walks.
+        TrainingError : there is nothing to learn from, training diverged, or a device failed.
+        """
+        self.refuse_unusable()
         corpus = source.corpus
         counts, paired = token_counts(corpus)
         if not paired.any():
             raise TrainingError(
                 "no walk has two tokens, so there is nothing to learn from; the graph may have no edges"
             )
+        on_device = self.static or self.place != "cpu"
+        inputs, outputs, used = (self._on_device if on_device else self._on_threads)(source, counts, seed, progress)
+        if not all(np.isfinite([table.min(), table.max()]).all() for table in (inputs, outputs)):
+            raise TrainingError(f"sgns diverged: its vectors are no longer finite; lower lr (given {self.lr})")
+        objective = objectives.SkipGram(
+            self.window, self.negatives, counts=counts.astype(np.float64), ordered=self.ordered
+        )
+        tokens = round(self.epochs * corpus.n_tokens * used / corpus.n_walks)
+        about = {"name": "sgns", **self.config}
+        return PairModel(source.graph, inputs, outputs, paired, tokens, objective, trainer=about)
+
+    def _on_device(
+        self, source: TrainingData, counts: NDArray[np.int64], seed: int, progress: Progress
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+        """Both tables, and how many walks an epoch has."""
+        from qcq.models.kernels.sgns import begin
+        from qcq.models.sgns_device import DeviceTables, train
+
+        corpus = source.corpus
+        inputs, outputs = _table(len(counts), self.dim), _table(len(counts), self.dim)
+        begin(inputs, self.dim, np.uint64(derive(seed, "sgns", "start")), 0, 1)
+        if source.start is not None:
+            self._begin_from(source.start, inputs, outputs)
+        lr, used = self._effort(source, corpus)
+        spread = counts.sum() / counts.max()
+        together = max(1, int(spread / corpus.length))
+        tables = DeviceTables(
+            inputs,
+            outputs,
+            counts.astype(np.float64) ** 0.75,
+            self.window,
+            self.negatives,
+            corpus.length,
+            together,
+            self.place,
+            self.deterministic,
+            seed,
+        )
+        train(corpus, tables, (lr, lr / 250), self.epochs, used, seed, progress)
+        return *tables.rows(), used
+
+    def _effort(self, source: TrainingData, corpus: Corpus) -> tuple[float, int]:
+        """The learning rate at the start, and the walks of an epoch: less of both if an earlier training goes on."""
+        if source.start is None:
+            return self.lr, corpus.n_walks
+        return WARM_RATE * self.lr, math.ceil(WARM_STEPS * corpus.n_walks)
+
+    def _on_threads(
+        self, source: TrainingData, counts: NDArray[np.int64], seed: int, progress: Progress
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+        """Both tables, and how many walks an epoch has in all parts."""
+        from qcq.models.kernels.sgns import alias_table, begin
+
+        corpus = source.corpus
         wide = -(-self.dim // 16) * 16  # rows of whole cache lines; the columns beyond dim stay zero
         tables = 2 * self.window if self.ordered else 1
         threads = self.threads or n_threads()
         corpora = _divided(corpus, self.parts)
         parts = [self._part(each, i, counts, wide, tables, threads, source, seed) for i, each in enumerate(corpora)]
-        lr = self.lr if source.start is None else WARM_RATE * self.lr
+        lr, _ = self._effort(source, corpus)
         noise = alias_table(counts**0.75)
         rates = np.array([lr, lr / 250], dtype=np.float32)
         inputs, outputs = parts[0].inputs, parts[0].outputs
@@ -130,15 +216,7 @@ class SGNS(Trainer):
         del base
         inputs = np.ascontiguousarray(inputs[:, : self.dim])  # one after the other: each may be a copy
         outputs = np.ascontiguousarray(outputs[:, : self.dim])
-        if not all(np.isfinite([table.min(), table.max()]).all() for table in (inputs, outputs)):
-            raise TrainingError(f"sgns diverged: its vectors are no longer finite; lower lr (given {self.lr})")
-        objective = objectives.SkipGram(
-            self.window, self.negatives, counts=counts.astype(np.float64), ordered=self.ordered
-        )
-        used = sum(part.used for part in parts)
-        tokens = round(self.epochs * corpus.n_tokens * used / corpus.n_walks)
-        about = {"name": "sgns", **self.config}
-        return PairModel(source.graph, inputs, outputs, paired, tokens, objective, trainer=about)
+        return inputs, outputs, sum(part.used for part in parts)
 
     def _part(
         self,
@@ -160,7 +238,7 @@ class SGNS(Trainer):
         most = rows_a_team(corpus.length, team, self.window, self.negatives, self.ordered)
         at_once = _AT_ONCE if self.parts == 1 else self.period
         step = max(1, at_once // corpus.length)
-        used = corpus.n_walks if source.start is None else math.ceil(WARM_STEPS * corpus.n_walks)
+        _, used = self._effort(source, corpus)
         full, rest = divmod(used, step)
         total = self.epochs * (full * -(-step * pieces // team) + -(-rest * pieces // team))
         which = () if number == 0 else ("part", number)

@@ -276,7 +276,7 @@ GONE = "CUDA error: unspecified launch failure\nCUDA kernel errors might be asyn
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB"), r"memory with batch 16 .*batch of (4|8) would fit"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB"), r"at step 3\d .*of (4|8) instead of 16 would fit"),
         (RuntimeError(GONE), r"stopped at step 3\d of 40 \(CUDA error: unspecified launch failure\); run again"),
     ],
 )  # fmt: skip

@@ -7,6 +7,7 @@ answer is forgotten at a border and padding stays small.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from qcq.data.dataset import Interactions
 from qcq.errors import EvaluationError, TrainingError
 from qcq.models.language.transformer import Bias
+from qcq.support.devices import guarded, place, refuse_unusable
 from qcq.support.files import whole_path
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
@@ -57,6 +59,13 @@ class Chunk:
         self.before = torch.from_numpy(np.where(alone, -1, question[last]))
         self.answer = torch.from_numpy(np.where(alone, -1, correct[last]))
         self.real = torch.from_numpy(at >= 0)
+
+    def on(self, device: str) -> Chunk:
+        """The same with its tensors on ``device``."""
+        moved = copy.copy(self)
+        for name in ("question", "correct", "before", "answer", "real"):
+            setattr(moved, name, getattr(self, name).to(device))
+        return moved
 
 
 class Sequences:
@@ -267,6 +276,7 @@ class Tracer:
     Attributes
     ----------
     history : validation AUC after each epoch.
+    device : where it computes.
     """
 
     def __init__(
@@ -276,7 +286,9 @@ class Tracer:
             torch.manual_seed(derive(seed, "kt", "weights"))
             self.table = QuestionInput(vectors, features, moves)
             self.model = MODELS[plan.model](self.table.dim, plan.hidden, plan.dropout)
-        self.model.eval()
+        refuse_unusable(plan.device)
+        self.device = place(plan.device)
+        self._modules().to(self.device).eval()
         self.plan, self.seed, self.last = plan, seed, len(features) - 1
         self.history: list[float] = []
 
@@ -299,12 +311,17 @@ class Tracer:
         adam = torch.optim.AdamW(groups, fused=True)
         full = [group["lr"] for group in adam.param_groups]
         best: dict[str, Tensor] = {}
-        with torch.random.fork_rng(devices=[]):
+        cuda = [torch.cuda.current_device()] if self.device == "cuda" else []
+        epoch = 0
+        with (
+            torch.random.fork_rng(devices=cuda),
+            guarded(self.device, lambda: f"in epoch {epoch + 1}", lambda: "lower hidden, or use device = 'cpu'"),
+        ):
             torch.manual_seed(derive(self.seed, "kt", "dropout"))
             for epoch in range(plan.epochs):
                 rng = generator(self.seed, "kt", "batches", epoch)
                 batches = list(train.batches(rng))
-                steps, total = 0, 0.0
+                total = torch.zeros((), device=self.device)
                 self.model.train()
                 for i, batch in enumerate(batches):
                     share = (epoch + i / len(batches)) / plan.epochs
@@ -318,9 +335,9 @@ class Tracer:
                         torch.autograd.backward(loss)
                         nn.utils.clip_grad_norm_(model, 1.0)
                         adam.step()
-                        steps, total = steps + 1, total + float(loss.detach())
+                        total += loss.detach()
                     progress(epoch * len(batches) + i + 1, plan.epochs * len(batches))
-                if not np.isfinite(total):
+                if not torch.isfinite(total):
                     raise TrainingError(f"kt: the loss of epoch {epoch + 1} isn't finite; lower lr ({plan.lr})")
                 self.history.append(auc(self.predict(validation), validation.correct))
                 place = int(np.argmax(self.history))
@@ -342,11 +359,13 @@ class Tracer:
         for chunk in batch:
             if state is not None:
                 state = self.model.cut(state, len(chunk.at))
-            version = torch.from_numpy(part.version[chunk.at[:, 0]])[:, None]  # (B, 1)
+            chunk = chunk.on(self.device)
+            version = torch.from_numpy(part.version[chunk.at[:, 0]])[:, None].to(self.device)  # (B, 1)
             t = chunk.question.shape[1]
             both = self.table(torch.cat([chunk.before, chunk.question], 1), version)  # read at once: one gradient
             before, own = both.split([chunk.before.shape[1], t], 1)
-            later = (torch.arange(t)[:, None] + torch.arange(ahead)).clamp(max=t - 1)  # (T, ahead)
+            step = torch.arange(max(t, ahead), device=self.device)
+            later = (step[:t, None] + step[:ahead]).clamp(max=t - 1)  # (T, ahead)
             asked = own[:, :, None] if ahead == 1 else own[:, later]  # (B, T, ahead, dim)
             sign = (2.0 * chunk.answer - 1) * (chunk.before >= 0)
             logits, state = self.model(before, sign[..., None], asked, state)
@@ -362,12 +381,13 @@ class Tracer:
         out = np.empty(len(part))
         training = self.model.training
         self.model.eval()
-        with torch.no_grad():
+        short = guarded(self.device, lambda: "in a prediction", lambda: "use device = 'cpu'")
+        with torch.no_grad(), short:
             for batch in part.batches(multiple=ahead):
                 for chunk, logits in self._read(part, batch, ahead):
                     at = np.arange(chunk.at.shape[1])
                     mine = logits[:, at - at % ahead, at % ahead]  # (B, T)
-                    out[chunk.at[chunk.at >= 0]] = torch.sigmoid(mine[chunk.real].double()).numpy()
+                    out[chunk.at[chunk.at >= 0]] = torch.sigmoid(mine[chunk.real].double()).cpu().numpy()
         self.model.train(training)
         return out
 
@@ -385,20 +405,21 @@ class Tracer:
         """
         known = np.r_[-1, question].astype(np.int64)
         sign = np.r_[0.0, 2.0 * np.asarray(correct) - 1].astype(np.float32)
-        version = torch.full((1, 1), self.last)
+        version = torch.full((1, 1), self.last, device=self.device)
         rows, state = [], None
         with torch.no_grad():
-            every = self.table(torch.from_numpy(np.asarray(asked, dtype=np.int64))[None], version)  # (1, asked, dim)
+            of = torch.from_numpy(np.asarray(asked, dtype=np.int64))[None].to(self.device)
+            every = self.table(of, version)  # (1, asked, dim)
             for at in range(0, len(known), CHUNK):
-                before = torch.from_numpy(known[None, at : at + CHUNK])
+                before = torch.from_numpy(known[None, at : at + CHUNK]).to(self.device)
                 t = before.shape[1]
                 logits, state = self.model(
                     self.table(before, version),
-                    torch.from_numpy(sign[None, at : at + CHUNK, None]),
+                    torch.from_numpy(sign[None, at : at + CHUNK, None]).to(self.device),
                     every[:, None].expand(1, t, -1, -1),
                     state,
                 )
-                rows.append(torch.sigmoid(logits[0]).numpy())
+                rows.append(torch.sigmoid(logits[0]).cpu().numpy())
         return np.concatenate(rows)
 
     def save(self, path: Path) -> Path:

@@ -73,6 +73,8 @@ class KTSettings:
     epochs, patience : number of epochs at most, and epochs without a better validation AUC after which to stop.
     lr : learning rate of the model, falling linearly.
     table_lr, table_decay : learning rate of the vectors' change, and its weight decay.
+    device : where it computes: "cpu", "cuda", "mps", or "auto": the first of cuda, mps and cpu that is there. Batches
+        are those of the CPU; figures differ from its by rounding and dropout.
     """
 
     model: Literal["dkt", "attention"] = "dkt"
@@ -85,6 +87,7 @@ class KTSettings:
     lr: Annotated[float, Field(gt=0)] = 4e-3
     table_lr: Annotated[float, Field(gt=0)] = 2e-3
     table_decay: Annotated[float, Field(ge=0)] = 1.0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if not self.tables:

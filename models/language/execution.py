@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qcq.corpus import Corpus
-from qcq.errors import TrainingError
 from qcq.models.language.softmax import Sampled
 from qcq.models.language.tables import BETAS, EPSILON
 from qcq.models.language.training import Exercise, Learner, TrainingBatch
+from qcq.support.devices import guarded
 from qcq.support.seeds import derive, generator
 
 if TYPE_CHECKING:
@@ -61,10 +61,9 @@ class Execution(ABC):
     def known(self, wait: bool) -> list[tuple[float, int]]:
         """Loss and tokens of the steps that are known since the last call; of all of them with ``wait``."""
 
-    @contextmanager
-    def guarded(self, kept: str) -> Iterator[None]:
+    def guarded(self, kept: str) -> AbstractContextManager[None]:
         """Turns what a device can do to a training into one line; ``kept`` says where the last good state is."""
-        yield
+        return nullcontext()
 
 
 class Rows(Execution):
@@ -261,23 +260,17 @@ class Device(Execution):
         self.at = 0
         return told
 
-    @contextmanager
-    def guarded(self, kept: str) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:  # torch.OutOfMemoryError and torch.AcceleratorError are such
-            if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
-                fits = self._fits()
-                todo = f"a batch of {fits} would fit: lower batch" if fits else "lower batch, dim or layers"
-                raise TrainingError(
-                    f"{self.device} is out of memory with batch {self.trainer.batch} ({_line(error)}); {todo}{kept}"
-                ) from None
-            if not _gone(error):
-                raise
-            raise TrainingError(
-                f"{self.device} stopped at step {self.current + 1} of {self.trainer.steps} ({_line(error)}); "
-                f"run again when it is back, or with device = 'cpu'{kept}"
-            ) from None
+    def guarded(self, kept: str) -> AbstractContextManager[None]:
+        return guarded(
+            str(self.device),
+            lambda: f"at step {self.current + 1} of {self.trainer.steps}",
+            self._less,
+            kept,
+        )
+
+    def _less(self) -> str:
+        fits = self._fits()
+        return f"a batch of {fits} instead of {self.trainer.batch} would fit" if fits else "lower batch, dim or layers"
 
     def _memory(self) -> tuple[int, int]:
         """Bytes of the device's memory (0: not known), and of what stays there from step to step."""
@@ -298,13 +291,3 @@ class Device(Execution):
         fits = int((0.9 * total - stays) // walk)
         most = min(fits, self.trainer.batch // 2)
         return 1 << (most.bit_length() - 1) if most > 0 else 0
-
-
-def _gone(error: RuntimeError) -> bool:
-    """Whether an error says that the device failed, and not the code."""
-    kind = getattr(torch, "AcceleratorError", None)
-    return (kind is not None and isinstance(error, kind)) or "CUDA error" in str(error) or "MPS" in str(error)
-
-
-def _line(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(". ")

@@ -28,6 +28,7 @@ from qcq.models.language import readout
 from qcq.models.trainer import Frozen, Model, Trainer, TrainingData
 from qcq.models.weights import WARM_RATE, WARM_STEPS, Weights
 from qcq.models.word2vec import token_counts
+from qcq.support import devices
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
@@ -187,29 +188,14 @@ class LanguageTrainer(Trainer):
     @property
     def place(self) -> str:
         """The device that ``device`` means here."""
-        if self.device != "auto":
-            return self.device
-        import torch
-
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return devices.place(self.device)
 
     @property
     def reproducible(self) -> bool:
         return self.place == "cpu" and self.threads == 1  # a device adds up gradients of one row in any order
 
     def refuse_unusable(self) -> None:
-        """ConfigError for a device that isn't there."""
-        if self.device in ("cpu", "auto"):
-            return
-        import torch
-
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # torch raises AssertionError if it was built without CUDA
-            text = str(error).splitlines()[0]
-            raise ConfigError(f"setting device: {self.device!r} can't be used here ({text}); use 'cpu'") from None
+        devices.refuse_unusable(self.device)
 
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> LanguageModel:
         """Train on the source's walks.
