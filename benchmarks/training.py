@@ -116,7 +116,7 @@ def sgns(seed: int) -> Row:
     for row in rows:
         if row["case"].startswith("sgns"):
             kind = "deterministic" if row["case"].endswith("deterministic") else "fast"
-            made[f"sgns {kind}, times gensim corpus_file"] = row["ratio"]
+            made[f"sgns {kind} over gensim corpus_file"] = row["ratio"]
             made[f"sgns {kind}, learnt"] = row["ours_learnt"]
     return made
 
@@ -195,9 +195,9 @@ def measure(before: Path, names: list[str]) -> Iterator[list[Row]]:
         for case in dict.fromkeys(case for side in sides for made in side for case in made):
             theirs, ours = ([made[case] for made in side if case in made] for side in sides)
             row: Row = {"case": case, "against": against, "rounds": len(ours)}
-            for key, side in (("before", theirs), ("now", ours)):
-                if side:
-                    row[key] = side[0] if isinstance(side[0], str) else statistics.median(side)
+            for key, found in (("before", theirs), ("now", ours)):
+                if found:
+                    row[key] = found[0] if isinstance(found[0], str) else statistics.median(found)
             if isinstance(row.get("before"), float) and row.get("now"):
                 row["ratio"] = row["before"] / row["now"]
             rows.append(row)
