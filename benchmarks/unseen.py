@@ -183,25 +183,56 @@ def thinned(data: Dataset, away: np.ndarray, rng: np.random.Generator) -> tuple[
     return matrix.tocsr(), lost
 
 
-def measured(data: Dataset, trainer: str, case: str, seed: int, dim: int) -> dict[str, object]:
+class Drawn:
+    """What a seed draws of a data set, and the figures of the tables that know nothing or only the concepts."""
+
+    def __init__(self, data: Dataset, seed: int, dim: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.data, self.seed, self.dim = data, seed, dim
+        self.every = np.arange(len(data.questions))
+        self.away = np.sort(rng.choice(self.every, int(SHARE * len(self.every)), replace=False))
+        self.matrix, self.lost = thinned(data, self.away, rng)
+        self.task = HeldOut(data, self.away, seed)
+        self.bank = part(data, np.setdiff1d(self.every, self.away), answered=False)
+        self.new, self.fewer = (part(data, self.away, q, answered=False) for q in (None, self.matrix))
+        base = {name: self.bare(name, self.every) for name in ("random", "concept-mean")}
+        self.units, self.row = self.figures(base)
+        self.row |= self.ranks({name: self.bare(name, self.every, self.matrix) for name in base})
+
+    def bare(self, name: str, rows: np.ndarray, matrix: scipy.sparse.csr_array | None = None) -> Embeddings:
+        """A trainer's table of some questions, without any answers."""
+        bank = part(self.data, rows, matrix, answered=False)
+        return embed(bank, walk="qcq", trainer=name, dim=self.dim, seed=self.seed, sections=SECTIONS)
+
+    def figures(self, tables: dict[str, Embeddings]) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+        """Each test student's share of the AUC, and AUC and MAP."""
+        units = {name: self.task.units(table) for name, table in tables.items()}
+        row: dict[str, object] = {f"auc_{name}": float(each.mean()) for name, each in units.items()}
+        for name, table in tables.items():
+            row[f"map_{name}"] = retrieval(table, self.data, self.away, self.seed)
+        return units, row
+
+    def ranks(self, tables: dict[str, Embeddings]) -> dict[str, object]:
+        """MRR of the concept that each held-out question has lost."""
+        if not (self.lost >= 0).any():
+            return {}
+        return {f"mrr_{name}": mrr(table, self.bank, self.fewer, self.lost) for name, table in tables.items()}
+
+
+def measured(drawn: Drawn, trainer: str, case: str) -> dict[str, object]:
     """All figures of one cell."""
-    rng = np.random.default_rng(seed)
-    every = np.arange(len(data.questions))
-    away = np.sort(rng.choice(every, int(SHARE * len(every)), replace=False))
-    rest = np.setdiff1d(every, away)
+    data, away, every, seed = drawn.data, drawn.away, drawn.every, drawn.seed
+    bank, new, rest = drawn.bank, drawn.new, np.setdiff1d(every, away)
     answers = log(data, seed) if case == "responses" else None
     known = data if answers or data.interactions is None else without(data, away)
 
-    def trained(name: str, rows: np.ndarray, matrix: scipy.sparse.csr_array | None = None) -> Embeddings:
-        if name == TRACING:
-            return embed(part(known, rows, matrix), name, dim=dim, seed=seed, numbers=NUMBERED)
-        bare = part(known, rows, matrix, answered=False)
-        return embed(bare, walk="qcq", trainer=name, dim=dim, seed=seed, sections=SECTIONS)
+    def trained(rows: np.ndarray, matrix: scipy.sparse.csr_array | None = None) -> Embeddings:
+        if trainer == TRACING:
+            return embed(part(known, rows, matrix), trainer, dim=drawn.dim, seed=seed, numbers=NUMBERED)
+        return drawn.bare(trainer, rows, matrix)
 
-    bank, new = part(data, rest, answered=False), part(data, away, answered=False)
-    less = trained(trainer, rest)
-    tried = tables(less, trained(trainer, every), bank, new, answers)
-    base = {"random": trained("random", every), "concept-mean": trained("concept-mean", every)}
+    less = trained(rest)
+    tried = tables(less, trained(every), bank, new, answers)
     row: dict[str, object] = {"twins": add(less, None, new).by_set / len(away), "seconds": seconds(less, seed)}
     for name in ("inferred", "concepts"):
         try:
@@ -211,21 +242,15 @@ def measured(data: Dataset, trainer: str, case: str, seed: int, dim: int) -> dic
         moved = dict(zip(found.questions, found.moved, strict=True))
         row[f"moved_{name}"] = float(np.mean([moved[q] for q in new.questions]))
         row["moved_old"] = float(np.mean([moved[q] for q in bank.questions]))
-    task = HeldOut(data, away, seed)
-    units = {name: task.units(table) for name, table in {**tried, **base}.items()}
-    row |= {f"auc_{name}": float(each.mean()) for name, each in units.items()}
-    lead = paired_bootstrap(units["retrained"], units["random"])
+    units, own = drawn.figures(tried)
+    row |= drawn.row | own
+    lead = paired_bootstrap(units["retrained"], drawn.units["random"])
     row["lead"] = [lead.mean, lead.low, lead.high]
     for name in ("inferred", "concepts"):
-        kept = float((units[name] - units["random"]).mean()) / lead.mean if lead.low > 0 else None
+        kept = float((units[name] - drawn.units["random"]).mean()) / lead.mean if lead.low > 0 else None
         row[f"kept_{name}"] = kept
-    row |= {f"map_{name}": retrieval(table, data, away, seed) for name, table in {**tried, **base}.items()}
-    matrix, lost = thinned(data, away, rng)
-    if (lost >= 0).any():
-        fewer = part(data, away, matrix, answered=False)
-        thin = {**tables(less, trained(trainer, every, matrix), bank, fewer, answers)}
-        thin |= {name: trained(name, every, matrix) for name in base}
-        row |= {f"mrr_{name}": mrr(table, bank, fewer, lost) for name, table in thin.items()}
+    if (drawn.lost >= 0).any():
+        row |= drawn.ranks(tables(less, trained(every, drawn.matrix), bank, drawn.fewer, answers))
     return row
 
 
@@ -253,7 +278,7 @@ def main() -> None:
     given = parser.parse_args()
     results = results_in(given.json)
     for source in given.data:
-        data = load(source)
+        data, drawn = load(source), None
         for trainer, case, seed in cells(given):
             mark = {"data": data.name, "trainer": trainer, "case": case, "seed": seed, "dim": given.dim}
             if any(mark.items() <= row.items() for row in results):
@@ -261,7 +286,9 @@ def main() -> None:
             if trainer == TRACING and data.interactions is None:
                 print(data.name, trainer, "needs answers; left out", flush=True)
                 continue
-            row = {**mark, **measured(data, trainer, case, seed, given.dim)}
+            if drawn is None or drawn.seed != seed:
+                drawn = Drawn(data, seed, given.dim)
+            row = {**mark, **measured(drawn, trainer, case)}
             results = [*results_in(given.json), row] if given.json else [*results, row]  # others may write it too
             if given.json:
                 write_text(
