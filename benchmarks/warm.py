@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy
+from record import made
 
 from qcq.data import Dataset, load
 from qcq.graph import KnowledgeGraph
@@ -90,7 +91,12 @@ def main() -> None:
         rows.append({"data": data.name, "trainer": name, **row, "loss_reached_by_every_seed": reached, "seeds": found})
         print(name, json.dumps({key: round(value, 4) for key, value in row.items()}), flush=True)
         if args.json:
-            about = {"share": SHARE, "target": {"cosine": COSINE, "steps": STEPS}, "settings": settings}
+            about = {
+                "made": made(data),
+                "share": SHARE,
+                "target": {"cosine": COSINE, "steps": STEPS},
+                "settings": settings,
+            }
             args.json.write_text(json.dumps({**about, "results": rows}, indent=1) + "\n", encoding="utf-8")
 
 
