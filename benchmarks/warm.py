@@ -91,12 +91,8 @@ def main() -> None:
         rows.append({"data": data.name, "trainer": name, **row, "loss_reached_by_every_seed": reached, "seeds": found})
         print(name, json.dumps({key: round(value, 4) for key, value in row.items()}), flush=True)
         if args.json:
-            about = {
-                "made": made(data),
-                "share": SHARE,
-                "target": {"cosine": COSINE, "steps": STEPS},
-                "settings": settings,
-            }
+            target = {"cosine": COSINE, "steps": STEPS}
+            about = {"made": made(data), "share": SHARE, "target": target, "settings": settings}
             args.json.write_text(json.dumps({**about, "results": rows}, indent=1) + "\n", encoding="utf-8")
 
 
