@@ -16,7 +16,8 @@ table then has the same answers. Five tables are compared on the held-out questi
 - ``map``: the other questions ranked for a held-out one; those that share a concept are relevant.
 - ``seconds``: processor time for inferring 1,000 questions of new sets of concepts, none with a twin.
 
-A cell is one data set, trainer, case and seed. Finished cells are in the JSON file and are not made again.
+A cell is one data set, trainer, case and seed. Finished cells are in the JSON file and are not made again; its last
+list, ``medians``, is over the seeds.
 
     python benchmarks/unseen.py --data s2kt:DIR pebg:DIR --seeds 0,1,2 --json docs/results/unseen.json
 """
@@ -47,6 +48,7 @@ from qcq.recipes import add, embed
 from qcq.report.diff import difference
 from qcq.support.files import write_text
 
+Row = dict[str, Any]
 TRACING = "tracing"  # a recipe
 TRAINERS = ("netmf", "svd", "spectral", "sgns", "fasttext", "mlm", TRACING)
 NUMBERED = ("difficulty", "popularity", "rasch")
@@ -204,22 +206,22 @@ class Drawn:
         bank = part(self.data, rows, matrix, answered=False)
         return embed(bank, walk="qcq", trainer=name, dim=self.dim, seed=self.seed, sections=SECTIONS)
 
-    def figures(self, tables: dict[str, Embeddings]) -> tuple[dict[str, np.ndarray], dict[str, object]]:
+    def figures(self, tables: dict[str, Embeddings]) -> tuple[dict[str, np.ndarray], Row]:
         """Each test student's share of the AUC, and AUC and MAP."""
         units = {name: self.task.units(table) for name, table in tables.items()}
-        row: dict[str, object] = {f"auc_{name}": float(each.mean()) for name, each in units.items()}
+        row: Row = {f"auc_{name}": float(each.mean()) for name, each in units.items()}
         for name, table in tables.items():
             row[f"map_{name}"] = retrieval(table, self.data, self.away, self.seed)
         return units, row
 
-    def ranks(self, tables: dict[str, Embeddings]) -> dict[str, object]:
+    def ranks(self, tables: dict[str, Embeddings]) -> Row:
         """MRR of the concept that each held-out question has lost."""
         if not (self.lost >= 0).any():
             return {}
         return {f"mrr_{name}": mrr(table, self.bank, self.fewer, self.lost) for name, table in tables.items()}
 
 
-def measured(drawn: Drawn, trainer: str, case: str) -> dict[str, object]:
+def measured(drawn: Drawn, trainer: str, case: str) -> Row:
     """All figures of one cell."""
     data, away, every, seed = drawn.data, drawn.away, drawn.every, drawn.seed
     bank, new, rest = drawn.bank, drawn.new, np.setdiff1d(every, away)
@@ -233,7 +235,7 @@ def measured(drawn: Drawn, trainer: str, case: str) -> dict[str, object]:
 
     less = trained(rest)
     tried = tables(less, trained(every), bank, new, answers)
-    row: dict[str, object] = {"twins": add(less, None, new).by_set / len(away), "seconds": seconds(less, seed)}
+    row: Row = {"twins": add(less, None, new).by_set / len(away), "seconds": seconds(less, seed)}
     for name in ("inferred", "concepts"):
         try:
             found = difference(tried["retrained"], tried[name])
@@ -262,10 +264,31 @@ def cells(given: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
                 yield trainer, case, seed
 
 
-def results_in(file: Path | None) -> list[dict[str, object]]:
+def results_in(file: Path | None) -> list[Row]:
     """The finished cells of this version."""
     known = json.loads(file.read_text()) if file is not None and file.exists() else {}
     return known.get("results", []) if known.get("version") == VERSION else []
+
+
+def medians(results: list[Row]) -> list[Row]:
+    """Of each data set, trainer and case the medians over seeds, and how many leads exclude zero."""
+    rows = []
+    for mark in dict.fromkeys(tuple(row[name] for name in ("data", "trainer", "case", "dim")) for row in results):
+        mine = [row for row in results if tuple(row[name] for name in ("data", "trainer", "case", "dim")) == mark]
+        made: Row = {"of": "medians", **dict(zip(("data", "trainer", "case", "dim"), mark, strict=True))}
+        made |= {"seeds": len(mine), "leads above zero": sum(row["lead"][1] > 0 for row in mine)}
+        for name in dict.fromkeys(name for row in mine for name, x in row.items() if isinstance(x, float)):
+            made[name] = float(np.median([row[name] for row in mine if isinstance(row.get(name), float)]))
+        made |= {
+            name: float(np.median([row["lead"][i] for row in mine])) for i, name in enumerate(("lead", "low", "high"))
+        }
+        rows.append(made)
+    return rows
+
+
+def written(file: Path, results: list[Row]) -> None:
+    held = {"version": VERSION, "made": made(), "results": results, "medians": medians(results)}
+    write_text(file, json.dumps(held, indent=2) + "\n")
 
 
 def main() -> None:
@@ -291,21 +314,13 @@ def main() -> None:
             row = {**mark, **measured(drawn, trainer, case)}
             results = [*results_in(given.json), row] if given.json else [*results, row]  # others may write it too
             if given.json:
-                write_text(
-                    given.json, json.dumps({"version": VERSION, "made": made(), "results": results}, indent=2) + "\n"
-                )
+                written(given.json, results)
             shown = {name: round(x, 3) for name, x in row.items() if isinstance(x, float)}
             print(data.name, trainer, case, f"seed {seed}:", shown, flush=True)
-        for trainer, case in dict.fromkeys((each[0], each[1]) for each in cells(given)):
-            mark = {"data": data.name, "trainer": trainer, "case": case, "dim": given.dim}
-            mine = [row for row in results if mark.items() <= row.items()]
-            names = dict.fromkeys(name for row in mine for name, x in row.items() if isinstance(x, float))
-            held: dict[str, list[Any]] = {
-                name: [row[name] for row in mine if isinstance(row.get(name), float)] for name in names
-            }
-            print(
-                data.name, trainer, case, "median:", {name: round(float(np.median(x)), 3) for name, x in held.items()}
-            )
+    if given.json:
+        written(given.json, results_in(given.json))
+    for row in medians(results):
+        print({name: round(x, 3) if isinstance(x, float) else x for name, x in row.items()})
 
 
 if __name__ == "__main__":
