@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import made
 
 from qcq.embeddings import Embeddings
 
@@ -122,8 +123,8 @@ def main() -> None:
                 flush=True,
             )
         if args.json:
-            about = {"rows": args.rows, "dim": DIM, "k": K, "queries": QUERIES, "target_ms": TARGET, "results": rows}
-            args.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            about = {"made": made(), "rows": args.rows, "dim": DIM, "k": K, "queries": QUERIES, "target_ms": TARGET}
+            args.json.write_text(json.dumps({**about, "results": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
