@@ -192,7 +192,7 @@ class _Audit:
                 "duplicates",
                 False,
                 f"{len(across)} pairs of students in different parts gave the same answers, {one!r} and {other!r} "
-                "first: one person under two identifiers; qcq.read leaves one out, as without_duplicates(dataset) does",
+                "first: one person under two identifiers; without split.duplicates = 'as-published' one is left out",
             )
         said = f"; {len(data.left_out):,} identifiers are left out" if len(data.left_out) else ""
         return Check("duplicates", True, f"no person found in two parts under two identifiers{said}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from qcq.data import DATASETS, Dataset, Reader
+from qcq.data import DATASETS, Dataset, Reader, SplitSettings
 from qcq.errors import ConfigError, UnknownNameError
 from qcq.evaluation import TASKS, Partition, Task, TaskSpec
 from qcq.models import TRAINERS, Trainer
@@ -54,8 +54,8 @@ class Config:
     size : which of the file's ``[sizes.NAME]`` tables replaces settings of the same names; none if empty.
     strict : whether something doubtful in the data is an error instead of a note.
     store : a folder of finished cells that several runs share; empty for one in the run's own folder.
-    sections : settings of single parts by section: ``walk`` (all walks), a walk's, a trainer's, a task's or a data
-        format's name.
+    sections : settings of single parts by section: ``walk`` (all walks), ``split`` (:class:`qcq.data.SplitSettings`), a
+        walk's, a trainer's, a task's or a data format's name.
     """
 
     data: str = "simulated"
@@ -90,7 +90,7 @@ class Config:
             raise ConfigError(f"vectors {min(taken)!r}: a trainer has this name; give the vectors another one")
         # Building every component once makes a wrong name or setting fail here, before anything is read or written.
         self.build_walks(), self.build_trainers(), self.task_settings(), self.reader(self.data.partition(":")[0])
-        known = ["walk", *WALKS, *TRAINERS, *DATASETS, *(name for name in TASKS if TASKS[name].settings)]
+        known = ["walk", "split", *WALKS, *TRAINERS, *DATASETS, *(name for name in TASKS if TASKS[name].settings)]
         for section in self.sections:
             labelled = "@" in section and _part(section) in (*WALKS, *TRAINERS, *TASKS)  # it need not be used
             if not labelled and section not in known:
@@ -130,7 +130,9 @@ class Config:
         """The class of a section's settings; None for ``walk``, whose settings are for all walks."""
         name = _part(section)
         task = TASKS[name].settings if name in TASKS else None
-        return next((part for part in (WALKS.get(name), TRAINERS.get(name), DATASETS.get(name), task) if part), None)
+        split = {"split": SplitSettings}.get(name)
+        found = (WALKS.get(name), TRAINERS.get(name), DATASETS.get(name), task, split)
+        return next((part for part in found if part), None)
 
     def _given(self, *sections: str) -> dict[str, Mapping[str, Any]]:
         return {name: self.sections[name] for name in sections if name in self.sections}
@@ -169,7 +171,7 @@ class Config:
         parts: list[tuple[str, Any]] = [*self.build_walks().items(), *self.build_trainers().items()]
         sections = {name: {k: v for k, v in part.config.items() if v is not None} for name, part in parts}
         sections |= {name: _plain(asdict(plan)) for name, plan in self.task_settings().items()}
-        for name in DATASETS:
+        for name in ("split", *DATASETS):
             if name in self.sections:
                 sections[name] = dict(self.sections[name])
         if self.store:

@@ -14,7 +14,7 @@ from qcq.data.checks import SYNONYMS, refuse_doubts
 from qcq.data.csv import CSV
 from qcq.data.dataset import Dataset, Interactions, Part, Split, TestPart, TrainPart, ValidationPart
 from qcq.data.datashop import KDDCup, Statics
-from qcq.data.duplicates import duplicate_students, same_person, without_duplicates
+from qcq.data.duplicates import SplitSettings, duplicate_students, same_person, without_duplicates
 from qcq.data.edmine import EDMine
 from qcq.data.ednet import EdNet
 from qcq.data.edudata import EduData
@@ -126,7 +126,9 @@ def read(
 
 
 def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None, *, strict: bool = False) -> Dataset:
-    """What :func:`read` does with text; ``settings`` are by format (``{"simulated": {"students": 50}}``)."""
+    """What :func:`read` does with text; ``settings`` are by format (``{"simulated": {"students": 50}}``), and those of
+    the split (:class:`SplitSettings`)."""
+    split = SplitSettings(**(settings or {}).get("split", {}))
     name, where = _parts(source)
     if name is not None:
         kind = find("format", name, DATASETS)
@@ -139,7 +141,7 @@ def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None, *
         name = recognise(path)
         kind = DATASETS[name]
         said = f"recognised as {name}"
-    return _checked(kind(**(settings or {}).get(name, {})).read(path), said, strict)
+    return _checked(kind(**(settings or {}).get(name, {})).read(path), said, strict, split)
 
 
 def recognise(path: Path) -> str:
@@ -198,10 +200,10 @@ def _path(text: str) -> Path:
     return path
 
 
-def _checked(dataset: Dataset, said: str, strict: bool) -> Dataset:
+def _checked(dataset: Dataset, said: str, strict: bool, split: SplitSettings | None = None) -> Dataset:
     if strict:
         refuse_doubts(dataset.notes)
-    return without_duplicates(dataset.noting([said]))
+    return (split or SplitSettings()).applied(dataset.noting([said]))
 
 
 __all__ = [
@@ -229,6 +231,7 @@ __all__ = [
     "Reader",
     "Simulated",
     "Split",
+    "SplitSettings",
     "Statics",
     "TestPart",
     "TrainPart",

@@ -7,6 +7,7 @@ In ASSISTments 2009 as S2KT publishes it, that concerns 29 % of the test respons
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import scipy  # its submodules load when they are first used
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from qcq.data.assembly import several
 from qcq.data.dataset import Dataset, Interactions
+from qcq.support.settings import settings
 
 RAREST, MET = 5, 3  # a duplicate has answered at least MET of a student's RAREST rarest questions
 COMMON = 1_000  # students: a question answered by more doesn't tell students apart, and never counts as rare
@@ -124,6 +126,29 @@ def _lean(sign: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     right.data = np.tanh(total / 2)
     right.data[right.data == 0] = 1e-12  # an entry must not vanish in a product
     return right
+
+
+@settings
+class SplitSettings:
+    """Who is in the parts of a split: section ``split`` of a run's settings.
+
+    Parameters
+    ----------
+    duplicates : ``left-out``: of a person's identifiers one is in a part (:func:`without_duplicates`);
+        ``as-published``: all are, so a person may be learnt from under one and tested under another. For comparisons
+        with published figures only: ``qcq audit`` fails such a run.
+    """
+
+    duplicates: Literal["left-out", "as-published"] = "left-out"
+
+    def applied(self, dataset: Dataset) -> Dataset:
+        """The data set with these identifiers in no part, and a note that says what was done."""
+        honest = without_duplicates(dataset)
+        if self.duplicates == "left-out" or honest is dataset:
+            return honest
+        n = len(honest.left_out) - len(dataset.left_out)
+        said = f"{several(n, 'student')} in a part as published, though the same answers occur under another identifier"
+        return replace(dataset, notes=(*dataset.notes, said))
 
 
 def same_person(dataset: Dataset) -> dict[int, int]:

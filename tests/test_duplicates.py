@@ -17,6 +17,7 @@ from qcq.config import Config
 from qcq.data import Dataset, Simulated, duplicate_students, load, without_duplicates
 from qcq.data.assembly import interactions
 from qcq.data.dataset import Interactions
+from qcq.errors import ConfigError
 from qcq.pipeline import Experiment
 
 ROOM = Simulated(questions=400, concepts=10, students=80, responses=200).read()
@@ -150,3 +151,28 @@ def test_assistments_as_published_has_89_people_under_two_identifiers(where):
     name, folder = where.split(":")
     data = load(f"{name}:{root}/{folder}")
     assert len(data.left_out) == len(found(data)) == 89
+
+
+def test_as_published_leaves_nobody_out_says_so_and_fails_the_audit(tmp_path):
+    data = doubled(ROOM, TOLD[:2])
+    r = data.interactions
+    rows = zip(r.student.tolist(), r.question.tolist(), r.correct.tolist(), strict=True)
+    (tmp_path / "bank").mkdir()
+    lines = [f"{data.questions[q]},{data.students[s]},{c}" for s, q, c in rows]
+    (tmp_path / "bank" / "interactions.csv").write_text("question,student,correct\n" + "\n".join(lines) + "\n")
+    edges = [f"{q},{data.concepts[data.q_matrix[[i]].indices[0]]}" for i, q in enumerate(data.questions)]
+    (tmp_path / "bank" / "questions.csv").write_text("question,concepts\n" + "\n".join(edges) + "\n")
+    source = f"csv:{tmp_path / 'bank'}"
+    assert len(load(source).left_out) == 2
+    published = load(source, {"split": {"duplicates": "as-published"}})
+    assert len(published.left_out) == 0
+    assert published.notes[-1].startswith("2 students in a part as published, though the same")
+    assert load("simulated", {"split": {"duplicates": "as-published"}}).notes == load("simulated").notes
+    given = ["split.duplicates=as-published", "dim=4", "walk.per_question=1", "tune=false"]
+    settled = Config.load(overrides=given, data=source, trainers=("svd",), tasks=("difficulty",), seeds=1)
+    run = Experiment(settled).run(tmp_path / "run")
+    checks = {check.name: check for check in audit(run, retrain=False)}
+    assert checks["data"].ok
+    assert checks["duplicates"].ok is False
+    with pytest.raises(ConfigError, match=r"split.duplicates: input should be 'left-out' or 'as-published'"):
+        Config.load(overrides=["split.duplicates=out"])
