@@ -40,6 +40,7 @@ from qcq.corpus import Corpus
 from qcq.floors.objectives import Masked
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, TrainingData
+from qcq.models.language.execution import Rows
 from qcq.models.language.trainers import MLM, Cloze, LanguageTrainer, Monitor
 from qcq.models.language.training import train
 from qcq.support.seeds import generator
@@ -168,7 +169,7 @@ def step_ms(questions: int, trainer: LanguageTrainer) -> float:
         last = time.perf_counter()
         return trainer.training_batch(walks, questions, rng)
 
-    train(learner, trainer, corpus, ask, 0, lambda *a, **k: None, lambda history: {"loss": 0.0}, {})
+    train(learner, trainer, corpus, ask, 0, lambda *a, **k: None, lambda history: {"loss": 0.0}, {}, Rows)
     return 1e3 * statistics.median(times[len(times) // 3 :])
 
 

@@ -27,6 +27,7 @@ from qcq.engine.estimate import Rates
 from qcq.engine.executor import OFTEN, CellResult, Executor, work_for
 from qcq.engine.store import Store
 from qcq.errors import ConfigError, EngineError, QCQError
+from qcq.support.cluster import connect
 from qcq.support.progress import Progress, Watch
 from qcq.support.threads import ROOM, THREAD_VARIABLES
 
@@ -148,20 +149,9 @@ class Ray(Executor):
 
     def _connect(self) -> None:
         """Start a local cluster, or connect to the one at the address."""
-        quiet = {
-            "USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
-            "ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "DEDUP_LOGS_SKIP_REGEX": ".",  # its remarks on dead workers would be printed among our results
-        }
-        for name, value in quiet.items():
-            os.environ.setdefault(f"RAY_{name}", value)
-        import ray
-
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        local = {"num_cpus": max(self.cluster.jobs, cores), "include_dashboard": False}
-        where = {"address": self.cluster.address} if self.cluster.address else local
         try:
-            ray.init(log_to_driver=False, logging_level="ERROR", **where)
+            connect(max(self.cluster.jobs, cores), self.cluster.address)
         except (OSError, RuntimeError, ValueError) as error:
             named = f"address {self.cluster.address}" if self.cluster.address else "a local Ray cluster"
             raise EngineError(f"{named}: Ray can't be started ({_line(error)})") from None

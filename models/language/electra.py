@@ -42,6 +42,7 @@ class RTD(LanguageTrainer):
     weight: Annotated[float, Field(gt=0)] = 50.0
 
     shown = ("table", "hidden", "context")
+    divisible = False
 
     def architecture(self) -> type[Encoder]:
         from qcq.models.language.detector import Detector

@@ -40,8 +40,10 @@ class Execution(ABC):
     ----------
     optimiser : Adam for the body.
     generators : devices whose random state the training changes, for ``torch.random.fork_rng``.
+    keeps : whether it writes checkpoints; of several processes one does.
     """
 
+    keeps = True
     optimiser: torch.optim.Adam
     generators: list[torch.device]
 
@@ -82,16 +84,15 @@ class Rows(Execution):
 
     def step(self, step: int, share: float) -> None:
         trainer, tables = self.trainer, self.learner.tables
-        torch.manual_seed(derive(self.seed, "dropout", step))
         walks = next(self.batches)
         exercise = self.ask(walks, generator(self.seed, "step", step))
-        loss = self.learner.exercise_loss(exercise, step)
-        value = float(loss.detach())
+        loss = self._loss(exercise, step)
+        value = self._value(loss.detach())
         self.told.append((value, int(np.count_nonzero(exercise.real))))
         if not math.isfinite(value):
             return
         torch.autograd.backward(loss)
-        grads = {name: table.gradients() for name, table in tables.items()}
+        grads = self._gradients()
         body = [p.grad for p in self.body if p.grad is not None]
         square = sum(float(torch.linalg.vector_norm(g)) ** 2 for _, g in filter(None, grads.values()))
         norm = math.sqrt(square + float(torch.nn.utils.get_total_norm(body)) ** 2)
@@ -105,6 +106,17 @@ class Rows(Execution):
         self.optimiser.param_groups[0]["lr"] = trainer.lr * share
         self.optimiser.step()
         self.optimiser.zero_grad()
+
+    def _loss(self, exercise: TrainingBatch, step: int) -> Tensor:
+        torch.manual_seed(derive(self.seed, "dropout", step))
+        return self.learner.exercise_loss(exercise, step)
+
+    def _value(self, loss: Tensor) -> float:
+        return float(loss)
+
+    def _gradients(self) -> dict[str, tuple[Tensor | None, Tensor] | None]:
+        """Those of the tables; those of the body stand in its parameters."""
+        return {name: table.gradients() for name, table in self.learner.tables.items()}
 
     def known(self, wait: bool) -> list[tuple[float, int]]:
         told, self.told = self.told, []
@@ -291,3 +303,8 @@ class Device(Execution):
         fits = int((0.9 * total - stays) // walk)
         most = min(fits, self.trainer.batch // 2)
         return 1 << (most.bit_length() - 1) if most > 0 else 0
+
+
+def execution(learner: Learner, trainer: LanguageTrainer) -> type[Execution]:
+    """How the steps of a trainer are run in this process."""
+    return Rows if learner.device.type == "cpu" and not trainer.static else Device

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
@@ -19,6 +19,7 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, TrainingError
 from qcq.floors.losses import HeldOutLoss
@@ -101,6 +102,8 @@ class LanguageTrainer(Trainer):
         runs another plan of the same training (docs/transformer.md), and draws other walks and masks than the CPU.
     threads : CPU threads. One gives the same bytes in every run; more round differently from run to run, and are faster
         only with the full softmax or a wide encoder.
+    processes : how many processes take a share of every batch; all take the same step, which is that of one process up
+        to rounding. Ray starts them (``pip install 'qcq[ray]'``), on the CPU; one that dies is started again.
     readouts : the vectors to use, the default first; none means table, output, hidden and context, if the model has
         them. See ``readout.py``; ``+centred``, ``+abtt`` and ``+whitened`` may follow a name.
     checkpoint : a ``.safetensors`` file: written now and then, continued from where it exists.
@@ -130,6 +133,7 @@ class LanguageTrainer(Trainer):
     stop_excess: float | None = None
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] = 1
+    processes: Annotated[int, Field(ge=1)] = 1
     readouts: tuple[str, ...] = ()
     checkpoint: str | None = None
 
@@ -141,9 +145,16 @@ class LanguageTrainer(Trainer):
     def _fits(self) -> LanguageTrainer:
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; change one of them")
+        if self.processes > 1 and self.device != "cpu":
+            raise ValueError(f"{self.processes} processes train on the CPU only, given device {self.device!r}")
+        if self.processes > 1 and not self.divisible:
+            raise ValueError(
+                f"{type(self).__name__.lower()} is trained by one process, given processes {self.processes}"
+            )
         return self
 
     static: ClassVar[bool] = False  # run a device's program of fixed shapes, even on the CPU
+    divisible: ClassVar[bool] = True  # its loss is a sum over walks, so processes can share a batch
 
     @property
     def asks(self) -> float:
@@ -207,6 +218,7 @@ class LanguageTrainer(Trainer):
         """
         import torch
 
+        from qcq.models.language.execution import execution
         from qcq.models.language.training import train
 
         self.refuse_unusable()
@@ -220,20 +232,23 @@ class LanguageTrainer(Trainer):
         try:
             learner, counts = self.learner(source, seed)
             model = self.model(source, learner)
-            model.tokens, model.history = train(
-                learner,
-                plan,
-                corpus,
-                lambda walks, rng: self.training_batch(walks, corpus.n_questions, rng),
-                seed,
-                progress,
-                Monitor(model, source, len(counts)),
-                {**self.config, "checkpoint": None, "seed": seed, "corpus": corpus.digest, **began},
-            )
+            about = {**self.config, "checkpoint": None, "seed": seed, "corpus": corpus.digest, **began}
+            if self.processes > 1:
+                from qcq.models.language.distributed import by_ray
+
+                model.tokens, model.history = by_ray(plan, source, seed, learner, about)
+            else:
+                monitor, ask = Monitor(model, source, len(counts)), self.asker(corpus)
+                how = execution(learner, plan)
+                model.tokens, model.history = train(learner, plan, corpus, ask, seed, progress, monitor, about, how)
             model.trainer = {"name": type(self).__name__.lower(), **self.config}
         finally:
             torch.set_num_threads(before)
         return model
+
+    def asker(self, corpus: Corpus) -> Callable[[NDArray[np.int32], np.random.Generator], TrainingBatch]:
+        """:meth:`training_batch` for the walks of a corpus."""
+        return lambda walks, rng: self.training_batch(walks, corpus.n_questions, rng)
 
     def learner(self, source: TrainingData, seed: int) -> tuple[Learner, NDArray[np.int64]]:
         """An untrained learner for the source's vocabulary, and how often each token occurs: int64 (V,)."""

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from qcq.support.files import whole_path
 from qcq.support.progress import Progress
 
 if TYPE_CHECKING:
+    from qcq.models.language.execution import Execution
     from qcq.models.language.trainers import LanguageTrainer
 
 
@@ -49,6 +50,19 @@ class TrainingBatch:
     asked: NDArray[np.bool_]
     targets: NDArray[np.int64]
     back: NDArray[np.bool_] | None = None
+
+    def divided(self, at: int, of: int) -> Exercise:
+        """The predictions of every ``of``-th walk from ``at`` on, with the weight that each has in the whole batch."""
+        mine = np.zeros((len(self.tokens), 1), dtype=bool)
+        mine[at::of] = True
+        sides = [self.asked] if self.back is None else [self.asked, self.back]
+        own = np.concatenate([np.broadcast_to(mine, side.shape)[side] for side in sides])
+        behind = None if self.back is None else self.back[at::of]
+        part = TrainingBatch(
+            self.tokens[at::of], self.hidden[at::of], self.real[at::of], self.asked[at::of], self.targets[own], behind
+        )
+        weight = torch.full((int(own.sum()),), 1 / max(1, len(self.targets)))
+        return replace(part.on(torch.device("cpu")), share=weight)
 
     def on(self, device: torch.device) -> Exercise:
         """The same as tensors on ``device``."""
@@ -217,6 +231,7 @@ def train(
     progress: Progress,
     measure: Callable[[Sequence[float]], Mapping[str, Any]],
     about: Mapping[str, Any],
+    execution: type[Execution],
 ) -> tuple[int, list[float]]:
     """Train in place; returns the number of tokens seen and the held-out losses measured during training.
 
@@ -228,15 +243,14 @@ def train(
     measure : from the losses measured so far, gives held-out figures: ``loss``, and ``floor``, ``excess`` and
         ``verdict`` if there is a floor.
     about : what must agree with a checkpoint to continue from it.
+    execution : how steps are run.
 
     Raises
     ------
     TrainingError : the loss is no longer finite, or has grown far above its start; or the device is out of memory, or
         gone. The last good checkpoint stays.
     """
-    from qcq.models.language.execution import Device, Rows
-
-    run = (Rows if learner.device.type == "cpu" and not plan.static else Device)(learner, plan, corpus, ask, seed)
+    run = execution(learner, plan, corpus, ask, seed)
     keep = Checkpoint(plan.checkpoint, learner, run.optimiser, about) if plan.checkpoint else None
     first, tokens, began, smooth, best, waited = 0, 0, 0.0, 0.0, math.inf, 0
     history: list[float] = []
@@ -272,7 +286,7 @@ def train(
             goal = figures.get("excess", figures["loss"])
             waited = 0 if goal < best else waited + 1
             best = min(best, goal)
-            if keep is not None:
+            if keep is not None and run.keeps:
                 keep.save(step + 1, tokens, began, smooth, best, waited, history)
             if plan.stop_excess is not None and figures.get("excess", math.inf) <= plan.stop_excess:
                 break
