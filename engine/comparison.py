@@ -19,6 +19,7 @@ from qcq.errors import QCQError
 from qcq.evaluation import Partition, TaskSpec
 from qcq.models import Trainer
 from qcq.run import FILE, NO_WALK, Run
+from qcq.support.devices import refuse_unusable
 from qcq.support.files import link, whole
 
 TABLES = ("tuning", "training", "curves", "results")  # tables to which a method adds rows
@@ -45,10 +46,13 @@ class Method:
     scored: Mapping[tuple[int, str], Scored]
 
     def refuse_unusable(self, store: Store, redo: bool = False) -> None:
-        """QCQError where a candidate that is still to be trained can't be trained on this machine."""
-        for candidate in self.chosen.candidates:
-            if isinstance(candidate.trainer, Trainer) and (redo or not store.finished(candidate)):
+        """QCQError where a candidate that is still to be trained can't be trained, or scored, on this machine."""
+        new = [each for each in self.chosen.candidates if redo or not store.finished(each)]
+        for candidate in new:
+            if isinstance(candidate.trainer, Trainer):
                 candidate.trainer.refuse_unusable()
+        for task in self.tasks if new else ():
+            refuse_unusable(getattr(task.settings, "device", "cpu"))
 
     @classmethod
     def plan(

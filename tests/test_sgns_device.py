@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qcq import data
+from qcq.config import Config
 from qcq.errors import ConfigError, TrainingError
 from qcq.evaluation import Partition
 from qcq.evaluation.tracing.models import Tracer
@@ -17,6 +19,7 @@ from qcq.evaluation.tracing.tasks import Attempts, KTSettings
 from qcq.graph import KnowledgeGraph
 from qcq.models import SGNS, TrainingData
 from qcq.models.sgns_device import DeviceTables
+from qcq.pipeline import Experiment
 from qcq.walks import QCQ
 
 DIM, LENGTH, WORDS = 8, 12, 30
@@ -145,6 +148,16 @@ def test_what_a_device_does_not_train_is_refused() -> None:
                 made.refuse_unusable()
         with pytest.raises(ConfigError, match="device: 'cuda' can't be used here"):
             Tracer(np.zeros((2, 2), np.float32), np.zeros((1, 2, 0), np.float32), False, KTSettings(device="cuda"), 0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
+@pytest.mark.parametrize("setting", ["sgns.device=cuda", "kt.device=cuda"])
+def test_a_missing_device_is_refused_before_anything_is_written(setting: str, tmp_path: Path) -> None:
+    small = ["simulated.questions=60", "simulated.students=40", setting]
+    settled = Config.load(overrides=small, trainers=("sgns",), tasks=("kt",), seeds=1)
+    with pytest.raises(ConfigError, match="device: 'cuda' can't be used here"):
+        Experiment(settled).run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_device_that_fails_is_one_line(source: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ class Device(Execution):
         self.chosen = torch.zeros(self.size, dtype=torch.int64, device=device)
         self.loss, self.seen = torch.zeros((), device=device), torch.zeros((), device=device)
         self.told = torch.zeros(_LOOK, 2, device=device)
-        self.at = self.passed = 0
+        self.at = 0
         self.graph: Any = None
         self.order = torch.empty(0, dtype=torch.int64, device=device)
         self.turn = -1
