@@ -272,10 +272,11 @@ def results_in(file: Path | None) -> list[Row]:
 
 def medians(results: list[Row]) -> list[Row]:
     """Of each data set, trainer and case the medians over seeds, and how many leads exclude zero."""
-    rows = []
-    for mark in dict.fromkeys(tuple(row[name] for name in ("data", "trainer", "case", "dim")) for row in results):
-        mine = [row for row in results if tuple(row[name] for name in ("data", "trainer", "case", "dim")) == mark]
-        made: Row = {"of": "medians", **dict(zip(("data", "trainer", "case", "dim"), mark, strict=True))}
+    rows, names = [], ("data", "trainer", "case", "dim")
+    marks = {tuple(row[name] for name in names) for row in results}
+    for mark in sorted(marks, key=lambda mark: (mark[0], TRAINERS.index(mark[1]), mark)):
+        mine = [row for row in results if tuple(row[name] for name in names) == mark]
+        made: Row = {"of": "medians", **dict(zip(names, mark, strict=True))}
         made |= {"seeds": len(mine), "leads above zero": sum(row["lead"][1] > 0 for row in mine)}
         for name in dict.fromkeys(name for row in mine for name, x in row.items() if isinstance(x, float)):
             made[name] = float(np.median([row[name] for row in mine if isinstance(row.get(name), float)]))
