@@ -184,7 +184,7 @@ def embed(
     numbers : columns that are added to the vectors: ``difficulty``, ``popularity``, ``rasch``, from the same students.
         ``nearest`` does not use them.
     start : a table or run of an earlier time, which ``sgns``, ``mlm`` and ``cloze`` can begin from: a quarter of the
-        steps at a tenth of the learning rates, so that the space stays. Questions that weren't there begin where
+        steps at a twentieth of the learning rates, so that the space stays. Questions that weren't there begin where
         :func:`add` puts them.
     keep : a folder for weights that a later training can begin from; only these trainers have any.
 
@@ -470,6 +470,11 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset, responses: Any = 
             raise EmbeddingError("the table has no model next to it; give the bank that it was made from, --data BANK")
         model = InferenceModel(KnowledgeGraph.from_dataset(bank), ())
         notes.append("the table has no model next to it: new questions get the mean of old ones on their concepts")
+    own = new.q_matrix
+    sets = {
+        q: tuple(new.concepts[c] for c in own.indices[a:b])
+        for q, a, b in zip(new.questions, own.indptr[:-1], own.indptr[1:], strict=True)
+    }
     weights, lacking = _columns(model.graph, new)
     rows, how, said = model.infer(table, weights, lacking, model.answers(responses, new.questions))
     notes.extend(said)
@@ -482,7 +487,7 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset, responses: Any = 
             **table.provenance,
             "added": {"questions": len(new.questions), "by": {kind: how.count(kind) for kind in sorted(set(how))}},
         },
-        table.model and model,
+        table.model and replace(model, added={**model.added, **sets}),
     )
     unplaced = tuple(q for q, kind in zip(new.questions, how, strict=True) if kind == "nothing")
     partly = tuple(q for q, some, kind in zip(new.questions, lacking, how, strict=True) if some and kind != "nothing")

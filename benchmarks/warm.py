@@ -1,7 +1,7 @@
 """What a warm start saves, and whether the space stays: a twentieth of the questions is new.
 
 The table is trained without them, then with them: once from scratch (cold), once from the old weights (warm), which
-takes a quarter of the steps at a tenth of the learning rates. Losses are nats on the same held-out walks of the new
+takes a quarter of the steps at a twentieth of the learning rates. Losses are nats on the same held-out walks of the new
 graph; the cosine is between old and new vectors of the old questions, without any turn.
 
     python benchmarks/warm.py s2kt:DIR [--trainers sgns,mlm,cloze] [--json docs/results/warm.json]

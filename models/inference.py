@@ -125,11 +125,21 @@ class InferenceModel:
     graph : the questions and concepts that it was trained on.
     parts : who made which columns, from left to right.
     students : which students were divided into parts; None where there are none.
+    added : questions of the table that were inferred, and their concepts.
     """
 
     graph: KnowledgeGraph
     parts: Sequence[Part]
     students: Students | None = None
+    added: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def concepts(self) -> dict[str, tuple[str, ...]]:
+        """The concepts of each question of the table."""
+        w = self.graph.weights
+        spans = zip(self.graph.questions, w.indptr[:-1], w.indptr[1:], strict=True)
+        known = {q: tuple(self.graph.concepts[c] for c in w.indices[a:b]) for q, a, b in spans}
+        return known | {q: tuple(each) for q, each in self.added.items()}
 
     def infer(
         self,
@@ -255,6 +265,7 @@ class InferenceModel:
             "tables": [identity(table) for table in tables],
             "questions": list(self.graph.questions),
             "concepts": list(self.graph.concepts),
+            "added": {question: list(concepts) for question, concepts in self.added.items()},
             "parts": [
                 {
                     "kind": part.kind,
@@ -305,12 +316,22 @@ class InferenceModel:
                 about = tuple(part["trainer"]), tuple(part["walk"]), part["dim"]
                 parts.append(Part.kinds[part["kind"]](*about, own, weights if part["weights"] else None))
             students = Students(arrays["students"], arrays["training"]) if "students" in arrays else None
-        except (OSError, SafetensorError, ConfigError, KeyError, ValueError, TypeError, RecursionError) as error:
+            added = {str(question): tuple(map(str, own)) for question, own in said.get("added", {}).items()}
+        except (
+            OSError,
+            SafetensorError,
+            ConfigError,
+            KeyError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             why = " ".join(str(error).split())
             raise EmbeddingError(f"{file}: no readable model ({why}); write the table again with qcq embed") from None
         if identity(table) not in said["tables"]:
             raise EmbeddingError(f"{folder}: the model of another table; write table and model again with qcq embed")
-        return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts, students)
+        return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts, students, added)
 
 
 def identity(table: Embeddings) -> str:

@@ -148,20 +148,23 @@ class SGNS(Trainer):
         lr, used = self._effort(source, corpus)
         spread = counts.sum() / counts.max()
         together = max(1, int(spread / corpus.length))
-        tables = DeviceTables(
-            inputs,
-            outputs,
-            counts.astype(np.float64) ** 0.75,
-            self.window,
-            self.negatives,
-            corpus.length,
-            together,
-            self.place,
-            self.deterministic,
-            seed,
-        )
+        noise, place = counts.astype(np.float64) ** 0.75, self.place
+        with devices.guarded(place, lambda: "while its tables were made", lambda: "use device = 'cpu', or lower dim"):
+            tables = DeviceTables(
+                inputs,
+                outputs,
+                noise,
+                self.window,
+                self.negatives,
+                corpus.length,
+                together,
+                place,
+                self.deterministic,
+                seed,
+            )
         train(corpus, tables, (lr, lr / 250), self.epochs, used, seed, progress)
-        return *tables.rows(), used
+        with devices.guarded(place, lambda: "while its tables were read", lambda: "use device = 'cpu'"):
+            return *tables.rows(), used
 
     def _effort(self, source: TrainingData, corpus: Corpus) -> tuple[float, int]:
         """The learning rate at the start, and the walks of an epoch: less of both if an earlier training goes on."""

@@ -17,7 +17,7 @@ from qcq.errors import ConfigError
 from qcq.support.files import whole_path
 
 WARM_STEPS = 0.25  # of a cold start's steps: what a warm one takes
-WARM_RATE = 0.1  # of a cold start's learning rates: new rows are learnt, and the old space stays
+WARM_RATE = 0.05  # of a cold start's learning rates: new rows are learnt, and the old space stays
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,11 +141,7 @@ def similar_in(table: Embeddings, question: str, k: int | None = None) -> list[A
     model = opened(table)
     where = np.ones(len(table), dtype=bool)
     where[table.index[question]] = False
-    sets: dict[str, tuple[str, ...]] = {}
-    if model is not None:
-        w = model.graph.weights
-        spans = zip(model.graph.questions, w.indptr[:-1], w.indptr[1:], strict=True)
-        sets = {q: tuple(model.graph.concepts[c] for c in w.indices[a:b]) for q, a, b in spans}
+    sets = {} if model is None else model.concepts
     own = set(sets.get(question, ()))
     return [
         Alike(other, "", cosine, tied, its := sets.get(other, ()), tuple(c for c in its if c in own), None, None, None)

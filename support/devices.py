@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from qcq.errors import ConfigError, TrainingError
+
+_inside: ContextVar[bool] = ContextVar("inside a guarded part", default=False)
 
 
 def place(device: str) -> str:
     """The device that a setting means here: ``auto`` is the first of cuda, mps and cpu that is there."""
+    # cuBLAS gives the same bytes with this work space alone, and reads the variable at its first use.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if device != "auto":
         return device
     import torch
@@ -32,8 +38,35 @@ def refuse_unusable(device: str) -> None:
 
 
 @contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """torch with operations alone that give the same bytes on the same kind of device, if ``wanted``.
+
+    Raises
+    ------
+    TrainingError : torch has no such operation for something that is computed inside.
+    """
+    import torch
+
+    if not wanted:
+        yield
+        return
+    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise TrainingError(f"torch can't repeat this exactly ({_line(error)}); use deterministic = false") from None
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+@contextmanager
 def guarded(device: str, step: Callable[[], str], less: Callable[[], str], kept: str = "") -> Iterator[None]:
     """Turn what a device can do to a training into a TrainingError of one line; other errors pass.
+
+    Of parts inside each other the outermost one speaks: it knows where the last good state is.
 
     Parameters
     ----------
@@ -41,6 +74,10 @@ def guarded(device: str, step: Callable[[], str], less: Callable[[], str], kept:
     less : what to do where memory is short.
     kept : where the last good state is.
     """
+    if _inside.get():
+        yield
+        return
+    token = _inside.set(True)
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError and torch.AcceleratorError are such
@@ -53,6 +90,8 @@ def guarded(device: str, step: Callable[[], str], less: Callable[[], str], kept:
         raise TrainingError(
             f"{device} stopped {step()} ({_line(error)}); run again when it is back, or with device = 'cpu'{kept}"
         ) from None
+    finally:
+        _inside.reset(token)
 
 
 def _gone(error: RuntimeError) -> bool:

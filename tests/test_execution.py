@@ -23,6 +23,7 @@ from qcq.models.language.tables import BETAS, DenseTable, SparseTable
 from qcq.models.language.trainers import CLM, MLM, Asked, BiLM, Cloze
 from qcq.models.language.training import Learner
 from qcq.models.language.transformer import Attention, Bias
+from qcq.support import devices
 from qcq.walks import QCQ
 
 TINY: dict[str, Any] = {
@@ -293,6 +294,75 @@ def test_a_device_that_fails_is_said_in_one_line_and_the_checkpoint_stays(error,
     resumed = StaticMLM(**settings, checkpoint=str(file)).fit(source)
     whole = StaticMLM(**settings).fit(source)
     assert resumed.embeddings().vectors.tobytes() == whole.embeddings().vectors.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "text"),
+    [
+        (DenseTable, "__init__", "while its tables were made .*; lower dim or layers"),
+        (Learner, "nats", "at step .*would fit"),  # measured inside the training
+    ],
+)
+def test_a_device_without_room_is_one_line_outside_of_a_step_too(where, name, text, source, monkeypatch):
+    def full(*args, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore")
+
+    monkeypatch.setattr(where, name, full)
+    monkeypatch.setattr(Device, "_memory", lambda self: (400_000 * (1 + self.size), 0))
+    with pytest.raises(TrainingError, match=text) as caught:
+        StaticMLM(**TINY).fit(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_prediction_without_room_is_one_line(source, monkeypatch):
+    def full(*args, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore")
+
+    model = StaticMLM(**TINY).fit(source)
+    monkeypatch.setattr(Learner, "seen", full)
+    batch = model.objective.held_out_batch(source.heldout, 0)
+    for text, ask in (
+        ("in a held-out loss", lambda: model.losses(batch)),
+        ("in the read-out hidden", lambda: model.embeddings("hidden")),
+        ("in the read-out context", lambda: model.embeddings("context+centred")),
+        ("in a prediction", lambda: model.attention(batch)),
+    ):
+        with pytest.raises(TrainingError, match=f"out of memory {text}.*use device = 'cpu'") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+def test_of_guards_inside_each_other_the_outer_one_speaks():
+    def inner():
+        with devices.guarded("cuda", lambda: "inside", lambda: "a"):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with (
+        pytest.raises(TrainingError, match=r"at step 7.*; b; kept$"),
+        devices.guarded("cuda", lambda: "at step 7", lambda: "b", "; kept"),
+    ):
+        inner()
+    with pytest.raises(TrainingError, match=r"inside.*; a$"):
+        inner()
+
+
+def test_deterministic_asks_torch_for_it_and_says_what_it_cannot_do():
+    assert MLM(device="cuda", deterministic=True).reproducible
+    assert not MLM(device="cuda").reproducible
+    assert not MLM(device="mps", deterministic=True).reproducible
+    assert MLM().reproducible
+    with devices.deterministic(True):
+        assert torch.are_deterministic_algorithms_enabled()
+    with devices.deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with (
+        pytest.raises(TrainingError, match=r"can't repeat this exactly \(cumsum.*\); use deterministic = false"),
+        devices.deterministic(True),
+    ):
+        raise RuntimeError("cumsum does not have a deterministic implementation, but you set ...\nmore")
+    with pytest.raises(RuntimeError, match="shapes differ"), devices.deterministic(True):
+        raise RuntimeError("shapes differ")
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_an_error_of_the_code_is_not_taken_for_one_of_the_device(source, monkeypatch):

@@ -23,6 +23,7 @@ from qcq.models.inference import Part, by_concepts, logistic_rows, opened, pair_
 from qcq.models.language.slot import mapped, walks
 from qcq.models.trainer import Frozen
 from qcq.recipes import add, embed
+from qcq.report.similar import similar_in
 from qcq.run import Run
 from qcq.walks import WALKS
 
@@ -232,6 +233,22 @@ def test_a_model_beside_a_file_infers_as_before_and_again_after_adding(ending: s
     more.save_model(more.save(tmp_path / f"more{ending}"))
     again = Embeddings.load(tmp_path / f"more{ending}").infer({"m": names})
     assert again["m"] == pytest.approx(table.infer({"m": names})["m"])
+
+
+def test_a_file_knows_the_concepts_of_added_questions(tmp_path: Path) -> None:
+    table = embed(ROOM, "similar", dim=8)
+    one, other = ROOM.concepts[0], ROOM.concepts[1]
+    first = add(table, None, read([("n", one), ("n", "unheard of")])).embeddings
+    both = add(first, None, read([("m", one), ("m", other)])).embeddings
+    file = both.save(tmp_path / "v.parquet")
+    both.save_model(file)
+    found = {each.question: each for each in similar_in(Embeddings.load(file), "n", len(both) - 1)}
+    assert found["m"].concepts == (one, other)
+    assert found["m"].shared == (one,)
+    old = next(q for q, own in opened(table).concepts.items() if own == (one,))  # type: ignore[union-attr]
+    assert found[old].shared == (one,)
+    asked = similar_in(Embeddings.load(file), old, len(both) - 1)
+    assert {each.question: each.concepts for each in asked}["n"] == (one, "unheard of")
 
 
 def test_neighbours_lend_their_concepts_and_nothing_known_is_flagged() -> None:

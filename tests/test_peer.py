@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from qcq.config import Config
 from qcq.data import Dataset, Simulated
 from qcq.data.assembly import interactions
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError, EvaluationError
+from qcq.errors import ConfigError, EvaluationError, TrainingError
 from qcq.evaluation import TASKS, KTPeer, Partition, paired_bootstrap
 from qcq.evaluation.tracing.peer import OWN, PEERS, KTPeerSettings
 from qcq.evaluation.tracing.tasks import FIGURES, Attempts, principal
@@ -164,6 +165,16 @@ def test_without_the_toolkit_one_line_says_how_to_get_it(partition, monkeypatch)
     assert "kt-peer" in TASKS
     with pytest.raises(ConfigError, match=r"kt-peer: edmine isn't installed; install it with: pip install 'qcq\[kt\]'"):
         TASKS["kt-peer"](partition)
+
+
+def test_a_device_without_room_is_one_line_that_names_a_batch():
+    peer = object.__new__(Peer)
+    peer.device, peer.published, peer.plan = "cuda", PEERS["AKT"], KTPeerSettings(model="AKT", batch=64)
+    with (
+        pytest.raises(TrainingError, match=r"cuda is out of memory in epoch 3 \(CUDA out.*\); use kt-peer.batch=32$"),
+        peer._guarded(lambda: "in epoch 3"),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore")
 
 
 def test_responses_without_order_are_refused(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,31 @@ def test_a_device_that_fails_is_one_line(source: TrainingData, monkeypatch: pyte
         with pytest.raises(TrainingError, match=text) as caught:
             StaticSGNS(dim=16).fit(source)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "text"),
+    [
+        (DeviceTables, "__init__", "while its tables were made .*or lower dim"),
+        (DeviceTables, "rows", "while its tables were read"),
+        (torch.nn.Module, "to", "while its tables were made .*; lower hidden"),
+    ],
+)
+def test_a_device_without_room_for_tables_is_one_line(
+    where: Any, name: str, text: str, source: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **more: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore")
+
+    def traced() -> Tracer:
+        return Tracer(np.zeros((2, 2), np.float32), np.zeros((1, 2, 0), np.float32), False, KTSettings(), 0)
+
+    made = StaticSGNS(dim=16)
+    start = traced if where is torch.nn.Module else partial(made.fit, source)
+    monkeypatch.setattr(where, name, full)
+    with pytest.raises(TrainingError, match=text) as caught:
+        start()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_report_says_which_settings_give_other_bytes_each_time() -> None:

@@ -288,7 +288,8 @@ class Tracer:
             self.model = MODELS[plan.model](self.table.dim, plan.hidden, plan.dropout)
         refuse_unusable(plan.device)
         self.device = place(plan.device)
-        self._modules().to(self.device).eval()
+        with guarded(self.device, lambda: "while its tables were made", lambda: "lower hidden, or use device = 'cpu'"):
+            self._modules().to(self.device).eval()
         self.plan, self.seed, self.last = plan, seed, len(features) - 1
         self.history: list[float] = []
 
@@ -407,7 +408,8 @@ class Tracer:
         sign = np.r_[0.0, 2.0 * np.asarray(correct) - 1].astype(np.float32)
         version = torch.full((1, 1), self.last, device=self.device)
         rows, state = [], None
-        with torch.no_grad():
+        short = guarded(self.device, lambda: "in a prediction", lambda: "use device = 'cpu'")
+        with torch.no_grad(), short:
             of = torch.from_numpy(np.asarray(asked, dtype=np.int64))[None].to(self.device)
             every = self.table(of, version)  # (1, asked, dim)
             for at in range(0, len(known), CHUNK):

@@ -11,8 +11,8 @@ import importlib
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from qcq.data.dataset import Interactions
 from qcq.errors import ConfigError, EvaluationError, TrainingError
 from qcq.evaluation.tracing.models import auc
 from qcq.graph import KnowledgeGraph
+from qcq.support.devices import guarded, place, refuse_unusable
 from qcq.support.seeds import derive, generator
 from qcq.support.threads import one_thread
 
@@ -111,14 +112,16 @@ class Peer:
         seed: int,
     ) -> None:
         self.published, self.plan, self.seed = published, plan, seed
-        self.device = _place(plan.device)
+        refuse_unusable(plan.device)
+        self.device = "cuda" if place(plan.device) == "cuda" else "cpu"  # the toolkit wasn't tried elsewhere
         self.toolkit = f"edmine {importlib.metadata.version('edmine')}"
         self.history: list[float] = []
         self.dim, self.n = plan.dim or published.dim, graph.n_questions
         table = _concepts(graph)
         arranged = published.arrange(table.shape[0], table.shape[1], self.dim, plan.length)
         self.levels: NDArray[np.int64] | None = None
-        objects = {"dataset": self._tables(table)}
+        with self._guarded(lambda: "while its tables were made"):
+            objects = {"dataset": self._tables(table)}
         if published.difficulty:
             self.levels, of_concept = _levels(train, table)
             size = {"question_diff": self.levels, "concept_diff": of_concept}
@@ -131,7 +134,7 @@ class Peer:
             "loss_config": dict(published.losses),
         }
         made = _toolkit(f"model.sequential_kt_model.{published.module}")
-        with self._random("weights"):
+        with self._random("weights"), self._guarded(lambda: "while its tables were made"):
             self.model: nn.Module = self._built(getattr(made, published.module), params, objects, vectors, moves)
         self.model.eval()
 
@@ -190,7 +193,8 @@ class Peer:
         adam = torch.optim.Adam(learnt, lr=plan.lr or published.lr, weight_decay=published.decay)
         best: dict[str, Tensor] = {}
         truth = validation.correct
-        with self._random("dropout"), self._guarded():
+        epoch = 0
+        with self._random("dropout"), self._guarded(lambda: f"in epoch {epoch + 1}"):
             for epoch in range(plan.epochs):
                 for group in adam.param_groups:
                     group["lr"] = (plan.lr or published.lr) * 0.5 ** (
@@ -230,7 +234,7 @@ class Peer:
         out = np.empty(len(part))
         self.model.eval()
         # DIMKT draws the state in which a student begins, also when it predicts.
-        with self._random("prediction"), self._guarded(), torch.no_grad():
+        with self._random("prediction"), self._guarded(lambda: "in a prediction"), torch.no_grad():
             for batch in windows.batches(self.plan.batch or self.published.batch):
                 places = windows.places(batch)
                 made = self.model.get_predict_score(self._batch(windows, places))["predict_score_batch"]  # type: ignore[operator]
@@ -262,23 +266,10 @@ class Peer:
             with nullcontext() if cuda else one_thread():
                 yield
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            used = self.plan.batch or self.published.batch
-            raise TrainingError(
-                f"kt-peer: {self.device} has too little memory; use kt-peer.batch={used // 2}"
-            ) from None
-
-
-def _place(device: str) -> str:
-    """The device that ``device`` means on this machine."""
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise ConfigError("setting kt-peer.device: 'cuda' can't be used here, torch finds no GPU; use 'cpu' or 'auto'")
-    return "cuda" if there and device != "cpu" else "cpu"
+    def _guarded(self, step: Callable[[], str]) -> AbstractContextManager[None]:
+        """Turns what a device can do to a model into one line."""
+        batch = self.plan.batch or self.published.batch
+        return guarded(self.device, step, lambda: f"use kt-peer.batch={batch // 2}")
 
 
 def _toolkit(module: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
@@ -100,6 +101,8 @@ class LanguageTrainer(Trainer):
     stop_excess : stop as soon as the held-out loss is within this many nats of its floor.
     device : where to train: "cpu", "cuda", "mps", or "auto": the first of cuda, mps and cpu that is there. A device
         runs another plan of the same training (docs/transformer.md), and draws other walks and masks than the CPU.
+    deterministic : on CUDA, only operations that give the same vectors for the same seed on the same kind of device,
+        some of which are slower. The CPU does so with one thread, and without this setting.
     threads : CPU threads. One gives the same bytes in every run; more round differently from run to run, and are faster
         only with the full softmax or a wide encoder.
     processes : how many processes take a share of every batch; all take the same step, which is that of one process up
@@ -132,6 +135,7 @@ class LanguageTrainer(Trainer):
     patience: Annotated[int, Field(ge=0)] = 0
     stop_excess: float | None = None
     device: str = "cpu"
+    deterministic: bool = False
     threads: Annotated[int, Field(ge=1)] = 1
     processes: Annotated[int, Field(ge=1)] = 1
     readouts: tuple[str, ...] = ()
@@ -203,7 +207,9 @@ class LanguageTrainer(Trainer):
 
     @property
     def reproducible(self) -> bool:
-        return self.place == "cpu" and self.threads == 1  # a device adds up gradients of one row in any order
+        if self.place == "cpu":
+            return self.threads == 1
+        return self.deterministic and self.place == "cuda"
 
     def refuse_unusable(self) -> None:
         devices.refuse_unusable(self.device)
@@ -230,7 +236,8 @@ class LanguageTrainer(Trainer):
         corpus, before = source.corpus, torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            learner, counts = self.learner(source, seed)
+            with devices.guarded(self.place, lambda: "while its tables were made", lambda: "lower dim or layers"):
+                learner, counts = self.learner(source, seed)
             model = self.model(source, learner)
             about = {**self.config, "checkpoint": None, "seed": seed, "corpus": corpus.digest, **began}
             if self.processes > 1:
@@ -240,7 +247,8 @@ class LanguageTrainer(Trainer):
             else:
                 monitor, ask = Monitor(model, source, len(counts)), self.asker(corpus)
                 how = execution(learner, plan)
-                model.tokens, model.history = train(learner, plan, corpus, ask, seed, progress, monitor, about, how)
+                with devices.deterministic(self.deterministic and self.place == "cuda"):
+                    model.tokens, model.history = train(learner, plan, corpus, ask, seed, progress, monitor, about, how)
             model.trainer = {"name": type(self).__name__.lower(), **self.config}
         finally:
             torch.set_num_threads(before)
@@ -562,10 +570,16 @@ class LanguageModel(Model):
             return given.each(batch, self.losses)
         directions = {NextQuestion: (mine,), BothDirections: BothDirections.halves}.get(type(mine), ())
         if given in directions:
-            return self.learner.nats(batch.tokens, batch.asked, back=given == NextQuestion("backward"))
+            with self._guarded("in a held-out loss"):
+                return self.learner.nats(batch.tokens, batch.asked, back=given == NextQuestion("backward"))
         if directions or isinstance(given, (NextQuestion, BothDirections)):
             raise ConfigError(f"a model of {mine.name!r} has no predictions for the objective {given.name!r}")
-        return self.learner.nats(batch.tokens, batch.asked)
+        with self._guarded("in a held-out loss"):
+            return self.learner.nats(batch.tokens, batch.asked)
+
+    def _guarded(self, step: str) -> AbstractContextManager[None]:
+        """Turns what a device can do to a prediction into one line."""
+        return devices.guarded(str(self.learner.device), lambda: step, lambda: "use device = 'cpu'")
 
     def attention(self, batch: HeldOutBatch, walks: int = 256) -> NDArray[np.float64]:
         """Mean attention of asked positions to tokens d = 0, 1 … steps away, over all heads.
@@ -591,7 +605,7 @@ class LanguageModel(Model):
         ]
         tokens, asked = batch.tokens[:walks], batch.asked[:walks]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._guarded("in a prediction"):
                 self.learner.answers(tokens, asked, tokens >= 0, asked)
         finally:
             for hook in hooks:
@@ -610,7 +624,8 @@ class LanguageModel(Model):
     def _read(self, name: str) -> Embeddings:
         readout.refuse_unknown(name, self.known, "this model")
         plain, *changes = name.split("+")
-        vectors = self._vectors(plain)
+        with self._guarded(f"in the read-out {plain}"):
+            vectors = self._vectors(plain)
         n = self.graph.n_questions
         rows, others = vectors[:n], vectors[n:]
         for change in changes:  # fitted on the questions; concepts aren't changed, so they are left out
