@@ -2,8 +2,8 @@
 
 The bank is simulated: a hundred questions a concept, no students. Every stage runs in a process of its own, so its
 peak is its own, and leaves a row in the working folder; a run that was cut off goes on at the stage that is missing.
-Before a stage its cost is said, predicted from smaller banks on this machine; if there are none, a bank of a hundredth
-and one of a tenth are measured first. The measurements are kept in the user's cache, by processor and version.
+Before a stage its cost is said, predicted from a bank of a tenth and one of a quarter on this machine, which are
+measured first. The measurements are kept in the user's cache, by processor, version and commit. BLAS has one thread.
 
 ``peak`` is the highest resident memory of the stage without files that are mapped into memory (walks, tables on disk),
 which the system takes away where it needs the room; ``peak_with_files`` is with them. A stage that passes
@@ -16,7 +16,6 @@ which the system takes away where it needs the room; ``peak_with_files`` is with
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -30,12 +29,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qcq.support.environment import environment
+from qcq.support.calibration import keep, recalled
 
 DIM, LENGTH, SEEDS = 64, 40, (0, 1)
 QUESTIONS_A_CONCEPT, ASKED = 100, 20
+PARTS, SMALLEST = (10, 4), 1_000  # of a bank, measured first, and how many questions a part has at least
 POLL = 0.05  # seconds between two looks at a stage's memory
 GIB = 2**30
+_KEPT = "scale"  # measurements in the user's cache
 
 
 class Job(NamedTuple):
@@ -172,7 +173,10 @@ def alone(stage: str, job: Job, most: int) -> dict[str, Any]:
     """Run a stage in a process of its own and watch it: seconds, peaks, and its figures."""
     command = [sys.executable, __file__, "--stage", stage, "--size", str(job.size), "--walks", str(job.walks)]
     began = time.perf_counter()
-    child = subprocess.Popen([*command, "--folder", str(job.folder)], stdout=subprocess.PIPE, text=True)
+    one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+    child = subprocess.Popen(
+        [*command, "--folder", str(job.folder)], stdout=subprocess.PIPE, text=True, env={**os.environ, **one}
+    )
     peaks, done = [0, 0], threading.Event()
 
     def watch() -> None:
@@ -218,45 +222,30 @@ def bytes_of(folder: Path) -> int:
 # --- predicting a stage -----------------------------------------------------------------------------------------------
 
 
-def cache() -> Path:
-    """Where measurements of this machine and version are kept."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    here = environment()
-    key = hashlib.sha256(json.dumps([here["cpu"], here["threads"], here["versions"]]).encode()).hexdigest()[:12]
-    return home / "qcq" / f"scale-{key}.json"
-
-
 def remembered() -> list[dict[str, Any]]:
-    try:
-        return list(json.loads(cache().read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return []
+    """What was measured on this machine with this commit."""
+    return list(recalled(_KEPT).get("rows", []))
 
 
 def remember(row: dict[str, Any]) -> None:
     rows = [each for each in remembered() if any(each[key] != row[key] for key in ("stage", "size", "walks"))]
-    cache().parent.mkdir(parents=True, exist_ok=True)
-    cache().write_text(json.dumps([*rows, row]), encoding="utf-8")
+    keep(_KEPT, {"rows": [*rows, row]})
 
 
 def predicted(stage: str, job: Job) -> dict[str, float] | None:
     """Seconds and peak memory, on the line through the two largest smaller banks; None if there aren't two."""
     smaller: dict[int, dict[str, Any]] = {}
     for row in remembered():
-        if row["stage"] == stage and row["size"] < job.size:
+        if row["stage"] == stage and row["size"] < job.size and row["walks"] == job.walks:
             smaller[row["size"]] = row
     if len(smaller) < 2:
         return None
     low, high = (smaller[size] for size in sorted(smaller)[-2:])
     out = {}
     for what in ("seconds", "cpu_seconds", "peak"):
-        x = [job.size] if what == "peak" else [work(stage, job)]
-        known = [
-            row["size"] if what == "peak" else work(stage, Job(row["size"], row["walks"], job.folder))
-            for row in (low, high)
-        ]
-        slope = max(0.0, (high[what] - low[what]) / (known[1] - known[0]))
-        out[what] = high[what] + slope * (x[0] - known[1])
+        banks = (job._replace(size=row["size"]) for row in (low, high))
+        a, b, x = (each.size if what == "peak" else work(stage, each) for each in (*banks, job))
+        out[what] = high[what] + max(0.0, (high[what] - low[what]) / (b - a)) * (x - b)
     return out
 
 
@@ -362,6 +351,15 @@ def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
+def clear(folder: Path) -> None:
+    """Remove all but the rows."""
+    for path in folder.glob("*"):
+        if path.is_dir() and not path.name.startswith("part-"):
+            shutil.rmtree(path)
+        elif path.is_file() and path.suffix != ".json":
+            path.unlink()
+
+
 def size_of(text: str) -> int:
     unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 1)
     return int(float(text.rstrip("kKmMgG")) * unit)
@@ -385,17 +383,15 @@ def main() -> None:
     held = json.loads(args.json.read_text(encoding="utf-8")) if args.json and args.json.is_file() else {"rows": []}
     rows = held["rows"]
     if not args.paper:
-        for part in (100, 10):
-            small = job.size // part
-            if small >= 1_000 and not any(row["size"] == small for row in remembered()):
-                carry_out(Job(small, args.walks, job.folder / f"part-{part}"), args.max_memory)
+        for part in PARTS:
+            small = job._replace(size=job.size // part, folder=job.folder / f"part-{part}")
+            known = {row["stage"] for row in remembered() if (row["size"], row["walks"]) == (small.size, small.walks)}
+            if small.size >= SMALLEST and known != set(STAGES):
+                carry_out(small, args.max_memory)
+                clear(small.folder)
         new = carry_out(job, args.max_memory)
         if not args.keep:
-            for path in job.folder.glob("*"):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                elif path.suffix != ".json":
-                    path.unlink()
+            clear(job.folder)
         from record import stamped
 
         rows = [row for row in rows if (row["size"], row["walks"]) != (job.size, job.walks)] + stamped(new)

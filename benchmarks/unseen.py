@@ -39,7 +39,7 @@ from record import made
 from qcq.data import Dataset, load
 from qcq.embeddings import Embeddings
 from qcq.errors import EmbeddingError
-from qcq.evaluation.ranking import expected_precision, expected_reciprocal_rank, similarities, unit
+from qcq.evaluation.ranking import Cosines, expected_precision, expected_reciprocal_rank, unit
 from qcq.evaluation.statistics import auc_units, paired_bootstrap
 from qcq.evaluation.task import Partition, Score
 from qcq.evaluation.tracing.fast import KTFast
@@ -150,11 +150,11 @@ def retrieval(table: Embeddings, data: Dataset, away: np.ndarray, seed: int) -> 
     tested = (data.q_matrix > 0).astype(np.float64)
     shared = (scipy.sparse.csr_array(tested[away]) @ tested.T).tocsr()
     asked = np.random.default_rng(seed).permutation(len(away))[:QUERIES]
-    vectors, found = compared(table.aligned(data.questions)), []
-    for i, (query, scores) in zip(asked, similarities(vectors, away[asked]), strict=True):
+    cosines, found = Cosines(compared(table.aligned(data.questions))), []
+    for i, (query, scores, times) in zip(asked, cosines.of(away[asked]), strict=True):
         others = np.setdiff1d(shared[[i]].indices, [query])
         if len(others):
-            found.append(expected_precision(np.delete(scores, query), others - (others > query), 10)[0])
+            found.append(expected_precision(scores, cosines.group[others], 10, times)[0])
     return float(np.mean(found))
 
 

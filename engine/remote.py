@@ -6,13 +6,14 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from qcq.engine.cell import Cell, Row
 from qcq.engine.store import ROW, Store
-from qcq.errors import ConfigError, StoreError
+from qcq.errors import ConfigError, QCQError, StoreError
 from qcq.support.folders import MARK, claim
 
 
@@ -43,6 +44,7 @@ class RemoteStore(Store):
 
         super().__init__(path, data)
         self.address = address.rstrip("/")
+        self._there: set[str] = set()  # keys of cells that the address is known to have
         try:
             self._files, self._root = fsspec.core.url_to_fs(self.address)
         except (ImportError, ValueError) as error:
@@ -50,13 +52,14 @@ class RemoteStore(Store):
 
     def open(self) -> RemoteStore:
         mark, files = f"{self._root}/{MARK}", self._files
-        if not files.exists(mark):
-            if files.exists(self._root) and files.ls(self._root):
-                raise ConfigError(f"store {self.address}: holds files that qcq did not make; name another folder")
-            files.makedirs(self._root, exist_ok=True)
-            files.pipe_file(mark, b'{"kind": "store"}\n')
-        elif json.loads(files.cat_file(mark))["kind"] != "store":
-            raise ConfigError(f"store {self.address}: holds no store; name another folder")
+        with self._reached("opened"):
+            if not files.exists(mark):
+                if files.exists(self._root) and files.ls(self._root):
+                    raise ConfigError(f"store {self.address}: holds files that qcq did not make; name another folder")
+                files.makedirs(self._root, exist_ok=True)
+                files.pipe_file(mark, b'{"kind": "store"}\n')
+            elif _kind(files.cat_file(mark)) != "store":
+                raise ConfigError(f"store {self.address}: holds no store; name another folder")
         super().open()
         return self
 
@@ -68,7 +71,12 @@ class RemoteStore(Store):
         return True
 
     def finished(self, cell: Cell) -> bool:
-        return super().finished(cell) or self._files.exists(f"{self._root}/{cell.key}/{ROW}")
+        """Whether the address has the cell's result: a cell that could not be copied there is not finished."""
+        if cell.key not in self._there:
+            with self._reached("read"):
+                if self._files.exists(f"{self._root}/{cell.key}/{ROW}"):
+                    self._there.add(cell.key)
+        return cell.key in self._there
 
     def row(self, cell: Cell) -> Row:
         self._fetch(cell)
@@ -80,35 +88,49 @@ class RemoteStore(Store):
         return super().file(cell, name)
 
     def perform(self, cell: Cell, run: Callable[[], Row], *, redo: bool = False) -> Row:
+        if redo and self._here(cell) and not self.finished(cell):
+            super().drop(cell)
         row = super().perform(cell, run, redo=redo)
-        there = f"{self._root}/{cell.key}"
-        if not self._files.exists(f"{there}/{ROW}"):
-            made = [path for path in sorted((self.path / cell.key).rglob("*")) if path.is_file()]
-            for path in sorted(made, key=lambda path: path.name == ROW):  # the row last
-                self._files.makedirs(f"{there}/{path.relative_to(self.path / cell.key).parent}", exist_ok=True)
-                self._files.put_file(str(path), f"{there}/{path.relative_to(self.path / cell.key).as_posix()}")
+        self._copy(cell)
         return row
 
     def drop(self, cell: Cell) -> None:
         there = f"{self._root}/{cell.key}"
-        if self._files.exists(f"{there}/{ROW}"):
-            self._files.rm_file(f"{there}/{ROW}")  # without its row it isn't finished
-            self._files.rm(there, recursive=True)
-        if super().finished(cell):
+        if self.finished(cell):
+            with self._reached("changed"):
+                self._there.discard(cell.key)
+                self._files.rm_file(f"{there}/{ROW}")  # without its row it isn't finished
+                self._files.rm(there, recursive=True)
+        if self._here(cell):
             super().drop(cell)
+
+    def _copy(self, cell: Cell) -> None:
+        """Copy a finished cell from the folder to the address, its row last."""
+        if self.finished(cell):
+            return
+        here, there = self.path / cell.key, f"{self._root}/{cell.key}"
+        made = [path for path in sorted(here.rglob("*")) if path.is_file()]
+        with self._reached("written"):
+            for path in sorted(made, key=lambda path: path.name == ROW):
+                name = path.relative_to(here)
+                self._files.makedirs(f"{there}/{name.parent}", exist_ok=True)
+                self._files.put_file(str(path), f"{there}/{name.as_posix()}")
+        self._there.add(cell.key)
 
     def _fetch(self, cell: Cell) -> None:
         """Copy a finished cell from the address into the folder, all or nothing."""
         there, here = f"{self._root}/{cell.key}", self.path / cell.key
-        if super().finished(cell) or not self._files.exists(f"{there}/{ROW}"):
+        if self._here(cell) or not self.finished(cell):
             return
         work = self._workspace(cell)
         shutil.rmtree(work, ignore_errors=True)
         try:
-            about = json.loads(self._files.cat_file(f"{there}/{ROW}"))
-            for name in [*about["files"], ROW]:
+            with self._reached("read"):
+                text = self._files.cat_file(f"{there}/{ROW}")
+            for name in [*json.loads(text)["files"], ROW]:
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
-                self._files.get_file(f"{there}/{name}", str(work / name))
+                with self._reached("read"):
+                    self._files.get_file(f"{there}/{name}", str(work / name))
             if here.is_dir():  # it has lost a file
                 self._remove(cell)
             work.rename(here)
@@ -118,6 +140,28 @@ class RemoteStore(Store):
             ) from None
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    @contextmanager
+    def _reached(self, done: str) -> Iterator[None]:
+        """Turn what an address answers to a request into a StoreError of one line."""
+        try:
+            yield
+        except QCQError:
+            raise
+        except Exception as error:  # every kind of address has errors of its own
+            why = " ".join(str(error).split())[:200] or "no reason given"
+            raise StoreError(
+                f"store {self.address}: can't be {done} ({type(error).__name__}: {why}); check the address and your "
+                "rights there, then give the same command again: finished work is kept"
+            ) from None
+
+
+def _kind(mark: bytes) -> str:
+    """What a folder's mark says that the folder is; empty if it is no mark."""
+    try:
+        return str(json.loads(mark)["kind"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def make_store(where: str | Path, folder: Path, data: Mapping[str, Any]) -> Store:

@@ -65,6 +65,10 @@ class Store:
 
     def finished(self, cell: Cell) -> bool:
         """Whether the cell's result is in the store, with all its files. What is in them isn't looked at."""
+        return self._here(cell)
+
+    def _here(self, cell: Cell) -> bool:
+        """Whether the folder has the cell's result."""
         made = self.path / cell.key
         if not (made / ROW).is_file():
             return False
@@ -124,10 +128,10 @@ class Store:
         """The row of a cell: read if it is finished, otherwise ``run`` and stored, all or nothing."""
         if redo and self.finished(cell):
             self.drop(cell)
-        if self.finished(cell):
+        if self._here(cell):
             return self.row(cell)
         made = self.path / cell.key
-        if made.is_dir() and not self.finished(cell):  # it was whole when it got its name, and has lost a file since
+        if made.is_dir():  # it was whole when it got its name, and has lost a file since
             self._remove(cell)
         work = self._workspace(cell)
         shutil.rmtree(work, ignore_errors=True)
@@ -142,7 +146,7 @@ class Store:
             try:
                 os.rename(work, made)
             except OSError:
-                if not self.finished(cell):  # otherwise another process finished first, with the same bytes
+                if not self._here(cell):  # otherwise another process finished first, with the same bytes
                     raise
             sync_folder(self.path)
         finally:

@@ -7,14 +7,17 @@ arbitrary but would affect the score; the expectation doesn't depend on it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 GRID = 1_000_000  # cosines are compared in millionths: smaller differences of float32 vectors count as ties
-_BLOCK = 1 << 23  # similarities held at once
-_ROWS = 1 << 20  # rows in float64 at once
-_AT_ONCE = 16  # queries that share a pass over a longer table
+LOWEST = -2 * GRID  # below every cosine: a query isn't a candidate
+_BLOCK = 1 << 25  # similarities held at once
+_STRIP = 1 << 14  # rows in float64 at once
+_KEYS = 1 << 20  # rows hashed at once
+_AT_ONCE = 16  # queries that share a pass over the table, at least
 
 
 def distinct(rows: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
@@ -28,18 +31,18 @@ def distinct(rows: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     factors = np.random.default_rng(0).integers(0, 2**64, rows.shape[1], dtype=np.uint64)
     key = np.empty(len(rows), dtype=np.uint64)  # modulo 2^64
-    for some in _blocks(len(rows)):
+    for some in _strips(len(rows), _KEYS):
         key[some] = (rows[some] + np.float32(0)).view(np.uint32).astype(np.uint64) @ factors  # -0.0 becomes 0.0
     _, first, index = np.unique(key, return_index=True, return_inverse=True)
     if len(first) == len(rows):
         return rows, np.arange(len(rows))
-    if any(not np.array_equal(rows[first[index[some]]], rows[some]) for some in _blocks(len(rows))):
+    if any(not np.array_equal(rows[first[index[some]]], rows[some]) for some in _strips(len(rows), _KEYS)):
         return np.unique(rows + np.float32(0), axis=0, return_inverse=True)  # two different rows have the same key
     return rows[first], index
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(at, min(at + _ROWS, n)) for at in range(0, n, _ROWS))
+def _strips(n: int, rows: int) -> Iterator[slice]:
+    return (slice(at, min(at + rows, n)) for at in range(0, n, rows))
 
 
 def unit(rows: NDArray) -> NDArray[np.float64]:
@@ -49,34 +52,87 @@ def unit(rows: NDArray) -> NDArray[np.float64]:
     return wide / np.where(norm > 0, norm, 1)
 
 
-def similarities(vectors: NDArray, queries: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """For each query its cosines with all rows, in millionths: yields (query, int32 (rows,)).
+class Cosines:
+    """Cosines of some rows of a table, the queries, with all other rows. Identical rows are one group, so they tie.
 
-    Only a few queries are in memory at once. Identical rows are computed once, so they tie exactly. Unit rows in
-    float64 are kept for one block of rows; in a longer table they are made again for every few queries.
+    Only a few queries are in memory at once, and rows in float64 only for a strip of the table.
+
+    Parameters
+    ----------
+    vectors : (rows, dim).
+
+    Attributes
+    ----------
+    group : int64 (rows,), the group of each row.
     """
-    kept, index = distinct(vectors)
-    same = len(kept) == len(index)
-    spans = list(_blocks(len(kept)))
-    once = unit(kept) if len(spans) == 1 else None
-    step = max(1 if once is not None else _AT_ONCE, _BLOCK // len(kept))
-    for at in range(0, len(queries), step):
-        block = queries[at : at + step]
-        asked = unit(kept[index[block]])
-        grid = np.empty((len(block), len(kept)), dtype=np.int32)
-        for some in spans:
-            cosine = asked @ (unit(kept[some]) if once is None else once).T  # (block, distinct)
-            cosine *= GRID
-            grid[:, some] = np.rint(cosine, out=cosine)
-        for query, row in zip(block.tolist(), grid, strict=True):
-            yield query, row if same else row[index]
+
+    def __init__(self, vectors: NDArray) -> None:
+        self._kept, self.group = distinct(vectors)
+        self._alone = len(self._kept) == len(self.group)  # every row is a group, in the order of rows
+        self._size = None if self._alone else np.bincount(self.group)
+        norm = np.concatenate([np.zeros(0), *(_norm(part) for _, part in self._wide())])
+        self._scale = GRID / np.where(norm > 0, norm, 1)  # (groups,); a zero row has cosine 0 with all
+
+    def _wide(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """The distinct rows in float64, strip by strip."""
+        return ((some, self._kept[some].astype(np.float64)) for some in _strips(len(self._kept), _STRIP))
+
+    def of(self, queries: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int64] | None]]:
+        """Each query, the cosines of its groups, in millionths, and how many candidates each group has.
+
+        The number is None where each group is one row: then the query itself, which is no candidate, is at LOWEST.
+        Both arrays hold until the next query is asked for.
+        """
+        step = at_once(len(self._kept))
+        for at in range(0, len(queries), step):
+            block = queries[at : at + step]
+            asked = unit(self._kept[self.group[block]])
+            grid = np.empty((len(block), len(self._kept)), dtype=np.int32)
+            for some, wide in self._wide():
+                cosine = asked @ wide.T  # (block, strip)
+                cosine *= self._scale[some]
+                grid[:, some] = np.rint(cosine, out=cosine)
+            for query, row in zip(block.tolist(), grid, strict=True):
+                mine = self.group[query]
+                if self._size is None:
+                    row[mine] = LOWEST
+                    yield query, row, None
+                    continue
+                self._size[mine] -= 1
+                yield query, row, self._size
+                self._size[mine] += 1
+
+    def items(self, groups: NDArray[np.int64], query: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows of some groups, without the query, and the place of each one's group among ``groups``."""
+        if self._alone:
+            return groups, np.arange(len(groups))
+        order, start = self._order
+        rows = [order[start[g] : start[g + 1]] for g in groups]
+        place = np.repeat(np.arange(len(groups)), [len(each) for each in rows])
+        found = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+        return found[found != query], place[found != query]
+
+    @cached_property
+    def _order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows sorted by group, and where each group starts."""
+        return np.argsort(self.group, kind="stable"), np.r_[0, np.cumsum(np.bincount(self.group))]
+
+
+def _norm(wide: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sqrt(np.einsum("ij,ij->i", wide, wide))
+
+
+def at_once(rows: int) -> int:
+    """Queries that share a pass over a table."""
+    return max(_AT_ONCE, _BLOCK // max(rows, 1))
 
 
 def memory(rows: int, dim: int, queries: int) -> int:
-    """Bytes that :func:`similarities` holds at most, about, beside the table."""
-    queries = min(queries, max(_AT_ONCE if rows > _ROWS else 1, _BLOCK // max(rows, 1)))
-    grid = 4 * queries * rows + 24 * queries * min(rows, _ROWS) + 40 * rows
-    return 4 * dim * rows + 32 * dim * min(rows, _ROWS) + grid
+    """Bytes that :class:`Cosines` holds at most, about, beside the table, if no two rows are equal."""
+    queries = min(queries, at_once(rows))
+    grid = 4 * queries * rows + 16 * queries * min(rows, _STRIP)
+    keys = 40 * rows + 16 * dim * min(rows, _KEYS)
+    return 4 * dim * rows + 8 * rows + max(grid + 16 * rows, keys)
 
 
 def _harmonic(below: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,7 +168,9 @@ def expected_hit(better: ArrayLike, tied: ArrayLike, k: int) -> NDArray[np.float
     return np.asarray(np.clip(k - above, 0, n) / n)
 
 
-def expected_precision(scores: NDArray, relevant: NDArray[np.int64], k: int) -> tuple[float, float]:
+def expected_precision(
+    scores: NDArray, relevant: NDArray[np.int64], k: int, times: NDArray[np.int64] | None = None
+) -> tuple[float, float]:
     """Expected average precision, and expected precision among the first ``k``, of one ranking.
 
     A group of n tied items, r of them relevant, is below G better items, R of them relevant. Position j in the group
@@ -122,37 +180,60 @@ def expected_precision(scores: NDArray, relevant: NDArray[np.int64], k: int) -> 
 
     Parameters
     ----------
-    scores : of all candidates, (candidates,); higher is better.
-    relevant : their indices, at least one.
+    scores : of all candidates, (candidates,), or of groups of them that tie, (groups,); higher is better.
+    relevant : indices of the scores of relevant candidates, at least one.
     k : depth of the precision; at most the number of candidates.
+    times : how many candidates each score is of, int64 (groups,); one each without it.
     """
-    sorted_ = np.sort(scores)
     height, r = np.unique(scores[relevant], return_counts=True)
+    near = scores >= height[0]  # the others come after all relevant ones
+    sorted_, upto = _sorted(scores[near], None if times is None else times[near])
     height, r = height[::-1], r[::-1].astype(np.float64)
-    end = np.searchsorted(sorted_, height, side="right")
-    n = (end - np.searchsorted(sorted_, height, side="left")).astype(np.float64)
-    above = (len(sorted_) - end).astype(np.float64)
+    end = upto[np.searchsorted(sorted_, height, side="right")]
+    n = (end - upto[np.searchsorted(sorted_, height, side="left")]).astype(np.float64)
+    above = (upto[-1] - end).astype(np.float64)
     found = np.cumsum(r) - r
     harmonic = _harmonic(above, n)
     before = n - (above + 1) * harmonic  # Σ (j - 1) / (above + j)
     among = (r - 1) / np.maximum(n - 1, 1)
     total = (r / n * ((found + 1) * harmonic + among * before)).sum()
-    depth = min(k, len(scores))
+    depth = min(k, len(scores) if times is None else int(times.sum()))
     return float(total / r.sum()), float((r / n * np.clip(depth - above, 0, n)).sum() / depth)
 
 
-def members(scores: NDArray, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The items that may be among the first ``k``, and the probability of each when ties are broken at random.
+def _sorted(scores: NDArray, times: NDArray[np.int64] | None) -> tuple[NDArray, NDArray[np.int64]]:
+    """The scores in ascending order, and how many candidates have one of the first i of them: int64 (scores + 1,)."""
+    if times is None:
+        return np.sort(scores), np.arange(len(scores) + 1)
+    order = np.argsort(scores)
+    return scores[order], np.r_[0, np.cumsum(times[order])]
+
+
+def members(
+    scores: NDArray, k: int, times: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The scores of items that may be among the first ``k``, and each item's probability with ties broken at random.
+
+    Parameters
+    ----------
+    scores : of items, (items,), or of groups of them that tie, (groups,).
+    times : how many items each score is of, int64 (groups,); one each without it.
 
     Returns
     -------
-    index : int64 (items,), ascending, and probability : float64 (items,), which sums to k.
+    index : int64, of scores, ascending, and probability : float64, of an item; over all items it sums to k.
     """
-    edge = np.partition(scores, len(scores) - k)[len(scores) - k]
+    most = k if times is None else min(k + 1, len(scores))  # one group may have no items: that of the query alone
+    edge = np.partition(scores, len(scores) - most)[len(scores) - most]
     index = np.flatnonzero(scores >= edge)
-    tied = scores[index] == edge
-    n = int(tied.sum())
-    return index, np.where(tied, (k - (len(index) - n)) / n, 1.0)
+    n = np.ones(len(index), dtype=np.int64) if times is None else times[index]
+    _, place = np.unique(-scores[index].astype(np.float64), return_inverse=True)
+    upto = np.cumsum(np.bincount(place, n))  # items at a height or above
+    last = int(np.searchsorted(upto, k))  # the height at which k is reached
+    before = upto[last - 1] if last else 0
+    tied = upto[last] - before
+    kept = (place <= last) & (n > 0)
+    return index[kept], np.where(place[kept] == last, (k - before) / tied, 1.0)
 
 
 def membership(scores: NDArray, k: int) -> NDArray[np.float64]:

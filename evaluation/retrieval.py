@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
-from qcq.evaluation.ranking import expected_precision, memory, similarities
+from qcq.evaluation.ranking import Cosines, expected_precision, memory
 from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.graph import KnowledgeGraph
 from qcq.support.seeds import generator
@@ -66,8 +66,8 @@ class Retrieval(Sharing):
 
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         figures = np.empty((len(self._queries), 2))
-        for i, (query, scores) in enumerate(similarities(self.vectors(embeddings), self._queries)):
-            relevant = self._relevant(query)
-            relevant = relevant - (relevant > query)  # the query itself is no candidate
-            figures[i] = expected_precision(np.delete(scores, query), relevant, k=10)
+        cosines = Cosines(self.vectors(embeddings))
+        k = min(10, len(cosines.group) - 1)
+        for i, (query, scores, times) in enumerate(cosines.of(self._queries)):
+            figures[i] = expected_precision(scores, cosines.group[self._relevant(query)], k, times)
         return Score.of_units({"map": figures[:, 0], "precision@10": figures[:, 1]})

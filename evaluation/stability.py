@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
-from qcq.evaluation.ranking import members, memory, similarities
+from qcq.evaluation.ranking import Cosines, members, memory
 from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.graph import KnowledgeGraph
 from qcq.support.seeds import generator
@@ -49,12 +49,21 @@ class Stability(Task):
         """Raises EvaluationError where ``others`` is empty."""
         if not others:
             raise EvaluationError("stability compares seeds; give the embeddings of at least one other seed as others")
-        tables = [self.vectors(e) for e in (embeddings, *others)]
+        tables = [Cosines(self.vectors(e)) for e in (embeddings, *others)]
         overlap = np.zeros(len(self._queries))
-        for i, asked in enumerate(zip(*(similarities(t, self._queries) for t in tables), strict=True)):
-            first, *rest = (members(np.delete(scores, query), K) for query, scores in asked)
+        for i, asked in enumerate(zip(*(table.of(self._queries) for table in tables), strict=True)):
+            first, *rest = (_neighbours(table, *each) for table, each in zip(tables, asked, strict=True))
             overlap[i] = np.mean([_shared(first, other) for other in rest])
         return Score.of_units({"overlap@10": overlap})
+
+
+def _neighbours(
+    table: Cosines, query: int, scores: NDArray[np.int32], times: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The questions that may be neighbours, and the probability of each."""
+    groups, probability = members(scores, K, times)
+    rows, place = table.items(groups, query)
+    return rows, probability[place]
 
 
 def _shared(

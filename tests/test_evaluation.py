@@ -29,12 +29,13 @@ from qcq.evaluation import (
     simultaneous,
 )
 from qcq.evaluation.ranking import (
+    Cosines,
     distinct,
     expected_hit,
     expected_precision,
     expected_reciprocal_rank,
+    members,
     membership,
-    similarities,
 )
 from qcq.evaluation.task import SHARE
 from qcq.graph import KnowledgeGraph
@@ -183,16 +184,48 @@ def test_distinct_survives_a_collision_of_keys(monkeypatch):
     assert np.array_equal(kept[index], rows)
 
 
-def test_similarities_are_cosines_block_by_block(monkeypatch):
+@pytest.mark.parametrize("twice", [False, True])
+def test_cosines_are_cosines_block_by_block(twice, monkeypatch):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((50, 8)).astype(np.float32)
     vectors[7] = 0
+    if twice:
+        vectors[30:] = vectors[:20]
     length = np.maximum(np.linalg.norm(vectors, axis=1), 1e-30)
     dense = vectors @ vectors.T / length[:, None] / length
-    monkeypatch.setattr(ranking, "_BLOCK", 120)
-    queries = np.array([3, 7, 9, 20, 49])
-    for query, row in similarities(vectors, queries):
-        assert row / ranking.GRID == pytest.approx(dense[query], abs=2e-6)
+    for name, value in (("_BLOCK", 120), ("_STRIP", 16), ("_AT_ONCE", 2)):
+        monkeypatch.setattr(ranking, name, value)
+    cosines = Cosines(vectors)
+    for query, row, times in cosines.of(np.array([3, 7, 9, 20, 49])):
+        others = np.arange(50) != query
+        assert row[cosines.group][others] / ranking.GRID == pytest.approx(dense[query][others], abs=2e-6)
+        if times is None:
+            assert row[cosines.group[query]] == ranking.LOWEST
+        else:
+            assert np.array_equal(times, np.bincount(cosines.group[others], minlength=len(row)))
+
+
+@budget(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_groups_of_equal_rows_give_the_figures_of_single_rows(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(4, 40))
+    vectors = rng.integers(-1, 2, (n, 2)).astype(np.float32)  # many rows are equal, many cosines tie
+    cosines = Cosines(vectors)
+    queries = rng.choice(n, 3, replace=False)
+    k = int(rng.integers(1, n))
+    for query, row, times in cosines.of(queries):
+        plain = np.delete(row[cosines.group], query)
+        relevant = np.sort(rng.choice(n - 1, int(rng.integers(1, n)), replace=False))
+        grouped = cosines.group[relevant + (relevant >= query)]
+        assert expected_precision(row, grouped, k, times) == pytest.approx(expected_precision(plain, relevant, k))
+        groups, probability = members(row, k, times)
+        rows, place = cosines.items(groups, query)
+        found = np.zeros(n)
+        found[rows] = probability[place]
+        assert np.delete(found, query) == pytest.approx(membership(plain, k))
+        assert found[query] == 0
+        assert found.sum() == pytest.approx(k)
 
 
 # --- against scikit-learn -------------------------------------------------------------------------------------------

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from qcq.config import Config
 from qcq.engine import Store, make_store
-from qcq.engine.kinds import Trained
+from qcq.engine.kinds import Trained, Walked
 from qcq.engine.remote import RemoteStore
-from qcq.errors import ConfigError
+from qcq.errors import ConfigError, StoreError
 from qcq.pipeline import Experiment
 
 SMALL = ["walk.length=8", "walk.per_question=2", "simulated.questions=80", "simulated.students=40"]
@@ -80,3 +85,88 @@ def test_addresses_that_are_no_store_are_refused(tmp_path: Path) -> None:
         make_store(f"file://{tmp_path}/mine", tmp_path / "cells", {}).open()
     with pytest.raises(ConfigError, match="no such store can be opened"):
         make_store("nothing://x/y", tmp_path / "cells", {})
+
+
+class ClientError(Exception):
+    """What a library of a bucket raises: it is neither an OSError nor one of ours."""
+
+
+def rows_at(address: str) -> list[str]:
+    """The rows of cells at an address in memory."""
+    root = address.removeprefix("memory:/")
+    return [path for path in MemoryFileSystem.store if path.startswith(root) and path.endswith("row.json")]
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def failed(*args: Any, **more: Any) -> Any:
+        raise error
+
+    return failed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError("AccessDenied\nwhen calling PutObject"),
+        ClientError("503 slow down"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_what_could_not_be_copied_is_copied_by_the_next_run(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"memory://{uuid.uuid4()}/cells"
+    far = replace(FEW, store=address, trainers=("svd",))
+    local = Experiment(replace(FEW, trainers=("svd",))).run(tmp_path / "local")
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "put_file", failing(error))
+        Experiment(far).run(tmp_path / "run")
+    said = [json.loads(line)["error"] for line in (tmp_path / "run" / "training.jsonl").read_text().splitlines()]
+    assert said
+    for line in said:
+        assert re.fullmatch(rf"store {address}: can't be written \({type(error).__name__}: [^\n]+\); check .*", line)
+    assert not rows_at(address)
+    monkeypatch.setattr(Walked, "run", failing(AssertionError("walked again")))
+    again = Experiment(far).run(tmp_path / "run")
+    assert vectors(again.path) == vectors(local.path)
+    there = {path.split("/")[-2] for path in rows_at(address)}
+    assert there == {path.parent.name for path in (local.path / "cells").glob("*/row.json")}
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        ("exists", ClientError("403 Forbidden")),
+        ("makedirs", PermissionError("AccessDenied")),
+        ("pipe_file", TimeoutError()),
+    ],
+)
+def test_an_address_that_does_not_answer_or_refuses_is_one_line(
+    method: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryFileSystem, method, failing(error))
+    address = f"memory://{uuid.uuid4()}/cells"
+    with pytest.raises(
+        StoreError, match=rf"store {address}: can't be opened \({type(error).__name__}: .+\); check"
+    ) as e:
+        make_store(address, tmp_path / "cells", {}).open()
+    assert "\n" not in str(e.value)
+
+
+def test_reading_and_dropping_at_an_address_fail_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"memory://{uuid.uuid4()}/cells"
+    experiment = Experiment(replace(FEW, store=address, trainers=("svd",)))
+    experiment.run(tmp_path / "run")
+    cell = next(cell for cell in experiment.plan.cells if isinstance(cell, Trained))
+    for method, ask, done in (
+        ("get_file", lambda store: store.row(cell), "read"),
+        ("cat_file", lambda store: store.file(cell, "x"), "read"),
+        ("rm_file", lambda store: store.drop(cell), "changed"),
+    ):
+        store = make_store(address, tmp_path / method, {}).open()
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryFileSystem, method, failing(ClientError("gone")))
+            with pytest.raises(StoreError, match=rf"can't be {done} \(ClientError: gone\)"):
+                ask(store)
+        assert not list((tmp_path / method).glob("*.partial"))
+        assert store.row(cell) == experiment.store(tmp_path / "run").row(cell)

@@ -143,9 +143,10 @@ def test_cosines_in_blocks_are_the_cosines(monkeypatch):
     rows = rng.normal(size=(150, 5)).astype(np.float32)
     for table in (rows, np.vstack([rows, rows[:40]])):
         queries = np.arange(0, len(table), 7)
-        whole = dict(ranking.similarities(table, queries))
-        monkeypatch.setattr(ranking, "_ROWS", 32)
-        blocks = dict(ranking.similarities(table, queries))
+        cosines = ranking.Cosines(table)
+        whole = {query: row.copy() for query, row, _ in cosines.of(queries)}
+        monkeypatch.setattr(ranking, "_STRIP", 32)
+        blocks = {query: row.copy() for query, row, _ in cosines.of(queries)}
         monkeypatch.undo()
         for query in queries:
             assert np.abs(whole[query] - blocks[query]).max() <= 1  # a millionth, by rounding
