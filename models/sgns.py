@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from typing import Annotated, ClassVar
@@ -19,10 +17,25 @@ from qcq.corpus import Corpus
 from qcq.errors import ConfigError, TrainingError
 from qcq.floors import objectives
 from qcq.graph import KnowledgeGraph
+from qcq.models.sgns_parts import (
+    Alone,
+    Here,
+    OnRay,
+    Plan,
+    Steps,
+    Tables,
+    Turn,
+    divided,
+    merge,
+    on_threads,
+    shares,
+    table,
+)
 from qcq.models.trainer import Frozen, Model, Trainer, TrainingData
 from qcq.models.weights import WARM_RATE, WARM_STEPS, Weights
 from qcq.models.word2vec import PairModel, inferred, shuffled, token_counts
 from qcq.support import devices
+from qcq.support.cluster import machines
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
@@ -31,8 +44,6 @@ from qcq.support.threads import n_threads
 _AT_ONCE = 1 << 18  # tokens between two progress reports
 _LARGEST_BATCH = 64  # segments that read the same state in the deterministic mode
 _LARGEST_TEAM = 16  # segments that share noise tokens
-_MERGED = 1_024  # rows merged at a time
-_CURVATURE = 0.1  # of the loss in a row, by measurement: docs/decisions/0802
 
 
 @settings
@@ -60,7 +71,8 @@ class SGNS(Trainer):
         fit in its memory. It needs torch, and neither ``ordered`` nor ``parts``.
     parts : the walks are divided into so many parts, each of which trains tables of its own. Now and then the tables
         are merged: rows that were seldom trained get the sum of the parts' changes, rows that were trained often their
-        mean (:func:`shares`). The same parts give the same vectors wherever they are trained.
+        mean (:func:`shares <qcq.models.sgns_parts.shares>`). On a Ray cluster of several machines they are trained at
+        the same time. The same parts give the same vectors wherever they are trained.
     period : tokens that each part trains between two merges; without effect for one part.
 
     A question that is never near another one in any walk gets a zero vector: nothing is known about it.
@@ -141,7 +153,7 @@ class SGNS(Trainer):
         from qcq.models.sgns_device import DeviceTables, train
 
         corpus = source.corpus
-        inputs, outputs = _table(len(counts), self.dim), _table(len(counts), self.dim)
+        inputs, outputs = table(len(counts), self.dim), table(len(counts), self.dim)
         begin(inputs, self.dim, np.uint64(derive(seed, "sgns", "start")), 0, 1)
         if source.start is not None:
             self._begin_from(source.start, inputs, outputs)
@@ -180,89 +192,56 @@ class SGNS(Trainer):
 
         corpus = source.corpus
         wide = -(-self.dim // 16) * 16  # rows of whole cache lines; the columns beyond dim stay zero
-        tables = 2 * self.window if self.ordered else 1
+        sides = 2 * self.window if self.ordered else 1
         threads = self.threads or n_threads()
-        corpora = _divided(corpus, self.parts)
-        parts = [self._part(each, i, counts, wide, tables, threads, source, seed) for i, each in enumerate(corpora)]
+        corpora = divided(corpus, self.parts)
+        step = max(1, (_AT_ONCE if self.parts == 1 else self.period) // corpus.length)
+        used = [self._effort(source, each)[1] for each in corpora]
+        plans = [self._plan(corpus, counts, i, n, step, seed) for i, n in enumerate(used)]
         lr, _ = self._effort(source, corpus)
-        noise = alias_table(counts**0.75)
-        rates = np.array([lr, lr / 250], dtype=np.float32)
-        inputs, outputs = parts[0].inputs, parts[0].outputs
-        done, total = 0, sum(part.total for part in parts)
-        with ThreadPoolExecutor(threads) as pool:
-
-            def everywhere(work: Callable[[int], None]) -> None:
-                """One thread's share; numba's code releases the GIL while it runs."""
-                for _ in pool.map(work, range(threads)):
-                    pass
-
-            start = np.uint64(derive(seed, "sgns", "start"))
-            everywhere(lambda lane: begin(inputs, self.dim, start, lane, threads))
+        steps = Steps(alias_table(counts**0.75), np.array([lr, lr / 250], dtype=np.float32))
+        tables = Tables(table(len(counts), wide), table(sides * len(counts), wide))
+        teams, done, total = [0] * self.parts, 0, sum(plan.total for plan in plans)
+        orders = [generator(seed, "sgns", "order", *_part(i)) for i in range(self.parts)]
+        with on_threads(threads) as everywhere:
+            start, into = np.uint64(derive(seed, "sgns", "start")), tables.inputs
+            everywhere(lambda lane: begin(into, self.dim, start, lane, threads))
             if source.start is not None:
-                self._begin_from(source.start, inputs, outputs)
-            base = [] if len(parts) == 1 else [inputs.copy(), outputs.copy()]
-            for part in parts[1:]:
-                part.inputs[:], part.outputs[:] = base
+                self._begin_from(source.start, *tables)
+            trained: Alone | Here | OnRay
+            if self.parts == 1:
+                trained = Alone(plans[0], tables, steps, threads, everywhere)
+            else:
+                trained = OnRay(steps, threads) if machines() > 1 else Here(steps, threads, everywhere)
             for _ in range(self.epochs):
-                for walks in zip_longest(*(part.shuffled() for part in parts)):
-                    rate = lr * (1 - done / total)
-                    for part, some in zip(parts, walks, strict=True):
-                        if some is not None:
-                            done += part.train(some, noise, rates, everywhere)
-                            progress(done, total)
-                    if base:
-                        seen = max(some.size for some in walks if some is not None)
-                        weigh = [shares(n, rate, self.parts) for n in self._updates(counts, seen, tables)]
-                        everywhere(
-                            partial(_merge, base, [(p.inputs, p.outputs) for p in parts], weigh, threads=threads)
-                        )
-        del base
-        inputs = np.ascontiguousarray(inputs[:, : self.dim])  # one after the other: each may be a copy
-        outputs = np.ascontiguousarray(outputs[:, : self.dim])
-        return inputs, outputs, sum(part.used for part in parts)
+                walks = (shuffled(*each) for each in zip(corpora, [step] * self.parts, orders, used, strict=True))
+                for round_ in zip_longest(*walks):
+                    given = {i: some for i, some in enumerate(round_) if some is not None}
+                    made = trained(tables, [Turn(plans[i], some, teams[i]) for i, some in given.items()])
+                    if self.parts > 1:
+                        updates = self._updates(counts, max(some.size for some in given.values()), sides)
+                        weigh = [shares(n, lr * (1 - done / total), self.parts) for n in updates]
+                        everywhere(partial(merge, tables, made, weigh, threads=threads))
+                    for i, some in given.items():
+                        teams[i] += plans[i].teams(len(some))
+                    done = sum(teams)
+                    progress(done, total)
+        into, out = tables
+        del tables, trained, made
+        into = np.ascontiguousarray(into[:, : self.dim])  # one after the other: each may be a copy
+        out = np.ascontiguousarray(out[:, : self.dim])
+        return into, out, sum(used)
 
-    def _part(
-        self,
-        corpus: Corpus,
-        number: int,
-        counts: NDArray[np.int64],
-        wide: int,
-        tables: int,
-        threads: int,
-        source: TrainingData,
-        seed: int,
-    ) -> _Part:
-        """A part of the walks with tables and work space of its own; the first part has the streams of a single one."""
-        from qcq.models.kernels.sgns import SEGMENT, compiled, rows_a_team
+    def _plan(self, corpus: Corpus, counts: NDArray[np.int64], part: int, used: int, step: int, seed: int) -> Plan:
+        """How ``used`` walks of a part are trained in each epoch, ``step`` at a time."""
+        from qcq.models.kernels.sgns import SEGMENT
 
-        pieces = -(-corpus.length // SEGMENT)
         team, batch = self._sizes(counts, min(corpus.length, SEGMENT))
+        stream = np.uint64(derive(seed, "sgns", *_part(part)))
         room = batch if self.deterministic else 0
-        most = rows_a_team(corpus.length, team, self.window, self.negatives, self.ordered)
-        at_once = _AT_ONCE if self.parts == 1 else self.period
-        step = max(1, at_once // corpus.length)
-        _, used = self._effort(source, corpus)
+        plan = Plan(self.window, self.negatives, self.ordered, corpus.length, team, room, stream, 0)
         full, rest = divmod(used, step)
-        total = self.epochs * (full * -(-step * pieces // team) + -(-rest * pieces // team))
-        which = () if number == 0 else ("part", number)
-        outputs = _table(tables * len(counts), wide)
-        return _Part(
-            corpus=corpus,
-            step=step,
-            used=used,
-            total=total,
-            given=(self.window, self.ordered, team, np.uint64(derive(seed, "sgns", *which))),
-            order=generator(seed, "sgns", "order", *which),
-            inputs=_table(len(counts), wide),
-            outputs=outputs,
-            loop=compiled(wide, self.negatives),
-            room=room,
-            nothing=_table(threads, wide),
-            slots=np.full((threads, 2, len(outputs) if room else 0), -1, dtype=np.int32),
-            kept=(np.empty((room, most[0]), dtype=np.int64), np.empty((room, most[1]), dtype=np.int64)),
-            held=np.zeros((2, room), dtype=np.int64),
-            changes=(_table(room * most[0], wide), _table(room * most[1], wide)),
-        )
+        return replace(plan, total=self.epochs * (full * plan.teams(step) + plan.teams(rest)))
 
     def _updates(
         self, counts: NDArray[np.int64], tokens: int, tables: int
@@ -292,7 +271,8 @@ class SGNS(Trainer):
         wide, tables = -(-self.dim // 16) * 16, 1 + (2 * self.window if self.ordered else 1)
         copy = wide if wide > self.dim else 0
         slots = 8 * (self.threads or n_threads()) * (tables - 1) * self.deterministic
-        return tokens * (4 * wide * tables + 4 * copy + slots + 40) + 8 * walks + 8 * _AT_ONCE
+        held = tables * (1 if self.parts == 1 else self.parts + 1)
+        return tokens * (4 * wide * held + 4 * copy + slots + 40) + 8 * walks + 8 * _AT_ONCE
 
     def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64] | None:
         """New rows alone, against the frozen outputs: :func:`qcq.models.word2vec.inferred`. Not if ``ordered``."""
@@ -309,121 +289,6 @@ class SGNS(Trainer):
         return team, batch
 
 
-@dataclass(eq=False)
-class _Part:
-    """Walks and the tables that they train.
-
-    Attributes
-    ----------
-    step, used : walks trained at a time, and in an epoch.
-    total : teams of all training.
-    room : teams that read the same state in the deterministic mode; 0 without it.
-    given, loop, nothing, slots, kept, held, changes : as :mod:`qcq.models.kernels.sgns` takes them.
-    """
-
-    corpus: Corpus
-    step: int
-    used: int
-    total: int
-    given: tuple[int, bool, int, np.uint64]
-    order: np.random.Generator
-    inputs: NDArray[np.float32]
-    outputs: NDArray[np.float32]
-    loop: Callable[..., None]
-    room: int
-    nothing: NDArray[np.float32]
-    slots: NDArray[np.int32]
-    kept: tuple[NDArray[np.int64], NDArray[np.int64]]
-    held: NDArray[np.int64]
-    changes: tuple[NDArray[np.float32], NDArray[np.float32]]
-    done: int = 0
-
-    def shuffled(self) -> Iterator[NDArray[np.int32]]:
-        """The walks of an epoch, ``step`` at a time."""
-        return shuffled(self.corpus, self.step, self.order, self.used)
-
-    def train(
-        self,
-        walks: NDArray[np.int32],
-        noise: NDArray[np.uint32],
-        rates: NDArray[np.float32],
-        everywhere: Callable[[Callable[[int], None]], None],
-    ) -> int:
-        """Train these walks; returns the number of their teams."""
-        from qcq.models.kernels.sgns import SEGMENT
-
-        *settings, team, stream = self.given
-        threads = len(self.nothing)
-        n = -(-len(walks) * -(-self.corpus.length // SEGMENT) // team)
-
-        counters = np.zeros(1 + 2 * -(-n // (self.room or n)), dtype=np.int64)
-
-        def trained(lane: int) -> None:
-            given = (*settings, team, stream, self.done, self.total, n, lane, threads, self.room, counters)
-            work = (self.slots, *self.kept, self.held, *self.changes)
-            self.loop(walks, self.inputs, self.outputs, self.nothing, noise, rates, *given, *work)
-
-        everywhere(trained)
-        self.done += n
-        return n
-
-
-def _divided(corpus: Corpus, parts: int) -> list[Corpus]:
-    """The corpus in parts: every ``parts``-th walk, however they are sharded.
-
-    Raises
-    ------
-    ConfigError : fewer walks than parts.
-    """
-    if parts == 1:
-        return [corpus]
-    if corpus.n_walks < parts:
-        raise ConfigError(f"setting sgns.parts: {parts} parts of {corpus.n_walks} walks; give at most one per walk")
-    begins = np.cumsum([0, *(len(shard) for shard in corpus.shards)])
-    divided = [
-        [shard[(part - at) % parts :: parts] for shard, at in zip(corpus.shards, begins, strict=False)]
-        for part in range(parts)
-    ]
-    return [replace(corpus, shards=[shard for shard in shards if len(shard)]) for shards in divided]
-
-
-def shares(updates: NDArray[np.float64], rate: float, parts: int) -> NDArray[np.float64]:
-    """The share of each part's change that a row of the merged table takes: float64 (rows,), from 1/parts to 1.
-
-    One part brings a row nearer to its goal by a factor of r = exp(−c · rate · updates), c its curvature; one after the
-    other they would by r^parts. So each change counts for (1 − r^parts) / (parts (1 − r)): all of it for a row that was
-    hardly trained, 1/parts (a mean) for one that is at its goal.
-
-    Parameters
-    ----------
-    updates : how often each row is trained between two merges.
-    rate : the learning rate.
-    parts : how many changes are merged.
-    """
-    r = np.exp(-_CURVATURE * rate * updates)
-    return np.where(r > 1 - 1e-9, 1.0, (1 - r**parts) / np.maximum(parts * (1 - r), 1e-300))
-
-
-def _merge(
-    base: Sequence[NDArray[np.float32]],
-    parts: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
-    weigh: Sequence[NDArray[np.float64]],
-    lane: int,
-    threads: int,
-) -> None:
-    """Add the parts' changes to the base, in the order of the parts, and give each part the result: a thread's rows."""
-    for side, (table, weight) in enumerate(zip(base, weigh, strict=True)):
-        for at in range(lane * _MERGED, len(table), threads * _MERGED):
-            rows = slice(at, at + _MERGED)
-            before = table[rows].copy()
-            for part in parts:
-                table[rows] += weight[rows, None].astype(np.float32) * (part[side][rows] - before)
-            for part in parts:
-                part[side][rows] = table[rows]
-
-
-def _table(rows: int, columns: int) -> NDArray[np.float32]:
-    """Zeros that start on a cache line: float32 (rows, columns)."""
-    room = np.zeros(rows * columns + 16, dtype=np.float32)
-    skip = -room.ctypes.data // 4 % 16
-    return room[skip : skip + rows * columns].reshape(rows, columns)
+def _part(number: int) -> tuple[str | int, ...]:
+    """The name of a part's streams; the first part has those of a training without parts."""
+    return () if number == 0 else ("part", number)

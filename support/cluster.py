@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 QUIET = {
     "USAGE_STATS_ENABLED": "0",  # nothing is sent to anyone
@@ -26,3 +27,11 @@ def connect(cpus: int, address: str = "") -> None:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     else:
         ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+def machines() -> int:
+    """How many machines with a CPU the Ray cluster has that this process belongs to; 1 without one."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return 1
+    return max(1, sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes()))

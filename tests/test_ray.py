@@ -9,21 +9,27 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from qcq.config import Config
+from qcq.corpus import Corpus
 from qcq.data import Simulated
 from qcq.engine import Cell, Plan, Ray, RayCluster, Row, Store, make_store
 from qcq.engine.kinds import Trained, Walked
 from qcq.errors import ConfigError, EngineError, TrainingError
 from qcq.evaluation import Partition
+from qcq.graph import KnowledgeGraph
+from qcq.models import SGNS, TrainingData, sgns_parts
+from qcq.models.word2vec import PairModel
 from qcq.pipeline import Experiment
 from qcq.run import Run
+from qcq.support.cluster import connect, machines
 from qcq.support.progress import Watch
 
 SMALL = ["walk.length=8", "walk.per_question=2", "mlm.steps=10", "simulated.questions=80", "simulated.students=40"]
@@ -55,6 +61,14 @@ class Deadly(Number):
             Path(self.mark).write_text("")
             os.kill(os.getpid(), signal.SIGKILL)
         return super().run(store, progress)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Counted(Number):
+    """Says how many machines its process sees."""
+
+    def run(self, store: Store, progress: Any) -> Row:
+        return {"machines": machines()}
 
 
 class Heard(Watch):
@@ -249,6 +263,80 @@ def test_killed_workers_lose_nothing_and_change_no_byte(cluster: RayCluster, one
     assert tree(other.path) == tree(one.path)
     assert len(killed) >= 2
     assert sum("is begun again" in line for line in heard.lines) <= len(killed)
+
+
+PARTED = Config.load(overrides=[*SMALL, "dim=8", "seeds=1", "tune=false", "trainers=sgns", "tasks=retrieval"])
+PARTED = replace(PARTED, sections={**PARTED.sections, "sgns": {"parts": 3, "period": 200}})
+
+
+@pytest.mark.tools
+def test_parts_of_sgns_have_the_bytes_of_one_process_whoever_is_killed(
+    cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    tokens = np.random.default_rng(0).integers(0, 3_000, (900, 30)).astype(np.int32)
+    graph = KnowledgeGraph([f"q{i}" for i in range(3_000)], ["c"], sparse.csr_array(np.ones((3_000, 1))))
+    source = TrainingData(graph, sampled=Corpus([tokens], 3_000, 0, graph.digest))
+    trainer = SGNS(dim=16, parts=3, period=3_000, epochs=2, threads=1)
+    alone = trainer.fit(source, 1)
+    monkeypatch.setattr(sgns_parts.Here, "__call__", lambda *_: pytest.fail("trained in this process"))
+    connect(1, cluster.address)
+    try:
+        assert machines() == 2
+        killed, ended = [], threading.Event()
+
+        def kill() -> None:
+            while not ended.wait(0.3) and len(killed) < 4:
+                for pid in workers_of(os.getpid(), {"sgns part"})[:1]:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+        killer = threading.Thread(target=kill, daemon=True)
+        killer.start()
+        try:
+            several = trainer.fit(source, 1)
+        finally:
+            ended.set()
+            killer.join()
+    finally:
+        ray.shutdown()
+    assert killed
+    assert isinstance(alone, PairModel)
+    assert isinstance(several, PairModel)
+    assert several.inputs.tobytes() == alone.inputs.tobytes()
+    assert several.outputs.tobytes() == alone.outputs.tobytes()
+
+
+@pytest.mark.tools
+def test_parts_of_sgns_inside_a_cell_are_trained_by_several_machines(cluster: RayCluster, tmp_path: Path) -> None:
+    store, cell = Store(tmp_path / "cells").open(), Counted(number=1)
+    assert executed(store, cluster, [cell]).row(cell) == {"machines": 2}
+    alone = Experiment(PARTED).run(tmp_path / "one")
+    other = Experiment(PARTED).run(tmp_path / "other", jobs=cluster)
+    assert tree(other.path) == tree(alone.path)
+
+
+@pytest.mark.tools
+def test_a_part_whose_process_always_dies_is_one_line(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def dies(*given: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    steps = sgns_parts.Steps(np.zeros((2, 2), np.uint32), np.zeros(2, np.float32))
+    tables = sgns_parts.Tables(np.zeros((2, 16), np.float32), np.zeros((2, 16), np.float32))
+    plan = sgns_parts.Plan(2, 2, False, 5, 1, 1, np.uint64(0), 1)
+    monkeypatch.setattr(sgns_parts, "_turn", dies)
+    connect(1, cluster.address)
+    try:
+        with pytest.raises(
+            TrainingError, match=r"^sgns: the process of a part died 4 times .*use sgns.parts=1"
+        ) as caught:
+            sgns_parts.OnRay(steps, 1)(tables, [sgns_parts.Turn(plan, np.zeros((1, 5), np.int32), 0)])
+    finally:
+        ray.shutdown()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.tools

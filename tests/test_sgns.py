@@ -18,7 +18,7 @@ from qcq.corpus import Corpus
 from qcq.errors import ChainError, ConfigError, TrainingError
 from qcq.floors import objectives
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, TrainingData, sgns
+from qcq.models import TRAINERS, TrainingData, sgns_parts
 from qcq.models.kernels import sgns as sgns_kernel
 from qcq.models.sgns import SGNS
 from qcq.models.word2vec import SkipGram, shuffled
@@ -195,7 +195,7 @@ def test_a_thread_that_never_starts_is_not_waited_for(monkeypatch):
             self.submit(work, 0)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sgns, "ThreadPoolExecutor", Interrupted)
+    monkeypatch.setattr(sgns_parts, "ThreadPoolExecutor", Interrupted)
     source = loose(3_000, np.random.default_rng(0).integers(0, 3_000, (500, 30)))
     with pytest.raises(KeyboardInterrupt):  # and not for ever in the pool's end, which joins its threads
         SGNS(dim=64, threads=2).fit(source, 0)
@@ -227,20 +227,20 @@ def test_the_same_parts_give_the_same_bytes_however_they_are_trained(determinist
 
 @pytest.mark.parametrize("cuts", [[], [1], [4, 5, 17]])
 def test_every_walk_is_in_one_part(cuts):
-    from qcq.models.sgns import _divided
+    from qcq.models.sgns_parts import divided
 
     tokens = np.arange(20 * 3, dtype=np.int32).reshape(20, 3)
-    parts = _divided(Corpus(np.split(tokens, cuts), 60, 0, ""), 3)
+    parts = divided(Corpus(np.split(tokens, cuts), 60, 0, ""), 3)
     for i, part in enumerate(parts):
         assert np.array_equal(part.tokens, tokens[i::3])
     with pytest.raises(ConfigError, match="30 parts of 20 walks"):
-        _divided(Corpus([tokens], 60, 0, ""), 30)
+        divided(Corpus([tokens], 60, 0, ""), 30)
 
 
 @given(st.floats(0, 1e7), st.floats(1e-4, 1), st.integers(2, 9))
 def test_merged_changes_bring_a_row_as_far_as_one_part_after_the_other(updates, rate, parts):
     """A row at 1 whose goal is 0: each part multiplies it by r, one after the other by r^parts."""
-    from qcq.models.sgns import _CURVATURE, shares
+    from qcq.models.sgns_parts import _CURVATURE, shares
 
     r = np.exp(-_CURVATURE * rate * updates)
     (share,) = shares(np.array([updates]), rate, parts)
