@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -81,19 +82,31 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of a cold start of mlm and cloze; by default the trainers' own")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
-    data = load(args.data)
-    rows = []
+    data, rows = load(args.data), []
     for name in args.trainers.split(","):
         settings = {"steps": args.steps} if args.steps and name != "sgns" else {}
-        found = [measured(name, data, seed, settings) for seed in range(args.seeds)]
-        row = {key: statistics.median(each[key] for each in found) for key in found[0]}
-        reached = all(each["warm_loss"] <= each["cold_loss"] for each in found)
-        rows.append({"data": data.name, "trainer": name, **row, "loss_reached_by_every_seed": reached, "seeds": found})
-        print(name, json.dumps({key: round(value, 4) for key, value in row.items()}), flush=True)
+        for seed in range(args.seeds):
+            rows.append({"data": data.name, "trainer": name, "seed": seed, **measured(name, data, seed, settings)})
+            print(json.dumps(rows[-1]), flush=True)
+        print(json.dumps(medians(rows)[-1]), flush=True)
         if args.json:
-            target = {"cosine": COSINE, "steps": STEPS}
-            about = {"made": made(data), "share": SHARE, "target": target, "settings": settings}
-            args.json.write_text(json.dumps({**about, "results": rows}, indent=1) + "\n", encoding="utf-8")
+            about = {"made": made(data), "share": SHARE, "target": {"cosine": COSINE, "steps": STEPS}}
+            held = {**about, "settings": settings, "medians": medians(rows), "seeds": rows}
+            args.json.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+
+
+def medians(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each trainer, and how many seeds reach the loss of a cold start."""
+    out = []
+    for name in dict.fromkeys(row["trainer"] for row in rows):
+        mine = [row for row in rows if row["trainer"] == name]
+        row = {"of": "medians", "data": mine[0]["data"], "trainer": name, "seeds": len(mine)}
+        row["reached"] = sum(each["warm_loss"] <= each["cold_loss"] for each in mine)
+        row |= {
+            key: statistics.median(each[key] for each in mine) for key in mine[0] if isinstance(mine[0][key], float)
+        }
+        out.append(row)
+    return out
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class TrainingData:
     seed : the seed of its walks.
     sampled : a corpus that is already sampled (for example from disk); otherwise it is sampled on first use.
     start : weights that a trainer with ``warm`` begins from, a row for each token; it then takes a quarter of its steps
-        at a tenth of its learning rates. Others refuse it.
+        at a twentieth of its learning rates. Others refuse it.
 
     Raises
     ------
