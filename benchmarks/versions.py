@@ -41,7 +41,7 @@ from qcq.walks import WALKS
 
 ROOT = Path(__file__).resolve().parents[1]
 WITH_EXTRA = {"hf-bert"}
-WITH_TORCH = {"pebg", "mlm", "cloze", "clm", "bilm", "rtd"}
+WITH_TORCH = {"pebg", "simqe", "mlm", "cloze", "clm", "bilm", "rtd"}
 CLASSROOM = """
 data = "simulated"
 seeds = 1

@@ -11,6 +11,7 @@ from qcq.models.pebg import PEBG
 from qcq.models.precomputed import PrecomputedVectors
 from qcq.models.projection import FastRP
 from qcq.models.sgns import SGNS
+from qcq.models.simqe import SimQE
 from qcq.models.trainer import LookupModel, Model, Trainer, TrainingData
 from qcq.models.word2vec import CBOW, FastText, SkipGram
 from qcq.support.registry import Registry
@@ -33,6 +34,7 @@ TRAINERS: Registry[type[Trainer]] = Registry(
         "ppmi-svd": PPMISVD,
         "oracle": Oracle,
         "pebg": PEBG,
+        "simqe": SimQE,
         "mlm": MLM,
         "cloze": Cloze,
         "clm": CLM,
@@ -66,6 +68,7 @@ __all__ = [
     "Oracle",
     "PrecomputedVectors",
     "Random",
+    "SimQE",
     "SkipGram",
     "Spectral",
     "Trainer",

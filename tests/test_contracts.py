@@ -36,6 +36,7 @@ CHEAP: dict[str, dict] = {
     "cbow": {"epochs": 10},
     "fasttext": {"epochs": 3},
     "pebg": {"lr": 1e-2},
+    "simqe": {"per_question": 5},
     "mlm": {"steps": 150, "batch": 16},
     "cloze": {"steps": 100, "batch": 16},
     "clm": {"steps": 100, "batch": 16},
