@@ -9,7 +9,7 @@ Cases
 floor    seconds of training until the held-out excess of ``mlm`` is 0.10 and 0.05 nat on s2kt_assist09, and 0.25 on
          pebg_ednet, with 256 walks a step; the targets are 3, 8 and 15 s.
 share    device work as a share of a step's wall time, once steps are replayed; the target is 90 %.
-family   milliseconds a step of mlm, cloze, clm, bilm and rtd at their defaults.
+family   milliseconds a step of mlm, cloze, clm, bilm and rtd at their defaults, and of mlm with ``deterministic``.
 million  milliseconds a step of 256 walks over 1,000,000 generated questions; the target is 5 ms.
 sgns     million tokens/s of ``sgns`` over 1,000,000 generated questions, with and without a fixed order of sums; and
          its loss on held-out walks of s2kt_assist09 less that of the CPU, which should be 0.
@@ -151,6 +151,8 @@ def family(device: str, quick: bool) -> list[Row]:
     for name in ("mlm", "cloze", "clm", "bilm", "rtd"):
         timed = steps(source, name, device, 30 if quick else 300)
         rows.append(row(f"{name}: ms a step of 32 walks", 1e3 * timed.wall / timed.steps, float("nan"), ""))
+    timed = steps(source, "mlm", device, 30 if quick else 300, deterministic=True)
+    rows.append(row("mlm, deterministic: ms a step of 32 walks", 1e3 * timed.wall / timed.steps, float("nan"), ""))
     return rows
 
 
