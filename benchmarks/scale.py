@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qcq.support.calibration import keep, recalled
+from qcq.support.environment import environment
 
 DIM, LENGTH, SEEDS = 64, 40, (0, 1)
 QUESTIONS_A_CONCEPT, ASKED = 100, 20
@@ -211,6 +212,7 @@ def alone(stage: str, job: Job, most: int) -> dict[str, Any]:
         "bytes": bytes_of(job.folder),
         "peak": peaks[0],
         "peak_with_files": peaks[1],
+        "git": environment()["git"],
         **json.loads(said.splitlines()[-1]),
     }
 
@@ -255,8 +257,10 @@ def carry_out(job: Job, most: int) -> list[dict[str, Any]]:
     rows = []
     for stage in STAGES:
         kept = job.folder / f"{stage.replace(' ', '-')}.json"
-        if kept.is_file():
-            rows.append(json.loads(kept.read_text(encoding="utf-8")))
+        known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+        if known.get("git") == environment()["git"]:
+            remember(known)
+            rows.append(known)
             continue
         before = predicted(stage, job)
         if before is not None:

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ class RemoteStore(Store):
 
         super().__init__(path, data)
         self.address = address.rstrip("/")
-        self._there: set[str] = set()  # keys of cells that the address is known to have
         try:
             self._files, self._root = fsspec.core.url_to_fs(self.address)
         except (ImportError, ValueError) as error:
@@ -72,11 +71,8 @@ class RemoteStore(Store):
 
     def finished(self, cell: Cell) -> bool:
         """Whether the address has the cell's result: a cell that could not be copied there is not finished."""
-        if cell.key not in self._there:
-            with self._reached("read"):
-                if self._files.exists(f"{self._root}/{cell.key}/{ROW}"):
-                    self._there.add(cell.key)
-        return cell.key in self._there
+        with self._reached("read"):
+            return bool(self._files.exists(f"{self._root}/{cell.key}/{ROW}"))
 
     def row(self, cell: Cell) -> Row:
         self._fetch(cell)
@@ -88,7 +84,9 @@ class RemoteStore(Store):
         return super().file(cell, name)
 
     def perform(self, cell: Cell, run: Callable[[], Row], *, redo: bool = False) -> Row:
-        if redo and self._here(cell) and not self.finished(cell):
+        if not redo:
+            self._fetch(cell)
+        elif self._here(cell) and not self.finished(cell):
             super().drop(cell)
         row = super().perform(cell, run, redo=redo)
         self._copy(cell)
@@ -97,8 +95,7 @@ class RemoteStore(Store):
     def drop(self, cell: Cell) -> None:
         there = f"{self._root}/{cell.key}"
         if self.finished(cell):
-            with self._reached("changed"):
-                self._there.discard(cell.key)
+            with self._reached("changed"), suppress(FileNotFoundError):  # another process has dropped it first
                 self._files.rm_file(f"{there}/{ROW}")  # without its row it isn't finished
                 self._files.rm(there, recursive=True)
         if self._here(cell):
@@ -115,7 +112,6 @@ class RemoteStore(Store):
                 name = path.relative_to(here)
                 self._files.makedirs(f"{there}/{name.parent}", exist_ok=True)
                 self._files.put_file(str(path), f"{there}/{name.as_posix()}")
-        self._there.add(cell.key)
 
     def _fetch(self, cell: Cell) -> None:
         """Copy a finished cell from the address into the folder, all or nothing."""
@@ -133,7 +129,11 @@ class RemoteStore(Store):
                     self._files.get_file(f"{there}/{name}", str(work / name))
             if here.is_dir():  # it has lost a file
                 self._remove(cell)
-            work.rename(here)
+            try:
+                work.rename(here)
+            except OSError:
+                if not self._here(cell):  # otherwise another process fetched it first
+                    raise
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"{self.address}/{cell.key}: no readable cell ({error}); remove it and run again"
@@ -146,9 +146,12 @@ class RemoteStore(Store):
         """Turn what an address answers to a request into a StoreError of one line."""
         try:
             yield
-        except QCQError:
+        except (QCQError, MemoryError):
             raise
         except Exception as error:  # every kind of address has errors of its own
+            name = getattr(error, "filename", None)
+            if isinstance(name, str) and Path(name).is_relative_to(self.path):  # of this machine's folder
+                raise
             why = " ".join(str(error).split())[:200] or "no reason given"
             raise StoreError(
                 f"store {self.address}: can't be {done} ({type(error).__name__}: {why}); check the address and your "

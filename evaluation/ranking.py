@@ -68,7 +68,7 @@ class Cosines:
 
     def __init__(self, vectors: NDArray) -> None:
         self._kept, self.group = distinct(vectors)
-        self._alone = len(self._kept) == len(self.group)  # every row is a group, in the order of rows
+        self._alone = np.array_equal(self.group, np.arange(len(self._kept)))  # every row is a group of its own
         self._size = None if self._alone else np.bincount(self.group)
         norm = np.concatenate([np.zeros(0), *(_norm(part) for _, part in self._wide())])
         self._scale = GRID / np.where(norm > 0, norm, 1)  # (groups,); a zero row has cosine 0 with all
@@ -98,9 +98,9 @@ class Cosines:
                     row[mine] = LOWEST
                     yield query, row, None
                     continue
-                self._size[mine] -= 1
-                yield query, row, self._size
-                self._size[mine] += 1
+                times = self._size.copy()
+                times[mine] -= 1
+                yield query, row, times
 
     def items(self, groups: NDArray[np.int64], query: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The rows of some groups, without the query, and the place of each one's group among ``groups``."""

@@ -222,12 +222,13 @@ class SGNS(Trainer):
                         updates = self._updates(counts, max(some.size for some in given.values()), sides)
                         weigh = [shares(n, lr * (1 - done / total), self.parts) for n in updates]
                         everywhere(partial(merge, tables, made, weigh, threads=threads))
+                    del made  # on Ray it holds the object store's copies
                     for i, some in given.items():
                         teams[i] += plans[i].teams(len(some))
                     done = sum(teams)
                     progress(done, total)
         into, out = tables
-        del tables, trained, made
+        del tables, trained
         into = np.ascontiguousarray(into[:, : self.dim])  # one after the other: each may be a copy
         out = np.ascontiguousarray(out[:, : self.dim])
         return into, out, sum(used)
@@ -271,7 +272,7 @@ class SGNS(Trainer):
         wide, tables = -(-self.dim // 16) * 16, 1 + (2 * self.window if self.ordered else 1)
         copy = wide if wide > self.dim else 0
         slots = 8 * (self.threads or n_threads()) * (tables - 1) * self.deterministic
-        held = tables * (1 if self.parts == 1 else self.parts + 1)
+        held = tables * (1 if self.parts == 1 else self.parts + 2)  # those of the parts, merged, and given to the parts
         return tokens * (4 * wide * held + 4 * copy + slots + 40) + 8 * walks + 8 * _AT_ONCE
 
     def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64] | None:

@@ -1,23 +1,26 @@
 """``sgns`` in parts: each part of the walks trains tables of its own, which are merged now and then (local SGD).
 
 A part reads its walks, the tables of the last merge, and streams of its own, and nothing else. So its bytes don't
-depend on where it is trained: here, or by the machines of a Ray cluster.
+depend on where it is trained: here, or by the machines of a Ray cluster, if their processors are of one kind.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcq.corpus import Corpus
-from qcq.errors import ConfigError, TrainingError
+from qcq.errors import ConfigError, QCQError, TrainingError
 
 _MERGED = 1_024  # rows merged at a time
 _CURVATURE = 0.1  # of the loss in a row, by measurement: docs/decisions/0802
@@ -129,18 +132,20 @@ class Here:
 
     def __init__(self, steps: Steps, threads: int, everywhere: Everywhere) -> None:
         self.steps, self.threads, self.everywhere = steps, threads, everywhere
-        self.parts: dict[Plan, tuple[Loop, Tables]] = {}
+        self.loop: Loop | None = None  # the parts differ in nothing that it depends on
+        self.tables: dict[Plan, Tables] = {}
 
     def __call__(self, base: Tables, turns: Sequence[Turn]) -> list[Tables]:
         out = []
         for turn in turns:
-            if turn.plan not in self.parts:
-                own = Tables(table(*base.inputs.shape), table(*base.outputs.shape))
-                self.parts[turn.plan] = Loop(turn.plan, own, self.threads), own
-            loop, own = self.parts[turn.plan]
-            for mine, merged in zip(own, base, strict=True):
-                mine[:] = merged
-            loop.train(turn, own, self.steps, self.everywhere)
+            if turn.plan in self.tables:
+                for mine, merged in zip(self.tables[turn.plan], base, strict=True):
+                    mine[:] = merged
+            else:
+                self.tables[turn.plan] = _copy(base)
+            own = self.tables[turn.plan]
+            self.loop = self.loop or Loop(turn.plan, own, self.threads)
+            self.loop.train(turn, own, self.steps, self.everywhere)
             out.append(own)
         return out
 
@@ -152,36 +157,83 @@ class OnRay:
 
     Parameters
     ----------
-    threads : of a task; it declares as many CPUs, at most those of the largest machine.
+    threads : of a task, at most the CPUs of the smallest machine, so that each machine can take one.
     """
 
     def __init__(self, steps: Steps, threads: int) -> None:
         self.ray: Any = importlib.import_module("ray")
-        self.steps, self.threads = self.ray.put(steps), threads
-        cpus = [node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["Alive"]]
-        self.task = self.ray.remote(max_retries=_TRIES - 1)(_turn).options(
-            name="sgns part", num_cpus=min(threads, max(cpus)), scheduling_strategy="SPREAD"
+        cpus = [int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"]]
+        self.threads = min(threads, *(n for n in cpus if n >= 1))
+        self.steps = self.ray.put(steps)
+        self.task = self.ray.remote(max_retries=0)(_turn).options(
+            name="sgns part", num_cpus=self.threads, scheduling_strategy="SPREAD"
         )
 
     def __call__(self, base: Tables, turns: Sequence[Turn]) -> list[Tables]:
-        shared = self.ray.put(base)
-        refs = [self.task.remote(shared, self.steps, turn, self.threads) for turn in turns]
+        shared, code = self.ray.put(base), _code()
+
+        def begun(turn: Turn) -> Any:
+            return self.task.remote(shared, self.steps, turn, self.threads, code)
+
+        refs = [begun(turn) for turn in turns]
         try:
-            return [Tables(*made) for made in self.ray.get(refs)]
-        except (self.ray.exceptions.WorkerCrashedError, self.ray.exceptions.NodeDiedError) as error:
-            said = " ".join(str(error).split())[:200]
+            return [self._tables(ref, partial(begun, turn)) for ref, turn in zip(refs, turns, strict=True)]
+        except QCQError:
+            for ref in refs:
+                self.ray.cancel(ref, force=True)
+            raise
+
+    def _tables(self, ref: Any, again: Callable[[], Any]) -> Tables:
+        """What a task returns; it is begun again where its process died."""
+        gone = self.ray.exceptions
+        died = gone.WorkerCrashedError, gone.NodeDiedError, gone.OutOfMemoryError, gone.ObjectLostError
+        for tried in range(1, _TRIES + 1):
+            try:
+                made = self.ray.get(ref)
+            except died as error:
+                if tried == _TRIES:
+                    raise TrainingError(
+                        f"sgns: the process of a part died {_TRIES} times ({_line(error)}); give it more memory, or "
+                        "use sgns.parts=1"
+                    ) from None
+                ref = again()
+            except gone.RayError as error:
+                raise TrainingError(f"sgns: a part could not be trained ({_line(error)}); use sgns.parts=1") from None
+            else:
+                break
+        if made is None:
             raise TrainingError(
-                f"sgns: the process of a part died {_TRIES} times ({said}); use sgns.parts=1, or give it more memory"
-            ) from None
+                "sgns: a machine of the cluster has another version of qcq; install the same on all machines"
+            )
+        return Tables(*made)
 
 
-def _turn(base: Tables, steps: Steps, turn: Turn, threads: int) -> Tables:
-    """A task of :class:`OnRay`."""
-    own = Tables(table(*base.inputs.shape), table(*base.outputs.shape))
-    for mine, merged in zip(own, base, strict=True):
-        mine[:] = merged
+def _turn(base: Tables, steps: Steps, turn: Turn, threads: int, code: str) -> Tables | None:
+    """A task of :class:`OnRay`; None where this machine's code is another one."""
+    if code != _code():
+        return None
+    own = _copy(base)
     with on_threads(threads) as everywhere:
         Loop(turn.plan, own, threads).train(turn, own, steps, everywhere)
+    return own
+
+
+def _code() -> str:
+    """SHA-256 of what decides the bytes of a part."""
+    from qcq.models.kernels import sgns
+
+    text = b"".join(Path(str(file)).read_bytes() for file in (__file__, sgns.__file__))
+    return hashlib.sha256(text).hexdigest()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[-200:]
+
+
+def _copy(base: Tables) -> Tables:
+    own = Tables(table(*base.inputs.shape), table(*base.outputs.shape))
+    for mine, each in zip(own, base, strict=True):
+        mine[:] = each
     return own
 
 

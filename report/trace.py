@@ -21,7 +21,7 @@ from qcq.data.frames import raw_table
 from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE
 from qcq.embeddings import Embeddings
-from qcq.engine import Store
+from qcq.engine import Store, make_store
 from qcq.engine.cell import Row, plain, unkeyed
 from qcq.engine.kinds import OnData
 from qcq.engine.verify import add_to_manifest
@@ -301,7 +301,7 @@ def _fit(
         label=f"{row['trainer']}: {spec.name}",
     )
     with occupied(run.path):
-        store = Store(config.store or run.path / "cells", {partition.digest: partition}).open()
+        store = make_store(config.store or "", run.path / "cells", {partition.digest: partition}).open()
         made = store.perform(cell, lambda: cell.run(store, progress), redo=redo)
         link(store.file(cell, "tracer.safetensors"), kept)
         about = {**made, "vectors": vectors, "made_of": _made_of(run, spec)}

@@ -14,8 +14,6 @@ _inside: ContextVar[bool] = ContextVar("inside a guarded part", default=False)
 
 def place(device: str) -> str:
     """The device that a setting means here: ``auto`` is the first of cuda, mps and cpu that is there."""
-    # cuBLAS gives the same bytes with this work space alone, and reads the variable at its first use.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if device != "auto":
         return device
     import torch
@@ -25,8 +23,8 @@ def place(device: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def refuse_unusable(device: str) -> None:
-    """ConfigError for a device that isn't there."""
+def refuse_unusable(device: str, setting: str = "device") -> None:
+    """ConfigError for a device that isn't there; ``setting`` is what names it."""
     if device in ("cpu", "auto"):
         return
     import torch
@@ -34,7 +32,7 @@ def refuse_unusable(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises AssertionError if it was built without CUDA
-        raise ConfigError(f"setting device: {device!r} can't be used here ({_line(error)}); use 'cpu'") from None
+        raise ConfigError(f"setting {setting}: {device!r} can't be used here ({_line(error)}); use 'cpu'") from None
 
 
 @contextmanager
@@ -50,6 +48,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it; cuBLAS reads it at its first use
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     try:
@@ -103,4 +102,4 @@ def _gone(error: RuntimeError) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(". ")
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

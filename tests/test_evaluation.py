@@ -182,6 +182,10 @@ def test_distinct_survives_a_collision_of_keys(monkeypatch):
     rows = np.arange(12, dtype=np.float32).reshape(4, 3)
     kept, index = distinct(rows)
     assert np.array_equal(kept[index], rows)
+    cosines = Cosines(rows[::-1])  # all differ, in another order than they are kept in
+    query, scores, times = next(cosines.of(np.array([0])))
+    found, _ = cosines.items(members(scores, 1, times)[0], query)
+    assert found.tolist() == [1]
 
 
 @pytest.mark.parametrize("twice", [False, True])

@@ -346,10 +346,35 @@ def test_of_guards_inside_each_other_the_outer_one_speaks():
         inner()
 
 
+def test_a_deterministic_training_is_in_torchs_deterministic_mode(source, monkeypatch):
+    modes = []
+    step = Device.step
+
+    def watched(self, number, share):
+        modes.append(torch.are_deterministic_algorithms_enabled())
+        step(self, number, share)
+
+    monkeypatch.setattr(Device, "step", watched)
+    for wanted in (True, False):
+        modes.clear()
+        StaticMLM(**TINY, deterministic=wanted).fit(source)
+        assert set(modes) == {wanted}
+
+
+def test_an_error_without_words_is_named_by_its_kind():
+    with (
+        pytest.raises(TrainingError, match=r"cuda is out of memory here \(OutOfMemoryError\); x$"),
+        devices.guarded("cuda", lambda: "here", lambda: "x"),
+    ):
+        raise torch.OutOfMemoryError("")
+
+
 def test_deterministic_asks_torch_for_it_and_says_what_it_cannot_do():
     assert MLM(device="cuda", deterministic=True).reproducible
     assert not MLM(device="cuda").reproducible
-    assert not MLM(device="mps", deterministic=True).reproducible
+    with pytest.raises(ConfigError, match="device 'mps' has no deterministic mode; use 'cpu' or 'cuda'"):
+        MLM(device="mps", deterministic=True)
+    assert MLM(device="cuda:0", deterministic=True).reproducible
     assert MLM().reproducible
     with devices.deterministic(True):
         assert torch.are_deterministic_algorithms_enabled()

@@ -167,11 +167,12 @@ def test_without_the_toolkit_one_line_says_how_to_get_it(partition, monkeypatch)
         TASKS["kt-peer"](partition)
 
 
-def test_a_device_without_room_is_one_line_that_names_a_batch():
+@pytest.mark.parametrize(("batch", "less"), [(64, "batch=32"), (1, "device=cpu")])
+def test_a_device_without_room_is_one_line_that_says_what_to_lower(batch, less):
     peer = object.__new__(Peer)
-    peer.device, peer.published, peer.plan = "cuda", PEERS["AKT"], KTPeerSettings(model="AKT", batch=64)
+    peer.device, peer.published, peer.plan = "cuda", PEERS["AKT"], KTPeerSettings(model="AKT", batch=batch)
     with (
-        pytest.raises(TrainingError, match=r"cuda is out of memory in epoch 3 \(CUDA out.*\); use kt-peer.batch=32$"),
+        pytest.raises(TrainingError, match=rf"cuda is out of memory in epoch 3 \(CUDA out.*\); use kt-peer.{less}$"),
         peer._guarded(lambda: "in epoch 3"),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore")

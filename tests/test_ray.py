@@ -324,6 +324,9 @@ def test_a_part_whose_process_always_dies_is_one_line(cluster: RayCluster, monke
     def dies(*given: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def fails(*given: Any) -> None:
+        raise ValueError("shapes differ")
+
     steps = sgns_parts.Steps(np.zeros((2, 2), np.uint32), np.zeros(2, np.float32))
     tables = sgns_parts.Tables(np.zeros((2, 16), np.float32), np.zeros((2, 16), np.float32))
     plan = sgns_parts.Plan(2, 2, False, 5, 1, 1, np.uint64(0), 1)

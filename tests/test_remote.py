@@ -170,3 +170,34 @@ def test_reading_and_dropping_at_an_address_fail_in_one_line(tmp_path: Path, mon
                 ask(store)
         assert not list((tmp_path / method).glob("*.partial"))
         assert store.row(cell) == experiment.store(tmp_path / "run").row(cell)
+
+
+def test_two_stores_of_one_address_have_one_result(tmp_path: Path) -> None:
+    address = f"memory://{uuid.uuid4()}/cells"
+    experiment = Experiment(replace(FEW, trainers=("svd",)))
+    experiment.run(tmp_path / "run")
+    cell = next(cell for cell in experiment.plan.cells if isinstance(cell, Trained))
+    one, other = (make_store(address, tmp_path / name, {}).open() for name in ("one", "other"))
+    assert not other.finished(cell)
+    one.perform(cell, lambda: {"by": "one"})
+    assert other.perform(cell, lambda: {"by": "other"}) == {"by": "one"}  # it looked before the first one was done
+    one.drop(cell)
+    assert not other.finished(cell)
+    assert other.perform(cell, lambda: {"by": "other"}) == {"by": "one"}  # from its folder, and copied again
+    assert make_store(address, tmp_path / "third", {}).open().row(cell) == {"by": "one"}
+    assert other.perform(cell, lambda: {"by": "other"}, redo=True) == {"by": "other"}
+    assert make_store(address, tmp_path / "fourth", {}).open().row(cell) == {"by": "other"}
+
+
+def test_what_this_machine_lacks_is_not_blamed_on_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"memory://{uuid.uuid4()}/cells"
+    experiment = Experiment(replace(FEW, store=address, trainers=("svd",)))
+    experiment.run(tmp_path / "run")
+    cell = next(cell for cell in experiment.plan.cells if isinstance(cell, Trained))
+    store = make_store(address, tmp_path / "other", {}).open()
+    full = OSError(28, "No space left on device", str(tmp_path / "other" / "x"))
+    for error in (full, MemoryError()):
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryFileSystem, "get_file", failing(error))
+            with pytest.raises(type(error)):
+                store.row(cell)

@@ -346,7 +346,7 @@ class Tracer:
                     best = {k: v.clone() for k, v in self._modules().state_dict().items()}
                 if epoch - place >= plan.patience:
                     break
-        self._modules().load_state_dict(best)
+            self._modules().load_state_dict(best)
         self.model.eval()
         return self
 

@@ -112,7 +112,7 @@ class Peer:
         seed: int,
     ) -> None:
         self.published, self.plan, self.seed = published, plan, seed
-        refuse_unusable(plan.device)
+        refuse_unusable(plan.device, "kt-peer.device")
         self.device = "cuda" if place(plan.device) == "cuda" else "cpu"  # the toolkit wasn't tried elsewhere
         self.toolkit = f"edmine {importlib.metadata.version('edmine')}"
         self.history: list[float] = []
@@ -120,21 +120,26 @@ class Peer:
         table = _concepts(graph)
         arranged = published.arrange(table.shape[0], table.shape[1], self.dim, plan.length)
         self.levels: NDArray[np.int64] | None = None
-        with self._guarded(lambda: "while its tables were made"):
-            objects = {"dataset": self._tables(table)}
+        made = _toolkit(f"model.sequential_kt_model.{published.module}")
         if published.difficulty:
             self.levels, of_concept = _levels(train, table)
             size = {"question_diff": self.levels, "concept_diff": of_concept}
             rows = {name: {"num_item": int(of.max()) + 1, "dim_item": self.dim} for name, of in size.items()}
             arranged["embed_config"] |= rows
-            objects[published.module] = {"q2c_diff_table": torch.from_numpy(of_concept).to(self.device)}
         params = {
             "device": self.device,
             "models_config": {published.module: arranged},
             "loss_config": dict(published.losses),
         }
-        made = _toolkit(f"model.sequential_kt_model.{published.module}")
-        with self._random("weights"), self._guarded(lambda: "while its tables were made"):
+        tables_made = guarded(
+            self.device,
+            lambda: "while its tables were made",
+            lambda: "use a smaller kt-peer.dim, or kt-peer.device=cpu",
+        )
+        with self._random("weights"), tables_made:
+            objects = {"dataset": self._tables(table)}
+            if published.difficulty:
+                objects[published.module] = {"q2c_diff_table": torch.from_numpy(of_concept).to(self.device)}
             self.model: nn.Module = self._built(getattr(made, published.module), params, objects, vectors, moves)
         self.model.eval()
 
@@ -224,7 +229,7 @@ class Peer:
                     best = copy.deepcopy(self.model.state_dict())
                 if epoch - place >= plan.patience:
                     break
-        self.model.load_state_dict(best)
+            self.model.load_state_dict(best)
         self.model.eval()
         return self
 
@@ -269,7 +274,8 @@ class Peer:
     def _guarded(self, step: Callable[[], str]) -> AbstractContextManager[None]:
         """Turns what a device can do to a model into one line."""
         batch = self.plan.batch or self.published.batch
-        return guarded(self.device, step, lambda: f"use kt-peer.batch={batch // 2}")
+        less = f"use kt-peer.batch={batch // 2}" if batch > 1 else "use kt-peer.device=cpu"
+        return guarded(self.device, step, lambda: less)
 
 
 def _toolkit(module: str) -> Any:

@@ -101,8 +101,8 @@ class LanguageTrainer(Trainer):
     stop_excess : stop as soon as the held-out loss is within this many nats of its floor.
     device : where to train: "cpu", "cuda", "mps", or "auto": the first of cuda, mps and cpu that is there. A device
         runs another plan of the same training (docs/transformer.md), and draws other walks and masks than the CPU.
-    deterministic : on CUDA, only operations that give the same vectors for the same seed on the same kind of device,
-        some of which are slower. The CPU does so with one thread, and without this setting.
+    deterministic : torch's deterministic mode, so that the same seed gives the same vectors on CUDA too, on the same
+        kind of device; some operations are slower. The CPU does so with one thread, and without this setting.
     threads : CPU threads. One gives the same bytes in every run; more round differently from run to run, and are faster
         only with the full softmax or a wide encoder.
     processes : how many processes take a share of every batch; all take the same step, which is that of one process up
@@ -149,6 +149,8 @@ class LanguageTrainer(Trainer):
     def _fits(self) -> LanguageTrainer:
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}; change one of them")
+        if self.deterministic and self.device.startswith("mps"):
+            raise ValueError(f"device {self.device!r} has no deterministic mode; use 'cpu' or 'cuda'")
         if self.processes > 1 and self.device != "cpu":
             raise ValueError(f"{self.processes} processes train on the CPU only, given device {self.device!r}")
         if self.processes > 1 and not self.divisible:
@@ -209,7 +211,7 @@ class LanguageTrainer(Trainer):
     def reproducible(self) -> bool:
         if self.place == "cpu":
             return self.threads == 1
-        return self.deterministic and self.place == "cuda"
+        return self.deterministic and self.place.startswith("cuda")
 
     def refuse_unusable(self) -> None:
         devices.refuse_unusable(self.device)
@@ -247,7 +249,7 @@ class LanguageTrainer(Trainer):
             else:
                 monitor, ask = Monitor(model, source, len(counts)), self.asker(corpus)
                 how = execution(learner, plan)
-                with devices.deterministic(self.deterministic and self.place == "cuda"):
+                with devices.deterministic(self.deterministic):
                     model.tokens, model.history = train(learner, plan, corpus, ask, seed, progress, monitor, about, how)
             model.trainer = {"name": type(self).__name__.lower(), **self.config}
         finally:
@@ -557,8 +559,9 @@ class LanguageModel(Model):
     def weights(self) -> Weights | None:
         if self.trainer is None:
             return None
-        tables = {name: table.weight.cpu().numpy() for name, table in self.learner.tables.items()}
-        body = {name: rows.cpu().numpy() for name, rows in self.learner.encoder.state_dict().items()}
+        with self._guarded("while its weights were read"):
+            tables = {name: table.weight.cpu().numpy() for name, table in self.learner.tables.items()}
+            body = {name: rows.cpu().numpy() for name, rows in self.learner.encoder.state_dict().items()}
         concepts = self.graph.concepts if len(tables["input"]) > self.graph.n_questions else ()
         return Weights(self.graph.questions, concepts, tables, body, dict(self.trainer))
 
@@ -604,13 +607,13 @@ class LanguageModel(Model):
             if isinstance(layer, Attention)
         ]
         tokens, asked = batch.tokens[:walks], batch.asked[:walks]
-        try:
-            with torch.no_grad(), self._guarded("in a prediction"):
+        with torch.no_grad(), self._guarded("in a prediction"):
+            try:
                 self.learner.answers(tokens, asked, tokens >= 0, asked)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        looks = torch.stack(found).mean(dim=(0, 2)).double().cpu().numpy()[asked]  # (asked, L)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            looks = torch.stack(found).mean(dim=(0, 2)).double().cpu().numpy()[asked]  # (asked, L)
         place = np.arange(tokens.shape[1])
         away = np.abs(place - np.nonzero(asked)[1][:, None])  # (asked, L)
         return np.bincount(away.ravel(), looks.ravel(), minlength=len(place)) / len(looks)

@@ -21,6 +21,7 @@ from qcq.errors import TrainingError
 from qcq.models.language.softmax import Loss
 from qcq.models.language.tables import SparseTable, Table
 from qcq.models.language.transformer import Encoder
+from qcq.support.devices import guarded
 from qcq.support.files import whole_path
 from qcq.support.progress import Progress
 
@@ -250,12 +251,13 @@ def train(
     TrainingError : the loss is no longer finite, or has grown far above its start; or the device is out of memory, or
         gone. The last good checkpoint stays.
     """
-    run = execution(learner, plan, corpus, ask, seed)
-    keep = Checkpoint(plan.checkpoint, learner, run.optimiser, about) if plan.checkpoint else None
     first, tokens, began, smooth, best, waited = 0, 0, 0.0, 0.0, math.inf, 0
     history: list[float] = []
-    if keep is not None and keep.exists():
-        first, tokens, began, smooth, best, waited, history = keep.load()
+    with guarded(str(learner.device), lambda: "before its first step", lambda: "lower batch, dim or layers"):
+        run = execution(learner, plan, corpus, ask, seed)
+        keep = Checkpoint(plan.checkpoint, learner, run.optimiser, about) if plan.checkpoint else None
+        if keep is not None and keep.exists():
+            first, tokens, began, smooth, best, waited, history = keep.load()
     every = max(1, plan.steps // 20)
     clock, done, known = time.perf_counter(), 0, first
     kept = f"; the last good state is in {plan.checkpoint}" if keep else ""
@@ -338,8 +340,8 @@ class Checkpoint:
             raise TrainingError(f"{self.path}: no readable checkpoint ({error}); remove it to start afresh") from None
         if meta.get("about") != self.about:
             raise TrainingError(
-                f"{self.path}: this checkpoint is of another run (other settings, seed or corpus); remove it or name "
-                "another file"
+                f"{self.path}: this checkpoint is of another run (other settings, seed, corpus or version of qcq); "
+                "remove it or name another file"
             )
 
         def under(name: str) -> dict[str, Tensor]:
