@@ -51,7 +51,7 @@ class SimQE(Trainer):
 
         P(right) = 1 / (1 + exp(-(u·e + a + w·e + c))),
 
-    whose mean logistic loss is minimised with ``decay`` times the mean of |u|² added. A question in no relation gets
+    whose mean logistic loss is minimised with ``decay`` times the mean of u·u added. A question in no relation gets
     zeros. On a graph without answers there are only concepts, and their table is not changed.
 
     This follows the outline that the paper's abstract gives (metapaths with attributes, biased walks, auxiliary nodes,
