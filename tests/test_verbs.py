@@ -388,6 +388,15 @@ def test_filters_keep_what_they_say(run: Run) -> None:
         assert int(each.question[1:]) not in answered
 
 
+def test_harder_questions_are_harder_by_the_planted_difficulty(run: Run) -> None:
+    planted = ROOM.truth["difficulty"]
+    harder, easier = (
+        np.mean([planted[int(each.question[1:])] for each in similar(run, Q, 12, level=level)])
+        for level in ("harder", "easier")
+    )
+    assert easier < planted[AT] < harder
+
+
 def test_ties_are_said_to_be_ties(run: Run) -> None:
     found = similar(run, Q, 30, trainer="concept-onehot" if "concept-onehot" in run.config["trainers"] else "svd")
     for each in found:
