@@ -15,7 +15,7 @@ from qcq.report.comparison import (
     of_tables,
     paired_comparisons,
 )
-from qcq.run import Run
+from qcq.run import Row, Run
 from qcq.support.files import write_text
 from qcq.support.registry import find
 from qcq.support.terminal import markdown_table
@@ -37,6 +37,7 @@ def write_report(run: Run) -> None:
         _loss_section(run),
         _tuning_section(run),
         _use_section(run),
+        _tracing_section(run),
         _without_section(run, table),
         _all_section(run),
         _repeat_section(run, config),
@@ -183,8 +184,32 @@ def _without_section(run: Run, table: Comparison) -> str:
     return "\n\n".join([*parts, *([said, note] if said else [])])
 
 
+def _over_students(row: Row) -> bool:
+    """Whether a figure is one of knowledge tracing, by a table of vectors."""
+    return find("task", row["task"], TASKS).unit == "students"
+
+
+def _tracing_section(run: Run) -> str:
+    """Every figure of knowledge tracing: a row for each model and table."""
+    results = [row for row in of_tables(run.rows("results")) if _over_students(row)]
+    if not results:
+        return ""
+    figures = list(dict.fromkeys(r["metric"] for r in results))
+    held: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    for r in results:
+        row = held.setdefault((r["task"], r["walk"], r["trainer"], r["readout"]), {})
+        row.setdefault(r["metric"], []).append(r["value"])
+    order = run.config["tasks"]
+    cells = [
+        [*key, *(_number(sum(v) / len(v)) if (v := row.get(figure)) else "–" for figure in figures)]
+        for key, row in sorted(held.items(), key=lambda item: order.index(item[0][0]))
+    ]
+    titles = ["task", "walk", "trainer", "read-out", *figures]
+    return "\n\n".join(["## Knowledge tracing", "Means over seeds, test students.", markdown_table(titles, cells, 4)])
+
+
 def _all_section(run: Run) -> str:
-    results = of_tables(run.rows("results"))
+    results = [row for row in of_tables(run.rows("results")) if not _over_students(row)]
     if not results:
         return ""
     keys = list(dict.fromkeys((r["walk"], r["trainer"], r["readout"]) for r in results))

@@ -342,7 +342,7 @@ def test_a_report_shows_them_once_beside_the_tables(tmp_path):
     section = page.split("## Without vectors")[1].split("\n## ")[0]
     assert section.count("\n| question-mean") == section.count("\n| 2pl-history") == 1
     assert str(learned) in section
-    assert "kt-baselines" not in page.split("## Every figure")[1].split("\n## ")[0]
+    assert "kt-baselines" not in page.split("## Knowledge tracing")[1].split("\n## ")[0]
     assert "Beside models without vectors" in (run.path / "report.html").read_text()
 
 

@@ -241,7 +241,26 @@ def test_a_report_shows_the_models_own_embedding_once_beside_the_tables(data, tm
     section = page.split("## Without vectors")[1].split("\n## ")[0]
     assert section.count("\n| kt-peer: its own embedding") == section.count("\n| rasch") == 1
     assert "is ahead of the same model with its own embedding: " in section
-    assert f"{OWN}/auc" not in page.split("## Every figure")[1].split("\n## ")[0]
+    every = page.split("## Knowledge tracing")[1].split("\n## ")[0]
+    assert f"{OWN}/auc" not in every
+    assert [line.split("|")[1].strip() for line in every.splitlines() if "| ppmi-svd" in line] == [
+        "kt-peer",
+        "kt-peer@wide",
+    ]
+    titles, row = (
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in every.splitlines()
+        if "| task " in line or ("kt-peer@wide" in line and "ppmi-svd" in line)
+    )
+    means = np.mean(
+        [
+            r["value"]
+            for r in run.rows("results")
+            if (r["task"], r["trainer"], r["metric"]) == ("kt-peer@wide", "ppmi-svd", "auc-within-students")
+        ]
+    )
+    assert float(row[titles.index("auc-within-students")]) == pytest.approx(means, abs=5e-4)
+    assert "## Every figure" not in page
     assert str(mine).replace("'", "&#39;") in (run.path / "report.html").read_text()
 
 

@@ -1,0 +1,147 @@
+"""The one comparison that the referee fixes: chosen on validation students, then tested once on test students.
+
+``choose`` trains published models with the tables of ``experiments/referee.toml``, in each of the ways of that file,
+and with their own embedding from the same seed. A row is one data set, model, walk, trainer and seed, with the AUC of
+both on validation students; no test part is read. Validation chooses the epoch and the way too, so both figures are a
+little too high, and the table has one more choice. ``ahead`` is the difference, with its 95 % interval over students.
+Finished rows are in the JSON file and are not made again.
+
+``claim`` reads finished runs of that file and computes the comparison that its comment fixes (``CLAIM``), averaged over
+the seeds, with its own 95 % interval over test students. Every other comparison stands in the report of the run.
+
+    python benchmarks/referee.py choose --data s2kt:DIR pebg:DIR --models qDKT --json docs/results/referee_choice.json
+    python benchmarks/referee.py claim RUN RUN --json docs/results/referee_claim.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import ROOT, made
+
+from qcq.data import load
+from qcq.embeddings import Embeddings
+from qcq.evaluation import Partition, paired_bootstrap
+from qcq.evaluation.statistics import Difference
+from qcq.evaluation.tracing.peer import OWN, PEERS, KTPeer, KTPeerSettings
+from qcq.models import TRAINERS, TrainingData
+from qcq.run import Run
+from qcq.support.files import write_text
+from qcq.walks import Metapath
+
+Row = dict[str, Any]
+REFEREE = tomllib.loads((ROOT / "experiments" / "referee.toml").read_text(encoding="utf-8"))
+CLAIM = {"task": "kt-peer@qdkt", "metric": "auc", "trainer": "ppmi-svd", "walk": "metapath@order"}
+
+
+def table(partition: Partition, walk: str, trainer: str, seed: int) -> Embeddings:
+    """Vectors of a trainer on a walk of the file; only training students are read."""
+    strategy = Metapath(**{**REFEREE["walk"], **REFEREE[walk]})
+    assert partition.split is not None
+    graph = strategy.prepare(partition.graph, partition.split.train)
+    model = TRAINERS[trainer](dim=64).fit(TrainingData(graph, strategy, seed), seed)
+    found = strategy.to_questions(partition.graph, model.embeddings())
+    return Embeddings(found.ids, found.vectors, provenance={**found.provenance, "seed": seed})
+
+
+def interval(difference: Difference) -> dict[str, float]:
+    return {key: round(getattr(difference, at), 4) for key, at in (("value", "mean"), ("low", "low"), ("high", "high"))}
+
+
+def measured(task: KTPeer, vectors: Embeddings) -> Row:
+    """AUC on validation students with the table and with the model's own embedding."""
+    began = time.process_time()
+    score = task.score(vectors, "validation")
+    return {
+        "way": score.choices["way"],
+        "toolkit": score.choices["toolkit"],
+        "with the table": round(score.metrics["auc"], 4),
+        "own embedding": round(score.metrics[f"{OWN}/auc"], 4),
+        "ahead": interval(paired_bootstrap(score.units["auc"], score.units[f"{OWN}/auc"])),
+        "cpu_seconds": round(time.process_time() - began),
+    }
+
+
+def finished(file: Path | None) -> list[Row]:
+    there = file is not None and file.exists()
+    return json.loads(file.read_text(encoding="utf-8"))["results"] if file is not None and there else []
+
+
+def choose(given: argparse.Namespace) -> None:
+    results = finished(given.json)
+    for source in given.data:
+        data = load(source)
+        for seed in (int(each) for each in given.seeds.split(",")):
+            partition = Partition.make(data, seed, hold_out_edges=False)
+            for model in given.models.split(","):
+                ways = tuple(REFEREE["kt-peer"]["tables"])
+                task = KTPeer(partition, KTPeerSettings(model=model, tables=ways, epochs=given.epochs))
+                for walk in given.walks.split(","):
+                    mark = {"data": data.name, "model": model, "walk": walk, "trainer": given.trainer, "seed": seed}
+                    mark["epochs"] = given.epochs
+                    if any(mark.items() <= row.items() for row in results):
+                        continue
+                    row = {**mark, **measured(task, table(partition, walk, given.trainer, seed))}
+                    results = [*(finished(given.json) or results), row]  # another process may write the file too
+                    if given.json:
+                        held = {"made": made(data), "results": results}
+                        write_text(given.json, json.dumps(held, indent=1) + "\n")
+                    print(row, flush=True)
+
+
+def claimed(run: Run) -> Row:
+    """The fixed comparison in one run."""
+    task, metric, trainer, walk = CLAIM.values()
+    training = [row for row in run.rows("training") if (row["walk"], row["trainer"]) == (walk, trainer)]
+    units = [run.units(walk, trainer, row["readout"], row["seed"]) for row in training]
+    ours, own = (np.mean([each[f"{task}/{name}"] for each in units], axis=0) for name in (metric, f"{OWN}/{metric}"))
+    found = paired_bootstrap(ours, own)
+    return {
+        "data": run.read_json("about.json")["dataset"],
+        **CLAIM,
+        "seeds": len(units),
+        "students": len(ours),
+        "with the table": round(float(ours.mean()), 4),
+        "own embedding": round(float(own.mean()), 4),
+        "ahead": interval(found),
+        "holds": "yes" if found.low > 0 else "no",
+        "command": run.read_json("environment.json")["command"],
+    }
+
+
+def claim(given: argparse.Namespace) -> None:
+    rows = [claimed(Run.open(path)) for path in given.runs]
+    for row in rows:
+        print(row)
+    if given.json:
+        write_text(given.json, json.dumps({"made": made(), "results": rows}, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    one = verbs.add_parser("choose", help="on validation students")
+    one.add_argument("--data", nargs="+", required=True, metavar="FORMAT:PATH")
+    one.add_argument("--models", default="qDKT", help=f"comma-separated, of {', '.join(PEERS)}")
+    one.add_argument("--trainer", default=CLAIM["trainer"])
+    one.add_argument("--walks", default=",".join(REFEREE["walks"]), help="comma-separated, of the file")
+    one.add_argument("--seeds", default="0", help="comma-separated")
+    one.add_argument("--epochs", type=int, default=KTPeerSettings().epochs)
+    one.add_argument("--json", type=Path, help="written after every row; rows that are in it aren't made again")
+    one.set_defaults(do=choose)
+    other = verbs.add_parser("claim", help="on test students, from finished runs")
+    other.add_argument("runs", nargs="+", metavar="RUN")
+    other.add_argument("--json", type=Path)
+    other.set_defaults(do=claim)
+    given = parser.parse_args()
+    given.do(given)
+
+
+if __name__ == "__main__":
+    main()
