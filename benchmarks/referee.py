@@ -37,7 +37,7 @@ from qcq.walks import Metapath
 
 Row = dict[str, Any]
 REFEREE = tomllib.loads((ROOT / "experiments" / "referee.toml").read_text(encoding="utf-8"))
-CLAIM = {"task": "kt-peer@qdkt", "metric": "auc", "trainer": "ppmi-svd", "walk": "metapath@order"}
+CLAIM = {"task": "kt-peer@qdkt", "metric": "auc", "trainer": "ppmi-svd", "walk": "metapath@difficulty"}
 
 
 def table(partition: Partition, walk: str, trainer: str, seed: int) -> Embeddings:
