@@ -67,7 +67,8 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
         raise EmbeddingError(f"{kind} vectors are no table of numbers ({what}); give rows of one length") from None
     if out.ndim != 2 or out.shape[0] != len(names):
         raise EmbeddingError(f"{kind} vectors of shape {np.shape(vectors)} for {len(names)} {kind}s; give one row each")
-    bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
+    strips = (out[at : at + _ROWS] for at in range(0, len(out), _ROWS))
+    bad = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *(~np.isfinite(s).all(axis=1) for s in strips)]))
     if len(bad):
         raise EmbeddingError(
             f"the vector of {kind} {names[int(bad[0])]!r} has NaN or infinity "
@@ -136,7 +137,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
     @cached_property
     def index(self) -> dict[str, int]:
-        return {name: i for i, name in enumerate(self.ids)}
+        return dict(zip(self.ids, range(len(self)), strict=True))
 
     def __getitem__(self, question: str) -> NDArray[np.float32]:
         if question not in self.index:
@@ -581,7 +582,7 @@ def load_matched(
 
 
 _LARGE, _FEW = 100_000, 0.05  # rows of a large table, and the share of them that is fetched rather than passed over
-_ROWS = 1 << 20  # rows scaled at a time: scaling holds copies of them
+_ROWS = 1 << 14  # rows scaled at a time: their copies fit in the cache
 _BLOCK = 1024  # rows whose largest value is looked at first
 
 

@@ -95,7 +95,7 @@ def walks(job: Job) -> dict[str, Any]:
     from qcq.walks import QCQ
 
     corpus = QCQ(length=LENGTH, per_question=job.walks).stream(trained(job), job.folder / "corpus")
-    return {"walks": corpus.n_walks, "tokens": corpus.n_tokens}
+    return {"sampled": corpus.n_walks, "tokens": corpus.n_tokens}
 
 
 def learnt(job: Job, name: str, seed: int) -> dict[str, Any]:
@@ -175,6 +175,7 @@ def alone(stage: str, job: Job, most: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--stage", stage, "--size", str(job.size), "--walks", str(job.walks)]
     began = time.perf_counter()
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+    one["MALLOC_MMAP_THRESHOLD_"] = str(2**20)  # arrays go back when they are freed, small ones as large ones
     child = subprocess.Popen(
         [*command, "--folder", str(job.folder)], stdout=subprocess.PIPE, text=True, env={**os.environ, **one}
     )

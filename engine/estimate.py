@@ -80,20 +80,31 @@ class Rates:
             self._keep(key, taken / max(1, small.work(source.graph, tokens, length)))
         return self._known[key] * work
 
-    def scoring(self, task: type[Task], settings: Any, size: int) -> float:
-        """Seconds to score one table on a task with this many questions or responses."""
+    def scoring(self, task: type[Task], settings: Any, size: int, stages: int = 1) -> float:
+        """Seconds to score one table on a task with this many questions or responses, in one stage or two.
+
+        What the task trains for a table is in it once.
+        """
         key = f"{task.__qualname__} {plain(settings)}"
-        if key not in self._known:
+        again = f"{key}, the same table again"
+        if again not in self._known:
             from qcq.models import Random, TrainingData
 
             with unbounded():
                 emb = Random().fit(TrainingData(self._problem.graph)).embeddings()
             given = () if settings is None else (settings,)
-            asked = task(self._problem, *given)
             answers = self._problem.dataset.interactions
             small = len(answers) if task.unit == "students" and answers is not None else len(emb)
-            self._keep(key, _timed(lambda: asked.score(emb, "validation", [emb])) / small)
-        return self._known[key] * size
+            made: list[Task] = []
+
+            def score(anew: bool) -> None:
+                if anew or not made:  # a task keeps what it trained
+                    made[:] = [task(self._problem, *given)]
+                made[0].score(emb, "validation", [emb])
+
+            self._keep(key, _timed(lambda: score(True)) / small)
+            self._keep(again, _timed(lambda: score(False)) / small)
+        return (self._known[key] + (stages - 1) * self._known[again]) * size
 
 
 def _timed(work: Any) -> float:

@@ -376,7 +376,8 @@ class Scored(OnData):
         answers = partition.dataset.interactions
         size = len(answers) if self.task.unit == "students" and answers is not None else partition.graph.n_questions
         memory = self.task.memory(partition.graph, self.trained.settings.dim)
-        return Estimate(0, 8 * size, memory, rates.scoring(self.task, self.settings, size) * len(self.stages))
+        seconds = rates.scoring(self.task, self.settings, size, len(self.stages))
+        return Estimate(0, 8 * size, memory, seconds)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

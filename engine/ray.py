@@ -302,7 +302,7 @@ class _Untimed(Rates):
     def training(self, trainer: Trainer, work: int) -> float:
         return 0.0
 
-    def scoring(self, task: type[Task], settings: Any, size: int) -> float:
+    def scoring(self, task: type[Task], settings: Any, size: int, stages: int = 1) -> float:
         return 0.0
 
 

@@ -20,7 +20,8 @@ from qcq.embeddings import Embeddings
 from qcq.engine import estimate
 from qcq.engine.estimate import Rates
 from qcq.errors import ConfigError, DataError, TrainingError
-from qcq.evaluation import TASKS, Partition, edges, ranking
+from qcq.evaluation import TASKS, KTFast, Partition, edges, ranking
+from qcq.evaluation.task import Score
 from qcq.graph import KnowledgeGraph
 from qcq.graph.typed import TypedGraph
 from qcq.models import TRAINERS, TrainingData, baselines, projection
@@ -295,6 +296,26 @@ def test_a_dry_run_says_which_cells_are_beyond_the_bound(monkeypatch, tmp_path, 
     kept = list((tmp_path / "cache" / "qcq").glob("rates-*.json"))
     assert len(kept) == 1
     assert any("SVD" in key for key in json.loads(kept[0].read_text()))
+
+
+def test_the_time_of_a_task_has_its_training_once(monkeypatch):
+    """A task keeps what it trained, so a second score by the same task says nothing of the training."""
+    spent = {"train": 8.0, "predict": 1.0}
+    clock = [0.0]
+
+    class Trains(KTFast):
+        def score(self, embeddings, stage="test", others=()):
+            new = not vars(self).get("trained")
+            self.trained = True
+            clock[0] += spent["predict"] + spent["train"] * new
+            return Score({"auc": 0.5}, {})
+
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: clock[0])
+    rates = Rates()
+    responses = len(rates._problem.dataset.interactions)
+    assert rates.scoring(Trains, None, responses) == pytest.approx(9.0)
+    assert rates.scoring(Trains, None, responses, stages=2) == pytest.approx(10.0)
+    assert rates.scoring(Trains, None, 3 * responses, stages=2) == pytest.approx(30.0)
 
 
 def test_rates_are_measured_once_a_machine(monkeypatch, tmp_path):
