@@ -7,7 +7,8 @@ little too high, and the table has one more choice. ``ahead`` is the difference,
 Finished rows are in the JSON file and are not made again.
 
 ``claim`` reads finished runs of that file and computes the comparison that its comment fixes (``CLAIM``), averaged over
-the seeds, with its own 95 % interval over test students. Every other comparison stands in the report of the run.
+the seeds, with its own 95 % interval over test students. It holds if the interval is above zero on both sets. Every
+other comparison stands in the report of the run.
 
     python benchmarks/referee.py choose --data s2kt:DIR pebg:DIR --models qDKT --json docs/results/referee_choice.json
     python benchmarks/referee.py claim RUN RUN --json docs/results/referee_claim.json
@@ -19,6 +20,7 @@ import argparse
 import json
 import time
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from record import ROOT, made
 
 from qcq.data import load
 from qcq.embeddings import Embeddings
+from qcq.errors import EvaluationError
 from qcq.evaluation import Partition, paired_bootstrap
 from qcq.evaluation.statistics import Difference
 from qcq.evaluation.tracing.peer import OWN, PEERS, KTPeer, KTPeerSettings
@@ -37,15 +40,18 @@ from qcq.walks import Metapath
 
 Row = dict[str, Any]
 REFEREE = tomllib.loads((ROOT / "experiments" / "referee.toml").read_text(encoding="utf-8"))
-CLAIM = {"task": "kt-peer@qdkt", "metric": "auc", "trainer": "ppmi-svd", "walk": "metapath@difficulty"}
+TRAINER = "ppmi-svd"
+CLAIM = {"task": "kt-peer@qdkt", "metric": "auc", "trainer": TRAINER, "walk": "metapath@difficulty"}
+SETS = {"s2kt_assist09", "pebg_ednet"}
+LEFT_OUT = "left-out"
 
 
-def table(partition: Partition, walk: str, trainer: str, seed: int) -> Embeddings:
-    """Vectors of a trainer on a walk of the file; only training students are read."""
+def table(partition: Partition, walk: str, seed: int) -> Embeddings:
+    """Vectors of ``ppmi-svd`` on a walk of the file; only training students are read."""
     strategy = Metapath(**{**REFEREE["walk"], **REFEREE[walk]})
     assert partition.split is not None
     graph = strategy.prepare(partition.graph, partition.split.train)
-    model = TRAINERS[trainer](dim=64).fit(TrainingData(graph, strategy, seed), seed)
+    model = TRAINERS[TRAINER](dim=64).fit(TrainingData(graph, strategy, seed), seed)
     found = strategy.to_questions(partition.graph, model.embeddings())
     return Embeddings(found.ids, found.vectors, provenance={**found.provenance, "seed": seed})
 
@@ -75,32 +81,48 @@ def finished(file: Path | None) -> list[Row]:
 
 def choose(given: argparse.Namespace) -> None:
     results = finished(given.json)
+    ways = tuple(REFEREE["kt-peer"]["tables"])
     for source in given.data:
         data = load(source)
         for seed in (int(each) for each in given.seeds.split(",")):
             partition = Partition.make(data, seed, hold_out_edges=False)
             for model in given.models.split(","):
-                ways = tuple(REFEREE["kt-peer"]["tables"])
                 task = KTPeer(partition, KTPeerSettings(model=model, tables=ways, epochs=given.epochs))
                 for walk in given.walks.split(","):
-                    mark = {"data": data.name, "model": model, "walk": walk, "trainer": given.trainer, "seed": seed}
-                    mark["epochs"] = given.epochs
+                    mark = {"data": data.name, "model": model, "walk": walk, "trainer": TRAINER, "seed": seed}
+                    mark |= {"epochs": given.epochs, "pattern": REFEREE[walk]["pattern"], "ways": ", ".join(ways)}
                     if any(mark.items() <= row.items() for row in results):
                         continue
-                    row = {**mark, **measured(task, table(partition, walk, given.trainer, seed))}
-                    results = [*(finished(given.json) or results), row]  # another process may write the file too
+                    row = {**mark, **measured(task, table(partition, walk, seed)), "made": made(data)}
+                    results.append(row)
                     if given.json:
-                        held = {"made": made(data), "results": results}
-                        write_text(given.json, json.dumps(held, indent=1) + "\n")
-                    print(row, flush=True)
+                        write_text(given.json, json.dumps({"results": results}, indent=1) + "\n")
+                    print({key: value for key, value in row.items() if key != "made"}, flush=True)
 
 
 def claimed(run: Run) -> Row:
-    """The fixed comparison in one run."""
+    """The fixed comparison in one run.
+
+    Raises
+    ------
+    EvaluationError : a run with other settings than those for which the comparison is fixed.
+    """
     task, metric, trainer, walk = CLAIM.values()
+    plan = json.loads(json.dumps(asdict(KTPeerSettings(**{**REFEREE["kt-peer"], **REFEREE[task]}))))
+    del plan["device"]  # figures differ by rounding alone
+    fixed = {"seeds": REFEREE["seeds"], "tune": False, walk: {**REFEREE["walk"], **REFEREE[walk]}, task: plan}
+    for name, wanted in fixed.items():
+        held = run.config.get(name)
+        if not (wanted.items() <= (held or {}).items() if isinstance(wanted, dict) else held == wanted):
+            raise EvaluationError(f"{run.path}: {name} is {held}; the comparison is fixed for {wanted}")
+    if run.config.get("split", {}).get("duplicates", LEFT_OUT) != LEFT_OUT:
+        raise EvaluationError(f"{run.path}: a run as published; the comparison is fixed for one identifier a person")
     training = [row for row in run.rows("training") if (row["walk"], row["trainer"]) == (walk, trainer)]
-    units = [run.units(walk, trainer, row["readout"], row["seed"]) for row in training]
-    ours, own = (np.mean([each[f"{task}/{name}"] for each in units], axis=0) for name in (metric, f"{OWN}/{metric}"))
+    units = [run.units(walk, trainer, row.get("readout", ""), row["seed"]) for row in training]
+    asked = [f"{task}/{metric}", f"{task}/{OWN}/{metric}"]
+    if len(units) != REFEREE["seeds"] or not all(set(asked) <= set(each) for each in units):
+        raise EvaluationError(f"{run.path}: {task} of {trainer} on {walk} isn't finished for every seed; run it again")
+    ours, own = (np.mean([each[name] for each in units], axis=0) for name in asked)  # (students,)
     found = paired_bootstrap(ours, own)
     return {
         "data": run.read_json("about.json")["dataset"],
@@ -110,17 +132,20 @@ def claimed(run: Run) -> Row:
         "with the table": round(float(ours.mean()), 4),
         "own embedding": round(float(own.mean()), 4),
         "ahead": interval(found),
-        "holds": "yes" if found.low > 0 else "no",
+        "above zero": "yes" if found.low > 0 else "no",
         "command": run.read_json("environment.json")["command"],
     }
 
 
 def claim(given: argparse.Namespace) -> None:
     rows = [claimed(Run.open(path)) for path in given.runs]
+    holds = "yes" if {row["data"] for row in rows if row["above zero"] == "yes"} == SETS else "no"
     for row in rows:
         print(row)
+    print(f"holds on both sets: {holds}")
     if given.json:
-        write_text(given.json, json.dumps({"made": made(), "results": rows}, indent=1) + "\n")
+        held = {"made": made(), "claim": {**CLAIM, "holds": holds}, "results": rows}
+        write_text(given.json, json.dumps(held, indent=1) + "\n")
 
 
 def main() -> None:
@@ -129,7 +154,6 @@ def main() -> None:
     one = verbs.add_parser("choose", help="on validation students")
     one.add_argument("--data", nargs="+", required=True, metavar="FORMAT:PATH")
     one.add_argument("--models", default="qDKT", help=f"comma-separated, of {', '.join(PEERS)}")
-    one.add_argument("--trainer", default=CLAIM["trainer"])
     one.add_argument("--walks", default=",".join(REFEREE["walks"]), help="comma-separated, of the file")
     one.add_argument("--seeds", default="0", help="comma-separated")
     one.add_argument("--epochs", type=int, default=KTPeerSettings().epochs)

@@ -175,7 +175,8 @@ def alone(stage: str, job: Job, most: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--stage", stage, "--size", str(job.size), "--walks", str(job.walks)]
     began = time.perf_counter()
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    one["MALLOC_MMAP_THRESHOLD_"] = str(2**20)  # arrays go back when they are freed, small ones as large ones
+    # glibc raises this threshold as arrays are freed, and keeps freed arrays below it: a peak then depends on the past.
+    one["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
     child = subprocess.Popen(
         [*command, "--folder", str(job.folder)], stdout=subprocess.PIPE, text=True, env={**os.environ, **one}
     )
@@ -204,7 +205,8 @@ def alone(stage: str, job: Job, most: int) -> dict[str, Any]:
     if child.returncode != 0:
         why = f"passed --max-memory {most / GIB:.1f} GiB" if peaks[0] > most else f"ended with {child.returncode}"
         raise SystemExit(f"{stage} on {job.size:,} questions {why}; what is done is kept in {job.folder}")
-    return {
+    own = json.loads(said.splitlines()[-1])
+    row = {
         "stage": stage,
         "size": job.size,
         "walks": job.walks,
@@ -214,8 +216,9 @@ def alone(stage: str, job: Job, most: int) -> dict[str, Any]:
         "peak": peaks[0],
         "peak_with_files": peaks[1],
         "git": environment()["git"],
-        **json.loads(said.splitlines()[-1]),
     }
+    assert not own.keys() & row.keys(), "a stage's own figure has the name of one that every stage has"
+    return row | own
 
 
 def bytes_of(folder: Path) -> int:
@@ -342,6 +345,11 @@ def paper(rows: list[dict[str, Any]], walks_a_question: int = 2) -> dict[str, An
     }
 
 
+def label(size: int) -> str:
+    """1e6, 2.5e6."""
+    return f"{size:.1e}".replace(".0e", "e").replace("e+0", "e")
+
+
 def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row a stage: CPU seconds and peak memory of every size."""
     out = []
@@ -349,9 +357,9 @@ def curves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"curve": stage}
         for each in rows:
             if each["stage"] == stage:
-                row[f"cpu {each['size']:.0e}".replace("+0", "")] = each["cpu_seconds"]
-                row[f"gib {each['size']:.0e}".replace("+0", "")] = round(each["peak"] / GIB, 2)
-                row[f"mb {each['size']:.0e}".replace("+0", "")] = round(each["bytes"] / 1e6, 1)
+                row[f"cpu {label(each['size'])}"] = each["cpu_seconds"]
+                row[f"gib {label(each['size'])}"] = round(each["peak"] / GIB, 2)
+                row[f"mb {label(each['size'])}"] = round(each["bytes"] / 1e6, 1)
         out.append(row)
     return out
 
@@ -388,18 +396,24 @@ def main() -> None:
     held = json.loads(args.json.read_text(encoding="utf-8")) if args.json and args.json.is_file() else {"rows": []}
     rows = held["rows"]
     if not args.paper:
+        parts = []
         for part in PARTS:
             small = job._replace(size=job.size // part, folder=job.folder / f"part-{part}")
             known = {row["stage"] for row in remembered() if (row["size"], row["walks"]) == (small.size, small.walks)}
-            if small.size >= SMALLEST and known != set(STAGES):
+            if small.size < SMALLEST:
+                continue
+            if known != set(STAGES):
                 carry_out(small, args.max_memory)
                 clear(small.folder)
-        new = carry_out(job, args.max_memory)
+            parts.append(small.size)
+        new = [row for row in remembered() if row["size"] in parts and row["walks"] == job.walks]
+        new += carry_out(job, args.max_memory)
         if not args.keep:
             clear(job.folder)
         from record import stamped
 
-        rows = [row for row in rows if (row["size"], row["walks"]) != (job.size, job.walks)] + stamped(new)
+        measured = {(row["size"], row["walks"]) for row in new}
+        rows = [row for row in rows if (row["size"], row["walks"]) not in measured] + stamped(new)
         rows.sort(key=lambda row: (row["size"], row["walks"], list(STAGES).index(row["stage"])))
     held = {"dim": DIM, "length": LENGTH, "questions_a_concept": QUESTIONS_A_CONCEPT, "curves": curves(rows)}
     if len({row["size"] for row in rows}) > 1:

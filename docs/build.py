@@ -38,7 +38,7 @@ CONTENTS = {
     "Reference": [f"reference/{n}" for n in ("commands", "walks", "trainers", "tasks", "data", "run", "python")]
     + ["glossary"],
     "Explanation": ["floors", "evaluation", "transformer", "objectives", "reliability", "ARCHITECTURE"],
-    "Findings": ["findings", "study", "results/index", "decisions/index"],
+    "Findings": ["findings", "study", "referee", "results/index", "decisions/index"],
     "Project": ["CONTRIBUTING", "CHANGELOG", "licences", "README.zh"],
 }
 COMMON = {

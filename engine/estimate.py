@@ -81,9 +81,12 @@ class Rates:
         return self._known[key] * work
 
     def scoring(self, task: type[Task], settings: Any, size: int, stages: int = 1) -> float:
-        """Seconds to score one table on a task with this many questions or responses, in one stage or two.
+        """Seconds to score one table on a task.
 
-        What the task trains for a table is in it once.
+        Parameters
+        ----------
+        size : questions, or responses where the task is over students.
+        stages : how many stages are scored. What the task trains for the table is trained once.
         """
         key = f"{task.__qualname__} {plain(settings)}"
         again = f"{key}, the same table again"

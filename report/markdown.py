@@ -185,7 +185,7 @@ def _without_section(run: Run, table: Comparison) -> str:
 
 
 def _over_students(row: Row) -> bool:
-    """Whether a figure is one of knowledge tracing, by a table of vectors."""
+    """Whether a figure is one of knowledge tracing."""
     return find("task", row["task"], TASKS).unit == "students"
 
 
@@ -221,7 +221,7 @@ def _all_section(run: Run) -> str:
         [*key, *(_number(sum(v) / len(v)) if (v := held.get((*key, *m))) else "–" for m in metrics)] for key in keys
     ]
     titles = ["walk", "trainer", "read-out", *(f"{task} {metric}" for task, metric in metrics)]
-    return "\n\n".join(["## Every figure, every read-out", "Means over seeds.", markdown_table(titles, cells, 3)])
+    return "\n\n".join(["## Every other figure, every read-out", "Means over seeds.", markdown_table(titles, cells, 3)])
 
 
 def _repeat_section(run: Run, config: dict[str, Any]) -> str:

@@ -260,7 +260,7 @@ def test_a_report_shows_the_models_own_embedding_once_beside_the_tables(data, tm
         ]
     )
     assert float(row[titles.index("auc-within-students")]) == pytest.approx(means, abs=5e-4)
-    assert "## Every figure" not in page
+    assert "## Every other figure" not in page
     assert str(mine).replace("'", "&#39;") in (run.path / "report.html").read_text()
 
 
