@@ -34,7 +34,7 @@ class Vectors(NamedTuple):
 
 def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Vectors:
     """Vectors whose lengths are checked, one by one unless they are a table already."""
-    names = list(ids) if set(map(type, ids)) <= {str} else [_name(name) for name in ids]
+    names = list(ids) if set(map(type, ids)) <= {str} else [_name(name) for name in ids]  # millions of texts are usual
     if len(names) == 0:
         raise EmbeddingError("there are no vectors in it; give one at least")
     if len(names) != len(rows):

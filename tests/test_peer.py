@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import qcq
 from qcq.config import Config
 from qcq.data import Dataset, Simulated
 from qcq.data.assembly import interactions
@@ -262,6 +264,52 @@ def test_a_report_shows_the_models_own_embedding_once_beside_the_tables(data, tm
     assert float(row[titles.index("auc-within-students")]) == pytest.approx(means, abs=5e-4)
     assert "## Every other figure" not in page
     assert str(mine).replace("'", "&#39;") in (run.path / "report.html").read_text()
+
+
+def _benchmark(name, monkeypatch):
+    folder = Path(qcq.__file__).parent / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", folder / f"{name}.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_the_fixed_comparison_is_computed_from_a_run_of_its_settings_alone(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(KTPeer, "missing", classmethod(lambda cls: ""))
+    monkeypatch.setattr(KTPeer, "_fit", lambda self, vectors, moves, seed: Known(self.attempts, vectors, seed))
+    referee = _benchmark("referee", monkeypatch)
+    claim, file = referee.CLAIM, referee.REFEREE
+    assert claim["task"] in file["tasks"]
+    assert claim["trainer"] in file["trainers"]
+    assert claim["walk"] in file["walks"]
+    said = (referee.ROOT / "experiments" / "referee.toml").read_text()
+    assert f"measure: {claim['metric']} of {claim['task']}; " in said
+    assert f"table: {claim['trainer']} on {claim['walk']}." in said
+
+    sections = {"walk": file["walk"], claim["walk"]: file[claim["walk"]], "kt-peer": file["kt-peer"]}
+    config = Config(
+        walks=(claim["walk"],),
+        trainers=(claim["trainer"],),
+        tasks=(claim["task"],),
+        seeds=file["seeds"],
+        tune=False,
+        sections={**sections, claim["task"]: file[claim["task"]]},
+    )
+    run = Experiment(config, data).run(tmp_path / "run")
+    row = referee.claimed(run)
+    results = [r for r in run.rows("results") if (r["trainer"], r["walk"]) == (claim["trainer"], claim["walk"])]
+    mean = {name: np.mean([r["value"] for r in results if r["metric"] == name]) for name in ("auc", f"{OWN}/auc")}
+    assert row["seeds"] == 3
+    assert row["with the table"] == pytest.approx(mean["auc"], abs=1e-4)
+    assert row["own embedding"] == pytest.approx(mean[f"{OWN}/auc"], abs=1e-4)
+    assert row["ahead"]["value"] == pytest.approx(mean["auc"] - mean[f"{OWN}/auc"], abs=1e-4)
+    assert row["above zero"] == ("yes" if row["ahead"]["low"] > 0 else "no") == "yes"
+
+    for changed in ({"seeds": 1}, {"sections": {**config.sections, claim["task"]: {"model": "qDKT", "epochs": 3}}}):
+        other = Experiment(replace(config, **changed), data).run(tmp_path / str(len(changed) + changed.get("seeds", 5)))
+        with pytest.raises(EvaluationError, match="the comparison is fixed for"):
+            referee.claimed(other)
 
 
 # --- with the toolkit -----------------------------------------------------------------------------------------------

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
+import sys
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from scipy import sparse
 
+import qcq
+from qcq import embeddings
 from qcq.cli import main
 from qcq.data import Simulated, read
 from qcq.data import table as tables
@@ -19,7 +24,7 @@ from qcq.data.text import records as text_records
 from qcq.embeddings import Embeddings
 from qcq.engine import estimate
 from qcq.engine.estimate import Rates
-from qcq.errors import ConfigError, DataError, TrainingError
+from qcq.errors import ConfigError, DataError, EmbeddingError, TrainingError
 from qcq.evaluation import TASKS, KTFast, Partition, edges, ranking
 from qcq.evaluation.task import Score
 from qcq.graph import KnowledgeGraph
@@ -316,6 +321,57 @@ def test_the_time_of_a_task_has_its_training_once(monkeypatch):
     assert rates.scoring(Trains, None, responses) == pytest.approx(9.0)
     assert rates.scoring(Trains, None, responses, stages=2) == pytest.approx(10.0)
     assert rates.scoring(Trains, None, 3 * responses, stages=2) == pytest.approx(30.0)
+
+
+def test_a_cell_asks_for_the_time_of_all_its_stages(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = []
+    monkeypatch.setattr(Rates, "scoring", lambda self, task, settings, size, stages=1: asked.append(stages) or 0.0)
+    given = "--trainers svd --tasks kt --seeds 1 --set tune=false --set simulated.questions=300"
+    with pytest.raises(SystemExit):
+        main(["run", *given.split(), "--dry-run", "--out", str(tmp_path / "run")])
+    assert max(asked) == 2
+
+
+def test_a_size_has_its_own_column_and_a_stage_can_not_rename_itself(monkeypatch):
+    folder = Path(qcq.__file__).parent / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location("scale_benchmark", folder / "scale.py")
+    scale = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(scale)
+    sizes = [1_000, 2_000_000, 2_500_000, 10_000_000]
+    assert [scale.label(size) for size in sizes] == ["1e3", "2e6", "2.5e6", "1e7"]
+    row = {"stage": "walks", "cpu_seconds": 1.0, "peak": 2**30, "bytes": 0, "walks": 2}
+    (column,) = [each for each in scale.curves([{**row, "size": size} for size in sizes]) if "cpu 1e3" in each]
+    assert {f"cpu {scale.label(size)}" for size in sizes} <= set(column)
+    job = scale.Job(1_000, 2, Path("unused"))
+    told = "import sys; print('{\"walks\": 7}')"
+    monkeypatch.setattr(scale.sys, "executable", sys.executable)
+    monkeypatch.setattr(scale, "__file__", told)
+    began = scale.subprocess.Popen
+
+    def instead(command, **more):
+        return began([command[0], "-c", told], **more)
+
+    monkeypatch.setattr(scale.subprocess, "Popen", instead)
+    with pytest.raises(AssertionError, match="own figure"):
+        scale.alone("walks", job, 2**40)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_vectors_are_checked_and_scaled_strip_by_strip(monkeypatch, rows):
+    vectors = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    vectors[4] = 0
+    names = [f"q{i}" for i in range(7)]
+    whole = Embeddings(names, vectors)
+    expected = whole.unit
+    monkeypatch.setattr(embeddings, "_ROWS", rows)
+    assert np.array_equal(Embeddings(names, vectors).unit, expected)
+    norm = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    assert expected == pytest.approx(vectors / np.where(norm > 0, norm, 1), abs=1e-6)
+    vectors[5, 1] = np.nan
+    with pytest.raises(EmbeddingError, match="question 'q5' has NaN"):
+        Embeddings(names, vectors)
 
 
 def test_rates_are_measured_once_a_machine(monkeypatch, tmp_path):
