@@ -17,7 +17,7 @@ LOWEST = -2 * GRID  # below every cosine: a query isn't a candidate
 _BLOCK = 1 << 25  # similarities held at once
 _STRIP = 1 << 14  # rows in float64 at once
 _KEYS = 1 << 20  # rows hashed at once
-_AT_ONCE = 16  # queries that share a pass over the table, at least
+_AT_ONCE = 8  # queries that share a pass over the table, at least
 
 
 def distinct(rows: NDArray) -> tuple[NDArray, NDArray[np.int64]]:
