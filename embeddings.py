@@ -582,7 +582,7 @@ def load_matched(
 
 
 _LARGE, _FEW = 100_000, 0.05  # rows of a large table, and the share of them that is fetched rather than passed over
-_ROWS = 1 << 14  # rows scaled at a time: their copies fit in the cache
+_ROWS = 1 << 14  # rows checked or scaled at a time: both hold copies of them
 _BLOCK = 1024  # rows whose largest value is looked at first
 
 
