@@ -12,10 +12,10 @@ from qcq.report.comparison import (
     cautions,
     comparison,
     correction,
-    of_tables,
     paired_comparisons,
 )
-from qcq.run import Row, Run
+from qcq.report.tables import FigureTable, table_of_other_figures, table_without_vectors, tracing_table
+from qcq.run import Run
 from qcq.support.files import write_text
 from qcq.support.registry import find
 from qcq.support.terminal import markdown_table
@@ -37,9 +37,9 @@ def write_report(run: Run) -> None:
         _loss_section(run),
         _tuning_section(run),
         _use_section(run),
-        _tracing_section(run),
-        _without_section(run, table),
-        _all_section(run),
+        _figure_section(tracing_table(run)),
+        _figure_section(table_without_vectors(run), *_beside(run, table)),
+        _figure_section(table_of_other_figures(run)),
         _repeat_section(run, config),
     ]
     write_text(run.path / "report.md", "\n\n".join(part for part in parts if part) + "\n")
@@ -152,76 +152,23 @@ def _use_section(run: Run) -> str:
     return "\n\n".join(["## How tables were used", text, markdown_table(titles, cells, 5)])
 
 
-def _without_section(run: Run, table: Comparison) -> str:
-    """Models without vectors, and tasks' models with their own: their figures, and the best tables beside them."""
-    results = run.rows("results")
-    shown = {id(r) for r in of_tables(results)}
-    found: dict[tuple[str, str, str], dict[int, float]] = {}
-    for r in results:
-        model, slash, figure = r["metric"].partition("/")
-        if id(r) not in shown and slash:
-            found.setdefault((r["task"], model, figure), {})[r["seed"]] = r["value"]
-    if not found:
+def _figure_section(table: FigureTable | None, *after: str) -> str:
+    """A table of figures, and what is said below it."""
+    if table is None:
         return ""
-    models = list(dict.fromkeys((task, model) for task, model, _ in found))
-    figures = list(dict.fromkeys(figure for *_, figure in found))
-    cells = []
-    for task, model in models:
-        label = f"{task}: its own embedding" if find("task", task, TASKS).rival else model
-        each = [found.get((task, model, figure)) for figure in figures]
-        cells.append([label, *(_number(sum(v.values()) / len(v)) if v else "–" for v in each)])
-    text = (
-        "Models that see no vectors, learnt from the same training students, their penalties or epochs chosen on "
-        "validation. They are the same beside every table; means over seeds."
-    )
+    cells = [[*labels, *(_number(value) for value in values)] for labels, values in table.rows]
+    shown = markdown_table([*table.labels, *table.figures], cells, len(table.labels))
+    return "\n\n".join([f"## {table.title}", table.text, shown, *after])
+
+
+def _beside(run: Run, table: Comparison) -> list[str]:
+    """The best tables beside the best model without vectors."""
     beside = beside_baselines(run, table)
-    said = "\n".join(f"- {each}" for each in beside)
     note = (
         f"Differences are paired by student on test, averaged over seeds, with {correction(beside)}; the tables and "
         "the model without vectors were chosen on validation."
     )
-    parts = ["## Without vectors", text, markdown_table(["model", *figures], cells, 1)]
-    return "\n\n".join([*parts, *([said, note] if said else [])])
-
-
-def _over_students(row: Row) -> bool:
-    """Whether a figure is one of knowledge tracing."""
-    return find("task", row["task"], TASKS).unit == "students"
-
-
-def _tracing_section(run: Run) -> str:
-    """Every figure of knowledge tracing: a row for each model and table."""
-    results = [row for row in of_tables(run.rows("results")) if _over_students(row)]
-    if not results:
-        return ""
-    figures = list(dict.fromkeys(r["metric"] for r in results))
-    held: dict[tuple[str, ...], dict[str, list[float]]] = {}
-    for r in results:
-        row = held.setdefault((r["task"], r["walk"], r["trainer"], r["readout"]), {})
-        row.setdefault(r["metric"], []).append(r["value"])
-    order = run.config["tasks"]
-    cells = [
-        [*key, *(_number(sum(v) / len(v)) if (v := row.get(figure)) else "–" for figure in figures)]
-        for key, row in sorted(held.items(), key=lambda item: order.index(item[0][0]))
-    ]
-    titles = ["task", "walk", "trainer", "read-out", *figures]
-    return "\n\n".join(["## Knowledge tracing", "Means over seeds, test students.", markdown_table(titles, cells, 4)])
-
-
-def _all_section(run: Run) -> str:
-    results = [row for row in of_tables(run.rows("results")) if not _over_students(row)]
-    if not results:
-        return ""
-    keys = list(dict.fromkeys((r["walk"], r["trainer"], r["readout"]) for r in results))
-    metrics = list(dict.fromkeys((r["task"], r["metric"]) for r in results))
-    held: dict[tuple[Any, ...], list[float]] = {}
-    for r in results:
-        held.setdefault((r["walk"], r["trainer"], r["readout"], r["task"], r["metric"]), []).append(r["value"])
-    cells = [
-        [*key, *(_number(sum(v) / len(v)) if (v := held.get((*key, *m))) else "–" for m in metrics)] for key in keys
-    ]
-    titles = ["walk", "trainer", "read-out", *(f"{task} {metric}" for task, metric in metrics)]
-    return "\n\n".join(["## Every other figure, every read-out", "Means over seeds.", markdown_table(titles, cells, 3)])
+    return ["\n".join(f"- {each}" for each in beside), note] if beside else []
 
 
 def _repeat_section(run: Run, config: dict[str, Any]) -> str:

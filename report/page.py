@@ -22,12 +22,12 @@ from qcq.report.comparison import (
     cautions,
     comparison,
     correction,
-    of_tables,
     paired_comparisons,
     standings,
 )
 from qcq.report.facts import Bank, WalkFacts, inspected, traces
 from qcq.report.maps import Map, Pictured, read_maps
+from qcq.report.tables import figure_tables
 from qcq.run import Page, Run
 from qcq.support.files import write_text
 from qcq.support.lock import occupied
@@ -81,7 +81,7 @@ def write_page(run: Run) -> Page:
         "drawn": drawn,
         "traces": traces(run) if "mastery" in plots else [],
         "tuning": run.rows("tuning"),
-        "readouts": _readouts(run),
+        "figure_tables": figure_tables(run),
         "unreproducible": sorted({r["trainer"] for r in run.rows("training") if not r.get("reproducible", True)}),
         "corpora": dict.fromkeys(
             (r["walk"], r["seed"], r["corpus_digest"]) for r in run.rows("training") if r.get("corpus_digest")
@@ -228,17 +228,6 @@ def _whole_numbers(places: NDArray[np.float32]) -> NDArray[np.int16]:
     centre = (places.max(axis=0) + places.min(axis=0)) / 2
     width = float(np.ptp(places, axis=0).max()) or 1.0
     return np.round((places - centre) / width * 60_000).astype(np.int16)
-
-
-def _readouts(run: Run) -> dict[str, Any]:
-    """Means over seeds of every figure of every read-out: metrics, and rows of (walk, trainer, read-out, figures)."""
-    held: dict[tuple[str, str, str], dict[tuple[str, str], list[float]]] = {}
-    for r in of_tables(run.rows("results")):
-        mine = held.setdefault((r["walk"], r["trainer"], r["readout"]), {})
-        mine.setdefault((r["task"], r["metric"]), []).append(r["value"])
-    metrics = list(dict.fromkeys(metric for mine in held.values() for metric in mine))
-    rows = [(*key, [float(np.mean(mine[m])) if m in mine else None for m in metrics]) for key, mine in held.items()]
-    return {"metrics": [f"{task} {metric}" for task, metric in metrics], "rows": rows}
 
 
 def sentences(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise, product
 
@@ -340,7 +341,8 @@ def test_a_report_shows_them_once_beside_the_tables(tmp_path):
     assert learned.difference.comparisons == 2
     page = (run.path / "report.md").read_text()
     section = page.split("## Without vectors")[1].split("\n## ")[0]
-    assert section.count("\n| question-mean") == section.count("\n| 2pl-history") == 1
+    for name in ("question-mean", "2pl-history"):
+        assert len(re.findall(rf"\n\| kt-baselines +\| {name} ", section)) == 1
     assert str(learned) in section
     assert "kt-baselines" not in page.split("## Knowledge tracing")[1].split("\n## ")[0]
     assert "Beside models without vectors" in (run.path / "report.html").read_text()

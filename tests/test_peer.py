@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ttest_1samp
 
 import qcq
 from qcq.config import Config
@@ -241,7 +245,8 @@ def test_a_report_shows_the_models_own_embedding_once_beside_the_tables(data, tm
     assert mine.difference.low > 0
     page = (run.path / "report.md").read_text()
     section = page.split("## Without vectors")[1].split("\n## ")[0]
-    assert section.count("\n| kt-peer: its own embedding") == section.count("\n| rasch") == 1
+    assert len(re.findall(r"\n\| kt-peer +\| its own embedding", section)) == 1
+    assert len(re.findall(r"\n\| kt-baselines +\| rasch", section)) == 1
     assert "is ahead of the same model with its own embedding: " in section
     every = page.split("## Knowledge tracing")[1].split("\n## ")[0]
     assert f"{OWN}/auc" not in every
@@ -263,7 +268,21 @@ def test_a_report_shows_the_models_own_embedding_once_beside_the_tables(data, tm
     )
     assert float(row[titles.index("auc-within-students")]) == pytest.approx(means, abs=5e-4)
     assert "## Every other figure" not in page
-    assert str(mine).replace("'", "&#39;") in (run.path / "report.html").read_text()
+    html = (run.path / "report.html").read_text()
+    assert str(mine).replace("'", "&#39;") in html
+    assert "<summary>Every other figure" not in html
+    for title in ("Knowledge tracing", "Without vectors"):
+        _same(title, html, page)
+
+
+def _same(title, html, markdown):
+    """Both reports show a table with the same cells."""
+    drawn = html.split(f"<summary>{title}</summary>")[1].split("</table>")[0]
+    cells = re.compile(r"<t[hd][^>]*>(?:<button[^>]*>)?([^<]*)(?:</button>)?</t[hd]>")
+    below = markdown.split(f"## {title}\n")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in below.splitlines() if line[:1] == "|"]
+    assert len(lines) > 2
+    assert [cells.findall(line) for line in drawn.splitlines() if "<tr>" in line] == [lines[0], *lines[2:]]
 
 
 def _benchmark(name, monkeypatch):
@@ -291,14 +310,15 @@ def test_the_fixed_comparison_is_computed_from_a_run_of_its_settings_alone(data,
     config = Config(
         walks=(claim["walk"],),
         trainers=(claim["trainer"],),
-        tasks=(claim["task"],),
+        tasks=(claim["task"], "kt-baselines"),
         seeds=file["seeds"],
         tune=False,
-        sections={**sections, claim["task"]: file[claim["task"]]},
+        sections={**sections, claim["task"]: file[claim["task"]], "kt-baselines": {"models": ["rasch"]}},
     )
     run = Experiment(config, data).run(tmp_path / "run")
     row = referee.claimed(run)
-    results = [r for r in run.rows("results") if (r["trainer"], r["walk"]) == (claim["trainer"], claim["walk"])]
+    asked = (claim["task"], claim["trainer"], claim["walk"])
+    results = [r for r in run.rows("results") if (r["task"], r["trainer"], r["walk"]) == asked]
     mean = {name: np.mean([r["value"] for r in results if r["metric"] == name]) for name in ("auc", f"{OWN}/auc")}
     assert row["seeds"] == 3
     assert row["with the table"] == pytest.approx(mean["auc"], abs=1e-4)
@@ -306,10 +326,46 @@ def test_the_fixed_comparison_is_computed_from_a_run_of_its_settings_alone(data,
     assert row["ahead"]["value"] == pytest.approx(mean["auc"] - mean[f"{OWN}/auc"], abs=1e-4)
     assert row["above zero"] == ("yes" if row["ahead"]["low"] > 0 else "no") == "yes"
 
+    for _ in range(2):  # a row is in the file once
+        referee.compare(argparse.Namespace(runs=[run.path, run.path], json=tmp_path / "models.json"))
+    held = json.loads((tmp_path / "models.json").read_text())
+    ahead = {(each["model"], each["vectors"]): each for each in held["differences"]}
+    assert set(ahead) == {("qDKT", claim["trainer"]), ("qDKT", "svd"), ("qDKT", "random")}
+    mine = ahead["qDKT", claim["trainer"]]
+    assert mine["ahead"]["value"] == row["ahead"]["value"]
+    assert len(held["differences"]) == len(ahead)
+    low, high = (mine["ahead"][end] - mine["ahead"]["value"] for end in ("low", "high"))
+    assert low == pytest.approx(-high, abs=2e-4)
+    units = [run.units(claim["walk"], claim["trainer"], "table", seed) for seed in range(3)]
+    d = np.mean([u[f"{claim['task']}/auc"] - u[f"{claim['task']}/{OWN}/auc"] for u in units], axis=0)
+    family = ttest_1samp(d, 0).confidence_interval(1 - 0.05 / len(ahead))
+    assert mine["ahead"]["high"] == pytest.approx(family.high, abs=2e-4)
+    auc = {(each["model"], each["vectors"]): each["auc"] for each in held["results"] if each["seeds"] == 3}
+    assert set(auc) == {*ahead, ("qDKT", "random"), ("qDKT", "its own embedding"), ("rasch", "none")}
+    assert auc["qDKT", claim["trainer"]] == pytest.approx(row["with the table"], abs=1e-4)
+    assert auc["qDKT", "its own embedding"] == pytest.approx(row["own embedding"], abs=1e-4)
+
+    text = (run.path / "training.jsonl").read_text()
+    (run.path / "training.jsonl").write_text(text.replace('"judged"', '"error": "planted", "judged"', 1))
+    with pytest.raises(EvaluationError, match="failed: planted"):
+        referee.compare(argparse.Namespace(runs=[run.path], json=None))
+    (run.path / "training.jsonl").write_text(text)
+
     for changed in ({"seeds": 1}, {"sections": {**config.sections, claim["task"]: {"model": "qDKT", "epochs": 3}}}):
         other = Experiment(replace(config, **changed), data).run(tmp_path / str(len(changed) + changed.get("seeds", 5)))
         with pytest.raises(EvaluationError, match="the comparison is fixed for"):
             referee.claimed(other)
+
+
+@pytest.mark.parametrize("given", ["--models=qDKT,DKT2", "--walks=metapath@nowhere"])
+def test_the_choice_refuses_unknown_names_in_one_line(given, monkeypatch, capsys):
+    referee = _benchmark("referee", monkeypatch)
+    monkeypatch.setattr("sys.argv", ["referee.py", "choose", "--data", "nothing", given])
+    with pytest.raises(SystemExit):
+        referee.main()
+    option, names = given.split("=")
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{option}: unknown: {names.split(',')[-1]}; known: " in said
 
 
 # --- with the toolkit -----------------------------------------------------------------------------------------------
@@ -351,8 +407,6 @@ def test_what_the_model_holds_is_our_table(attempts, partition, model, moves, ed
 @pytest.mark.tools
 def test_edmine_alone_would_lose_the_lengths_of_the_rows(partition, tmp_path, edmine):
     """Why rows are put back: the day this fails, they needn't be."""
-    import json
-
     from edmine.model.module.EmbedLayer import EmbedLayer
 
     vectors = principal(oracle(partition).vectors)

@@ -123,7 +123,6 @@ class KT(Task):
     description = "the next answer of unseen students, by a DKT on the vectors; minutes per table on real data"
     tunes = False
     costly = True
-    revision = 2
     unit = "students"
     baselines = ("random", "concept-mean", "concept-onehot", "svd")
     settings = KTSettings
