@@ -2,14 +2,16 @@
 
 The bank is simulated: a hundred questions a concept, no students. Every stage runs in a process of its own, so its
 peak is its own, and leaves a row in the working folder; a run that was cut off goes on at the stage that is missing.
-Before a stage its cost is said, predicted from a bank of a tenth and one of a quarter on this machine, which are
-measured first. The measurements are kept in the user's cache, by processor, version and commit. BLAS has one thread.
+Before a stage its cost is said, predicted from smaller banks on this machine, which are measured first: a tiny one, a
+tenth and a quarter. On the tiny one every stage runs twice, so what a first run compiles is in no figure. The
+measurements are kept in the user's cache, by processor, version and commit. BLAS has one thread.
 
 ``peak`` is the highest resident memory of the stage without files that are mapped into memory (walks, tables on disk),
 which the system takes away where it needs the room; ``peak_with_files`` is with them. A stage that passes
 ``--max-memory`` is stopped, and the job with it.
 
     python benchmarks/scale.py --size 1e5 [--walks 2] [--max-memory 16G] [--folder DIR] [--json docs/results/scale.json]
+    python benchmarks/scale.py --size 1e7 --until walks                    # the first stages alone
     python benchmarks/scale.py --paper --json docs/results/scale.json      # the arithmetic for a billion questions
 """
 
@@ -23,7 +25,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +36,7 @@ from qcq.support.environment import environment
 
 DIM, LENGTH, SEEDS = 64, 40, (0, 1)
 QUESTIONS_A_CONCEPT, ASKED = 100, 20
-PARTS, SMALLEST = (10, 4), 1_000  # of a bank, measured first, and how many questions a part has at least
+PARTS, SMALLEST = (10, 4), 1_000  # of a bank, measured first, and the questions of the smallest one
 POLL = 0.05  # seconds between two looks at a stage's memory
 GIB = 2**30
 _KEPT = "scale"  # measurements in the user's cache
@@ -175,8 +177,9 @@ def alone(stage: str, job: Job, most: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--stage", stage, "--size", str(job.size), "--walks", str(job.walks)]
     began = time.perf_counter()
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    # glibc raises this threshold as arrays are freed, and keeps freed arrays below it: a peak then depends on the past.
-    one["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
+    # Large arrays go back to the system when they are freed: otherwise glibc moves this threshold, and a peak depends on
+    # the past. Small ones are kept: to give those back takes time again and again.
+    one |= {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
     child = subprocess.Popen(
         [*command, "--folder", str(job.folder)], stdout=subprocess.PIPE, text=True, env={**os.environ, **one}
     )
@@ -239,27 +242,39 @@ def remember(row: dict[str, Any]) -> None:
 
 
 def predicted(stage: str, job: Job) -> dict[str, float] | None:
-    """Seconds and peak memory, on the line through the two largest smaller banks; None if there aren't two."""
+    """Seconds and peak memory of a stage; None if fewer than two smaller banks are known.
+
+    Seconds lie on the line through the smallest bank, which is the start of a process, and the largest one: a line
+    through two banks of like size would multiply the noise of both. Peaks have no such noise, and a stage may hold its
+    data in another way in a small bank: they lie on the line through the two largest.
+    """
     smaller: dict[int, dict[str, Any]] = {}
     for row in remembered():
         if row["stage"] == stage and row["size"] < job.size and row["walks"] == job.walks:
             smaller[row["size"]] = row
     if len(smaller) < 2:
         return None
-    low, high = (smaller[size] for size in sorted(smaller)[-2:])
-    out = {}
+    sizes, out = sorted(smaller), {}
     for what in ("seconds", "cpu_seconds", "peak"):
+        low, high = (smaller[size] for size in (sizes[-2] if what == "peak" else sizes[0], sizes[-1]))
         banks = (job._replace(size=row["size"]) for row in (low, high))
         a, b, x = (each.size if what == "peak" else work(stage, each) for each in (*banks, job))
         out[what] = high[what] + max(0.0, (high[what] - low[what]) / (b - a)) * (x - b)
     return out
 
 
-def carry_out(job: Job, most: int) -> list[dict[str, Any]]:
-    """All stages of a bank that aren't done yet, and the rows of all."""
+def compiled(job: Job, stages: Sequence[str], most: int) -> None:
+    """Run the stages once, unmeasured: compiled code is kept on disk for all later processes."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        alone(stage, job, most)
+
+
+def carry_out(job: Job, stages: Sequence[str], most: int) -> list[dict[str, Any]]:
+    """The stages of a bank that aren't done yet, and the rows of all."""
     job.folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for stage in STAGES:
+    for stage in stages:
         kept = job.folder / f"{stage.replace(' ', '-')}.json"
         known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
         if known.get("git") == environment()["git"]:
@@ -384,6 +399,7 @@ def main() -> None:
     parser.add_argument("--walks", type=int, default=2, help="walks a question")
     parser.add_argument("--max-memory", type=size_of, default=16 * GIB, help="that a stage may hold, as 16G")
     parser.add_argument("--folder", type=Path, default=None, help="working folder (default: scale-SIZE)")
+    parser.add_argument("--until", choices=STAGES, default=list(STAGES)[-1], help="the last stage")
     parser.add_argument("--keep", action="store_true", help="keep walks and tables when all stages are done")
     parser.add_argument("--json", type=Path, help="write the rows here, beside those of other sizes")
     parser.add_argument("--paper", action="store_true", help="only the arithmetic for a billion questions")
@@ -396,27 +412,30 @@ def main() -> None:
     held = json.loads(args.json.read_text(encoding="utf-8")) if args.json and args.json.is_file() else {"rows": []}
     rows = held["rows"]
     if not args.paper:
-        parts = []
-        for part in PARTS:
-            small = job._replace(size=job.size // part, folder=job.folder / f"part-{part}")
+        stages = list(STAGES)[: list(STAGES).index(args.until) + 1]
+        sizes = [SMALLEST, *(job.size // part for part in PARTS)]
+        smaller = [
+            job._replace(size=size, folder=job.folder / f"part-{size}") for size in sizes if SMALLEST <= size < job.size
+        ]
+        for small in smaller:
             known = {row["stage"] for row in remembered() if (row["size"], row["walks"]) == (small.size, small.walks)}
-            if small.size < SMALLEST:
-                continue
-            if known != set(STAGES):
-                carry_out(small, args.max_memory)
+            if not known.issuperset(stages):
+                if small.size == SMALLEST:
+                    compiled(small, stages, args.max_memory)
+                carry_out(small, stages, args.max_memory)
                 clear(small.folder)
-            parts.append(small.size)
+        parts = {small.size for small in smaller if small.size > SMALLEST}
         new = [row for row in remembered() if row["size"] in parts and row["walks"] == job.walks]
-        new += carry_out(job, args.max_memory)
+        new += carry_out(job, stages, args.max_memory)
         if not args.keep:
             clear(job.folder)
         from record import stamped
 
-        measured = {(row["size"], row["walks"]) for row in new}
-        rows = [row for row in rows if (row["size"], row["walks"]) not in measured] + stamped(new)
+        measured = {(row["stage"], row["size"], row["walks"]) for row in new}
+        rows = [row for row in rows if (row["stage"], row["size"], row["walks"]) not in measured] + stamped(new)
         rows.sort(key=lambda row: (row["size"], row["walks"], list(STAGES).index(row["stage"])))
     held = {"dim": DIM, "length": LENGTH, "questions_a_concept": QUESTIONS_A_CONCEPT, "curves": curves(rows)}
-    if len({row["size"] for row in rows}) > 1:
+    if len({row["size"] for row in rows if row["stage"] == "sgns seed 0"}) > 1:
         held["paper"] = paper(rows)
     held["rows"] = rows
     if args.json:

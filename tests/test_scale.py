@@ -333,12 +333,39 @@ def test_a_cell_asks_for_the_time_of_all_its_stages(monkeypatch, tmp_path):
     assert max(asked) == 2
 
 
-def test_a_size_has_its_own_column_and_a_stage_can_not_rename_itself(monkeypatch):
+def test_noise_of_a_small_bank_does_not_grow_in_a_prediction(monkeypatch):
+    """Seconds: start of a process and a share of the largest bank. Peaks: the line through the two largest."""
+    scale = _scale(monkeypatch)
+    job = scale.Job(10_000_000, 2, Path("unused"))
+
+    def rows(slow):
+        taken = {1_000: 1.0, 1_000_000: 3.0 * slow, 2_500_000: 6.0}
+        peaks = {1_000: 50, 1_000_000: 100, 2_500_000: 175}
+        about = {"stage": "bank", "walks": 2}
+        return [{**about, "size": n, "seconds": t, "cpu_seconds": t, "peak": peaks[n]} for n, t in taken.items()]
+
+    found = []
+    for slow in (1.0, 1.9):
+        monkeypatch.setattr(scale, "remembered", lambda slow=slow: rows(slow))
+        found.append(scale.predicted("bank", job))
+    assert found[0] == found[1]
+    assert found[0]["seconds"] == pytest.approx(1 + 5 * (10_000_000 - 1_000) / (2_500_000 - 1_000))
+    assert found[0]["peak"] == pytest.approx(175 + 75 / 1_500_000 * 7_500_000)
+    monkeypatch.setattr(scale, "remembered", lambda: rows(1.0)[:1])
+    assert scale.predicted("bank", job) is None
+
+
+def _scale(monkeypatch):
     folder = Path(qcq.__file__).parent / "benchmarks"
     monkeypatch.syspath_prepend(str(folder))
     spec = importlib.util.spec_from_file_location("scale_benchmark", folder / "scale.py")
-    scale = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(scale)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_a_size_has_its_own_column_and_a_stage_can_not_rename_itself(monkeypatch):
+    scale = _scale(monkeypatch)
     sizes = [1_000, 2_000_000, 2_500_000, 10_000_000]
     assert [scale.label(size) for size in sizes] == ["1e3", "2e6", "2.5e6", "1e7"]
     row = {"stage": "walks", "cpu_seconds": 1.0, "peak": 2**30, "bytes": 0, "walks": 2}
