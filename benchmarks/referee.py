@@ -215,9 +215,9 @@ def compare(given: argparse.Namespace) -> None:
             rows[marked(row)] = {**row, "students": about["students"]["test"], "command": command}
         for row, units in beside_own(run, data):
             ours, own = units
-            se = np.std(ours - own, ddof=1) / np.sqrt(len(ours))
-            means = {"with the table": round(ours.mean(), 4), "own embedding": round(own.mean(), 4)}
-            exact = {"difference": round((ours - own).mean(), 6), "se": round(se, 6), "students": len(ours)}
+            d, se = float((ours - own).mean()), float(np.std(ours - own, ddof=1) / np.sqrt(len(ours)))
+            means = {"with the table": round(float(ours.mean()), 4), "own embedding": round(float(own.mean()), 4)}
+            exact = {"difference": round(d, 6), "se": round(se, 6), "students": len(ours)}
             pairs[marked(row)] = {**row, **means, **exact}
     differences = at_once(list(pairs.values()))
     for row in differences:

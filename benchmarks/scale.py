@@ -177,8 +177,8 @@ def alone(stage: str, job: Job, most: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--stage", stage, "--size", str(job.size), "--walks", str(job.walks)]
     began = time.perf_counter()
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    # Large arrays go back to the system when they are freed: otherwise glibc moves this threshold, and a peak depends on
-    # the past. Small ones are kept: to give those back takes time again and again.
+    # Large arrays go back to the system when they are freed: otherwise glibc moves this threshold, and a peak depends
+    # on the past. Small ones are kept: to give those back takes time again and again.
     one |= {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
     child = subprocess.Popen(
         [*command, "--folder", str(job.folder)], stdout=subprocess.PIPE, text=True, env={**os.environ, **one}
