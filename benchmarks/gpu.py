@@ -2,7 +2,8 @@
 
     python benchmarks/gpu.py [--device cuda] [--json FILE] [--only floor,share,family,million,sgns,kt] [--limit 460]
 
-Figures are absolute times on the card that is named in the first line; capture and compilation are part of them.
+Figures are absolute times on the card that is named in the first line; capture and compilation are part of them. Rows
+of earlier calls stay in the JSON file, unless they are measured again.
 
 Cases
 -----
@@ -12,7 +13,8 @@ share    device work as a share of a step's wall time, once steps are replayed; 
 family   milliseconds a step of mlm, cloze, clm, bilm and rtd at their defaults, and of mlm with ``deterministic``.
 million  milliseconds a step of 256 walks over 1,000,000 generated questions; the target is 5 ms.
 sgns     million tokens/s of ``sgns`` over 1,000,000 generated questions, with and without a fixed order of sums; and
-         its loss on held-out walks of s2kt_assist09 less that of the CPU, which should be 0.
+         its loss on held-out walks of s2kt_assist09 less that of the CPU, which should be 0. With ``--device cpu`` it
+         runs the device's steps on the CPU.
 kt       seconds of four epochs of ``kt`` and ``kt-attention`` on the concepts' vectors of s2kt_assist09, and validation
          AUC less that of the CPU, which should be 0.
 
@@ -27,11 +29,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from record import stamped
 
 from qcq import data
 from qcq.corpus import Corpus
@@ -42,17 +46,22 @@ from qcq.graph import KnowledgeGraph
 from qcq.models import MLM, SGNS, TRAINERS, TrainingData
 from qcq.models.language.execution import Device
 from qcq.models.language.trainers import LanguageTrainer, Monitor
+from qcq.support.files import write_text
 
 Row = dict[str, Any]
 WARM = 10  # steps before the clock starts: the third is captured
 REAL = {"s2kt_assist09": "s2kt", "pebg_ednet": "pebg"}
 
 
-def load(name: str, quick: bool) -> TrainingData:
+@cache
+def dataset(name: str, quick: bool) -> data.Dataset:
     folder = Path(os.environ.get("QCQ_DATA", "")) / name
     real = not quick and "QCQ_DATA" in os.environ and folder.is_dir()
-    made = data.read(f"{REAL[name]}:{folder}") if real else data.Simulated(questions=600 if quick else 2000).read()
-    source = TrainingData(KnowledgeGraph.from_dataset(made))
+    return data.read(f"{REAL[name]}:{folder}") if real else data.Simulated(questions=600 if quick else 2000).read()
+
+
+def load(name: str, quick: bool) -> TrainingData:
+    source = TrainingData(KnowledgeGraph.from_dataset(dataset(name, quick)))
     _ = source.corpus, source.heldout
     return source
 
@@ -141,7 +150,7 @@ def share(device: str, quick: bool) -> list[Row]:
         steps(source, "mlm", device, n)
     kernels = sum(each.self_device_time_total if device == "cuda" else each.self_cpu_time_total
                   for each in seen.key_averages()) / 1e6 / n * timed.steps  # fmt: skip
-    made = [row("mlm: ms a step", 1e3 * timed.wall / timed.steps, float("nan"), "")]
+    made = [row("mlm: ms a step", 1e3 * timed.wall / timed.steps, None, "")]
     return [*made, row("mlm: device work of a step's wall time, %", 100 * min(1.0, kernels / timed.wall), 90.0, "")]
 
 
@@ -150,9 +159,9 @@ def family(device: str, quick: bool) -> list[Row]:
     rows = []
     for name in ("mlm", "cloze", "clm", "bilm", "rtd"):
         timed = steps(source, name, device, 30 if quick else 300)
-        rows.append(row(f"{name}: ms a step of 32 walks", 1e3 * timed.wall / timed.steps, float("nan"), ""))
+        rows.append(row(f"{name}: ms a step of 32 walks", 1e3 * timed.wall / timed.steps, None, ""))
     timed = steps(source, "mlm", device, 30 if quick else 300, deterministic=True)
-    rows.append(row("mlm, deterministic: ms a step of 32 walks", 1e3 * timed.wall / timed.steps, float("nan"), ""))
+    rows.append(row("mlm, deterministic: ms a step of 32 walks", 1e3 * timed.wall / timed.steps, None, ""))
     return rows
 
 
@@ -182,21 +191,17 @@ def sgns(device: str, quick: bool) -> list[Row]:
         trainer.fit(made)
         kind = "deterministic" if fixed else "fast"
         speed = made.corpus.n_tokens / (time.perf_counter() - began) / 1e6
-        rows.append(row(f"sgns, {kind}: million tokens/s, {n:,} questions", speed, float("nan"), ""))
+        rows.append(row(f"sgns, {kind}: million tokens/s, {n:,} questions", speed, None, ""))
     source, loss = load("s2kt_assist09", quick), []
-    for place in (device, "cpu"):
-        SGNS.static = place == device == "cpu"
+    for place, static in ((device, device == "cpu"), ("cpu", False)):
+        SGNS.static = static
         model: Any = SGNS(device=place).fit(source)
-        SGNS.static = device == "cpu"
         loss.append(float(model.losses(model.objective.held_out_batch(source.heldout, seed=0)).mean()))
     return [*rows, row("sgns: held-out loss less that of the CPU", loss[0] - loss[1], 0.0, f"CPU {loss[1]:.4f}")]
 
 
 def kt(device: str, quick: bool) -> list[Row]:
-    folder = Path(os.environ.get("QCQ_DATA", "")) / "s2kt_assist09"
-    real = not quick and "QCQ_DATA" in os.environ and folder.is_dir()
-    read = data.read(f"s2kt:{folder}") if real else data.Simulated(questions=300).read()
-    partition = Partition.make(read, 0, hold_out_edges=False)
+    partition = Partition.make(dataset("s2kt_assist09", quick), 0, hold_out_edges=False)
     attempts = Attempts(partition, "kt")
     table = TRAINERS["concept-mean"](dim=64).fit(TrainingData(partition.graph), 0).embeddings()
     train, held = attempts.sequences("train"), attempts.sequences("validation")
@@ -209,13 +214,13 @@ def kt(device: str, quick: bool) -> list[Row]:
             tracer = Tracer(principal(table.vectors), attempts.question_features(()), True, plan, 0)
             best.append(max(tracer.fit(train, held).history))
             spent.append(time.perf_counter() - began)
-        rows.append(row(f"{name}: s of four epochs", spent[0], float("nan"), f"CPU {spent[1]:.1f}"))
+        rows.append(row(f"{name}: s of four epochs", spent[0], None, f"CPU {spent[1]:.1f}"))
         rows.append(row(f"{name}: AUC less that of the CPU", best[0] - best[1], 0.0, f"CPU {best[1]:.4f}"))
     return rows
 
 
-def row(case: str, figure: float, target: float, note: str) -> Row:
-    return {"case": case, "figure": figure, "target": target, "note": note}
+def row(case: str, figure: float, target: float | None, note: str) -> Row:
+    return {"case": case, "figure": round(figure, 4), "target": target, "note": note}
 
 
 def main() -> None:
@@ -249,11 +254,14 @@ def main() -> None:
             continue
         for made in cases[name]():
             rows.append({**made, "card": card, "torch": torch.__version__})
-            print(
-                f"{made['case']:<55} {made['figure']:>9.3f}  target {made['target']:>6.2f}  {made['note']}", flush=True
-            )
+            target = "" if made["target"] is None else f"target {made['target']:.2f}"
+            print(f"{made['case']:<62} {made['figure']:>9.3f}  {target:<12}  {made['note']}", flush=True)
     if chosen.json:
-        chosen.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        there = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else []
+        again = {(made["case"], made["card"]) for made in rows}
+        kept = [made for made in there if (made["case"], made["card"]) not in again]
+        now = stamped(rows, *(dataset(name, quick) for name in REAL))
+        write_text(chosen.json, json.dumps([*kept, *now], indent=1) + "\n")
 
 
 if __name__ == "__main__":

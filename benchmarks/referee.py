@@ -13,7 +13,8 @@ other comparison carries no claim; it stands in the report of its run, or in the
 ``compare`` puts all models of several finished runs into one table: a row is a model with the vectors of a trainer, its
 own embedding, or none. Rows of earlier calls stay in the JSON file. ``ahead`` is the AUC with the vectors minus that of
 the same model with its own embedding. Its 95 % intervals over students hold for all rows of the file at once, by
-Bonferroni's correction.
+Bonferroni's correction. With ``--beside FILE``, a difference also has the interval of the same row of another such file
+(the same models on another device, say), and ``same side`` tells whether both are above zero, both below, or neither.
 
     python benchmarks/referee.py choose --data s2kt:DIR pebg:DIR --models qDKT --json docs/results/referee_choice.json
     python benchmarks/referee.py claim RUN RUN --json docs/results/referee_claim.json
@@ -209,7 +210,7 @@ def compare(given: argparse.Namespace) -> None:
         about = run.read_json("about.json")
         data = about["dataset"]
         if run.config.get("split", {}).get("duplicates", LEFT_OUT) != LEFT_OUT:
-            data += ", as published"
+            data += " as published"
         command = run.read_json("environment.json")["command"]
         for row in models(run, data):
             rows[marked(row)] = {**row, "students": about["students"]["test"], "command": command}
@@ -220,6 +221,11 @@ def compare(given: argparse.Namespace) -> None:
             exact = {"difference": round(d, 6), "se": round(se, 6), "students": len(ours)}
             pairs[marked(row)] = {**row, **means, **exact}
     differences = at_once(list(pairs.values()))
+    if given.beside:
+        other = {
+            marked(row): row["ahead"] for row in json.loads(given.beside.read_text(encoding="utf-8"))["differences"]
+        }
+        differences = [beside(row, other.get(marked(row))) for row in differences]
     for row in differences:
         print(row)
     if given.json:
@@ -229,6 +235,19 @@ def compare(given: argparse.Namespace) -> None:
         )
         held = {"made": made(), "results": results, "differences": differences}
         write_text(given.json, json.dumps(held, indent=1) + "\n")
+
+
+def beside(row: Row, there: dict[str, float] | None) -> Row:
+    """The row with the interval of the same comparison in another file, if it is there."""
+    if there is None:
+        return row
+    same = side(row["ahead"]) == side(there)
+    return {**row, "other file": "{value} [{low}, {high}]".format(**there), "same side": "yes" if same else "no"}
+
+
+def side(ahead: dict[str, float]) -> int:
+    """1: above zero, -1: below, 0: an interval that takes in zero."""
+    return int(ahead["low"] > 0) - int(ahead["high"] < 0)
 
 
 def marked(row: Row) -> tuple[Any, ...]:
@@ -278,6 +297,7 @@ def main() -> None:
     whole = verbs.add_parser("compare", help="all models of finished runs")
     whole.add_argument("runs", nargs="+", metavar="RUN")
     whole.add_argument("--json", type=Path)
+    whole.add_argument("--beside", type=Path, metavar="FILE", help="another file of compare, whose rows stand beside")
     whole.set_defaults(do=compare)
     given = parser.parse_args()
     given.do(given)

@@ -253,16 +253,19 @@ def results() -> str:
     for path in sorted((ROOT / "docs" / "results").iterdir()):
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            held = json.loads(text)
-            given = (held[0] if isinstance(held, list) else held).get("made", {})
-            command, date = given.get("command", ""), given.get("date", "")
-            changed = [folder for folder, digest in given.get("code", {}).items() if now.get(folder) != digest]
-            since = (", ".join(changed) or "nothing") if given else "not recorded"
+            records = list(_records(json.loads(text)))
+        else:
+            records = [json.loads(found) for found in re.findall(r"<!-- made (\{.*\}) -->", text)]
+        if records:
+            days = sorted(each["date"] for each in records)
+            command, date = records[-1]["command"], " to ".join(dict.fromkeys((days[0], days[-1])))
+            changed = {folder for each in records for folder in now if each["code"].get(folder) != now[folder]}
+            since = ", ".join(folder for folder in now if folder in changed) or "nothing"
         else:
             found = re.search(r"- command: (.*?);", text)
-            command = found[1].strip("`") if found else ""
             version = re.search(r"qcq (\d+\.\d+\.\d+)", text)
-            date, since = "", f"made by qcq {version[1]}" if version else "not recorded"
+            command, date = found[1].strip("`") if found else "", ""
+            since = f"made by qcq {version[1]}" if version else "not recorded"
         rows.append(f"| [{path.name}]({path.name}) | {f'`{command}`' if command else '–'} | {date or '–'} | {since} |")
     opening = (
         "# Results files\n\nEvery number of the pages comes from one of these files. The last column names the folders "
@@ -270,6 +273,18 @@ def results() -> str:
         "| file | command | date | changed since |\n|---|---|---|---|\n"
     )
     return opening + "\n".join(rows) + "\n"
+
+
+def _records(held: Any) -> Iterator[dict[str, Any]]:
+    """Every record in a document of JSON."""
+    if isinstance(held, dict):
+        if "code" in held and "command" in held:
+            yield held
+        for each in held.values():
+            yield from _records(each)
+    elif isinstance(held, list):
+        for each in held:
+            yield from _records(each)
 
 
 def _record() -> ModuleType:

@@ -188,6 +188,8 @@ def table(name: str, given: str) -> str:
 
 
 def _cell(cell: Any, decimals: str = "") -> str:
+    if cell is None:
+        return "–"
     if decimals:
         return re.sub(rf"{NUMBER}(?:e-?\d+)?", lambda m: f"{float(m[0]):.{decimals}f}", str(cell))
     if isinstance(cell, float):

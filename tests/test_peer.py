@@ -327,7 +327,7 @@ def test_the_fixed_comparison_is_computed_from_a_run_of_its_settings_alone(data,
     assert row["above zero"] == ("yes" if row["ahead"]["low"] > 0 else "no") == "yes"
 
     for _ in range(2):  # a row is in the file once
-        referee.compare(argparse.Namespace(runs=[run.path, run.path], json=tmp_path / "models.json"))
+        referee.compare(argparse.Namespace(runs=[run.path, run.path], json=tmp_path / "models.json", beside=None))
     held = json.loads((tmp_path / "models.json").read_text())
     ahead = {(each["model"], each["vectors"]): each for each in held["differences"]}
     assert set(ahead) == {("qDKT", claim["trainer"]), ("qDKT", "svd"), ("qDKT", "random")}
@@ -340,6 +340,17 @@ def test_the_fixed_comparison_is_computed_from_a_run_of_its_settings_alone(data,
     d = np.mean([u[f"{claim['task']}/auc"] - u[f"{claim['task']}/{OWN}/auc"] for u in units], axis=0)
     family = ttest_1samp(d, 0).confidence_interval(1 - 0.05 / len(ahead))
     assert mine["ahead"]["high"] == pytest.approx(family.high, abs=2e-4)
+
+    turned = [{**each, "ahead": {"value": -0.1, "low": -0.2, "high": -0.01}} for each in held["differences"][1:]]
+    (tmp_path / "other.json").write_text(json.dumps({"differences": turned}))
+    files = {"json": tmp_path / "beside.json", "beside": tmp_path / "other.json"}
+    referee.compare(argparse.Namespace(runs=[run.path], **files))
+    first, *rest = json.loads(files["json"].read_text())["differences"]
+    assert "other file" not in first  # the other file has no such row
+    assert {each["other file"] for each in rest} == {"-0.1 [-0.2, -0.01]"}
+    assert [each["same side"] for each in rest] == ["yes" if each["ahead"]["high"] < 0 else "no" for each in rest]
+    assert [referee.side({"low": low, "high": high}) for low, high in ((1, 2), (-1, 2), (-2, -1))] == [1, 0, -1]
+
     auc = {(each["model"], each["vectors"]): each["auc"] for each in held["results"] if each["seeds"] == 3}
     assert set(auc) == {*ahead, ("qDKT", "random"), ("qDKT", "its own embedding"), ("rasch", "none")}
     assert auc["qDKT", claim["trainer"]] == pytest.approx(row["with the table"], abs=1e-4)
@@ -348,7 +359,7 @@ def test_the_fixed_comparison_is_computed_from_a_run_of_its_settings_alone(data,
     text = (run.path / "training.jsonl").read_text()
     (run.path / "training.jsonl").write_text(text.replace('"judged"', '"error": "planted", "judged"', 1))
     with pytest.raises(EvaluationError, match="failed: planted"):
-        referee.compare(argparse.Namespace(runs=[run.path], json=None))
+        referee.compare(argparse.Namespace(runs=[run.path], json=None, beside=None))
     (run.path / "training.jsonl").write_text(text)
 
     for changed in ({"seeds": 1}, {"sections": {**config.sections, claim["task"]: {"model": "qDKT", "epochs": 3}}}):

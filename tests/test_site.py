@@ -66,11 +66,19 @@ def test_a_results_file_says_what_is_older_than_the_code(
     folder.mkdir(parents=True)
     (folder / "new.json").write_text(json.dumps([{"ratio": 2, "made": stamp}]))
     (folder / "old.json").write_text(json.dumps({"ratio": 2, "made": stale}))
+    (folder / "report.md").write_text(f"# A report\n\n<!-- made {json.dumps({**stamp, 'command': 'qcq run'})} -->\n")
+    (folder / "rows.json").write_text(
+        json.dumps({"results": [{"made": {**stale, "date": "2026-01-01"}}, {"made": stamp}]})
+    )
+    (folder / "older.md").write_text("- command: `qcq run --seeds 1`; every setting\n- qcq 0.1.0, numpy 2.4.6\n")
     monkeypatch.setattr(build, "ROOT", tmp_path)
     monkeypatch.setattr(build, "_record", lambda: record)
     page = build.results()
     assert f"| `python benchmarks/x.py` | {stamp['date']} | nothing |" in page
     assert f"| `python benchmarks/x.py` | {stamp['date']} | walks |" in page
+    assert f"| `qcq run` | {stamp['date']} | nothing |" in page
+    assert f"| `python benchmarks/x.py` | 2026-01-01 to {stamp['date']} | walks |" in page
+    assert "| `qcq run --seeds 1` | – | made by qcq 0.1.0 |" in page
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
