@@ -221,7 +221,7 @@ def page(results: Results) -> str:
         "# Why did the Transformer lose to skip-gram?",
         "<!-- Made by qcq.study.page.write_study from the results of qcq study; a test holds the two together. -->",
         "This page decides five conjectures, each by an experiment and a rule. The rules were written before the "
-        "medium study was run ([decision](decisions/0701-verdict-rules.md)). Known by then were the mutual "
+        "medium study was run ([decision](decisions/0701-verdict-rules.md)). By then we knew the mutual "
         "information of ASSISTments, one comparison of objectives and one of training steps. After that a shorter run "
         "was stopped, and the study was made again without duplicate students.",
         "A practitioner had trained a one-layer BERT on question–concept–question walks. Its loss stayed at five to "
