@@ -82,7 +82,7 @@ def stepped(trainer: Any, kind: type[Rows]) -> tuple[dict[str, np.ndarray], bool
     return {**held, "losses": np.array(losses)}, run.keeps
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_steps_of_several_processes_are_those_of_one(processes: int, tmp_path: Path) -> None:
     spawn(in_group, (processes, str(tmp_path / "group"), one_step, str(tmp_path)), nprocs=processes)
     for name, more in CASES.items():

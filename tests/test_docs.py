@@ -154,7 +154,13 @@ SMALL = [
 LONG = ("$QCQ_DATA", "DIR", ".toml", "qcq study")  # of commands on real data, or over minutes
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem == "report" else [])
+        for page in sorted((ROOT / "docs").glob("*.md"))
+    ],
+)
 def test_commands_of_the_pages(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

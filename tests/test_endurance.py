@@ -30,6 +30,7 @@ def endurance() -> ModuleType:
         return made
 
 
+@pytest.mark.slow
 def test_some_runs_in_one_process_and_some_at_once(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "endurance.py"), "--runs", "15", "--at-once", "2"]
     made = subprocess.run([*command, "--json", str(tmp_path / "made.json")], capture_output=True, text=True)

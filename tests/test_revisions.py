@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def modules(name: str) -> list[Path]:
     return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
+@cache
 def digest(text: str) -> str:
     """Of the syntax tree of a module, without comments, docstrings and layout."""
     tree = ast.parse(text)
@@ -54,6 +56,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Modules of the package that a file imports while it runs, late imports included."""
     found: set[str] = set()

@@ -81,6 +81,7 @@ def test_a_results_file_says_what_is_older_than_the_code(
     assert "| `qcq run --seeds 1` | – | made by qcq 0.1.0 |" in page
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "docs" / "build.py"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
