@@ -17,7 +17,7 @@ from qcq.support.files import whole_path
 from qcq.support.folders import claim
 from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
-from qcq.support.vectors import READERS, WRITERS, Vectors, by_ending
+from qcq.support.vectors import READERS, WRITERS, Vectors, as_names, by_ending
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,13 +84,18 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
     return out
 
 
+def _text(question: object) -> str:
+    """How a question is called in a table; as text, and nothing for what has no name."""
+    return question if isinstance(question, str) else as_names([question])[0]
+
+
 @dataclass(frozen=True, eq=False)
 class Embeddings(Mapping[str, NDArray[np.float32]]):
     """Row i is question i. A mapping from a question's identifier to its vector.
 
     Parameters
     ----------
-    ids : question identifiers, one per row.
+    ids : question identifiers, one per row. They are text; numbers become text, here and where a question is looked up.
     vectors : float32 (questions, dim); finite.
     concept_ids, concept_vectors : the same for concepts, float32 (concepts, dim), if a model has them.
     provenance : their origin: data set, walk, trainer, settings, seed, corpus digest.
@@ -98,7 +103,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
     Raises
     ------
-    EmbeddingError : a wrong shape, NaN or infinity, or an id that occurs twice.
+    EmbeddingError : a wrong shape, NaN or infinity, or an id that is missing or occurs twice.
 
     Examples
     --------
@@ -115,6 +120,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     model: Inference | Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", as_names(self.ids))
+        object.__setattr__(self, "concept_ids", as_names(self.concept_ids, "concept"))
         object.__setattr__(self, "vectors", _checked(self.vectors, self.ids, "question"))
         if self.concept_vectors is not None:
             object.__setattr__(self, "concept_vectors", _checked(self.concept_vectors, self.concept_ids, "concept"))
@@ -140,9 +147,21 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         return dict(zip(self.ids, range(len(self)), strict=True))
 
     def __getitem__(self, question: str) -> NDArray[np.float32]:
-        if question not in self.index:
-            raise UnknownNameError("question", question, self.ids)
-        return self.vectors[self.index[question]]
+        return self.vectors[self._row(question)]
+
+    def __contains__(self, question: object) -> bool:
+        return question is not None and _text(question) in self.index
+
+    def get(self, question: str, default: Any = None) -> Any:
+        """The vector of a question, or ``default``."""
+        row = None if question is None else self.index.get(_text(question))
+        return default if row is None else self.vectors[row]
+
+    def _row(self, question: str) -> int:
+        row = self.index.get(_text(question))
+        if row is None:
+            raise UnknownNameError("question", _text(question), self.ids)
+        return row
 
     @cached_property
     def unit(self) -> NDArray[np.float32]:
@@ -176,7 +195,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         Raises
         ------
         UnknownNameError : no such question; the text has the nearest names.
-        EmbeddingError : ``where`` leaves no other question.
+        EmbeddingError : ``where`` leaves no other question, or ``k`` is less than 1.
 
         Examples
         --------
@@ -184,9 +203,9 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         >>> emb.nearest("a", where=np.array([True, False, True]))
         [('c', 0.0)]
         """
-        i = self.index.get(question)
-        if i is None:
-            raise UnknownNameError("question", question, self.ids)
+        if k < 1:
+            raise EmbeddingError(f"k is {k}; ask for 1 neighbour or more")
+        i = self._row(question)
         allowed = np.ones(len(self), dtype=bool) if where is None else np.array(where, dtype=bool)
         if allowed.shape != (len(self),):
             raise EmbeddingError(f"where has shape {allowed.shape}; one truth value per question")
@@ -338,7 +357,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         {'twins': 1}
         """
         model = self.inference()
-        again = [q for q in (*concepts, *(neighbours or ())) if q in self.index]
+        again = [q for q in (*concepts, *(neighbours or ())) if q in self]
         if again:
             raise EmbeddingError(f"{len(again)} questions are in the table already, {again[0]!r} first; give new ones")
         ids, rows, how, notes = model.named(self, concepts, neighbours or {}, responses)
@@ -361,6 +380,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         >>> Embeddings(["a", "b"], np.eye(2)).aligned(["b", "a"]).vectors.tolist()
         [[0.0, 1.0], [1.0, 0.0]]
         """
+        questions = as_names(questions)
         missing = [q for q in questions if q not in self.index]
         if missing:
             raise EmbeddingError(_mismatch(self.ids, questions, missing))
@@ -447,7 +467,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
         Raises
         ------
-        EmbeddingError : a name that occurs twice, other questions, or not one row per question.
+        EmbeddingError : a name that occurs twice or is ``question``, other questions, or not one row per question.
 
         Examples
         --------
@@ -457,6 +477,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         """
         if name in others:
             raise EmbeddingError(f"two parts are called {name!r}; give this one another name")
+        if "question" in (name, *others):
+            raise EmbeddingError("a part is called 'question', as the column of the ids is; give it another name")
         parts = {name: self}
         for key, given in others.items():
             if isinstance(given, Embeddings):

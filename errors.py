@@ -122,7 +122,7 @@ class UnknownNameError(ConfigError, KeyError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
+        known, name = sorted(known), str(name)
         section, dot, _ = name.rpartition(".")
         shared = section + dot if all(each.startswith(section + dot) for each in known) else ""  # would all look alike
         keys = [each.removeprefix(shared) for each in known]

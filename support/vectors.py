@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,9 +33,21 @@ class Vectors(NamedTuple):
     provenance: Mapping[str, Any] = {}
 
 
-def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Vectors:
+def as_names(ids: Iterable[Any], kind: str = "question") -> Sequence[str]:
+    """Identifiers as text; text is passed on as it is. Bytes are decoded, and whole floats lose their ``.0``.
+
+    Raises
+    ------
+    EmbeddingError : an identifier is missing (None, NaN).
+    """
+    if isinstance(ids, list | tuple) and set(map(type, ids)) <= {str}:  # millions of texts are usual
+        return ids
+    return [_name(value, row, kind) for row, value in enumerate(ids, start=1)]
+
+
+def _rows(ids: Iterable[Any], rows: Sequence[Any] | NDArray) -> Vectors:
     """Vectors whose lengths are checked, one by one unless they are a table already."""
-    names = list(ids) if set(map(type, ids)) <= {str} else [_name(name) for name in ids]  # millions of texts are usual
+    names = as_names(ids)
     if len(names) == 0:
         raise EmbeddingError("there are no vectors in it; give one at least")
     if len(names) != len(rows):
@@ -61,8 +74,9 @@ def _rows(ids: Sequence[Any], rows: Sequence[Any] | NDArray) -> Vectors:
     return Vectors(names, np.stack(made))
 
 
-def _name(value: Any) -> str:
-    """An id as text: bytes decoded, whole floats without ``.0``."""
+def _name(value: Any, row: int, kind: str) -> str:
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and isnan(value)):
+        raise EmbeddingError(f"row {row} has no {kind} id ({value!r}); give every row one")
     if isinstance(value, bytes):
         return value.decode("utf-8")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -103,6 +117,13 @@ def _npz(path: Path) -> Vectors:
     return _rows(ids.tolist(), vectors)
 
 
+def _refuse_index(name: str, columns: Sequence[str]) -> None:
+    """EmbeddingError for a column that is an index or another id, and would become a dimension."""
+    other = {*NAMED, "index", "level_0"} - {name}
+    if extra := next((column for column in columns if column in other), None):
+        raise EmbeddingError(f"column {extra!r} beside {name!r} looks like an index or a second id; take it out")
+
+
 def _parquet(path: Path) -> Vectors:
     import polars as pl
 
@@ -117,6 +138,7 @@ def _parquet(path: Path) -> Vectors:
         raise EmbeddingError(f"it has columns {', '.join(frame.columns[:8])}; name one 'question'")
     name = named[0]
     rest = frame.drop(name, *(column for column in index if column != name))
+    _refuse_index(name, rest.columns)
     if rest.width == 1 and rest.dtypes[0].is_nested():
         return _rows(frame[name].to_list(), rest.to_series().to_list())
     wrong = [column for column, kind in zip(rest.columns, rest.dtypes, strict=True) if not kind.is_numeric()]
@@ -150,6 +172,7 @@ def _csv(path: Path) -> Vectors:
         raise EmbeddingError(f"column {index!r} has no name, as a frame's index; write the file without (index=False)")
     if len(heading) == 1:
         raise EmbeddingError(f"there is no column except {heading[0]!r}; give numbers, with commas between")
+    _refuse_index(heading[at], heading)
     ids, made = [], []
     for number, row in rows[1:]:
         if len(row) != len(heading):
