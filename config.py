@@ -14,11 +14,13 @@ from qcq.data import DATASETS, Dataset, Reader, SplitSettings
 from qcq.errors import ConfigError, UnknownNameError
 from qcq.evaluation import TASKS, Partition, Task, TaskSpec
 from qcq.models import TRAINERS, Trainer
+from qcq.run import filed
 from qcq.support.registry import find
 from qcq.support.settings import fields, settings
 from qcq.support.types import check, takes
 from qcq.walks import WALKS, WalkStrategy
 
+LONGEST = 80  # bytes of a name: a file has those of walk, trainer and read-out in its own
 BASELINES = ("random", "concept-onehot", "svd")
 YARDSTICKS = ("random", "concept-mean", "concept-onehot", "svd")  # baselines for every comparison of vectors from files
 SUBSTITUTES = {"skipgram": "sgns"}  # what a run without named trainers takes where the first can't learn here
@@ -86,6 +88,7 @@ class Config:
             raise ConfigError(
                 f"setting fold: there are {self.folds} folds, given {self.fold}; set folds, or leave it 0"
             )
+        self._refuse_names()
         if taken := set(self.vectors) & set(TRAINERS):
             raise ConfigError(f"vectors {min(taken)!r}: a trainer has this name; give the vectors another one")
         # Building every component once makes a wrong name or setting fail here, before anything is read or written.
@@ -98,6 +101,22 @@ class Config:
             # Settings of a component that isn't used here are checked too: the name may be wrong.
             if cls := self._settings_of(section):
                 _build(cls, self._given(_part(section), section))
+
+    def _refuse_names(self) -> None:
+        """ConfigError for names that can't be those of files, and for two that would share one."""
+        for kind, names in (("walk", self.walks), ("trainer", (*self.trainers, *self.vectors))):
+            files: dict[str, str] = {}
+            for name in names:
+                if len(filed(name).encode(errors="replace")) > LONGEST or not name.isprintable():
+                    raise ConfigError(
+                        f"{kind} {name[:40]!r}: a name is part of the names of files; give one that can be printed, "
+                        f"of at most {LONGEST} bytes"
+                    )
+                other = files.setdefault(filed(name), name)
+                if other != name:
+                    raise ConfigError(
+                        f"{kind}s {other!r} and {name!r} would share the file {filed(name)!r}; rename one"
+                    )
 
     def build_walks(self) -> dict[str, WalkStrategy]:
         """The walk strategies, by name."""

@@ -19,7 +19,7 @@ from qcq.embeddings import Embeddings, load_matched
 from qcq.engine import Cell, Plan, RayCluster, Store, make_executor, make_store
 from qcq.engine.comparison import Method
 from qcq.engine.earlier import goes_on
-from qcq.engine.folder import Tables, write_description, write_views
+from qcq.engine.folder import Tables, refuse_links, write_description, write_views
 from qcq.engine.kinds import Inspected, Walked
 from qcq.engine.plan import Outcome
 from qcq.errors import ConfigError, DataError, TrainingError
@@ -27,7 +27,7 @@ from qcq.evaluation import Partition, TaskSpec, unanswerable
 from qcq.graph import KnowledgeGraph
 from qcq.models import PrecomputedVectors
 from qcq.report import Mapped, Tracker, tracked, write_folds, write_page, write_report
-from qcq.run import FILE, NO_WALK, Run
+from qcq.run import FILE, NO_WALK, Run, cells_of
 from qcq.support.folders import claim, refuse_foreign
 from qcq.support.lock import occupied
 from qcq.support.progress import Watch
@@ -144,8 +144,9 @@ class Experiment:
         return Plan([*cells, *self.inspected.values(), *self.maps.values()])
 
     def store(self, out: str | Path) -> Store:
-        """Where the cells of a run in ``out`` are stored; nothing is created yet."""
-        return make_store(self.config.store, Path(out) / "cells", {self.partition.digest: self.partition})
+        """Where the cells of a run in ``out`` are stored, those of a fold beside it; nothing is created yet."""
+        home = cells_of(Path(out), self.config.fold)
+        return make_store(self.config.store, home, {self.partition.digest: self.partition})
 
     def run(
         self,
@@ -249,6 +250,7 @@ def _run_all(
     made = {Run(folder): each for each, folder in zip(experiments, folders, strict=True)}
     for run in made:
         refuse_foreign(run.path, "run")
+        refuse_links(run.path)
     with occupied(*(claim(run.path, "run") for run in made)):
         for run, each in made.items():
             goes_on(run, each.config, each.methods, each.partition.data_digest, redo, watch)

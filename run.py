@@ -29,6 +29,18 @@ T = TypeVar("T")
 NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
 COLUMNS = {"questions.csv": ("question", "name", "concepts"), "concepts.csv": ("concept", "name")}
 FILE = "file"  # the walk of vectors that come from a file
+MANIFEST = "manifest.json"  # SHA-256 of every file of a finished run beyond its cells
+
+
+def filed(name: str) -> str:
+    """How the name of a walk, a trainer or a table is written in the name of a file: without separators of folders."""
+    return name.replace("/", "-").replace(":", "-")
+
+
+def cells_of(folder: Path, fold: int) -> Path:
+    """The folder of a run's cells, if it has no other store; all folds of a run share one."""
+    home = folder.parent if fold and refuse_newer(folder.parent) == "folds" else folder
+    return home / "cells"
 
 
 @dataclass(frozen=True)
@@ -156,7 +168,11 @@ class Run:
 
     def _damaged(self, path: Path, error: BaseException) -> ConfigError:
         said = " ".join(str(error).split())[:200]
-        return ConfigError(f"{path}: is damaged ({said}); 'qcq verify {self.path} --repair' makes it again")
+        whole = (self.path / MANIFEST).is_file()  # of a finished run
+        again = (
+            f"'qcq verify {self.path} --repair' makes it again" if whole else "remove it and run the same command again"
+        )
+        return ConfigError(f"{path}: is damaged ({said}); {again}")
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The objects of ``name``.jsonl (``results``, ``training``, ``tuning``, ``curves``); empty if there is none.
@@ -181,15 +197,15 @@ class Run:
 
     def corpus(self, walk: str, seed: int) -> Path:
         """The folder of the walks of one seed."""
-        return self.path / "corpus" / walk.replace(":", "-") / f"seed-{seed}"
+        return self.path / "corpus" / filed(walk) / f"seed-{seed}"
 
     def inspection(self, walk: str) -> Path:
         """The file of what the graph can tell under a walk."""
-        return self.path / "inspect" / f"{walk.replace(':', '-')}.json"
+        return self.path / "inspect" / f"{filed(walk)}.json"
 
     def file(self, kind: str, walk: str, trainer: str, readout: str, seed: int, suffix: str) -> Path:
         """The path of an embedding or of its scores."""
-        stem = f"{walk}--{trainer}--{readout}--seed-{seed}".replace("/", "-").replace(":", "-")
+        stem = filed(f"{walk}--{trainer}--{readout}--seed-{seed}")
         return self.path / kind / f"{stem}{suffix}"
 
     def weights(self, walk: str, trainer: str, seed: int) -> Path:

@@ -311,7 +311,7 @@ def verify(
     debug: DebugOption = False,
 ) -> None:
     """Compare every file of a run with the hash written with it: changed, cut short, missing, or not of the run."""
-    from qcq.engine.verify import discard
+    from qcq.engine.verify import FOREIGN, SETTINGS, discard
     from qcq.engine.verify import verify as compare
     from qcq.run import Run
 
@@ -328,10 +328,16 @@ def verify(
         from qcq.config import Config
         from qcq.pipeline import Experiment
 
+        experiment = None
+        if run.path / SETTINGS not in {fault.path for fault in faults}:
+            experiment = Experiment(Config.load(run.path / SETTINGS))
+            about = run.path / "about.json" not in {fault.path for fault in faults}
+            run.refuse_other_data(experiment.partition.data_digest, redo=not about)  # before anything is removed
         dropped = discard(run, faults)
-        Experiment(Config.load(run.path / "config.toml")).run(folder, watch=terminal(quiet))
+        assert experiment is not None  # settings that are faulty are an error there
+        experiment.run(folder, watch=terminal(quiet))
         faults, checked = compare(run)
-        kept = [f for f in faults if f.what == "not written by this run"]
+        kept = [f for f in faults if f.what.startswith(FOREIGN)]
         out.print(f"repaired; {checked:,} files compared, {len(faults):,} faults", markup=False)
         for fault in kept:
             out.print(f"{fault.path}: left as it is, because the run did not write it", markup=False)

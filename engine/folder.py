@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from qcq.engine.comparison import TABLES, Method
 from qcq.engine.kinds import Walked
-from qcq.engine.plan import Groups
+from qcq.engine.plan import Groups, Plan
+from qcq.errors import ConfigError
 from qcq.evaluation.register import record, said, test_parts
+from qcq.run import MANIFEST
 from qcq.support.environment import environment
 from qcq.support.files import link, sha256, whole, write_text
 from qcq.support.progress import Watch
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 TRACERS = "tracers"  # models that a run's own command does not make
 VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect", TRACERS, "weights")  # folders with views only
-MANIFEST = "manifest.json"  # SHA-256 of every file of a finished run beyond its cells
+VIEWED = ".views.json"  # the views of an unfinished run, and of the run before it: what else is there is the user's
 
 
 def write_description(
@@ -70,9 +73,8 @@ def write_description(
     )
     if counts["concepts"] < 2:
         watch.say("warning: a single concept; every pair of questions shares it, so walks carry no structure")
+    write_text(run.path / VIEWED, json.dumps(sorted(_listed(run))) + "\n")
     (run.path / MANIFEST).unlink(missing_ok=True)  # it is written again with the last file
-    for left in run.path.glob("*.partial"):  # of a process that was killed: no other one works here
-        left.unlink()
     write_text(run.path / "config.toml", tomli_w.dumps(config.to_dict()))
     write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
     write_text(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
@@ -166,7 +168,7 @@ def write_views(
 ) -> None:
     """Tables, walks, vectors, scores, maps and facts of a finished run; views of another run are removed."""
     write_tables(run, methods, outcome)
-    there: set[Path] = set()
+    earlier, there = _listed(run), set[Path]()
     for method in methods:
         there |= set(method.link(run, outcome))
         there |= set(_link_walks(run, method, outcome))
@@ -181,14 +183,44 @@ def write_views(
             write_text(view, json.dumps(outcome.row(cell), indent=1) + "\n")
             there.add(view)
     there |= set(_tracers(run, {sha256(view) for view in there if view.parent.name == "embeddings"}))
-    for folder in VIEWS:
-        for path in sorted((run.path / folder).rglob("*"), reverse=True):  # what is inside a folder comes before it
-            if path.is_file() and path not in there:
-                path.unlink()
-            elif path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
-    about = run.read_json("about.json")
-    write_text(run.path / "about.json", json.dumps({**about, "finished": True}, indent=2, ensure_ascii=False) + "\n")
+    names = {path.relative_to(run.path).as_posix() for path in there}
+    for name in sorted(earlier - names, reverse=True):
+        (run.path / name).unlink(missing_ok=True)
+        for folder in (run.path / name).parents[: name.count("/") - 1]:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+    write_text(run.path / VIEWED, json.dumps(sorted(names)) + "\n")
+    cells = {
+        outcome.resolved(cell).key
+        for cell in Plan(_cells(methods, inspected, maps)).reads
+        if cell not in outcome.errors
+    }
+    about = {**run.read_json("about.json"), "finished": True, "cells": sorted(cells)}
+    write_text(run.path / "about.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+
+
+def _cells(methods: Sequence[Method], inspected: Mapping[str, Cell], maps: Mapping[Method, Cell]) -> Iterator[Cell]:
+    for method in methods:
+        yield from method.cells
+    yield from inspected.values()
+    yield from maps.values()
+
+
+def _listed(run: Run) -> set[str]:
+    """Views that an earlier run in this folder has written, by its manifest: what the user added isn't among them."""
+    found: set[str] = set()
+    for name in (MANIFEST, VIEWED):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            held = json.loads((run.path / name).read_text(encoding="utf-8"))
+            found |= {str(each) for each in (held["files"] if name == MANIFEST else held)}
+    return {name for name in found if name.partition("/")[0] in VIEWS and ".." not in name.split("/")}
+
+
+def refuse_links(folder: Path) -> None:
+    """ConfigError if a folder of views is a link: files behind it would be replaced and removed."""
+    for name in VIEWS:
+        if (folder / name).is_symlink():
+            raise ConfigError(f"{folder / name}: is a link; move the folder back here, or name another --out")
 
 
 def _tracers(run: Run, tables: Set[str]) -> Iterator[Path]:

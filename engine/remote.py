@@ -168,7 +168,14 @@ def _kind(mark: bytes) -> str:
 
 
 def make_store(where: str | Path, folder: Path, data: Mapping[str, Any]) -> Store:
-    """The store of a run: at an address, in a folder that several runs share, or (where empty) in ``folder``."""
+    """The store of a run: at an address, in a folder that several runs share, or (where empty) in ``folder``.
+
+    Raises
+    ------
+    ConfigError : the store would lie in the run's own folder, whose files are replaced.
+    """
     if "://" in str(where):
         return RemoteStore(str(where), folder, data)
+    if where and Path(where).resolve().is_relative_to(folder.parent.resolve()):
+        raise ConfigError(f"setting store: {where} is in the run's own folder {folder.parent}; name one outside it")
     return Store(where or folder, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcq.engine.comparison import TABLES
-from qcq.engine.folder import MANIFEST, TRACERS, VIEWS
+from qcq.engine.folder import TRACERS, VIEWED, VIEWS
 from qcq.engine.store import ROW, UNREADABLE, intact
 from qcq.errors import ConfigError
-from qcq.support.files import sha256, write_text
-from qcq.support.folders import MARK
+from qcq.run import MANIFEST, cells_of
+from qcq.support.files import abandoned, sha256, write_text
+from qcq.support.folders import MARK, refuse_newer, write_mark
 from qcq.support.lock import LOCK, OWNER, occupied
 
 if TYPE_CHECKING:
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 SETTINGS = "config.toml"
 FILES: tuple[str, ...] = (SETTINGS, "environment.json", "about.json", "questions.csv", "concepts.csv", "graph.npz")
 FILES += (*(f"{name}.jsonl" for name in TABLES), "report.md", "report.html")
-OWN = {*FILES, *VIEWS, MANIFEST, MARK, LOCK, OWNER, "cells"}  # what a run writes
+OWN = {*FILES, *VIEWS, MANIFEST, VIEWED, MARK, LOCK, OWNER, "cells"}  # what a run writes
+CELL = re.compile(r"[0-9a-f]{32}")  # the folder of a finished cell
+FOREIGN = "not written by"  # how what is said of a file begins that isn't the run's: it is never removed
+LEFT = "left by a process that was stopped"
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,13 @@ class Fault:
 
 
 def write_manifest(run: Run) -> None:
-    """Write the hashes of a run's files, its cells apart: each cell's row has those of its artefacts."""
+    """Write the hashes of what a run has written, its cells apart: each cell's row has those of its artefacts."""
+    with suppress(FileNotFoundError):  # in a run of qcq 0.1 all views are taken for its own
+        viewed = set(json.loads((run.path / VIEWED).read_text(encoding="utf-8")))
+        own = (path for path in _views(run) if path.relative_to(run.path).as_posix() in {*FILES, *viewed})
+        _write(run, own, {})
+        (run.path / VIEWED).unlink()
+        return
     _write(run, _views(run), {})
 
 
@@ -100,35 +111,59 @@ def verify(run: Run) -> tuple[list[Fault], int]:
         with suppress(ConfigError):  # what says so may be lost too
             finished = run.finished
         if finished:
-            what, fix = "was made by a qcq that wrote no hashes", "to have them, make it again by the same command"
+            what = "has lost its hashes, or was made by a qcq that wrote no hashes"
+            fix = "to have them, make it again by the same command"
         raise ConfigError(f"{run.path}: the run {what}, so there is nothing to compare; {fix}")
     known: dict[tuple[int, int], str] = {}
-    faults: list[Fault] = []
-    checked = 0
     store = _store(run)
+    faults = [
+        *_marks(run, store),
+        *(Fault(run.path / name, "is a link") for name in VIEWS if (run.path / name).is_symlink()),
+    ]
+    checked = 0
     if not store.is_dir():
         faults.append(Fault(store, "is missing"))
-    for folder in sorted(store.iterdir()) if store.is_dir() else ():
-        if folder.is_dir() and "." not in folder.name:
-            found, n = _cell(folder, known)
+    for path in sorted(store.iterdir()) if store.is_dir() else ():
+        if CELL.fullmatch(path.name) and path.is_dir():
+            found, n = _cell(path, known)
             faults, checked = faults + found, checked + n
-        elif folder.name != MARK and not folder.name.startswith("."):
-            left = ".partial" in folder.name or ".dropped" in folder.name
-            faults.append(Fault(folder, "left by a process that was stopped" if left else "not written by qcq"))
+        elif abandoned(path):
+            faults.append(Fault(path, LEFT))
+        elif path.name != MARK and not path.name.startswith(".") and not path.name.endswith(".partial"):
+            faults.append(Fault(path, f"{FOREIGN} qcq"))
     held = _hashes(run)
     if held is None:
         return [*faults, Fault(run.path / MANIFEST, "cannot be read")], checked
     there = {path.relative_to(run.path).as_posix(): path for path in _views(run)}
-    there |= {path.name: path for path in run.path.iterdir() if path.name not in OWN}
+    there |= {
+        path.name: path for path in run.path.iterdir() if path.name not in OWN and not path.name.endswith(".partial")
+    }
     for name in sorted({*held, *there}):
         path = run.path / name
         if name not in there:
-            faults.append(Fault(path, "is missing"))
+            faults.append(Fault(path, "is missing" if not path.exists() else "is not a file"))
         elif name not in held:
-            faults.append(Fault(path, "not written by this run"))
+            faults.append(Fault(path, f"{FOREIGN} this run"))
+        elif not path.is_file():
+            faults.append(Fault(path, "is not a file"))
         elif _hash(path, known) != held[name]:
             faults.append(Fault(path, "changed since it was written"))
+    with suppress(ConfigError):  # a file that can't be read is a fault already
+        keys = run.read_json("about.json").get("cells", ())
+        faults += [
+            Fault(store / key, "is missing", key) for key in keys if store.is_dir() and not (store / key).is_dir()
+        ]
     return faults, checked + len(there)
+
+
+def _marks(run: Run, store: Path) -> Iterator[Fault]:
+    """Marks that a run and its store have lost."""
+    for folder, kind in ((run.path, "run"), (store, "store")):
+        try:
+            if folder.is_dir() and refuse_newer(folder) != kind:
+                yield Fault(folder / MARK, "is missing" if not (folder / MARK).exists() else f"is not that of a {kind}")
+        except ConfigError:
+            yield Fault(folder / MARK, "cannot be read")
 
 
 def discard(run: Run, faults: list[Fault]) -> list[Path]:
@@ -141,9 +176,13 @@ def discard(run: Run, faults: list[Fault]) -> list[Path]:
     Raises
     ------
     ConfigError : the settings themselves are faulty, so it isn't known what to make again. They stay, all else that is
-        faulty is removed.
+        faulty is removed. Or a folder that isn't empty is in the place of a file, or a link in the place of a folder.
     """
     file = run.path / SETTINGS
+    for fault in faults:
+        at = fault.path
+        if fault.what == "is a link" or (fault.what == "is not a file" and not at.is_symlink() and any(at.iterdir())):
+            raise ConfigError(f"{at}: {fault.what}, and qcq did not make it; move it away, and repair again")
     with occupied(run.path):
         dropped = _discarded(run, _store(run), [fault for fault in faults if fault.path != file])
     if file in {fault.path for fault in faults}:
@@ -152,12 +191,26 @@ def discard(run: Run, faults: list[Fault]) -> list[Path]:
 
 
 def _discarded(run: Run, store: Path, faults: list[Fault]) -> list[Path]:
+    foreign = {fault.path.parent for fault in faults if fault.what.startswith(FOREIGN)}  # of cells, among others
     for fault in faults:
-        if fault.path.is_relative_to(store) and fault.path != store:
+        if fault.path.name == MARK:
+            fault.path.unlink(missing_ok=True)
+            write_mark(fault.path.parent, "store" if fault.path.parent == store else "run")
+        elif fault.what.startswith(FOREIGN):
+            continue
+        elif fault.path.is_relative_to(store) and fault.path != store:
             cell = store / fault.path.relative_to(store).parts[0]
+            if cell in foreign:
+                raise ConfigError(
+                    f"{cell}: a faulty cell, with files that qcq did not write; move them away, and repair again"
+                )
             if cell.is_dir():
                 shutil.rmtree(cell, ignore_errors=True)
-        elif fault.what != "not written by this run":
+            else:
+                cell.unlink(missing_ok=True)
+        elif fault.path.is_dir() and not fault.path.is_symlink():
+            fault.path.rmdir()
+        else:
             fault.path.unlink(missing_ok=True)
     models = {fault.path.with_suffix(".safetensors") for fault in faults if fault.path.parent == run.path / TRACERS}
     for model in models:  # a model and what is said of it go together
@@ -167,18 +220,24 @@ def _discarded(run: Run, store: Path, faults: list[Fault]) -> list[Path]:
 
 
 def _store(run: Run) -> Path:
-    try:
-        where = str(run.config.get("store", ""))
-    except ConfigError:  # settings that can't be read are a fault of their own
-        where = ""
-    return Path(where) if where and "://" not in where else run.path / "cells"  # in front of an address, too
+    where, fold = "", 0
+    with suppress(ConfigError):  # settings that can't be read are a fault of their own
+        where, fold = str(run.config.get("store", "")), int(run.config.get("fold", 0))
+    if not where or "://" in where:  # in front of an address, too
+        return cells_of(run.path, fold)
+    if not Path(where).is_absolute() and not Path(where).is_dir():
+        raise ConfigError(
+            f"{run.path}: its store {where} isn't here; that path begins in the folder where the run was started: "
+            "verify the run there"
+        )
+    return Path(where)
 
 
 def _views(run: Run) -> Iterator[Path]:
     """Files that a run writes, beyond its cells and the manifest."""
     for path in sorted(run.path.iterdir()):
         if path.name in VIEWS:
-            yield from (file for file in sorted(path.rglob("*")) if file.is_file())
+            yield from (file for file in sorted(path.rglob("*")) if file.is_file() and not path.is_symlink())
         elif path.name in FILES:
             yield path
 
@@ -204,7 +263,7 @@ def _cell(folder: Path, known: dict[tuple[int, int], str]) -> tuple[list[Fault],
         if name not in there:
             faults.append(Fault(folder / name, "is missing", label))
         elif name not in files:
-            faults.append(Fault(folder / name, "not written by this cell", label))
+            faults.append(Fault(folder / name, f"{FOREIGN} this cell", label))
         elif _hash(there[name], known) != files[name]:
             faults.append(Fault(folder / name, "changed since it was written", label))
     return faults, len(there)

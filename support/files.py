@@ -48,14 +48,19 @@ def partial_path(path: Path) -> Path:
 
 def tidy(folder: Path) -> None:
     """Remove what processes of this machine left unfinished in ``folder`` when they were killed."""
-    for left in folder.glob(f"*.{socket.gethostname()}-*.partial"):
-        pid = left.name.rpartition("-")[2].removesuffix(".partial")
-        if not pid.isdecimal() or _alive(int(pid)):
+    for left in folder.glob("*.partial"):
+        if not abandoned(left):
             continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def abandoned(path: Path) -> bool:
+    """Whether a temporary file or folder belongs to a process of this machine that is gone."""
+    owner = path.name.removesuffix(".partial").rpartition(f".{socket.gethostname()}-")
+    return path.name.endswith(".partial") and owner[2].isdecimal() and not _alive(int(owner[2]))
 
 
 def _alive(pid: int) -> bool:

@@ -43,8 +43,13 @@ def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
         sync_folder(above)
     tidy(folder)
     if not (folder / MARK).is_file():
-        write_text(folder / MARK, json.dumps({"kind": kind, "format": FORMAT}) + "\n")
+        write_mark(folder, kind)
     return folder
+
+
+def write_mark(folder: Path, kind: str) -> None:
+    """Mark a folder as one of qcq's."""
+    write_text(folder / MARK, json.dumps({"kind": kind, "format": FORMAT}) + "\n")
 
 
 def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> None:
@@ -64,6 +69,8 @@ def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> No
     there = sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", f"{MARK}.")))
     if not there:
         return
+    if {"config.toml", "about.json", "environment.json", "manifest.json"} <= set(there):
+        raise ConfigError(f"{folder}: its mark {MARK} is missing; 'qcq verify {folder} --repair' writes it again")
     if {"config.toml", "about.json", "environment.json"} <= set(there):
         raise ConfigError(f"{folder}: holds a run of qcq 0.1, which can't be continued; name another folder")
     shown = ", ".join(map(repr, there[:3])) + (f" and {len(there) - 3} more" if len(there) > 3 else "")

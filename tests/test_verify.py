@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qcq import Run, cli
-from qcq.engine.folder import MANIFEST
+from qcq.config import Config
 from qcq.engine.verify import discard, verify
 from qcq.errors import ConfigError
+from qcq.run import MANIFEST
+from qcq.support.folders import refuse_foreign
 
 COMMAND = ["--trainers", "sgns,svd", "--seeds", "2", "--set", "tune=false", "--quiet"]
 
@@ -95,7 +101,9 @@ def test_a_fault_names_its_cell_and_is_repaired_to_the_same_bytes(
 def test_a_lost_row_a_lost_view_and_a_leftover_are_repaired_and_a_strangers_file_stays(run: Path) -> None:
     next(run.glob("cells/*/row.json")).unlink()
     next(run.glob("embeddings/*.safetensors")).unlink()
-    (run / "cells" / "0123.elsewhere-1.partial").mkdir()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (run / "cells" / f"0123.{socket.gethostname()}-{gone.pid}.partial").mkdir()
     (run / "notes.txt").write_text("mine")
     faults, _ = verify(Run.open(run))
     assert {f.what for f in faults} >= {"cannot be read", "is missing", "left by a process that was stopped"}
@@ -106,7 +114,7 @@ def test_a_lost_row_a_lost_view_and_a_leftover_are_repaired_and_a_strangers_file
 
 def test_an_unfinished_run_has_nothing_to_compare(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / MANIFEST).unlink()
-    with pytest.raises(ConfigError, match="a qcq that wrote no hashes"):
+    with pytest.raises(ConfigError, match=r"has lost its hashes, or was made.*make it again by the same command"):
         verify(Run.open(run))
     about = json.loads((run / "about.json").read_text())
     (run / "about.json").write_text(json.dumps({**about, "finished": False}))
@@ -122,3 +130,183 @@ def test_discarding_keeps_what_is_whole(run: Path) -> None:
     gone = {path for path in before if not path.exists()}
     assert gone
     assert {path.parent for path in gone} == {lost.parent}
+
+
+def again(run: Path, *more: str) -> int:
+    """The same command once more."""
+    return call("run", "--data", str(run.parent / "q.csv"), "--out", str(run), *COMMAND, *more)
+
+
+@pytest.fixture
+def bank(finished: Path, run: Path) -> Path:
+    """The data of the run, beside its copy, where the settings of the copy name them."""
+    made = Path(shutil.copy(finished.parent / "q.csv", run.parent / "q.csv"))
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace(str(finished.parent), str(run.parent)))
+    assert again(run) == 0
+    return made
+
+
+def test_what_a_user_keeps_among_the_views_stays(run: Path, bank: Path) -> None:
+    mine = [run / "embeddings" / "my.npz", run / "scores" / "thesis" / "t.csv", run / "download.partial", run / "n.txt"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    (run / "foo.partial").mkdir()
+    next(run.glob("scores/*.npz")).unlink()
+    assert call("verify", str(run), "--repair", "--quiet") == 0
+    assert again(run) == 0
+    assert [path.read_text() for path in mine] == ["mine"] * 4
+    assert (run / "foo.partial").is_dir()
+
+
+def test_views_that_are_not_made_any_more_are_removed(run: Path, bank: Path) -> None:
+    assert list(run.glob("embeddings/qcq--sgns*"))
+    words = ["--trainers", "svd", "--seeds", "2", "--set", "tune=false", "--quiet", "--redo"]
+    assert call("run", "--data", str(bank), "--out", str(run), *words) == 0
+    assert not list(run.glob("embeddings/qcq--sgns*"))
+    assert list(run.glob("embeddings/none--svd*"))
+    assert verify(Run.open(run))[0] == []
+
+
+@pytest.mark.parametrize("view", ["scores", "inspect", "embeddings"])
+def test_nothing_behind_a_link_is_touched(run: Path, bank: Path, view: str, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = run.parent / "photos"
+    (photos / "2").mkdir(parents=True)
+    (photos / "1.jpg").write_text("photo")
+    (photos / "2" / "a").write_text("photo")
+    shutil.rmtree(run / view)
+    (run / view).symlink_to(photos)
+    faults, _ = verify(Run.open(run))
+    assert Path(run / view) in {fault.path for fault in faults}
+    assert not [fault for fault in faults if "1.jpg" in str(fault.path)]
+    assert again(run) == 2
+    assert "is a link; move the folder back here, or name another --out" in capsys.readouterr().err
+    assert call("verify", str(run), "--repair", "--quiet") == 2
+    assert sorted(path.name for path in photos.rglob("*")) == ["1.jpg", "2", "a"]
+
+
+def test_a_users_folders_in_the_store_stay(run: Path, bank: Path) -> None:
+    for name in (
+        "backup",
+        "my.notes",
+        "0123.elsewhere-1.partial",
+        f"0123.{socket.gethostname()}-{os.getpid()}.partial",
+    ):
+        (run / "cells" / name).mkdir()
+        (run / "cells" / name / "mine.txt").write_text("mine")
+    found = {fault.path.name: fault.what for fault in verify(Run.open(run))[0]}
+    assert found == {"backup": "not written by qcq", "my.notes": "not written by qcq"}
+    assert call("verify", str(run), "--repair", "--quiet") == 0
+    assert len(list(run.glob("cells/*/mine.txt"))) == 4
+    cell = next(run.glob("cells/*/row.json")).parent
+    (cell / "mine.txt").write_text("mine")
+    (cell / "row.json").write_text("{")
+    assert call("verify", str(run), "--repair", "--quiet") == 0
+    shutil.rmtree(cell)
+
+
+def test_nothing_is_removed_before_the_data_are_there(
+    run: Path, bank: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank.rename(bank.with_name("away.csv"))
+    (run / "report.md").write_text("changed")
+    before = sorted(path for path in run.rglob("*") if path.is_file())
+    assert call("verify", str(run), "--repair", "--quiet") == 2
+    assert "no such file" in capsys.readouterr().err
+    assert sorted(path for path in run.rglob("*") if path.is_file()) == before
+    bank.write_text("question,concepts\nq1,a\nq2,a\nq3,b\n")
+    assert call("verify", str(run), "--repair", "--quiet") == 2
+    assert "holds a run on other data" in capsys.readouterr().err
+    assert sorted(path for path in run.rglob("*") if path.is_file()) == before
+
+
+def test_lost_cells_and_marks_are_found_and_made_again(run: Path, bank: Path) -> None:
+    lost = sorted(path.parent for path in run.glob("cells/*/row.json"))[:2]
+    for cell in lost:
+        shutil.rmtree(cell)
+    (run / "qcq.json").unlink()
+    (run / "cells" / "qcq.json").write_text("X")
+    with pytest.raises(ConfigError, match=r"its mark qcq\.json is missing; 'qcq verify"):
+        refuse_foreign(run, "run")
+    found = {fault.path: fault.what for fault in verify(Run.open(run))[0]}
+    assert found == {
+        **dict.fromkeys(lost, "is missing"),
+        run / "qcq.json": "is missing",
+        run / "cells" / "qcq.json": "cannot be read",
+    }
+    assert call("verify", str(run), "--repair", "--quiet") == 0
+    assert all((cell / "row.json").is_file() for cell in lost)
+    assert verify(Run.open(run))[0] == []
+
+
+def test_a_folder_or_a_dead_link_in_place_of_a_file(run: Path, bank: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    view = next(run.glob("scores/*.npz"))
+    for path in (run / "report.md", view):
+        path.unlink()
+        path.mkdir()
+    (run / "report.html").unlink()
+    (run / "report.html").symlink_to("/nowhere/at/all")
+    found = {fault.path: fault.what for fault in verify(Run.open(run))[0]}
+    assert found == dict.fromkeys((run / "report.md", view, run / "report.html"), "is not a file")
+    (view / "mine.txt").write_text("mine")
+    assert call("verify", str(run), "--repair", "--quiet") == 2
+    assert "is not a file, and qcq did not make it; move it away" in capsys.readouterr().err
+    (view / "mine.txt").unlink()
+    assert call("verify", str(run), "--repair", "--quiet") == 0
+    assert verify(Run.open(run))[0] == []
+
+
+def test_a_store_lies_outside_the_run_and_is_found_from_where_the_run_began(
+    bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", str(bank), "--trainers", "svd", "--seeds", "1", "--set", "tune=false", "--quiet"]
+    for store in ("", "store", "scores"):
+        assert call("run", "--out", str(tmp_path / "a"), "--store", str(tmp_path / "a" / store), *words) == 2
+        assert "is in the run's own folder" in capsys.readouterr().err
+        assert not (tmp_path / "a").exists()
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert call("run", "--out", "d", "--store", "s", *words) == 0
+    assert call("verify", "d") == 0
+    monkeypatch.chdir(tmp_path / "sub")
+    assert call("verify", "../d", "--repair") == 2
+    assert "its store s isn't here" in capsys.readouterr().err
+    assert not (tmp_path / "sub" / "s").exists()
+
+
+def test_a_fold_has_its_cells_beside_it(tmp_path: Path) -> None:
+    words = ["--trainers", "svd", "--tasks", "retrieval", "--seeds", "1", "--set", "tune=false", "--set", "folds=2"]
+    words += ["--set", "simulated.questions=60", "--set", "simulated.students=40", "--quiet"]
+    assert call("run", "--out", str(tmp_path / "f"), *words) == 0
+    fold = tmp_path / "f" / "fold-1"
+    assert call("verify", str(fold)) == 0
+    next(fold.glob("scores/*.npz")).unlink()
+    assert call("verify", str(fold), "--repair", "--quiet") == 0
+    assert not (fold / "cells").exists()
+
+
+@pytest.mark.parametrize("walk", ["qcq@/../../../victim", "qcq@../../../victim", "qcq@a:b"])
+def test_no_name_leaves_the_folder_of_the_run(bank: Path, tmp_path: Path, walk: str) -> None:
+    out = tmp_path / "deep" / "out"
+    words = ["--data", str(bank), "--walks", walk, "--trainers", "ppmi-svd", "--tasks", "retrieval", "--seeds", "1"]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert call("run", "--out", str(out), *words, "--set", "tune=false", "--quiet") == 0
+    after = {path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(out)}
+    assert after == set(before)
+    assert all(path.read_bytes() == held for path, held in before.items())
+    assert verify(Run.open(out))[0] == []
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["svd@a/b", "svd@a-b"], "trainers 'svd@a/b' and 'svd@a-b' would share the file 'svd@a-b'; rename one"),
+        (["svd@" + "x" * 260], "give one that can be printed, of at most 80 bytes"),
+        (["svd@a\nb"], "give one that can be printed"),
+    ],
+)
+def test_names_that_can_not_be_those_of_files_are_refused(names: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config(trainers=tuple(names))
+    assert said in str(caught.value)
