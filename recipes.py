@@ -16,7 +16,7 @@ from qcq.data import Dataset, TrainPart
 from qcq.data.assembly import several
 from qcq.data.checks import doubt, plain
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError, DataError, EmbeddingError, UnknownNameError
+from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError
 from qcq.evaluation.tracing.arrivals import NumberPart
 from qcq.evaluation.tracing.features import NUMBERS, Number
 from qcq.evaluation.tracing.tasks import principal
@@ -29,7 +29,7 @@ from qcq.run import Run
 from qcq.support.folders import claim
 from qcq.support.progress import Progress, silent
 from qcq.support.registry import Registry
-from qcq.support.types import takes
+from qcq.support.types import check, takes
 from qcq.walks import WALKS, Metapath, WalkStrategy
 
 WIDEST = 512  # concepts up to which the recipe for tracing has a dimension for each
@@ -194,6 +194,7 @@ def embed(
 
     Raises
     ------
+    ArgumentError : an argument of another type, such as the name of one student where a list of them belongs.
     ConfigError : an unknown name, both a recipe and a trainer, or answers where the data have none.
     UnknownNameError : no such recipe or number.
     DataError : an unknown student.
@@ -209,6 +210,13 @@ def embed(
     """
     from qcq.config import Config  # checks settings; `import qcq` does without
 
+    if isinstance(students, str):
+        if students not in ("train", "all"):  # its letters are no students
+            what = "embed: students takes 'train', 'all' or a list of identifiers"
+            raise ArgumentError(f"{what}, given str {students!r}; give a list: [{students!r}]")
+    else:
+        check("embed", "students", students, "list")
+        students = [str(name) for name in students]
     if recipe and (walk or trainer):
         raise ConfigError(f"a recipe ({recipe}) and a walk or trainer are given; give one or the other")
     for each in numbers:

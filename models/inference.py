@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -18,13 +18,14 @@ import scipy
 from numpy.typing import NDArray
 
 from qcq.embeddings import Embeddings, opens
-from qcq.errors import ChainError, ConfigError, EmbeddingError, UnknownNameError, WalkError
+from qcq.errors import ArgumentError, ChainError, ConfigError, EmbeddingError, UnknownNameError, WalkError
 from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
 from qcq.models.answers import Answers, Students, drawn
 from qcq.models.trainer import Frozen, Model, Trainer
 from qcq.models.weights import Weights
 from qcq.support.files import whole_path
+from qcq.support.types import check
 from qcq.walks import WalkStrategy
 
 FORMAT = 2  # of the files of a model
@@ -188,7 +189,11 @@ class InferenceModel:
         responses: Any = None,
     ) -> tuple[list[str], NDArray[np.float64], list[str], tuple[str, ...]]:
         """The same by names: questions, their vectors, how each was made, and notes (:meth:`Embeddings.infer`)."""
+        check("infer", "neighbours", neighbours, "mapping")
+        concepts, neighbours = _lists("concepts", concepts), _lists("neighbours", neighbours)
         ids = list(dict.fromkeys([*concepts, *neighbours]))
+        if again := [q for q in ids if q in table.index]:  # also one that was given as a number
+            raise EmbeddingError(f"{len(again)} questions are in the table already, {again[0]!r} first; give new ones")
         at = {name: i for i, name in enumerate(self.graph.concepts)}
         known = np.diff(self.graph.by_concept.indptr) > 0
         weights = scipy.sparse.lil_array((len(ids), self.graph.n_concepts))
@@ -339,6 +344,30 @@ def identity(table: Embeddings) -> str:
     held = hashlib.sha256("\0".join(table.ids).encode())
     held.update(table.vectors.tobytes())
     return held.hexdigest()
+
+
+def _lists(what: str, given: Mapping[Any, Any]) -> dict[str, list[str]]:
+    """Question → names, all as text; ``what`` the names are.
+
+    Raises
+    ------
+    ArgumentError : a value that is no list of names (of text, each letter would be one), or two keys that are one name.
+    """
+    made: dict[str, list[str]] = {}
+    for question, names in given.items():
+        where = f"infer: {what} of {question!r}"
+        if isinstance(names, str | bytes | Mapping) or not isinstance(names, Iterable):
+            shown = f"given {type(names).__name__} {names!r}"[:80]
+            fix = f"[{names!r}]" if isinstance(names, str | int) else "['name', …], or [] for none"
+            raise ArgumentError(f"{where} are a list of names, {shown}; give a list: {fix}")
+        names = list(names)
+        if any(name is None or name != name for name in names):
+            shown = repr(names)[:80]
+            raise ArgumentError(f"{where}: a missing value among {shown}; leave it out")
+        if str(question) in made:
+            raise ArgumentError(f"{where}: {str(question)!r} is given twice, as text and as a number; give it once")
+        made[str(question)] = [str(name) for name in names]
+    return made
 
 
 def _key(weights: scipy.sparse.csr_array, i: int) -> bytes:

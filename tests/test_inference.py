@@ -15,7 +15,7 @@ import scipy
 from qcq import cli, read
 from qcq.data import Dataset, Simulated
 from qcq.embeddings import Embeddings
-from qcq.errors import EmbeddingError, UnknownNameError
+from qcq.errors import ArgumentError, EmbeddingError, UnknownNameError
 from qcq.floors.markov import edge_steps
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, TrainingData
@@ -258,6 +258,43 @@ def test_neighbours_lend_their_concepts_and_nothing_known_is_flagged() -> None:
     assert made["none"] == pytest.approx(table.vectors.mean(axis=0), abs=1e-6)
     assert made.provenance["inferred"] == {"nothing": 2, "twins": 1}
     assert made.provenance["unplaced"] == ["none", "odd"]
+
+
+NUMBERED = read([("q1", "1"), ("q2", "2"), ("q3", "12")])
+
+
+def test_names_of_new_questions_and_their_concepts_may_be_numbers() -> None:
+    table = embed(NUMBERED, "concepts", dim=2)
+    made = table.infer({5: [12]}, neighbours={6: np.array(["q1"])})  # type: ignore[dict-item]
+    assert list(made.ids) == ["5", "6"]
+    assert np.array_equal(made["5"], table["q3"])
+    assert np.array_equal(made["6"], table["q1"])
+
+
+@pytest.mark.parametrize(
+    ("concepts", "neighbours", "said"),
+    [
+        ({"n": "12"}, None, r"concepts of 'n' are a list of names, given str '12'; give a list: \['12'\]"),
+        ({}, {"n": "q1"}, r"neighbours of 'n' are a list of names, given str 'q1'; give a list: \['q1'\]"),
+        ({"n": 12}, None, r"given int 12; give a list: \[12\]"),
+        ({"n": b"12"}, None, "given bytes"),
+        ({"n": {"12": 0.5}}, None, "given dict"),
+        ({"n": None}, None, r"given NoneType None; give a list: \['name', …\], or \[\] for none"),
+        ({"n": ["12", None]}, None, "a missing value among"),
+        ({"n": [float("nan")]}, None, "a missing value among"),
+        ({5: ["12"], "5": ["12"]}, None, "'5' is given twice"),
+        ({}, "q1", "infer: neighbours takes a dict, given str 'q1'"),
+    ],
+)
+def test_what_is_no_list_of_names_is_one_line(concepts: dict, neighbours: dict, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        embed(NUMBERED, "concepts", dim=2).infer(concepts, neighbours)
+
+
+def test_a_number_that_is_the_name_of_an_old_question_is_refused() -> None:
+    table = embed(read([("1", "a"), ("2", "b")]), "concepts", dim=2)
+    with pytest.raises(EmbeddingError, match="'1' first"):
+        table.infer({1: ["a"]})  # type: ignore[dict-item]
 
 
 def test_what_can_not_be_inferred_is_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from qcq import cli, read
 from qcq.data import Dataset, Simulated
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError, DataError, EmbeddingError, UnknownNameError
+from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError
 from qcq.evaluation.tracing.features import NUMBERS
 from qcq.graph import KnowledgeGraph
 from qcq.recipes import RECIPES, add, embed, shrunk
@@ -137,6 +137,12 @@ ERRORS = {
         lambda: embed(ROOM, students=["s1", "nobody"]),
         DataError,
         "1 of 2 students aren't in the data",
+    ),
+    "the letters of a student": (lambda: embed(ROOM, "tracing", students="s1"), ArgumentError, r"a list: \['s1'\]"),
+    "one student as a number": (
+        lambda: embed(ROOM, students=1),  # type: ignore[arg-type]
+        ArgumentError,
+        "students takes a list, given int 1",
     ),
 }
 
