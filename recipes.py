@@ -12,11 +12,11 @@ import numpy as np
 import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
-from qcq.data import Dataset, TrainPart
+from qcq.data import Dataset, Interactions, TrainPart
 from qcq.data.assembly import several
 from qcq.data.checks import doubt, plain
 from qcq.embeddings import Embeddings
-from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError
+from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError, WalkError
 from qcq.evaluation.tracing.arrivals import NumberPart
 from qcq.evaluation.tracing.features import NUMBERS, Number
 from qcq.evaluation.tracing.tasks import principal
@@ -105,7 +105,12 @@ def _tracing(bank: Bank) -> Embeddings:
     assert bank.train is not None
     names = ("concept-onehot", "concept-mean")
     known = bank.fit(TRAINERS[names[bank.graph.n_concepts > WIDEST]](dim=bank.dim))
-    order = bank.fit(TRAINERS["ppmi-svd"](dim=bank.dim), Metapath(pattern="q-q", per_question=2))
+    try:
+        order = bank.fit(TRAINERS["ppmi-svd"](dim=bank.dim), Metapath(pattern="q-q", per_question=2))
+    except WalkError as error:  # of a walk that the user didn't name
+        why = _no_sequence(bank.train.interactions) or str(error)
+        what = f"the recipe tracing follows training students of {bank.train.dataset.name} from question to question"
+        raise ConfigError(f"{what}, and {why}; take the recipe concepts") from None
     drawn = shrunk(order.vectors, bank.graph, bank.train)
     turned = principal(drawn)
     # With no answers to a question its order is that of its concepts, so the second part has no arrays.
@@ -146,10 +151,25 @@ def shrunk(vectors: NDArray[np.float32], graph: KnowledgeGraph, train: TrainPart
     return (centre + n / (n + HALFWAY) * (vectors - centre)).astype(np.float32)
 
 
-def default_recipe(data: Dataset) -> str:
-    """``tracing`` for data with ordered answers, at least one a question on average; else ``concepts``."""
+def default_recipe(data: Dataset) -> tuple[str, str]:
+    """``tracing`` for data that say which question follows which, with an answer a question on average; else
+    ``concepts``, and why, where there are answers."""
     seen = data.interactions
-    return "tracing" if seen is not None and seen.ordered and len(seen) >= len(data.questions) else "concepts"
+    if seen is None:
+        return "concepts", ""
+    if len(seen) < len(data.questions):
+        why = f"only {several(len(seen), 'answer')} to {several(len(data.questions), 'question')}"
+    else:
+        why = _no_sequence(seen)
+    return ("concepts" if why else "tracing"), why
+
+
+def _no_sequence(seen: Interactions) -> str:
+    """Why no question follows another in these answers; empty where one does."""
+    if not seen.ordered:
+        return "the answers have no order"
+    follows = (seen.student[1:] == seen.student[:-1]) & (seen.question[1:] != seen.question[:-1])
+    return "" if follows.any() else "no student answered two questions"
 
 
 @takes(data="Dataset", dim="int", seed="int", numbers="list")
@@ -223,7 +243,7 @@ def embed(
         if each not in NUMBERS:
             raise UnknownNameError("number", each, NUMBERS)
     learnt = bool(walk or trainer)
-    name = "" if learnt else recipe or default_recipe(data)
+    name = "" if learnt else recipe or default_recipe(data)[0]
     made = RECIPES[name] if name else None
     train = None if data.interactions is None else _training(data, students, fold, seed)
     config = Config(

@@ -28,6 +28,10 @@ from qcq.support.memory import set_bound
 from qcq.support.terminal import duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qcq.data import Dataset
+    from qcq.embeddings import Embeddings
     from qcq.run import Run
 
 
@@ -71,8 +75,8 @@ def embed(
     """Train one table of vectors and write it, with its provenance."""
     from qcq.config import Config
     from qcq.data import load
-    from qcq.data.assembly import several
     from qcq.data.text import OFFICE, read_text
+    from qcq.recipes import default_recipe
     from qcq.recipes import embed as make
     from qcq.support.vectors import WRITERS, by_ending
 
@@ -94,6 +98,10 @@ def embed(
     for file in files.values():
         if file.exists() and not redo:
             raise ConfigError(f"{file}: exists already; name another file, or replace it with --redo")
+    if not (recipe or walk or trainer):
+        default, why = default_recipe(dataset)
+        if why:
+            watch.say(f"recipe {default} instead of tracing: {why}")
     for which, file in files.items():
         with watch.progress(file.name) as progress:
             made = make(
@@ -114,12 +122,30 @@ def embed(
         made.save(file)
         made.save_model(file)
         inside = made.provenance["students"]
-        if zeros := int((~made.vectors.any(axis=1)).sum()):
-            err.print(f"{several(zeros, 'vector')} of zeros alone: nothing is known of these questions", markup=False)
-        if unused := int((~made.vectors.any(axis=0)).sum()):
-            err.print(f"{several(unused, 'dimension')} of zeros alone: a smaller --dim loses nothing", markup=False)
+        for line in _zeros(dataset, made):
+            err.print(line, markup=False)
         whose = f"with answers of {inside:,} students inside" if inside else "without answers of students"
         out.print(f"{len(made):,} vectors of {made.dim} dimensions, {whose}: {file}", markup=False)
+
+
+def _zeros(data: Dataset, made: Embeddings) -> Iterator[str]:
+    """What a table doesn't tell: questions that nothing sets apart, rows and columns of zeros."""
+    from qcq.data.assembly import several
+
+    w = data.q_matrix
+    degree = w.indptr[1:] - w.indptr[:-1]
+    same = len(degree) > 1 and bool((degree == degree[0]).all())
+    same = same and all((x.reshape(len(degree), -1) == x[: degree[0]]).all() for x in (w.indices, w.data))
+    numbers = len(made.provenance.get("numbers", ()))
+    if same and not (made.provenance["students"] and made.vectors[:, : made.dim - numbers].any()):
+        yield "all questions have the same concepts, so walks can't tell them apart; give concepts that divide them"
+    zero = ~made.vectors.any(axis=1)
+    if bare := int((zero & (degree == 0)).sum()):
+        yield f"{several(bare, 'vector')} of zeros alone: nothing is known of these questions"
+    if common := 0 if same else int((zero & (degree > 0)).sum()):
+        yield f"{several(common, 'vector')} of zeros alone: their concepts bring them near to no question"
+    if not zero.all() and (unused := int((~made.vectors.any(axis=0)).sum())):
+        yield f"{several(unused, 'dimension')} of zeros alone: a smaller --dim loses nothing"
 
 
 @app.command(rich_help_panel="Vectors")

@@ -15,7 +15,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError
 from qcq.evaluation.tracing.features import NUMBERS
 from qcq.graph import KnowledgeGraph
-from qcq.recipes import RECIPES, add, embed, shrunk
+from qcq.recipes import RECIPES, add, default_recipe, embed, shrunk
 from qcq.report.diff import difference, reasons
 from qcq.report.similar import similar
 from qcq.run import Run
@@ -156,6 +156,52 @@ def test_what_can_not_be_embedded_is_said(case: str) -> None:
 
 def test_too_few_answers_for_the_default_get_the_recipe_without() -> None:
     assert embed(FEW, dim=4).provenance["recipe"] == "concepts"
+
+
+ONCE = "student,question,concept,correct\n" + "".join(f"s{i},q{i % 8},c{i % 3},{i % 2}\n" for i in range(40))
+
+
+def test_an_answer_a_student_gives_the_recipe_without_a_sequence_and_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bank := tmp_path / "one.csv").write_text(ONCE)
+    assert call("embed", "--data", bank, "--out", tmp_path / "v.parquet", "--dim", 4) == 0
+    said = capsys.readouterr().err
+    assert "recipe concepts instead of tracing: no student answered two questions" in said
+    assert call("embed", "--data", bank, "--out", tmp_path / "w.parquet", "--recipe", "tracing") == 2
+    said = capsys.readouterr().err
+    assert "from question to question, and no student answered two questions; take the recipe concepts" in said
+    assert "metapath" not in said
+
+
+def test_answers_without_an_order_are_no_sequence() -> None:
+    assert ROOM.interactions is not None
+    loose = replace(ROOM, interactions=replace(ROOM.interactions, ordered=False))
+    assert default_recipe(loose) == ("concepts", "the answers have no order")
+    assert default_recipe(FEW) == ("concepts", "only 1 answer to 120 questions")
+    assert default_recipe(BARE) == ("concepts", "")
+    assert default_recipe(ROOM) == ("tracing", "")
+    with pytest.raises(ConfigError, match="and the answers have no order; take the recipe concepts"):
+        embed(loose, "tracing", dim=4)
+
+
+@pytest.mark.parametrize("more", [(), ("--with", "rasch")])
+def test_questions_that_nothing_sets_apart_are_said_to_be_so(
+    more: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bank := tmp_path / "one.csv").write_text(ONCE)
+    assert call("embed", "--data", bank, "--out", tmp_path / "v.parquet", "--recipe", "concepts", *more) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "all questions have the same concepts, so walks can't tell them apart" in said
+    assert "nothing is known" not in said
+
+
+def test_vectors_of_zeros_have_their_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (bank := tmp_path / "bank.csv").write_text("question,concepts\nq1,a\nq2,b\nq3,\nq4,a;b\nq5,a;b\n")
+    assert call("embed", "--data", bank, "--out", tmp_path / "v.parquet", "--dim", 2) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 vector of zeros alone: nothing is known of these questions" in said
+    assert "2 vectors of zeros alone: their concepts bring them near to no question" in said
 
 
 def test_embed_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
