@@ -461,6 +461,8 @@ def trace(
     with watch.progress("the tracing model") as progress:
         choice: dict[str, Any] = {"trainer": trainer, "walk": walk, "skip_unknown": skip_unknown, "redo": redo}
         found = follow(Run.open(folder), student, **choice, progress=progress)
+    for note in found.notes:
+        watch.say(note)
     one, frame = found.trace, found.to_frame()
     if found.fitted:
         err.print(f"the tracing model was trained in {duration(found.fitted)}; it is kept in the run", markup=False)

@@ -13,8 +13,10 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.data.assembly import chronological, several
+from qcq.data.checks import SYNONYMS, meant, times
+from qcq.data.csv import NO_NAMES
 from qcq.data.dataset import TrainPart
-from qcq.data.frames import raw_table
+from qcq.data.frames import _polars
 from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE
 from qcq.errors import DataError
@@ -50,6 +52,37 @@ def digests(names: Sequence[str]) -> NDArray[np.uint64]:
     return np.array([int.from_bytes(hashlib.sha256(n.encode()).digest()[:8]) for n in names], dtype=np.uint64)
 
 
+def answers_table(source: Any, what: str, required: Sequence[str], optional: Sequence[str]) -> RawTable:
+    """Columns of answers in a file or a frame, as the readers of a bank take them: other usual headings, bare names.
+
+    Raises
+    ------
+    DataError : missing columns, no rows, or a time under a name that isn't read: the answers would be in a wrong order.
+    """
+    if isinstance(source, str | Path):
+        table = RawTable.read(Path(source), required, optional, OFFICE, SYNONYMS)
+    else:
+        table = RawTable.of_frame(_polars(source, what), f"{what} frame", required, optional, SYNONYMS)
+    for name in table.unread if "timestamp" in table.absent else ():
+        if meant(name, ["timestamp"]):
+            fix = "rename it to timestamp, or remove it if the rows are in order"
+            raise table.error("a column that looks like the time of an attempt", column=name, fix=fix)
+    return table.without_space([name for name in table.frame.columns if name not in NO_NAMES])
+
+
+def in_order(table: RawTable, student: NDArray[np.integer]) -> tuple[NDArray[np.int64], list[str]]:
+    """The rows by student and time, and notes on how the table and its times were read."""
+    notes = table.notes()
+    if "timestamp" not in table.frame.columns:
+        return chronological(student, None), notes
+    time = table.seconds("timestamp")
+    order = chronological(student, time)
+    if (dates := table.dates("timestamp")) is not None:
+        which = "day, month, year" if dates[0] else "month, day, year"
+        notes.append(f"{Path(table.source).name}: dates read as {which}: {dates[1]}")
+    return order, [*notes, *times(table.source, order, student, time)]
+
+
 @dataclass(frozen=True, eq=False)
 class Answers:
     """Answers by student, in the order in which each gave them.
@@ -61,6 +94,7 @@ class Answers:
     new : int64 (answers,), which new question; -1 for an old one.
     old : int64 (answers,), which old question; -1 for a new one.
     correct : int8 (answers,).
+    notes : how the table was read, where that isn't plain.
     """
 
     student: NDArray[np.int64]
@@ -68,6 +102,7 @@ class Answers:
     new: NDArray[np.int64]
     old: NDArray[np.int64]
     correct: NDArray[np.int8]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, source: Any, new: Sequence[str], old: Sequence[str], students: Students | None) -> Answers:
@@ -76,22 +111,26 @@ class Answers:
         Parameters
         ----------
         source : a path; a polars or pandas frame; or a mapping, column → values. Without ``timestamp`` the rows of a
-            student are in the order of the answers. Rows on old questions show what stands beside a new one.
+            student are in the order of the answers. Rows on old questions show what stands beside a new one. Other
+            usual headings and space around names are read as the readers do.
         new, old : identifiers.
         students : who was divided into parts; None where nobody knows.
 
         Raises
         ------
         DataError : a question that is neither new nor old, an answer that is neither 0 nor 1, no answer to a new
-            question, or a student outside the training part.
+            question, a student outside the training part, columns of different lengths, or a time under another name.
         """
         import polars as pl
 
-        if isinstance(source, str | Path):
-            table = RawTable.read(Path(source), COLUMNS, MORE, OFFICE)
-        else:
-            frame = pl.DataFrame(dict(source), strict=False) if isinstance(source, Mapping) else source
-            table = raw_table(frame, "responses", COLUMNS, MORE)
+        if isinstance(source, Mapping):
+            try:
+                source = pl.DataFrame({str(name): cells for name, cells in source.items()}, strict=False)
+            except (TypeError, pl.exceptions.PolarsError) as error:
+                said = " ".join(str(error).split())[:100]
+                fix = "give a list for each, of one length"
+                raise DataError(f"columns that make no table ({said})", file="responses", fix=fix) from None
+        table = answers_table(source, "responses", COLUMNS, MORE)
         asked = table.identifiers("question")
         at = codes(asked, pl.Series([*new, *old]))
         lost = at.is_null()
@@ -112,15 +151,13 @@ class Answers:
                 first = names.is_in(who.filter(pl.Series(away)).implode()).arg_max() or 0
                 raise table.error(what, at=first, column="student", value=names[first], fix=fix)
         student = codes(names, who).to_numpy().astype(np.int64)
-        time = table.seconds("timestamp") if "timestamp" in table.frame.columns else None
-        order = chronological(student, time)
+        order, notes = in_order(table, student)
         question, correct = at.to_numpy().astype(np.int64)[order], table.binary("correct")[order]
         if not (question < len(new)).any():
             raise DataError("no answer to a new question", file=table.source, fix="give one at least, or leave it out")
         fresh = question < len(new)
-        return cls(
-            student[order], marks, np.where(fresh, question, -1), np.where(fresh, -1, question - len(new)), correct
-        )
+        at_new, at_old = np.where(fresh, question, -1), np.where(fresh, -1, question - len(new))
+        return cls(student[order], marks, at_new, at_old, correct, tuple(notes))
 
     def counts(self, n: int) -> NDArray[np.int64]:
         """How many answers each of ``n`` new questions has."""

@@ -163,7 +163,7 @@ class InferenceModel:
         vectors : float64 (new questions, dim). A question without a concept gets the mean of all rows.
         how : for each, ``twins`` (the mean of the old questions with exactly its concepts and weights), ``model``,
             ``concepts`` (the mean of its concepts' means, where the trainer has no other way) or ``nothing``.
-        notes : what each part made of the answers.
+        notes : how the answers were read, and what each part made of them.
         """
         rows = table.vectors[[table.index[q] for q in self.graph.questions]].astype(np.float64)
         keys = [_key(weights, i) + b"?" * bool(partly[i]) for i in range(weights.shape[0])]
@@ -172,7 +172,7 @@ class InferenceModel:
         of = {key: i for i, key in enumerate(kinds)}
         made, how = self._each(rows, scipy.sparse.csr_array(weights[list(first.values())]), kinds)
         at = [of[key] for key in keys]
-        made, notes = made[at], []
+        made, notes = made[at], [] if answers is None else list(answers.notes)
         if answers is not None:
             if not self.parts:
                 notes.append("the table has no model, so the answers change nothing")

@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 
 from qcq.config import Config
 from qcq.data import Dataset, load
-from qcq.data.assembly import chronological, several
-from qcq.data.checks import meant
-from qcq.data.frames import raw_table
-from qcq.data.table import RawTable, codes
-from qcq.data.text import OFFICE
+from qcq.data.assembly import several
+from qcq.data.table import codes
 from qcq.embeddings import Embeddings
 from qcq.engine import Store, make_store
 from qcq.engine.cell import Row, plain, unkeyed
@@ -28,6 +25,7 @@ from qcq.engine.verify import add_to_manifest
 from qcq.errors import ConfigError, DataError
 from qcq.evaluation import TaskSpec
 from qcq.evaluation.tracing.tasks import KT, KTSettings
+from qcq.models.answers import answers_table, in_order
 from qcq.report.facts import Bank, Trace
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.cost import measured
@@ -81,6 +79,7 @@ class StudentState:
     fitted : seconds that the training of the model took; 0 where it was trained before.
     students : training students whose answers the model was trained on.
     validation_auc : AUC of the model on validation students.
+    notes : how the attempts were read, where that isn't plain.
     """
 
     trace: Trace
@@ -89,6 +88,7 @@ class StudentState:
     fitted: float
     students: int
     validation_auc: float
+    notes: tuple[str, ...] = ()
 
     def to_frame(self) -> pl.DataFrame:
         """A row for each attempt and concept: ``attempt`` (0 is before the first), ``question`` and ``correct`` of the
@@ -135,7 +135,7 @@ def trace(
     Parameters
     ----------
     student : a file with the columns ``question`` and ``correct``, and ``timestamp`` where the rows aren't in order; or
-        a polars or pandas frame of the same.
+        a polars or pandas frame of the same. Other usual headings and space around names are read as the readers do.
     trainer, walk : whose vectors; by default those best on validation of the task, test figures are never looked at.
     skip_unknown : leave out attempts at questions that the run doesn't know.
     redo : train the model anew, even if the run has it.
@@ -143,8 +143,8 @@ def trace(
 
     Raises
     ------
-    DataError : a question that the run doesn't know, an answer that is neither 0 nor 1, two students, no attempts, or
-        none at a question with a concept.
+    DataError : a question that the run doesn't know, an answer that is neither 0 nor 1, two students, no attempts, none
+        at a question with a concept, or a time under another name.
     ConfigError : the run's data are others by now.
     EvaluationError : data without ordered answers.
 
@@ -156,7 +156,7 @@ def trace(
     bank = Bank.of(run)
     if bank is None:
         raise ConfigError(f"{run.path}: an older run without its concepts; run it again")
-    question, correct, skipped = _attempts(student, bank, skip_unknown)
+    question, correct, skipped, notes = _attempts(student, bank, skip_unknown)
     met = bank.members[question].indices
     concepts = met[np.sort(np.unique(met, return_index=True)[1])].astype(np.int64)
     if not len(concepts):
@@ -186,27 +186,16 @@ def trace(
     label = row["trainer"] if row["walk"] in (NO_WALK, FILE) else f"{row['trainer']} on {row['walk']}"
     name = Path(student).stem if isinstance(student, str | Path) else "the student"
     found = Trace(spec.name, label, -1, question, correct, concepts, mastery.astype(np.float32), name)
-    return StudentState(found, bank, skipped, fitted, about["students"], about["validation_auc"])
+    return StudentState(found, bank, skipped, fitted, about["students"], about["validation_auc"], notes)
 
 
 def _attempts(
     student: Path | str | Any, bank: Bank, skip_unknown: bool
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Questions and answers of one student in order, and how many attempts were left out."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, tuple[str, ...]]:
+    """Questions and answers of one student in order, how many attempts were left out, and how the table was read."""
     import polars as pl
 
-    wanted, more = ("question", "correct"), ("timestamp", "student")
-    if isinstance(student, str | Path):
-        table = RawTable.read(Path(student), wanted, more, OFFICE)
-    else:
-        table = raw_table(student, "student", wanted, more)
-    if "timestamp" in table.absent:
-        for name in table.unread:
-            if meant(name, ["timestamp"]):  # unread, it would leave the attempts in a wrong order
-                what = "a column that looks like the time of an attempt"
-                raise table.error(
-                    what, column=name, fix="rename it to timestamp, or remove it if the rows are in order"
-                )
+    table = answers_table(student, "student", ("question", "correct"), ("timestamp", "student"))
     if "student" in table.frame.columns and len(who := table.distinct("student")) > 1:
         raise table.error(
             f"{len(who)} students in one file", column="student", value=who[1], fix="give the rows of one student"
@@ -227,12 +216,11 @@ def _attempts(
             fix=fix,
         )
     correct = table.binary("correct")
-    time = table.seconds("timestamp") if "timestamp" in table.frame.columns else None
-    order = chronological(np.zeros(len(table), dtype=np.int32), time)
+    order, notes = in_order(table, np.zeros(len(table), dtype=np.int32))
     order = order[~lost.to_numpy()[order]]
     if not len(order):
         raise DataError("no attempt at a question of the run", file=table.source, fix="give one attempt at least")
-    return at.to_numpy()[order].astype(np.int64), correct[order].astype(np.int64), int(lost.sum())
+    return at.to_numpy()[order].astype(np.int64), correct[order].astype(np.int64), int(lost.sum()), tuple(notes)
 
 
 def _chosen(run: Run, trainer: str | None, walk: str | None) -> tuple[TaskSpec, Mapping[str, Any]]:

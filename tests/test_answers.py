@@ -153,6 +153,9 @@ def test_only_training_students_may_answer() -> None:
         ({"student": ["s"], "question": [BANK.questions[0]], "correct": [1]}, "no answer to a new question"),
         ({"student": ["s"], "question": ["n"]}, "missing column"),
         ({"student": [], "question": [], "correct": []}, "no rows"),
+        ({"student": ["s", "t"], "question": ["n"], "correct": [1]}, "columns that make no table"),
+        ({"student": ["s"], "question": ["n"], "correct": [1], "time": [5]}, "time: .* rename it to timestamp"),
+        ({"user_id": ["s"], "uid": ["s"], "question": ["n"], "correct": [1]}, "2 columns that may be student"),
     ],
 )
 def test_answers_that_can_not_be_read_are_one_line(columns: dict[str, list], said: str) -> None:
@@ -165,6 +168,30 @@ def test_times_give_the_order() -> None:
     frame = {"student": ["s"] * 3, "question": ["n", "b", "a"], "correct": [1, 1, 1], "timestamp": [3.0, 1.0, 2.0]}
     answers = Answers.read(frame, ["n"], ["a", "b"], None)
     assert answers.beside(1, 2).toarray().tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("kind", ["file", "polars", "pandas", "columns"])
+def test_answers_have_the_headings_and_names_of_a_bank(kind: str, tmp_path: Path) -> None:
+    cells = {"user_id": ["s", "s", "s"], "item_id": [" n", "b", "a "], "is_correct": [1, 1, 1], "datetime": [3, 1, 2]}
+    source: object = cells
+    if kind == "file":
+        pl.DataFrame(cells).write_csv(source := tmp_path / "answers.csv")
+    elif kind != "columns":
+        source = pl.DataFrame(cells) if kind == "polars" else pytest.importorskip("pandas").DataFrame(cells)
+    answers = Answers.read(source, ["n"], ["a", "b"], None)
+    assert answers.beside(1, 2).toarray().tolist() == [[1.0, 0.0]]
+    said = " ".join(answers.notes)
+    assert "column 'user_id' read as student" in said
+    assert "2 cells of question read without the space around the name" in said
+    assert "sorted by time" in said
+    made = TABLE.infer({"n": []}, responses={"uid": ["s"], "question": ["n"], "correct": [1]})
+    assert "column 'uid' read as student" in made.provenance["answers"][0]
+
+
+def test_space_around_a_name_hides_no_student_of_another_part() -> None:
+    frame = {"student": [f" {ROOM.students[SPLIT.test.students[0]]}"], "question": ["n"], "correct": [0]}
+    with pytest.raises(DataError, match="outside the training part"):
+        TABLE.infer({"n": []}, responses=frame)
 
 
 def test_a_model_holds_no_names_of_students(tmp_path: Path) -> None:

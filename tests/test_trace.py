@@ -116,6 +116,23 @@ def test_a_time_under_another_name_is_refused(run: Run, tmp_path: Path, name: st
             trace(run, given)
 
 
+def test_attempts_have_the_headings_and_names_of_a_bank(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path := tmp_path / "student.csv").write_text("user_id,item_id,is_correct,datetime\nx, b0,0,2\nx,a0,1,1\n")
+    found = trace(run, path)
+    assert [found.bank.ids[q] for q in found.trace.question] == ["a0", "b0"]
+    plain = pl.DataFrame({"question": ["a0", "b0"], "correct": [1, 0]})
+    assert np.array_equal(found.trace.mastery, trace(run, plain).trace.mastery)
+    assert call("trace", run.path, path) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "column 'item_id' read as question" in said
+    assert "1 cell of question read without the space around the name" in said
+    path.write_text("user_id,item_id,is_correct\nx,b0,0\ny,a0,1\n")
+    with pytest.raises(DataError, match="2 students in one file"):
+        trace(run, path)
+
+
 def test_unknown_questions_are_named_or_left_out_with_their_number(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
