@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -22,13 +23,13 @@ from qcq.cli.console import (
     print_table,
     terminal,
 )
-from qcq.errors import ConfigError
+from qcq.errors import ConfigError, EmbeddingError
 from qcq.support.files import whole_path
 from qcq.support.memory import set_bound
 from qcq.support.terminal import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from qcq.data import Dataset
     from qcq.embeddings import Embeddings
@@ -98,6 +99,7 @@ def embed(
     for file in files.values():
         if file.exists() and not redo:
             raise ConfigError(f"{file}: exists already; name another file, or replace it with --redo")
+        _refuse_unwritable(file, dataset.questions)
     if not (recipe or walk or trainer):
         default, why = default_recipe(dataset)
         if why:
@@ -126,6 +128,22 @@ def embed(
             err.print(line, markup=False)
         whose = f"with answers of {inside:,} students inside" if inside else "without answers of students"
         out.print(f"{len(made):,} vectors of {made.dim} dimensions, {whose}: {file}", markup=False)
+
+
+def _refuse_unwritable(file: Path, questions: Sequence[str]) -> None:
+    """What writing would end in, before hours of training: a name that the format can't hold, a folder in the way."""
+    from qcq.embeddings import Embeddings, model_folder
+    from qcq.support.folders import refuse_foreign
+
+    refuse_foreign(model_folder(file), "model", also=("model.safetensors",))
+    odd = next((name for name in questions if name.split() != [name]), None)
+    if odd is None:
+        return
+    with TemporaryDirectory() as home:  # the writer itself knows what it can't hold
+        try:
+            Embeddings([odd], [[0.0]]).save(Path(home, f"names{file.suffix}"))  # type: ignore[arg-type]
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{file}: {error}") from None
 
 
 def _zeros(data: Dataset, made: Embeddings) -> Iterator[str]:
@@ -191,6 +209,7 @@ def add(
         raise ConfigError(f"{out_file}: exists already; name another file")
     new = load(f"csv:{questions}", strict=bool(strict))
     old, bank = chosen(table, trainer, walk, seed)
+    _refuse_unwritable(out_file, [*old.ids, *new.questions])
     made = extend(old, bank if data is None else load(data), new, responses)
     if strict:
         refuse_doubts(made.notes)

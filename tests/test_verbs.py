@@ -220,6 +220,36 @@ def test_embed_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert {path.name for path in tmp_path.glob("f*.npz")} == {"f-fold-1.npz", "f-fold-2.npz"}
 
 
+@pytest.mark.parametrize("ending", [".vec", ".txt", ".bin"])
+def test_a_name_that_a_format_can_not_hold_is_said_before_anything_is_trained(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bank := tmp_path / "bank.csv").write_text("question,concepts\nitem 1,a\nitem 2,a;b\n")
+    (new := tmp_path / "new.csv").write_text("question,concepts\nitem 3,a\n")
+    assert call("embed", "--data", bank, "--out", tmp_path / "v.npz", "--dim", 2) == 0
+    there = set(tmp_path.iterdir())
+    for made in ("embed", "add"):  # neither is reached
+        monkeypatch.setattr(f"qcq.recipes.{made}", None)
+    capsys.readouterr()
+    out = tmp_path / f"w{ending}"
+    assert call("embed", "--data", bank, "--out", out, "--trainer", "sgns") == 2
+    assert f"w{ending}: 'item 1' has white space in it" in capsys.readouterr().err
+    assert call("add", "--to", tmp_path / "v.npz", "--questions", new, "--out", out) == 2
+    assert f"w{ending}: 'item 1' has white space in it" in capsys.readouterr().err
+    assert set(tmp_path.iterdir()) == there
+
+
+def test_a_folder_in_the_way_of_a_model_is_said_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "v.npz.model").mkdir()
+    (tmp_path / "v.npz.model" / "mine.txt").write_text("mine")
+    (bank := tmp_path / "bank.csv").write_text("question,concepts\nq1,a\nq2,a;b\n")
+    assert call("embed", "--data", bank, "--out", tmp_path / "v.npz", "--dim", 2) == 2
+    assert "holds files that qcq did not make" in capsys.readouterr().err
+    assert not (tmp_path / "v.npz").exists()
+
+
 def test_students_that_can_not_be_read_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     room = [f"--set=simulated.{k}={v}" for k, v in (("questions", 60), ("students", 40), ("responses", 20))]
     command = ["embed", *room, "--recipe", "tracing", "--dim", "4", "--out", tmp_path / "v.npz", "--quiet"]
