@@ -242,6 +242,8 @@ def embed(
     for each in numbers:
         if each not in NUMBERS:
             raise UnknownNameError("number", each, NUMBERS)
+    if len(set(numbers)) < len(numbers):
+        raise ConfigError(f"a number is given twice ({', '.join(numbers)}); name each once")
     learnt = bool(walk or trainer)
     name = "" if learnt else recipe or default_recipe(data)[0]
     made = RECIPES[name] if name else None

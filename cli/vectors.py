@@ -21,6 +21,7 @@ from qcq.cli.console import (
     err,
     out,
     print_table,
+    refuse_settings,
     terminal,
 )
 from qcq.errors import ConfigError, EmbeddingError
@@ -31,6 +32,7 @@ from qcq.support.terminal import duration
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from qcq.config import Config
     from qcq.data import Dataset
     from qcq.embeddings import Embeddings
     from qcq.run import Run
@@ -74,7 +76,6 @@ def embed(
     debug: DebugOption = False,
 ) -> None:
     """Train one table of vectors and write it, with its provenance."""
-    from qcq.config import Config
     from qcq.data import load
     from qcq.data.text import OFFICE, read_text
     from qcq.recipes import default_recipe
@@ -83,11 +84,13 @@ def embed(
 
     set_bound(max_memory)
     by_ending(out_file, WRITERS, "written as")  # an error now, not after the training
-    settled = Config.load(None, set_ or (), data=data, strict=strict)
+    settled = _settings(set_, data, strict, recipe or "", walk or "", trainer or "")
     dataset = load(settled.data, settled.sections, strict=settled.strict)
     watch = terminal(quiet)
     for note in dataset.notes:
         watch.say(note)
+    if walk and trainer and not _learns(trainer):
+        watch.say(f"{trainer} looks at no walks, so --walk {walk} changes nothing")
     if students is not None and all_students:
         raise ConfigError("--students and --all-students are given; give one of them")
     named = None
@@ -116,7 +119,7 @@ def embed(
                 sections=settled.sections,
                 students=named if named is not None else "all" if all_students else "train",
                 fold=which,
-                numbers=[name.strip() for name in numbers.split(",")] if numbers else (),
+                numbers=() if numbers is None else [name.strip() for name in numbers.split(",")],
                 start=start,
                 keep=file.with_name(f"{file.name}.model"),
                 progress=progress,
@@ -128,6 +131,38 @@ def embed(
             err.print(line, markup=False)
         whose = f"with answers of {inside:,} students inside" if inside else "without answers of students"
         out.print(f"{len(made):,} vectors of {made.dim} dimensions, {whose}: {file}", markup=False)
+
+
+def _learns(trainer: str) -> bool:
+    """Whether a trainer looks at walks."""
+    from qcq.models import TRAINERS
+    from qcq.support.registry import find
+
+    return find("trainer", trainer.partition("@")[0], TRAINERS).learns
+
+
+def _settings(
+    given: Sequence[str] | None, data: str, strict: bool | None, recipe: str, walk: str, trainer: str
+) -> Config:
+    """The settings of ``--set``, all of which count: those of the data, and those of a named walk and trainer."""
+    from qcq.config import Config
+    from qcq.data import DATASETS
+    from qcq.support.settings import fields
+
+    decided = {name: "it belongs to qcq run, leave it out" for name in fields(Config) if name != "strict"}
+    options = {"data": "data", "dim": "dim", "seed": "seed", "walks": "walk", "trainers": "trainer", "folds": "fold"}
+    refuse_settings(given, decided | {name: f"give --{option}" for name, option in options.items()})
+    settled = Config.load(None, given or (), data=data, strict=strict)
+    walked = not trainer or _learns(trainer)
+    named = [*(("walk", walk or "qcq") if walked else ()), trainer or "sgns"] if walk or trainer else []
+    used = {*DATASETS, "split", *named, *(name.partition("@")[0] for name in named)}
+    if idle := [section for section in settled.sections if section not in used]:
+        if named:
+            raise ConfigError(f"--set {idle[0]}: only settings of {' and '.join(named)} count here; leave it out")
+        what = f"the recipe {recipe}" if recipe else "a recipe"
+        fix = "instead of it name walk or trainer, as --walk qcq --trainer sgns"
+        raise ConfigError(f"--set {idle[0]}: {what} has settings of its own; {fix}")
+    return settled
 
 
 def _refuse_unwritable(file: Path, questions: Sequence[str]) -> None:

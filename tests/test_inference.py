@@ -265,7 +265,7 @@ NUMBERED = read([("q1", "1"), ("q2", "2"), ("q3", "12")])
 
 def test_names_of_new_questions_and_their_concepts_may_be_numbers() -> None:
     table = embed(NUMBERED, "concepts", dim=2)
-    made = table.infer({5: [12]}, neighbours={6: np.array(["q1"])})  # type: ignore[dict-item]
+    made = table.infer({5: [12]}, neighbours={6: np.array(["q1"])})  # type: ignore[dict-item, list-item]
     assert list(made.ids) == ["5", "6"]
     assert np.array_equal(made["5"], table["q3"])
     assert np.array_equal(made["6"], table["q1"])

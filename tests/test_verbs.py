@@ -220,6 +220,54 @@ def test_embed_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert {path.name for path in tmp_path.glob("f*.npz")} == {"f-fold-1.npz", "f-fold-2.npz"}
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--recipe", "similar", "--set", "sgns.epochs=7"], "--set sgns: the recipe similar has settings of its own"),
+        (
+            ["--set", "walk.length=9"],
+            "--set walk: a recipe has settings of its own; instead of it name walk or trainer",
+        ),
+        (["--trainer", "netmf", "--set", "sgns.window=3"], "only settings of walk and qcq and netmf count here"),
+        (["--trainer", "svd", "--set", "walk.length=9"], "--set walk: only settings of svd count here"),
+        (["--trainer", "svd", "--set", "dim=3"], "--set dim: changes nothing in this command; give --dim"),
+        (["--set", "data=other.csv"], "give --data"),
+        (["--set", "seeds=2"], "it belongs to qcq run, leave it out"),
+        (["--with", ""], "unknown number ''"),
+        (["--with", "rasch,rasch"], "a number is given twice"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(
+    more: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bank := tmp_path / "one.csv").write_text(ONCE)
+    assert call("embed", "--data", bank, "--out", tmp_path / "v.npz", "--quiet", *more) == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert len(text.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == [bank]
+
+
+def test_settings_that_count_are_taken_and_a_walk_that_does_not_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (bank := tmp_path / "bank.csv").write_text("question,concepts\nq1,a\nq2,b\nq3,a;b\n")
+    given = ["--set", "qcq.keep_concepts=true", "--set", "walk.length=8", "--set", "csv.merge_repeats=true"]
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    assert call("embed", "--data", bank, "--out", one, "--dim", 2, "--trainer", "netmf", *given) == 0
+    walk = Embeddings.load(one).provenance["walk"]
+    assert (walk["length"], walk["keep_concepts"]) == (8, True)
+    assert "changes nothing" not in capsys.readouterr().err
+    assert call("embed", "--data", bank, "--out", other, "--dim", 2, "--trainer", "svd", "--walk", "node2vec") == 0
+    assert "svd looks at no walks, so --walk node2vec changes nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["data", "vectors.x", "walks", "trainers"])
+def test_what_score_decides_itself_is_no_setting(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("score", "v.npz", "--data", "one.csv", "--set", f"{key}=svd") == 2
+    assert f"--set {key}: changes nothing in this command" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("ending", [".vec", ".txt", ".bin"])
 def test_a_name_that_a_format_can_not_hold_is_said_before_anything_is_trained(
     ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
