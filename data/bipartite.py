@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy  # its submodules load when they are first used
 
+from qcq.data.text import named
 from qcq.errors import GraphError
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def two_sides(
         )
 
     def label(node: Any) -> str:  # KnowledgeGraph names nodes ("question", id) so that one id may be both
-        return str(node[1]) if isinstance(node, tuple) and len(node) == 2 else str(node)
+        name = node[1] if isinstance(node, tuple) and len(node) == 2 else node
+        return named(name) or str(name)
 
     questions = {node: i for i, node in enumerate(n for n in side if side[n])}
     concepts = {node: i for i, node in enumerate(n for n in side if not side[n])}

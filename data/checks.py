@@ -43,7 +43,7 @@ EMPTY = (
     "#VALUE!",
 )
 CONCEPTS = "concepts"
-SEPARATORS = (";", ",", "|", "/", "+", "&", "~")
+SEPARATORS = (";", ",", "|", "/", "+", "&", "~", "；", "，", "、", "_")
 # Headings that are read as a column where it is missing, without case, spaces, "_" and "-": those of ASSISTments
 # (user_id, problem_id, skill_id), EdNet (question_id, tags), DataShop (Anon Student Id), Riiid (answered_correctly),
 # pyKT (uid), EduCDM (item_id), and their like. Nobody means anything else by them.
@@ -76,6 +76,7 @@ HINTS = {
 
 
 LATEST = 1e11  # seconds since 1970 that nobody means: the year 5138
+UNITS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}  # of a second
 
 
 class Doubt(str):
@@ -204,16 +205,22 @@ def alike(source: str | Path, names: pl.Series, kind: str) -> list[Doubt]:
     return [doubt(what, file=source, value=[one, other], fix="write one name if they are one")]
 
 
-def rounded(source: str | Path, names: pl.Series, kind: str) -> list[Doubt]:
-    """Identifiers that a spreadsheet has turned into rounded numbers."""
-    power = names.str.contains(r"^\d(?:[.,]\d+)?[eE]\+?\d+$")
+def converted(source: str | Path, names: pl.Series, kind: str) -> list[Doubt]:
+    """Identifiers that a spreadsheet or a frame has turned into rounded numbers, or into dates and times."""
+    power = names.str.contains(r"^-?\d(?:[.,]\d+)?[eE]\+?\d+$")
     long = names.str.contains(r"^\d{16,}$")
     zeros = names.str.contains(r"^\d{15,}0$")
     found = names.filter(power | (long & zeros)) if (long & ~zeros).sum() == 0 else names.filter(power)
-    if len(found) == 0:
-        return []
-    what = f"{several(len(found), kind)} may be numbers that a spreadsheet or a float has rounded"
-    return [doubt(what, file=source, value=found[0], fix="export the column as text")]
+    said = []
+    if len(found):
+        what = f"{several(len(found), kind)} may be numbers that a spreadsheet or a float has rounded"
+        fix = "export the column as text, and read it as text"
+        said.append(doubt(what, file=source, column=kind, value=found[0], fix=fix))
+    dated = names.filter(names.str.contains(r"^(\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?$"))
+    if len(dated):
+        what = f"{several(len(dated), kind)} may be names that a program has turned into dates or times"
+        said.append(doubt(what, file=source, column=kind, value=dated[0], fix="write the column as text"))
+    return said
 
 
 def lists(source: str | Path, column: str, cells: pl.Series, sure: str = "") -> list[Doubt]:
@@ -228,7 +235,7 @@ def lists(source: str | Path, column: str, cells: pl.Series, sure: str = "") -> 
         cut = {
             cell: parts
             for cell in names.filter(names.str.contains(separator, literal=True)).to_list()
-            if all(parts := [part.strip() for part in cell.split(separator)])
+            if len(parts := [part for piece in cell.split(separator) if (part := piece.strip())]) > 1
         }
         times = Counter(part for parts in cut.values() for part in set(parts))
         found = [
@@ -236,8 +243,9 @@ def lists(source: str | Path, column: str, cells: pl.Series, sure: str = "") -> 
             for cell, parts in cut.items()
             if separator == ";"
             or separator in sure
-            or any(part in known for part in parts)
-            or all(times[part] > 1 for part in parts)
+            # names of several words have "_" too, and share words
+            or (all if separator == "_" else any)(part in known for part in parts)
+            or (separator != "_" and all(times[part] > 1 for part in parts))
         ]
         if found:
             call = "" if column == CONCEPTS else f"call the column {CONCEPTS}"
@@ -318,8 +326,12 @@ def times(source: str | Path, order: NDArray[np.int64], student: NDArray, time: 
     same = ordered[1:] == ordered[:-1]
     said: list[str] = []
     if np.median(time) > LATEST:
-        what = f"times may be milliseconds: in seconds they are in the year {1970 + np.median(time) / 31_556_952:,.0f}"
-        said.append(doubt(what, file=source, column="timestamp", fix="divide them by 1,000"))
+        years = np.median(time) / 31_556_952
+        unit = next((unit for unit, n in UNITS.items() if 1990 <= 1970 + years / n <= 2100), None)
+        year = f"in seconds they are in the year {1970 + years:,.0f}"
+        what = f"times may be {unit}: {year}" if unit else f"times that may be no seconds: {year}"
+        fix = f"divide them by {UNITS[unit]:,}" if unit else "give seconds since 1970, or ISO 8601"
+        said.append(doubt(what, file=source, column="timestamp", fix=fix))
     if back := int((same & (order[1:] < order[:-1])).sum()):
         said.append(f"{Path(source).name}: sorted by time; {back:,} of {len(time):,} rows were not in its order")
     if tied := int((same & (np.diff(time[order]) == 0)).sum()):

@@ -213,6 +213,13 @@ def assemble(
         matrix = weighted(questions, matrix, rows, columns, record)
     notes = [*_looks(questions, "question", question_ids), *checks.alike(questions.source, question_ids, "question")]
     notes += checks.alike(questions.source, concept_ids, "concept")
+    notes += checks.converted(questions.source, pieces.unique(maintain_order=True), "concept")
+    if answers is not None and set(ANSWER) <= set(questions.frame.columns):
+        heading = {column: heading for heading, column in questions.called}
+        held = (name for name in ("student", "correct", "timestamp") if name in questions.frame.columns)
+        what = f"columns not read: {', '.join(repr(heading.get(name, name)) for name in held)}"
+        fix = f"answers are those of {Path(answers.source).name}: put these rows there, or read this table alone"
+        notes.append(checks.doubt(what, file=questions.source, fix=fix))
     # Where semicolons separate the columns and no cell has one, commas were probably meant to separate concepts.
     apart = "concepts" in questions.frame.columns and questions.between == ";"
     sure = "," if apart and not questions.frame["concepts"].str.contains(";", literal=True).any() else ""
@@ -259,7 +266,7 @@ def _looks(table: RawTable, column: str, names: pl.Series) -> list[str]:
     """The checks of a table of questions or concepts: what was read and how, and its identifiers."""
     return [
         *table.notes(),
-        *checks.rounded(table.source, names, column),
+        *checks.converted(table.source, names, column),
         *checks.names_apart(table, column),
     ]
 
@@ -276,9 +283,8 @@ def _concepts(table: RawTable) -> tuple[pl.Series, NDArray[np.int64]]:
         long = pl.DataFrame({"piece": cells, "at": np.arange(len(cells))}).filter(filled)
         if listed:
             long = long.explode("piece")
-        elif column == "concepts":  # a space after a separator belongs to it
+        elif column == checks.CONCEPTS:  # the space beside separators is off already
             long = long.with_columns(pl.col("piece").str.split(";")).explode("piece")
-            long = long.with_columns(pl.col("piece").str.strip_chars(" "))
         pieces.append(table.identifiers(column, long["piece"], long["at"]).rename("concept"))
         records.append(long["at"].to_numpy())
     record = np.concatenate(records)
@@ -297,9 +303,13 @@ def weighted(
     table: RawTable, matrix: scipy.sparse.csr_array, rows: NDArray, columns: NDArray, record: NDArray
 ) -> scipy.sparse.csr_array:
     """The Q-matrix with the weight of each row on its edges."""
+    import polars as pl
 
     number = table.numbers("weight")
     bad = ~(number.is_finite() & (number > 0)).fill_null(False)
+    edge = np.zeros(len(table), dtype=bool)
+    edge[record] = True
+    bad &= ~table.blank("weight") | pl.Series(edge)  # a question without a concept has no edge to weigh
     table.reject(
         bad, "not a positive weight", "weight", "give a number with a point, as 0.5, or leave the edge's row out"
     )
@@ -336,7 +346,7 @@ def _interactions(
     notes = [
         *([] if log else table.notes()),
         *checks.alike(table.source, students, "student"),
-        *checks.rounded(table.source, students, "student"),
+        *checks.converted(table.source, students, "student"),
     ]
     if time is not None:
         notes += _decimal(table, "timestamp")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from qcq.data.text import named
 from qcq.errors import DataError
 
 
@@ -64,10 +64,6 @@ def _opened(path: Path) -> Any:
 
 
 def _text(cell: Any) -> str:
-    if cell is None:
-        return ""
     if isinstance(cell, bool):
         return str(cell).upper()
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return cell.isoformat() if isinstance(cell, datetime) else str(cell)
+    return named(cell) or ""

@@ -12,6 +12,7 @@ from qcq.data.checks import SYNONYMS, known
 from qcq.data.csv import assemble, questions_columns
 from qcq.data.dataset import Dataset
 from qcq.data.table import RawTable
+from qcq.data.text import missing, named
 from qcq.errors import DataError
 
 if TYPE_CHECKING:
@@ -73,14 +74,9 @@ def from_edges(edges: Iterable[tuple[Any, Any]], interactions: Any = None) -> Da
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             fix = "give (question, concept)"
             raise DataError("no pair of a question and a concept", file="edges", row=at, value=pair, fix=fix)
-    columns = {"question": [_text(q) for q, _ in pairs], "concept": [_text(c) for _, c in pairs]}
+    columns = {"question": [named(q) for q, _ in pairs], "concept": [named(c) for _, c in pairs]}
     frame = pl.DataFrame(columns, schema={"question": pl.String, "concept": pl.String})
     return replace(from_frames(frame, interactions), name="edges")
-
-
-def _text(name: Any) -> str | None:
-    """An identifier as text; None for a missing value."""
-    return None if name is None or name != name else str(name)
 
 
 def from_graph(graph: nx.Graph, interactions: Any = None) -> Dataset:
@@ -136,23 +132,38 @@ def _polars(frame: Any, what: str) -> pl.DataFrame:
         raise DataError(f"{what} is neither a polars nor a pandas frame", value=kind, fix="give a DataFrame")
     if isinstance(frame, pl.DataFrame):
         return frame
-    if named := [name for name in frame.index.names if known(name)]:  # as groupby leaves them
-        frame = frame.reset_index(named)
-    columns = {str(name): [_plain(value) for value in cells.tolist()] for name, cells in frame.items()}
+    levels = [i for i, name in enumerate(frame.index.names) if known(name) and name not in frame.columns]
+    if levels:  # as groupby leaves them
+        frame = frame.reset_index(levels, allow_duplicates=True)
+    names = [str(name) for name in frame.columns]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError("a column occurs twice", file=f"{what} frame", column=twice[0], fix="keep one of them")
     try:
-        return pl.DataFrame({name: pl.Series(name, cells, strict=False) for name, cells in columns.items()})
+        return pl.DataFrame([_column(str(name), cells.tolist()) for name, cells in frame.items()])
     except (TypeError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"no table of text, numbers and lists ({error})", file=f"{what} frame", fix="give plain cells"
         ) from None
 
 
+def _column(name: str, cells: Sequence[Any]) -> pl.Series:
+    """A column of pandas in polars. Cells of several types become text one by one: as one type, some would be equal."""
+    import polars as pl
+
+    plain = [_plain(value) for value in cells]
+    kinds = {type(value) for value in plain if value is not None}
+    if len(kinds) > 1 and list in kinds:
+        plain = [value if value is None or isinstance(value, list) else [named(value)] for value in plain]
+    elif len(kinds) > 1:
+        plain = [named(value) for value in plain]
+    return pl.Series(name, plain, strict=False)
+
+
 def _plain(value: Any) -> Any:
-    """A cell without pandas' and numpy's own types: a list for several values, None for a missing value."""
-    if isinstance(value, set | frozenset):
-        return sorted(map(str, value))
-    if isinstance(value, tuple | list) or (hasattr(value, "__array__") and getattr(value, "ndim", 0) == 1):
-        return [None if each is None or each != each else str(each) for each in value]
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return None
-    return None if value != value else value
+    """A cell without pandas' own types: a list for several values, those that miss left out; None for a missing one."""
+    if isinstance(value, tuple | list | set | frozenset) or (
+        hasattr(value, "__array__") and getattr(value, "ndim", 0) == 1
+    ):
+        texts = [text for each in value if (text := named(each)) is not None]
+        return sorted(texts) if isinstance(value, set | frozenset) else texts
+    return None if missing(value) else value

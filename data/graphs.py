@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from qcq.data.assembly import q_matrix, remarks, several
 from qcq.data.bipartite import refuse_bad_weights, two_sides
-from qcq.data.checks import alike, rounded
+from qcq.data.checks import alike, converted
 from qcq.data.csv import weighted
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
@@ -106,7 +106,7 @@ class GraphFile(Reader):
         doubts = [
             doubt
             for side, names in zip(SIDES, checked, strict=True)
-            for doubt in (*alike(path, names, side), *rounded(path, names, side))
+            for doubt in (*alike(path, names, side), *converted(path, names, side))
         ]
         return Dataset(
             path.name.partition(".")[0],

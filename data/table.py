@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.data.assembly import several
-from qcq.data.checks import bare, meant, refuse_names, second_heading, unread
+from qcq.data.checks import CONCEPTS, bare, doubt, meant, refuse_names, second_heading, unread
 from qcq.data.excel import sheet, sheets
-from qcq.data.text import read_text, records, scan_parquet, separator
+from qcq.data.text import exact, lone, named, read_text, records, scan_parquet, separator
 from qcq.errors import DataError
 
 if TYPE_CHECKING:
@@ -96,6 +96,9 @@ class RawTable:
             beyond = re.search(r"\w*[^\x00-\x7f]+\w*", self.text)
             example = f", for example {beyond[0][:20]!r}" if beyond else ""
             said.append(f"{self.source.name}: read as {self.encoding}{example}")
+            if self.encoding == "gb18030" and lone(self.text[: 1 << 20]):
+                what = f"Chinese characters, each alone, may be letters of Windows' code page 1252{example}"
+                said.append(doubt(what, file=self.source, fix="save the file as UTF-8"))
         if self.between != ",":
             said.append(f"{self.source.name}: columns separated by {self.between!r}")
         return [
@@ -114,17 +117,21 @@ class RawTable:
             cells = frame[column]
             listed = cells.dtype == pl.List
             cell = pl.element() if listed else pl.col(column)
-            stripped = cell.str.strip_chars()
+            split = column == CONCEPTS and not listed
+            if split:  # a blank beside a separator belongs to it, and is no news
+                cell = cell.str.replace_all(" *; *", ";")
+            stripped = (cell.str.replace_all(r"\s*;\s*", ";") if split else cell).str.strip_chars()
             trim = pl.when(stripped == "").then(cell).otherwise(stripped)  # space alone is reported as it is
             bare = cells.list.eval(trim) if listed else frame.select(trim.alias(column))[column]
             flat, plain = (cells.explode(), bare.explode()) if listed else (cells, bare)
-            had = (flat != plain).fill_null(False)
+            had = ((frame.select(cell)[column] if split else flat) != plain).fill_null(False)
             if n := int(had.sum()):
                 example = flat.filter(had)[0]
                 where = f"{Path(self.source).name}: {several(n, 'cell')} of {column}"
                 said.append(f"{where} read without the space around the name, for example {example!r}")
+            if n or split:
                 frame = frame.with_columns(bare.alias(column))
-        return replace(self, frame=frame, trimmed=(*self.trimmed, *said)) if said else self
+        return replace(self, frame=frame, trimmed=(*self.trimmed, *said))
 
     def blank(self, column: str) -> pl.Series:
         """Where cells are empty or only space."""
@@ -396,7 +403,8 @@ class RawTable:
 
         Raises
         ------
-        DataError : missing columns, two headings for one column, no rows, cells that are no text, number, time or list.
+        DataError : missing columns, two headings for one column, no rows, cells that are no text, number, time or list;
+            lists in another column than a question's concepts.
         """
         import polars as pl
 
@@ -415,25 +423,37 @@ class RawTable:
         def as_text(cells: pl.Series) -> pl.Series:
             kind = cells.dtype
             if isinstance(kind, pl.List | pl.Array):
-                return cells.cast(pl.List(pl.String))
+                if cells.name not in listed or isinstance(kind.inner, pl.List | pl.Array):
+                    fix = "give each value a row of its own: one row per answer"
+                    raise DataError("a list in each cell", file=source, column=cells.name, value=str(kind), fix=fix)
+                cells = cells.cast(pl.List(kind.inner))
+                # Polars' versions differ in what an empty list becomes; a missing one becomes one missing text.
+                some = pl.when(pl.col(cells.name).list.len() > 0).then(cells.name)
+                cells = cells.to_frame().select(some)[cells.name]
+                at = np.repeat(np.arange(len(cells)), cells.list.len().fill_null(1).to_numpy())
+                long = pl.DataFrame({"at": at, "text": as_text(cells.explode())})
+                return long.group_by("at", maintain_order=True).agg(pl.col("text").drop_nulls())["text"]
             if kind == pl.Boolean:
                 return cells.cast(pl.Int8).cast(pl.String)
+            if (kind == pl.Date or kind == pl.Datetime) and cells.name != "timestamp":  # a name that became a date
+                return cells.cast(pl.Datetime("us")).dt.strftime("%Y-%m-%dT%H:%M:%S%.f")
             if kind == pl.Date or kind == pl.Datetime:
                 return (cells.cast(pl.Datetime("us")).dt.epoch("us") / 1e6).cast(pl.String)
             if kind == pl.Duration:
                 return (cells.dt.total_microseconds() / 1e6).cast(pl.String)
             if kind == pl.Object:
-                return pl.Series(
-                    cells.name, [None if value is None else str(value) for value in cells], dtype=pl.String
-                )
-            if kind.is_float():
-                whole = cells.fill_nan(None)
-                # integers, made floats by a missing value
-                return whole.cast(pl.Int64 if (whole.drop_nulls() % 1 == 0).all() else kind).cast(pl.String)
+                return pl.Series(cells.name, [named(value) for value in cells], dtype=pl.String)
+            if kind.is_float():  # perhaps integers, made floats by a missing value
+                cells = cells.fill_nan(None)
+                text = cells.cast(pl.String).str.replace(r"\.0$", "")
+                coarse = (cells.abs() >= exact(np.float32 if kind == pl.Float32 else np.float64)).arg_true()
+                return text.scatter(coarse, [named(value) for value in cells.gather(coarse).to_numpy()])
             if kind.is_decimal():
                 return cells.cast(pl.String).str.replace(r"\.0+$", "")
             return cells.cast(pl.String)
 
+        # Only a table of questions has lists, and only of concepts.
+        listed = [name for name in wanted if name.startswith("concept") and "question" in wanted]
         made = {}
         for name in wanted:
             try:

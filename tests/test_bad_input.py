@@ -192,7 +192,7 @@ def test_frames() -> None:
         pd.DataFrame({"question": ["q1", None], "concept": ["a", "a"]}),
         "questions frame, row 1, column question: blank",
     )
-    refused(pl.DataFrame({"question": ["q1"], "concepts": [["a", None]]}), "row 0, column concepts: blank identifier")
+    refused(pl.DataFrame({"question": ["q1"], "concepts": [["a", " "]]}), "row 0, column concepts: blank identifier")
     refused(pl.DataFrame({"question": ["q"], "concept": ["a"], "concepts": ["a"]}), "both a column concept and")
     for value in (None, float("nan"), 2.0, -1.0, 0.5):
         answers = pd.DataFrame({"student": ["s", "s"], "question": ["q1", "q1"], "correct": [1.0, value]})
