@@ -113,7 +113,7 @@ def named(value: Any) -> str | None:
         return None
     if isinstance(value, bool | np.bool_):
         return str(int(value))
-    if isinstance(value, float | np.floating) and abs(value) >= exact(value):
+    if isinstance(value, float | np.floating) and abs(float(value)) >= exact(value):
         return np.format_float_scientific(value, trim="-")
     return value.isoformat() if hasattr(value, "isoformat") else re.sub(r"\.0+$", "", str(value))
 
