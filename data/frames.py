@@ -140,7 +140,7 @@ def _polars(frame: Any, what: str) -> pl.DataFrame:
         raise DataError("a column occurs twice", file=f"{what} frame", column=twice[0], fix="keep one of them")
     try:
         return pl.DataFrame([_column(str(name), cells.tolist()) for name, cells in frame.items()])
-    except (TypeError, pl.exceptions.PolarsError) as error:
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"no table of text, numbers and lists ({error})", file=f"{what} frame", fix="give plain cells"
         ) from None

@@ -248,6 +248,11 @@ def test_a_list_is_refused_in_a_bank_but_for_its_concepts(cells: dict[str, Any],
             read(source)
 
 
+def test_a_table_in_a_cell_is_refused() -> None:
+    with pytest.raises(DataError, match="questions frame: no table of text, numbers and lists"):
+        read(pd.DataFrame({"question": ["q1"], "concepts": [np.ones((2, 2))]}))
+
+
 # ---------------------------------------------------------------------------------------------------------------- files
 
 
