@@ -121,7 +121,7 @@ def _refuse_index(name: str, columns: Sequence[str]) -> None:
     """EmbeddingError for a column that is an index or another id, and would become a dimension."""
     other = {*NAMED, "index", "level_0"} - {name}
     if extra := next((column for column in columns if column in other), None):
-        raise EmbeddingError(f"column {extra!r} beside {name!r} looks like an index or a second id; take it out")
+        raise EmbeddingError(f"column {extra!r} looks like an index or a second id next to {name!r}; take it out")
 
 
 def _parquet(path: Path) -> Vectors:

@@ -80,7 +80,9 @@ def test_an_index_beside_the_questions_is_no_dimension(column: str, ending: str,
     frame = pl.DataFrame({column: [3, 1, 0], "question": list("abc"), "d0": [1.0, 0.9, 0.0], "d1": [0.0, 0.1, 1.0]})
     file = tmp_path / f"v{ending}"
     frame.write_parquet(file) if ending == ".parquet" else frame.write_csv(file)
-    with pytest.raises(EmbeddingError, match=f"column '{column}' beside 'question' looks like an index"):
+    with pytest.raises(
+        EmbeddingError, match=f"column '{column}' looks like an index or a second id next to 'question'"
+    ):
         Embeddings.load(file)
 
 
