@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.engine.folder import MANIFEST
 from qcq.engine.verify import add_to_manifest, write_manifest
 from qcq.evaluation import TASKS
 from qcq.report import figures
@@ -28,7 +27,7 @@ from qcq.report.comparison import (
 from qcq.report.facts import Bank, WalkFacts, inspected, traces
 from qcq.report.maps import Map, Pictured, read_maps
 from qcq.report.tables import figure_tables
-from qcq.run import Page, Run
+from qcq.run import MANIFEST, Page, Run
 from qcq.support.files import write_text
 from qcq.support.lock import occupied
 from qcq.support.registry import find

@@ -22,12 +22,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import qcq.engine.store
 from qcq.config import Config
 from qcq.engine import Cell, Row, Store
-from qcq.engine.folder import MANIFEST
 from qcq.engine.store import ROW
 from qcq.engine.verify import discard, verify, write_manifest
 from qcq.errors import ConfigError, QCQError, StoreError, TrainingError
 from qcq.pipeline import Experiment
-from qcq.run import Run
+from qcq.run import MANIFEST, Run
 from qcq.support.files import write_text
 from qcq.support.folders import MARK, claim
 from qcq.support.lock import OWNER
