@@ -206,13 +206,17 @@ class Config:
 
         Raises
         ------
-        ConfigError : unreadable TOML, or a wrong key or value; the text names the key and the nearest valid ones.
+        ConfigError : unreadable TOML; a wrong key or value, and the text names the key and the nearest valid ones; a
+            key among both overrides and options.
 
         Examples
         --------
         >>> Config.load(overrides=["walk.length=20", "trainers=svd,random"]).build_walks()["qcq"].length
         20
         """
+        options = {key: value for key, value in options.items() if value is not None}
+        if twice := sorted(options.keys() & {o.partition("=")[0].partition(".")[0].strip() for o in overrides}):
+            raise ConfigError(f"{twice[0]} is given by --{twice[0]} and by --set; give one")
         given: dict[str, Any] = {}
         if path is not None:
             check("Config.load", "path", path, "path")
@@ -230,7 +234,7 @@ class Config:
             if not equals or not key.strip():
                 raise ConfigError(f"--set {override!r}: write key=value, for example walk.length=20")
             _put(given, key.strip().split("."), _value(text.strip()), key.strip())
-        given |= {key: value for key, value in options.items() if value is not None}
+        given |= options
         top = {key: value for key, value in given.items() if key in fields(cls) and key != "sections"}
         sections = {key: value for key, value in given.items() if key not in top}
         for key, value in sections.items():

@@ -242,8 +242,7 @@ class Corpus:
 
         names = pl.Series([name.decode() for name in self._words(ids)], dtype=pl.String)
         folder = Path(folder)
-        for left in [folder / "_SUCCESS", *folder.glob("part-*.parquet")]:
-            left.unlink(missing_ok=True)
+        _clear_table(folder)
         rows, made = max(1, _TABLE_BLOCK // self.length), 0
         for shard in self.shards:
             for begin in range(0, len(shard), rows):
@@ -429,10 +428,15 @@ class CorpusWriter:
         return None
 
     def _clear(self) -> None:
-        for name in ("corpus.json", "sampling.json"):
+        """Remove the earlier walks, and what was written of them in other forms: it would pass for the new ones."""
+        for name in ("corpus.json", "sampling.json", "corpus.txt", "vocab.txt"):
             (self.folder / name).unlink(missing_ok=True)
         for left in self.folder.glob("walks-*.npy"):
             left.unlink()
+        table = self.folder / "walks.parquet"
+        _clear_table(table)
+        if table.is_dir() and not any(table.iterdir()):
+            table.rmdir()
 
     def _take(self, walks: NDArray[np.int32]) -> None:
         """Add to the digest and the count of tokens. Pads are at the end, so a walk without a final pad is full."""
@@ -446,6 +450,11 @@ class CorpusWriter:
     def _note(self, name: str, content: dict[str, Any]) -> None:
         with whole(self.folder / name) as file:
             file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def _clear_table(folder: Path) -> None:
+    for left in [folder / "_SUCCESS", *folder.glob("part-*.parquet")]:
+        left.unlink(missing_ok=True)
 
 
 def _start_digest(n_questions: int, n_concepts: int, length: int) -> hashlib._Hash:

@@ -47,7 +47,7 @@ def inspect(
     from qcq.data import load
     from qcq.floors.identifiability import inspect as look
 
-    settled = Config.load(None, set_ or (), data=data, walks=walk, strict=strict)
+    settled = Config.load(None, set_ or (), data=data, walks=(walk,), strict=strict)
     dataset = load(settled.data, settled.sections, strict=settled.strict)
     strategy = settled.build_walks()[walk]
     graph = _graph(dataset, strategy)
@@ -307,6 +307,7 @@ def split(
     out_dir: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for the files.")],
     data: DataOption = "simulated",
     seed: Annotated[int, typer.Option(help="Of the division, where the data set has no split of its own.")] = 0,
+    redo: Annotated[bool, typer.Option("--redo", help="Replace another split in the folder.")] = False,
     set_: SetOption = None,
     strict: StrictOption = None,
     as_json: JsonOption = False,
@@ -323,7 +324,7 @@ def split(
     settled = Config.load(None, set_ or (), data=data, strict=strict)
     dataset = load(settled.data, settled.sections, strict=settled.strict)
     how = f"divided at random by seed {seed}" if dataset.parts is None else "the data set's own split"
-    made = write_split(dataset, dataset.split(seed), out_dir, how)
+    made = write_split(dataset, dataset.split(seed), out_dir, how, replace=redo)
     digests = {"digest": made.digest, "test_digest": made.test_digest}
     if as_json:
         out.print_json(json.dumps({"folder": str(made.folder), **digests, "students": made.counts}))
@@ -356,7 +357,7 @@ def walk(
     from qcq.corpus import words
     from qcq.data import load
 
-    settled = Config.load(None, set_ or (), data=data, walks=walk, strict=strict)
+    settled = Config.load(None, set_ or (), data=data, walks=(walk,), strict=strict)
     strategy = settled.build_walks()[walk]
     watch = terminal(quiet)
     dataset = load(settled.data, settled.sections, strict=settled.strict)

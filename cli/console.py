@@ -31,8 +31,29 @@ WORTH_PROCESSES = 200.0  # weight of a plan (:attr:`qcq.engine.Cell.weight`) fro
 DataOption = Annotated[
     str, typer.Option("--data", help="format:path, a bare path (recognised by its contents), or 'simulated'.")
 ]
+OWN = {"walks": "--walk", "trainers": "--trainer"}  # options of commands that take one; the others are --KEY
+NOT_BY_SET = {"run": (), "score": ("data", "walks", "trainers", "vectors", "size")}  # others take only strict
+
+
+def _read_here(ctx: typer.Context, given: list[str] | None) -> list[str] | None:
+    """``--set`` as it was given. ConfigError for a key that the command wouldn't read from there."""
+    from qcq.config import Config
+    from qcq.support.settings import fields
+
+    for each in given or ():
+        key = each.partition("=")[0].partition(".")[0].strip()
+        refused = NOT_BY_SET.get(str(ctx.command.name), fields(Config).keys() - {"strict", "sections"})
+        if key in refused:
+            option = OWN.get(key, f"--{key}")
+            has = any(option in parameter.opts for parameter in ctx.command.params)
+            why = f"takes {key} from {option}; give it there" if has else f"has no use for {key}; leave it out"
+            raise ConfigError(f"--set {key}: qcq {ctx.command.name} {why}")
+    return given
+
+
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, for example walk.length=20.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", callback=_read_here, help="A setting, for example walk.length=20."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 StrictOption = Annotated[

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qcq.data import Dataset, Split, same_person
-from qcq.errors import DataError
+from qcq.errors import ConfigError, DataError
 from qcq.evaluation.register import students_digest
 from qcq.support.files import write_text
 from qcq.support.folders import claim
@@ -88,7 +88,7 @@ class SplitFiles:
     counts: dict[str, int]
 
 
-def write_split(dataset: Dataset, split: Split, folder: str | Path, how: str) -> SplitFiles:
+def write_split(dataset: Dataset, split: Split, folder: str | Path, how: str, *, replace: bool = False) -> SplitFiles:
     """Write which student is in which part, and nothing of what they answered.
 
     Parameters
@@ -97,11 +97,12 @@ def write_split(dataset: Dataset, split: Split, folder: str | Path, how: str) ->
     split : of its students.
     folder : made if it is missing; a folder with other files is refused.
     how : how the students were divided, in a few words.
+    replace : replace another split in the folder; otherwise that is an error.
 
     Raises
     ------
     DataError : two students have the same identifier, so that the files would tell them apart no more.
-    ConfigError : the folder holds something else.
+    ConfigError : the folder holds something else, or another split.
 
     References
     ----------
@@ -128,9 +129,17 @@ def write_split(dataset: Dataset, split: Split, folder: str | Path, how: str) ->
     digest = hashlib.sha256(text.getvalue()).hexdigest()
     counts = {PARTS[i]: int((part == i).sum()) for i in range(len(PARTS)) if (part == i).any()}
     home = claim(folder, "split")
-    write_text(home / TABLE, text.getvalue().decode())
     made = SplitFiles(home, digest, students_digest(split.test), counts)
-    write_text(home / METADATA, json.dumps(_metadata(dataset, made, how, len(text.getvalue())), indent=1) + "\n")
+    about = json.dumps(_metadata(dataset, made, how, len(text.getvalue())), indent=1) + "\n"
+    files = {home / TABLE: text.getvalue(), home / METADATA: about.encode()}
+    for path, content in files.items():
+        if not replace and path.is_file() and path.read_bytes() != content:
+            raise ConfigError(
+                f"{path}: is of another split, or was edited; name another folder, or replace it (replace=True, on the "
+                "command line --redo)"
+            )
+    for path, content in files.items():
+        write_text(path, content.decode())
     return made
 
 

@@ -216,6 +216,49 @@ def test_errors_are_one_line_and_exit_2(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ("inspect --set data=bank", "--set data: qcq inspect takes data from --data; give it there"),
+        ("split --out S --set seed=5", "--set seed: qcq split takes seed from --seed"),
+        ("walk --set walks=node2vec", "--set walks: qcq walk takes walks from --walk"),
+        ("walk --set seeds=2", "--set seeds: qcq walk has no use for seeds; leave it out"),
+        ("embed --out v.npz --set dim=8", "--set dim: qcq embed takes dim from --dim"),
+        ("embed --out v.npz --set trainers=svd", "--set trainers: qcq embed takes trainers from --trainer"),
+        ("score v.npz --set data=bank", "--set data: qcq score takes data from --data"),
+        ("score v.npz --set trainers=random", "--set trainers: qcq score has no use for trainers"),
+        ("score v.npz --set vectors.b=w.npz", "--set vectors: qcq score has no use for vectors"),
+        ("score v.npz --seeds 1 --set seeds=2", "seeds is given by --seeds and by --set; give one"),
+        ("run --data bank --set data=other", "data is given by --data and by --set; give one"),
+        ("run --seeds 1 --set seeds=1", "seeds is given by --seeds and by --set; give one"),
+        ("inspect --strict --set strict=false", "strict is given by --strict and by --set; give one"),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_refused(
+    args: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*args.split()) == 2
+    assert capsys.readouterr().err.startswith(f"error: {words}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_that_a_command_reads_are_taken() -> None:
+    given = ["--set", "simulated.questions=60", "--set", "strict=true"]
+    assert call("inspect", *given, "--set", "walk.length=7", "--json") == 0
+
+
+def test_other_walks_take_the_text_of_earlier_ones_away(tmp_path: Path) -> None:
+    walk = ["walk", "--set", "simulated.questions=60", "--set", "simulated.students=0", "--out", str(tmp_path / "w")]
+    assert call(*walk, "--text", "--parquet", "--quiet") == 0
+    (tmp_path / "w" / "mine.txt").write_text("my own")
+    kept = {path.name for path in (tmp_path / "w").iterdir()}
+    assert call(*walk, "--redo", "--quiet") == 0  # the same walks: their text is right
+    assert {path.name for path in (tmp_path / "w").iterdir()} == kept
+    assert call(*walk, "--redo", "--seed", "1", "--quiet") == 0
+    assert kept - {path.name for path in (tmp_path / "w").iterdir()} == {"corpus.txt", "vocab.txt", "walks.parquet"}
+
+
 def test_debug_shows_the_traceback() -> None:
     from qcq.errors import UnknownNameError
 

@@ -120,3 +120,25 @@ def test_the_command_writes_and_tells(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["split", "--out", str(tmp_path / "s"), *small, "--seed", "3"])
     assert "divided at random by seed 3" in capsys.readouterr().out
+
+
+def test_another_split_and_an_edited_one_are_replaced_only_when_asked(tmp_path, capsys):
+    small = ["--set", "simulated.questions=60", "--set", "simulated.students=30", "--set", "simulated.responses=5"]
+
+    def code(*more):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["split", "--out", str(tmp_path / "s"), *small, *more])
+        return stop.value.code
+
+    table, about = tmp_path / "s" / "students.csv", tmp_path / "s" / "croissant.json"
+    assert code("--seed", "1") == 0
+    first = table.read_bytes(), about.read_bytes()
+    capsys.readouterr()
+    assert code("--seed", "2") == 2
+    assert capsys.readouterr().err.startswith(f"error: {table}: is of another split, or was edited; name another")
+    assert (table.read_bytes(), about.read_bytes()) == first
+    about.write_text(about.read_text() + " ")
+    assert code("--seed", "1") == 2
+    assert f"{about}: is of another split, or was edited" in capsys.readouterr().err
+    assert code("--seed", "2", "--redo") == 0
+    assert table.read_bytes() != first[0]
