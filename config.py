@@ -64,10 +64,10 @@ class Config:
     walks: tuple[str, ...] = ("qcq",)
     trainers: tuple[str, ...] = Field(default_factory=default_trainers)
     tasks: tuple[str, ...] = ("edges", "difficulty", "retrieval", "stability")
-    seeds: Annotated[int, Field(ge=1)] = 3
+    seeds: Annotated[int, Field(ge=1, le=1_000_000)] = 3
     seed: int = 0
-    dim: Annotated[int, Field(ge=1)] = 64
-    folds: Annotated[int, Field(ge=1)] = 1
+    dim: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    folds: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     fold: Annotated[int, Field(ge=0)] = 0
     tune: bool = True
     size: str = ""
@@ -121,7 +121,7 @@ class Config:
     def build_walks(self) -> dict[str, WalkStrategy]:
         """The walk strategies, by name."""
         return {
-            name: _build(find("walk", _part(name), WALKS), self._given("walk", _part(name), name))
+            name: _build(find("walk", _part(name), WALKS, WalkStrategy), self._given("walk", _part(name), name))
             for name in self.walks
         }
 
@@ -131,7 +131,7 @@ class Config:
         needed = (name for task in self.task_classes().values() for name in task.baselines)
         names = dict.fromkeys((*self.trainers, *needed))
         return {
-            name: _build(find("trainer", _part(name), TRAINERS), shared | self._given(_part(name), name))
+            name: _build(find("trainer", _part(name), TRAINERS, Trainer), shared | self._given(_part(name), name))
             for name in names
         }
 
@@ -158,7 +158,7 @@ class Config:
 
     def task_classes(self) -> dict[str, type[Task]]:
         """The tasks' classes, by name."""
-        return {name: find("task", name, TASKS) for name in self.tasks}
+        return {name: find("task", name, TASKS, Task) for name in self.tasks}
 
     def task_specs(self) -> list[TaskSpec]:
         """The tasks with their settings, in order."""
@@ -221,20 +221,34 @@ class Config:
         if path is not None:
             check("Config.load", "path", path, "path")
             try:
-                given = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+                given = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
             except OSError as error:
                 raise ConfigError(f"{path}: can't be read ({error.strerror}); give a TOML file") from None
             except (ValueError, RecursionError) as error:  # a number of too many digits, brackets too deep
                 raise ConfigError(f"{path}: not valid TOML: {error}") from None
-        pairs = dict(o.partition("=")[::2] for o in overrides)
+        pairs = {key.strip(): value.strip() for key, _, value in (o.partition("=") for o in overrides)}
+        file, sizes = given, _sizes(given, path)
         size = options.get("size") or _value(pairs.get("size", "")) or given.get("size", "")
-        given = _sized(given, size, path)
+        given = _sized(file, sizes, size, path)
         for override in overrides:
             key, equals, text = override.partition("=")
             if not equals or not key.strip():
                 raise ConfigError(f"--set {override!r}: write key=value, for example walk.length=20")
             _put(given, key.strip().split("."), _value(text.strip()), key.strip())
-        given |= options
+        made = cls._of(given | options)
+        for section in (key.partition(".")[0].strip() for key in pairs):
+            if "@" in section and section not in (used := (*made.walks, *made.trainers, *made.tasks)):
+                raise UnknownNameError("section", section, used)
+        for other in sorted(sizes.keys() - {size}):  # a fault in one is told now, not on the day that it is run
+            try:
+                cls._of(_sized(file, sizes, other, path))
+            except ConfigError as error:
+                raise ConfigError(f"{path}, [sizes.{other}]: {error}") from None
+        return made
+
+    @classmethod
+    def _of(cls, given: Mapping[str, Any]) -> Config:
+        """From one tree of settings, as a TOML file has them."""
         top = {key: value for key, value in given.items() if key in fields(cls) and key != "sections"}
         sections = {key: value for key, value in given.items() if key not in top}
         for key, value in sections.items():
@@ -246,11 +260,7 @@ class Config:
             for key, v in top.items()
             if key in _LISTS
         }
-        made = cls(**{**top, **lists}, sections=sections)
-        for section in (key.partition(".")[0].strip() for key in pairs):
-            if "@" in section and section not in (used := (*made.walks, *made.trainers, *made.tasks)):
-                raise UnknownNameError("section", section, used)
-        return made
+        return cls(**{**top, **lists}, sections=sections)
 
 
 _LISTS = ("walks", "trainers", "tasks")
@@ -265,15 +275,30 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def _sized(given: Mapping[str, Any], size: str, path: object) -> dict[str, Any]:
+def _sizes(given: Mapping[str, Any], path: object) -> Mapping[str, Mapping[str, Any]]:
+    """The tables ``[sizes.NAME]`` of a file."""
+    sizes = given.get("sizes", {})
+    for name, each in (sizes if isinstance(sizes, dict) else {"": sizes}).items():
+        if not isinstance(each, dict):
+            key = f"sizes.{name}" if name else "sizes"
+            raise ConfigError(f"{path}: {key} is a value, given {each!r}; sizes are tables such as [sizes.small]")
+    return sizes
+
+
+def _sized(given: Mapping[str, Any], sizes: Mapping[str, Any], size: object, path: object) -> dict[str, Any]:
     """The settings of a file, with those of its table ``[sizes.<size>]`` in their places."""
+    if not isinstance(size, str):
+        raise ConfigError(f"setting size: input should be a valid string, given {size!r}; name one of the file's sizes")
     made = {key: dict(value) if isinstance(value, dict) else value for key, value in given.items() if key != "sizes"}
     if not size:
         return made
-    sizes = given.get("sizes", {})
     if size not in sizes:
         raise ConfigError(f"{path or 'no file'}: no size {size!r}; it has {', '.join(sizes) or 'none'}")
     for key, value in sizes[size].items():
+        if isinstance(value, dict) and not isinstance(made.get(key, {}), dict):
+            raise ConfigError(
+                f"{path}: {key} is a value there, and a section in [sizes.{size}]; write [{key}] there too"
+            )
         made[key] = {**made.get(key, {}), **value} if isinstance(value, dict) else value
     return made
 

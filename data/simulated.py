@@ -68,11 +68,11 @@ class Simulated(Reader):
 
     needs_path = False
 
-    questions: Annotated[int, Field(ge=1)] = 2_000
+    questions: Annotated[int, Field(ge=1, le=100_000_000)] = 2_000
     concepts: Annotated[int, Field(ge=1)] = 40
-    students: Annotated[int, Field(ge=0)] = 600
-    responses: Annotated[int, Field(ge=0)] = 100
-    sets: Annotated[int, Field(ge=0)] = 80
+    students: Annotated[int, Field(ge=0, le=100_000_000)] = 600
+    responses: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    sets: Annotated[int, Field(ge=0, le=1_000_000)] = 80
     gain: Annotated[float, Field(ge=0)] = 2.0
     seed: int = 0
 

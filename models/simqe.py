@@ -71,8 +71,8 @@ class SimQE(Trainer):
     https://doi.org/10.1145/3703158.
     """
 
-    length: Annotated[int, Field(ge=2)] = 20
-    per_question: Annotated[int, Field(ge=1)] = 10
+    length: Annotated[int, Field(ge=2, le=1_000_000)] = 20
+    per_question: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     bins: Annotated[int, Field(ge=2)] = 10
     epochs: Annotated[int, Field(ge=1)] = 10
     batch: Annotated[int, Field(ge=1)] = 1024

@@ -163,7 +163,7 @@ class Trainer(ABC):
     revision : raised by its author when the same settings and seed give other vectors; finished runs then train again.
     """
 
-    dim: Annotated[int, Field(ge=1)] = 64
+    dim: Annotated[int, Field(ge=1, le=1_000_000)] = 64
 
     learns: ClassVar[bool] = True
     warm: ClassVar[bool] = False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from inspect import isabstract
 from typing import TypeVar
 
-from qcq.errors import UnknownNameError
+from qcq.errors import ConfigError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -47,8 +48,10 @@ class Labelled(Registry[T]):
         return self[part] if at else super().__missing__(name)
 
 
-def find(kind: str, name: str, registry: Mapping[str, T]) -> T:
+def find(kind: str, name: str, registry: Mapping[str, T], base: type | None = None) -> T:
     """The part called ``name``: a registered one, or code outside the package, written as ``package.module:Class``.
+
+    With ``base``, outside code has to be a class under it of which objects can be made.
 
     Examples
     --------
@@ -58,9 +61,12 @@ def find(kind: str, name: str, registry: Mapping[str, T]) -> T:
     if name in registry:
         return registry[name]
     module, _, attribute = name.partition(":")
-    if attribute:
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UnknownNameError(kind, f"{name} ({error})", registry) from None
-    raise UnknownNameError(kind, name, registry)
+    if not attribute or not all(part.isidentifier() for part in module.split(".")):
+        raise UnknownNameError(kind, name, registry)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # outside code may raise anything while it is imported
+        raise UnknownNameError(kind, f"{name} ({' '.join(str(error).split())})", registry) from error
+    if base is not None and not (isinstance(found, type) and issubclass(found, base) and not isabstract(found)):
+        raise ConfigError(f"{kind} {name!r}: not a class that derives from {base.__name__}, with all of its methods")
+    return found

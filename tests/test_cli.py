@@ -202,6 +202,8 @@ def test_walk_prints_the_digest(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["diff", "no-run", "no-run"], "no-run: no such file"),
         (["score", "no-run"], "no-run: no such file"),
         (["inspect", "--walk", "qcp"], "did you mean qcq"),
+        (["inspect", "--walk", "qcq,node2vec"], "unknown walk 'qcq,node2vec'"),
+        (["walk", "--walk", " qcq"], "unknown walk ' qcq'; did you mean qcq"),
     ],
 )
 def test_errors_are_one_line_and_exit_2(

@@ -190,6 +190,20 @@ def test_a_failing_trainer_is_reported_and_the_others_go_on(tmp_path: Path, monk
         (["data=nothing:here"], "unknown format 'nothing'"),
         (["trainers=svd,svd"], "'svd' is given twice"),
         (["nonsense"], "write key=value"),
+        (["trainers=os:path"], "trainer 'os:path': not a class that derives from Trainer"),
+        (["trainers=os.path:join"], "trainer 'os.path:join': not a class that derives from Trainer"),
+        (["walks=pathlib:Path"], "walk 'pathlib:Path': not a class that derives from WalkStrategy"),
+        (["tasks=qcq.walks:QCQ"], "task 'qcq.walks:QCQ': not a class that derives from Task"),
+        (["trainers=qcq.models:Trainer"], "trainer 'qcq.models:Trainer': not a class that derives"),
+        (["trainers=.foo:Bar"], "unknown trainer '.foo:Bar'"),
+        (["trainers=:x"], "unknown trainer ':x'"),
+        (["walks=no_such:Walk"], "unknown walk .no_such:Walk .No module named 'no_such'"),
+        (["dim=1000000000000000000"], "setting dim: .*less than or equal to 1000000"),
+        (["svd.dim=1000000000000000000"], "setting svd.dim: .*less than or equal to 1000000"),
+        (["seeds=1000000000000000000"], "setting seeds: .*less than or equal to 1000000"),
+        (["walk.per_question=99999999999999999999"], "setting walk.per_question: .*less than or equal to 1000000"),
+        (["simulated.students=99999999999999999999"], "setting simulated.students: .*less than or equal to 1"),
+        (["simulated.sets=99999999999999999999"], "setting simulated.sets: .*less than or equal to 1"),
     ],
 )
 def test_wrong_settings_are_named(overrides: list[str], message: str) -> None:
@@ -197,6 +211,30 @@ def test_wrong_settings_are_named(overrides: list[str], message: str) -> None:
         Experiment(Config.load(overrides=overrides)).run("never-made")
     assert "\n" not in str(caught.value)
     assert not Path("never-made").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("sizes = 3", {}, "sizes is a value, given 3; sizes are tables such as"),
+        ("[sizes]\nsmall = 3", {}, "sizes.small is a value, given 3"),
+        ("walk = 3\n[sizes.small.walk]\nlength = 3", {"size": "small"}, "walk is a value there, and a section in"),
+        ("[sizes.big]\nseedz = 1", {}, r"\[sizes.big\]: unknown setting 'seedz'; did you mean seed or seeds"),
+        ("[sizes.small]\n[sizes.big]\nmlm.steps = 'x'", {"size": "small"}, r"\[sizes.big\]: setting mlm.steps: "),
+        ("[sizes.small]", {"overrides": ['size=["small"]']}, "setting size: input should be a valid string"),
+    ],
+)
+def test_faulty_sizes_are_named_whichever_is_run(text: str, options: dict, message: str, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        Config.load(tmp_path / "c.toml", **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_with_a_byte_order_mark_and_a_size_with_space_around_it(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbfseeds = 2\n[sizes.small]\nseeds = 1\n")
+    assert Config.load(tmp_path / "c.toml").seeds == 2
+    assert Config.load(tmp_path / "c.toml", [" size = small"]).seeds == 1
 
 
 def test_a_part_may_take_part_twice_with_settings_of_its_own(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class WalkStrategy(ABC):
             cls.name = f"{cls.__module__}:{cls.__qualname__}"
 
     length: Annotated[int, Field(ge=1, le=1_000_000)] = 40
-    per_question: Annotated[int, Field(ge=1)] = 10
+    per_question: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     start: Literal["question", "degree"] = "question"
     keep_concepts: bool = False
 
