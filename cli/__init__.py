@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import json
 import signal
 import sys
 import threading
@@ -10,10 +12,24 @@ from collections.abc import Sequence
 
 from qcq.cli import bank, comparisons, console, vectors
 from qcq.cli.console import app, err
-from qcq.errors import QCQError
+from qcq.errors import ConfigError, QCQError
 from qcq.support.memory import scoped
 
 __all__ = ["app", "bank", "comparisons", "console", "main", "vectors"]
+
+
+INTERRUPTED = 130  # exit code, as of a shell's command
+RESUMED = ("run", "score", "study", "walk")  # they keep what is finished, and the same command goes on with it
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What a stream can't show, as JSON escapes it, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error("qcq-json", _escaped)
 
 
 def _terminated(number: int, frame: object) -> None:
@@ -29,13 +45,19 @@ def main(args: Sequence[str] | None = None) -> None:
         before = signal.signal(signal.SIGTERM, _terminated)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal can't show must not end finished work
-            stream.reconfigure(errors="replace")
+            escapes = stream is sys.stdout and "--json" in given
+            stream.reconfigure(errors="qcq-json" if escapes else "replace")
     try:
+        _refuse_undecodable(given)
         with scoped():
             app(given)
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on where it was stopped", markup=False)
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, SystemExit) as left:
+        if isinstance(left, SystemExit) and left.code != INTERRUPTED:  # typer makes it of a KeyboardInterrupt
+            raise
+        command = next((word for word in given if not word.startswith("-")), "")
+        resumed = command in RESUMED and not {"--redo", "--dry-run"} & set(given)
+        err.print(f"interrupted{'; the same command goes on where it was stopped' if resumed else ''}", markup=False)
+        raise SystemExit(INTERRUPTED) from None
     except (QCQError, OSError, MemoryError) as error:
         if "--debug" in given:
             raise
@@ -44,6 +66,15 @@ def main(args: Sequence[str] | None = None) -> None:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _refuse_undecodable(given: Sequence[str]) -> None:
+    """ConfigError for a word that isn't text: it could be written into no result."""
+    for word in given:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{word!r}: not UTF-8; rename the file, or write the word as UTF-8") from None
 
 
 def _reason(error: Exception) -> str:

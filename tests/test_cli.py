@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -259,6 +260,56 @@ def test_other_walks_take_the_text_of_earlier_ones_away(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "w").iterdir()} == kept
     assert call(*walk, "--redo", "--seed", "1", "--quiet") == 0
     assert kept - {path.name for path in (tmp_path / "w").iterdir()} == {"corpus.txt", "vocab.txt", "walks.parquet"}
+
+
+INTERRUPT = """
+import os, signal, sys, threading
+import qcq.data, qcq.pipeline, qcq.cli
+def stop(*_, **__):
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    threading.Event().wait(60)
+qcq.data.load = qcq.pipeline._data.load = stop
+qcq.cli.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("args", "more"),
+    [
+        (["run", "--quiet"], "; the same command goes on where it was stopped"),
+        (["walk"], "; the same command goes on where it was stopped"),
+        (["run", "--redo"], ""),
+        (["inspect", "--json"], ""),
+    ],
+)
+def test_an_interruption_is_one_line_and_exit_130(name: str, args: list[str], more: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", INTERRUPT, name, *args]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"interrupted{more}\n")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_json_is_whole_on_a_stream_of_few_characters(encoding: str, tmp_path: Path) -> None:
+    names = ["проблема", "é", "𝄞"]
+    np.savez(tmp_path / "v.npz", ids=names, vectors=np.eye(3) + 0.1)
+    code = "import sys; from qcq.cli import main; main(sys.argv[1:])"
+    words = [sys.executable, "-c", code, "similar", str(tmp_path / "v.npz"), names[0], "--json"]
+    # Arguments are read by the locale, output is written by PYTHONIOENCODING alone.
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+    done = subprocess.run(words, capture_output=True, env=environment, check=True)
+    told = json.loads(done.stdout.decode(encoding))
+    assert {told["question"], *(each["question"] for each in told["similar"])} == set(names)
+
+
+@pytest.mark.parametrize("args", [["inspect", "--data", "b\udcff"], ["walk", "--out", "o\udcff"]])
+def test_a_name_that_is_not_utf_8_is_refused_before_any_work(
+    args: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*args) == 2
+    assert capsys.readouterr().err == f"error: {args[-1]!r}: not UTF-8; rename the file, or write the word as UTF-8\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_debug_shows_the_traceback() -> None:
