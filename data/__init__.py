@@ -197,6 +197,8 @@ def _path(text: str) -> Path:
         unset = re.search(r"\$\{?(\w+)", str(path))
         fix = f"the environment variable {unset[1]} isn't set" if unset else "check the spelling and the current folder"
         raise DataError("no such file or folder", file=path, fix=fix)
+    if not path.is_file() and not path.is_dir():
+        raise DataError("a pipe or a device, which can't be read twice", file=path, fix="write it to a file first")
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -405,3 +406,10 @@ def test_pebg_matrices(tmp_path: Path) -> None:
 def test_an_error_is_one_line_however_odd_the_value(tmp_path: Path) -> None:
     (tmp_path / "questions.csv").write_text('question,concepts\n"q\n\n' + "x" * 500 + '",a\n')
     assert re.search(r"row 2, column question: .{10,200}$", str(refused(tmp_path)))
+
+
+@pytest.mark.parametrize("source", ["{}", "csv:{}"])
+def test_what_can_be_read_only_once_is_refused(source: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"a pipe or a device, which can't be read twice; write it to a file first"):
+        read(source.format(tmp_path / "pipe"))
