@@ -43,9 +43,7 @@ def from_frames(
         "frame",
         RawTable.of_frame(given, "questions frame", *questions_columns(given.columns, "questions frame"), SYNONYMS),
         *(
-            None
-            if frame is None
-            else RawTable.of_frame(_polars(frame, what), f"{what} frame", required, optional, SYNONYMS)
+            None if frame is None else raw_table(frame, what, required, optional)
             for frame, what, required, optional in (
                 (interactions, "interactions", ("student", "question", "correct"), ("timestamp",)),
                 (concepts, "concepts", ("concept",), ("name", "parent")),
@@ -57,7 +55,7 @@ def from_frames(
 
 def raw_table(frame: Any, what: str, required: Sequence[str], optional: Sequence[str] = ()) -> RawTable:
     """A polars or pandas frame as the readers' checks take a table; ``what`` names it in errors."""
-    return RawTable.of_frame(_polars(frame, what), f"{what} frame", required, optional)
+    return RawTable.of_frame(_polars(frame, what), f"{what} frame", required, optional, SYNONYMS)
 
 
 def from_edges(edges: Iterable[tuple[Any, Any]], interactions: Any = None) -> Dataset:

@@ -16,7 +16,7 @@ from qcq.data.assembly import chronological, several
 from qcq.data.checks import SYNONYMS, meant, times
 from qcq.data.csv import NO_NAMES
 from qcq.data.dataset import TrainPart
-from qcq.data.frames import _polars
+from qcq.data.frames import raw_table
 from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE
 from qcq.errors import DataError
@@ -62,7 +62,7 @@ def answers_table(source: Any, what: str, required: Sequence[str], optional: Seq
     if isinstance(source, str | Path):
         table = RawTable.read(Path(source), required, optional, OFFICE, SYNONYMS)
     else:
-        table = RawTable.of_frame(_polars(source, what), f"{what} frame", required, optional, SYNONYMS)
+        table = raw_table(source, what, required, optional)
     for name in table.unread if "timestamp" in table.absent else ():
         if meant(name, ["timestamp"]):
             fix = "rename it to timestamp, or remove it if the rows are in order"
