@@ -27,7 +27,6 @@ from qcq.cli.console import (
     print_table,
     processes,
     ray_cluster,
-    refuse_settings,
     terminal,
 )
 from qcq.errors import ConfigError
@@ -177,8 +176,6 @@ def score(
     if len(named) < len(files):
         raise ConfigError("two files have the same name; name them apart, the table goes by their names")
     options = {"data": data, "tasks": tasks, "seeds": seeds, "store": store, "strict": strict, "missing": missing}
-    beside = "vectors are compared with the same baselines always"
-    refuse_settings(set_, {"data": "give --data", "vectors": "name the files", "walks": beside, "trainers": beside})
     settled = Config.load(None, set_ or (), walks=(), trainers=YARDSTICKS, vectors=named, **options)
 
     from qcq.pipeline import Experiment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -116,19 +116,6 @@ def terminal(quiet: bool) -> Terminal:
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
     """A table on standard output; the first ``left`` columns are aligned left."""
     show(out, titles, rows, left)
-
-
-def refuse_settings(given: Sequence[str] | None, decided: Mapping[str, str]) -> None:
-    """ConfigError for a ``--set`` of what a command decides otherwise: it would change nothing, without a word.
-
-    Parameters
-    ----------
-    decided : the setting → what to do instead.
-    """
-    for each in given or ():
-        key = each.partition("=")[0].strip()
-        if fix := decided.get(key.partition(".")[0]):
-            raise ConfigError(f"--set {key}: changes nothing in this command; {fix}")
 
 
 def ray_cluster(engine: str, address: str | None, jobs: int | None) -> RayCluster | None:

@@ -21,7 +21,6 @@ from qcq.cli.console import (
     err,
     out,
     print_table,
-    refuse_settings,
     terminal,
 )
 from qcq.errors import ConfigError, EmbeddingError
@@ -147,11 +146,7 @@ def _settings(
     """The settings of ``--set``, all of which count: those of the data, and those of a named walk and trainer."""
     from qcq.config import Config
     from qcq.data import DATASETS
-    from qcq.support.settings import fields
 
-    decided = {name: "it belongs to qcq run, leave it out" for name in fields(Config) if name != "strict"}
-    options = {"data": "data", "dim": "dim", "seed": "seed", "walks": "walk", "trainers": "trainer", "folds": "fold"}
-    refuse_settings(given, decided | {name: f"give --{option}" for name, option in options.items()})
     settled = Config.load(None, given or (), data=data, strict=strict)
     walked = not trainer or _learns(trainer)
     named = [*(("walk", walk or "qcq") if walked else ()), trainer or "sgns"] if walk or trainer else []

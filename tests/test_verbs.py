@@ -230,9 +230,9 @@ def test_embed_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
         ),
         (["--trainer", "netmf", "--set", "sgns.window=3"], "only settings of walk and qcq and netmf count here"),
         (["--trainer", "svd", "--set", "walk.length=9"], "--set walk: only settings of svd count here"),
-        (["--trainer", "svd", "--set", "dim=3"], "--set dim: changes nothing in this command; give --dim"),
-        (["--set", "data=other.csv"], "give --data"),
-        (["--set", "seeds=2"], "it belongs to qcq run, leave it out"),
+        (["--trainer", "svd", "--set", "dim=3"], "--set dim: qcq embed takes dim from --dim; give it there"),
+        (["--set", "data=other.csv"], "qcq embed takes data from --data; give it there"),
+        (["--set", "seeds=2"], "qcq embed has no use for seeds; leave it out"),
         (["--with", ""], "unknown number ''"),
         (["--with", "rasch,rasch"], "a number is given twice"),
     ],
@@ -265,7 +265,7 @@ def test_settings_that_count_are_taken_and_a_walk_that_does_not_is_said(
 @pytest.mark.parametrize("key", ["data", "vectors.x", "walks", "trainers"])
 def test_what_score_decides_itself_is_no_setting(key: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("score", "v.npz", "--data", "one.csv", "--set", f"{key}=svd") == 2
-    assert f"--set {key}: changes nothing in this command" in capsys.readouterr().err
+    assert f"--set {key.partition('.')[0]}: qcq score " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", [".vec", ".txt", ".bin"])
