@@ -120,8 +120,9 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     model: Inference | Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", as_names(self.ids))
-        object.__setattr__(self, "concept_ids", as_names(self.concept_ids, "concept"))
+        for name, kind in (("ids", "question"), ("concept_ids", "concept")):
+            check("Embeddings", name, getattr(self, name), "list")
+            object.__setattr__(self, name, as_names(getattr(self, name), kind))
         object.__setattr__(self, "vectors", _checked(self.vectors, self.ids, "question"))
         if self.concept_vectors is not None:
             object.__setattr__(self, "concept_vectors", _checked(self.concept_vectors, self.concept_ids, "concept"))
@@ -357,7 +358,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         {'twins': 1}
         """
         model = self.inference()
-        again = [q for q in (*concepts, *(neighbours or ())) if q in self]
+        again = [str(q) for q in (*concepts, *(neighbours or ())) if q in self]
         if again:
             raise EmbeddingError(f"{len(again)} questions are in the table already, {again[0]!r} first; give new ones")
         ids, rows, how, notes = model.named(self, concepts, neighbours or {}, responses)

@@ -70,7 +70,7 @@ class Simulated(Reader):
 
     questions: Annotated[int, Field(ge=1, le=100_000_000)] = 2_000
     concepts: Annotated[int, Field(ge=1)] = 40
-    students: Annotated[int, Field(ge=0, le=100_000_000)] = 600
+    students: Annotated[int, Field(ge=0, le=10_000_000_000)] = 600
     responses: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     sets: Annotated[int, Field(ge=0, le=1_000_000)] = 80
     gain: Annotated[float, Field(ge=0)] = 2.0

@@ -38,10 +38,8 @@ def as_names(ids: Iterable[Any], kind: str = "question") -> Sequence[str]:
 
     Raises
     ------
-    EmbeddingError : an identifier is missing (None, NaN), or there is no list of them.
+    EmbeddingError : an identifier is missing (None, NaN).
     """
-    if isinstance(ids, str) or not isinstance(ids, Iterable):
-        raise EmbeddingError(f"{kind} ids are no list of names ({type(ids).__name__}); give one name a row")
     if isinstance(ids, list | tuple) and set(map(type, ids)) <= {str}:  # millions of texts are usual
         return ids
     return [_name(value, row, kind) for row, value in enumerate(ids, start=1)]

@@ -21,6 +21,7 @@ from qcq.errors import QCQError
 from qcq.graph import KnowledgeGraph
 from qcq.run import Run
 from qcq.support.arrays import read_npy, read_npz, read_sparse
+from qcq.support.folders import write_mark
 from qcq.walks import WALKS
 
 DEEP = "[" * 5_000
@@ -197,6 +198,9 @@ READ: dict[str, Callable[[Run], object]] = {
 @pytest.mark.parametrize("content", [DEEP.encode(), b"\xff\x00", b'["' + b"9" * 5_000, b'"a\nb,c'])
 def test_a_damaged_file_of_a_run_is_named(name: str, content: bytes, tmp_path: Path) -> None:
     folder(tmp_path, {"config.toml": "seeds = 1", "about.json": "{}", name: content})
+    with pytest.raises(QCQError, match=rf"{name}: is damaged \(.*; remove it and run the same command again"):
+        READ[name](Run.open(tmp_path))
+    (tmp_path / "manifest.json").write_text("{}")  # of a finished run
     with pytest.raises(QCQError, match=rf"{name}: is damaged \(.*--repair' makes it again"):
         READ[name](Run.open(tmp_path))
 
@@ -204,8 +208,11 @@ def test_a_damaged_file_of_a_run_is_named(name: str, content: bytes, tmp_path: P
 @pytest.mark.parametrize("content", ["[]", '{"files": {"about.json": 3}}', '{"files": 7}', DEEP])
 def test_a_manifest_that_is_none_is_a_fault(content: str, tmp_path: Path) -> None:
     folder(tmp_path, {"config.toml": "seeds = 1", "about.json": '{"finished": true}', "manifest.json": content})
-    (tmp_path / "cells" / "0a").mkdir(parents=True)
-    (tmp_path / "cells" / "0a" / "row.json").write_text('{"kind": "Trained", "label": "x", "row": {}, "files": 3}')
+    write_mark(tmp_path, "run")
+    cell = tmp_path / "cells" / ("0a" * 16)
+    cell.mkdir(parents=True)
+    write_mark(tmp_path / "cells", "store")
+    (cell / "row.json").write_text('{"kind": "Trained", "label": "x", "row": {}, "files": 3}')
     faults, _ = verify(Run.open(tmp_path))
     assert [fault.path.name for fault in faults] == ["row.json", "manifest.json"]
     assert {fault.what for fault in faults} == {"cannot be read"}

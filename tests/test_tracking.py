@@ -26,6 +26,8 @@ SETTINGS = ["simulated.questions=60", "simulated.students=40", "simulated.respon
 
 def config(*more: str) -> Config:
     options = {"trainers": ("svd", "mlm"), "tasks": ("edges", "difficulty"), "seeds": 1}
+    given = {each.partition("=")[0] for each in more}
+    options = {key: value for key, value in options.items() if key not in given}
     return Config.load(None, [*SETTINGS, "mlm.steps=20", *more], **options)
 
 
