@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from scipy.stats import ttest_1samp
 
 import qcq
@@ -497,6 +498,17 @@ def test_the_planted_truth_is_preferred_to_chance(partition, edmine):
     good, bad = asked.score(oracle(partition)), asked.score(chance(partition))
     assert good.metrics[f"{OWN}/auc"] == bad.metrics[f"{OWN}/auc"]
     assert paired_bootstrap(good.units["auc"], bad.units["auc"]).low > 0
+
+
+@pytest.mark.tools
+def test_mikt_is_refused_where_no_question_has_two_concepts(data, edmine):
+    """There it would say that all vectors are equally good."""
+    first = data.q_matrix.indptr[:-1]
+    ones = (np.ones(len(first), np.int8), data.q_matrix.indices[first], np.arange(len(first) + 1))
+    single = Partition.make(replace(data, q_matrix=csr_array(ones, shape=data.q_matrix.shape)), seed=0)
+    with pytest.raises(EvaluationError, match=r"kt-peer: MIKT .*no question has two concepts.*qDKT, simpleKT"):
+        KTPeer(single, KTPeerSettings(model="MIKT"))
+    KTPeer(single, KTPeerSettings(model="QIKT"))
 
 
 @pytest.mark.tools

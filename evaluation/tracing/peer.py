@@ -43,6 +43,7 @@ class Published:
     halve : epochs after which the learning rate is halved, again and again; 0: never.
     losses : weights of the parts of its loss, edmine's ``loss_config``.
     difficulty : whether it is given levels of difficulty from training students.
+    weighs : whether a question's vector does nothing but weigh the question's concepts.
     """
 
     module: str
@@ -57,6 +58,7 @@ class Published:
     halve: int = 0
     losses: Mapping[str, float] = field(default_factory=dict)
     difficulty: bool = False
+    weighs: bool = False
 
 
 def _rows(n: int, dim: int, **more: Any) -> Config:
@@ -136,7 +138,7 @@ PEERS: Mapping[str, Published] = {
     "AKT": Published("AKT", _akt, "question_diff", 256, 24, 1e-4, clip=10.0, losses={"rasch loss": 1e-5}),
     "DIMKT": Published("DIMKT", _dimkt, "question", 128, 64, 1e-3, 1e-3, halve=10, difficulty=True),
     "QIKT": Published("QIKT", _qikt, "question", 256, 32, 1e-4, 1e-5, losses=_QIKT),
-    "MIKT": Published("MIKT", _mikt, "", 64, 40, 1e-3, 1e-5, clip=15.0, accumulate=2),
+    "MIKT": Published("MIKT", _mikt, "", 64, 40, 1e-3, 1e-5, clip=15.0, accumulate=2, weighs=True),
 }
 
 
@@ -201,7 +203,8 @@ class KTPeer(Task):
       the rows get their own lengths back, so the model sees the table itself. If its width isn't the model's, edmine
       puts a linear layer between them. simpleKT and AKT have no question embedding but a question's difficulty (in AKT
       one number), which then is a linear map of the vector. MIKT has no such layer: a narrower table is filled with
-      zeros, a wider one is refused.
+      zeros, a wider one is refused. In MIKT a vector does nothing but weigh the question's concepts. So where each
+      question has one concept, no vectors change anything, and MIKT is refused.
     - DIMKT's levels of difficulty are counted on training students.
 
     ``auc-next-5`` is left out: edmine's models predict one step.
@@ -236,6 +239,13 @@ class KTPeer(Task):
         self.attempts = Attempts(partition, "kt-peer")
         if why := self.missing():
             raise ConfigError(why)
+        model = self.plan.model
+        if PEERS[model].weighs and (np.diff(self.attempts.graph.weights.indptr) <= 1).all():
+            others = ", ".join(name for name, each in PEERS.items() if not each.weighs)
+            raise EvaluationError(
+                f"kt-peer: {model} uses a question's vector only to weigh the question's concepts, and no question has "
+                f"two concepts, so vectors change nothing; choose another model: {others}"
+            )
         self._kept: dict[str, tuple[str, Peer]] = {}
         self._own: dict[int, Peer] = {}
 
