@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -164,6 +164,28 @@ class Config:
         """The tasks with their settings, in order."""
         settings = self.task_settings()
         return [TaskSpec(name, cls, settings.get(name)) for name, cls in self.task_classes().items()]
+
+    def refuse_unused(self, overrides: Iterable[str]) -> None:
+        """ConfigError for a ``SECTION.key=value`` whose walk, trainer, task or data format is not in this run.
+
+        A command line asks this. In a file, and in a list of overrides for several runs, such a section may wait.
+        """
+        prefix = self.data.partition(":")[0]
+        formats = [prefix] if prefix in DATASETS else [name for name, kind in DATASETS.items() if kind.needs_path]
+        parts = {
+            "walk": (WALKS, self.walks),
+            "trainer": (TRAINERS, self.build_trainers()),
+            "task": (TASKS, self.task_classes()),
+            "data format": (DATASETS, formats),
+        }
+        for override in overrides:
+            key = override.partition("=")[0].strip()
+            section, dot, _ = key.partition(".")
+            for kind, (registry, names) in parts.items():
+                if dot and _part(section) in registry and section not in {*names, *map(_part, names)}:
+                    raise ConfigError(
+                        f"--set {key}: this run has no {kind} {section!r}, so it changes nothing; leave it out"
+                    )
 
     def partition(self, data: Dataset) -> Partition:
         """The data as a run of this configuration divides them."""

@@ -79,6 +79,7 @@ def run(
     cluster = ray_cluster(engine, address, jobs)
     options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds, "size": size}
     settled = Config.load(config, set_ or (), **options, store=store, strict=strict)
+    settled.refuse_unused(set_ or ())
 
     from qcq.pipeline import Experiment, run_folds
     from qcq.report.tracking import open_tracker
@@ -177,6 +178,7 @@ def score(
         raise ConfigError("two files have the same name; name them apart, the table goes by their names")
     options = {"data": data, "tasks": tasks, "seeds": seeds, "store": store, "strict": strict, "missing": missing}
     settled = Config.load(None, set_ or (), walks=(), trainers=YARDSTICKS, vectors=named, **options)
+    settled.refuse_unused(set_ or ())
 
     from qcq.pipeline import Experiment
 

@@ -311,10 +311,12 @@ def similar(
         settled = Config.load(made.path / "config.toml")
         try:
             dataset = load(settled.data, settled.sections)
-        except DataError:
+        except DataError as error:
             if unseen_by is not None:
                 raise
-            dataset = None  # the data have moved; only the number of students who answered both is lost
+            dataset = None
+            lost = "so how many students answered both isn't known"
+            err.print(f"the data of this run can't be read, {lost}: {error}", markup=False)
         name, on = (trainer, walk) if trainer else made.best(walk)
         found = look(made, question, k, trainer=name, walk=on, level=level, **choice, data=dataset)
         why = "" if trainer else _why(made, name, str(on))

@@ -50,7 +50,7 @@ LABELS = {
     "attention within 2, relative": "share of attention within two steps, bias started at 0",
     "direction": "loss by reading backwards, exact, nats a token",
     "exchangeable": "share of exchangeable questions, training graph",
-    "gain ": "kt-fast AUC, richer walk − qcq: ",
+    "gain ": "AUC, richer walk − qcq: ",
     "place": "loss, no positions − bias started at the neighbours",
     "place, absolute": "loss, absolute positions − bias started at the neighbours",
     "place, relative": "loss, bias started at 0 − bias started at the neighbours",
@@ -82,7 +82,8 @@ EXPLAINED = {
     "The other figures ask whether a model uses more: skip-gram with wider windows and longer walks, "
     "`mlm` that sees only the nearest tokens, and where `mlm` attends.",
     "order": "`none`, `absolute` and `relative` are other positions of the same `mlm`, whose default is a relative "
-    "bias that starts at the neighbours. A richer walk is compared by skip-gram's vectors in `kt-fast`. "
+    "bias that starts at the neighbours. A richer walk is compared by skip-gram's vectors: one without answers in "
+    "`kt-fast`, one made of answers in `kt`, with one seed. "
     "*Shuffled* walks have the same tokens in random order. *Ordered* skip-gram tells left from right. "
     "*Session* walks are answers of students in their true order.",
     "weak": "The same masked Transformer is trained with four losses, in equal steps. Whether the relations are "

@@ -76,6 +76,26 @@ def test_run_then_similar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "did you mean" in capsys.readouterr().err
 
 
+def test_similar_says_why_a_column_is_missing(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path in the settings of a run is as it was given, so from another folder it may lead nowhere."""
+    rows = [f"s{s},q{(s * 7 + k) % 12},c{(s * 7 + k) % 3},{(s + k) % 2}" for s in range(30) for k in range(6)]
+    (tmp_path / "log.csv").write_text("\n".join(["student,question,concepts,correct", *rows]))
+    monkeypatch.chdir(tmp_path)
+    settings = ["--trainers", "svd", "--tasks", "retrieval", "--seeds", "1", "--quiet"]
+    assert call("run", "--data", "log.csv", *settings, "--out", "run") == 0
+    capsys.readouterr()
+    assert call("similar", "run", "q1", "--trainer", "svd") == 0
+    here = capsys.readouterr()
+    assert "answered both" in here.out
+    assert not here.err
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert call("similar", "../run", "q1", "--trainer", "svd") == 0
+    there = capsys.readouterr()
+    assert "answered both" not in there.out
+    assert "the data of this run can't be read, so how many students answered both isn't known: log.csv" in there.err
+
+
 ROOM = ["--set", "simulated.questions=120", "--set", "simulated.students=60", "--seeds", "1", "--quiet"]
 
 
@@ -196,6 +216,11 @@ def test_walk_prints_the_digest(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["run", "--trainers", "svdd"], "did you mean svd"),
         (["run", "--set", "walk.lenght=3"], "did you mean"),
         (["run", "missing.toml"], "missing.toml"),
+        (["run", "--trainers", "svd", "--set", "mlm.steps=5"], "--set mlm.steps: this run has no trainer 'mlm'"),
+        (["run", "--walks", "qcq", "--set", "node2vec.p=2"], "--set node2vec.p: this run has no walk 'node2vec'"),
+        (["run", "--tasks", "edges", "--set", "kt.epochs=1"], "--set kt.epochs: this run has no task 'kt'"),
+        (["run", "--data", "q.csv", "--set", "simulated.seed=1"], "this run has no data format 'simulated'"),
+        (["run", "--data", "csv:q.csv", "--set", "pykt.fold=1"], "this run has no data format 'pykt'"),
         (["run", "--size", "small"], "no file: no size 'small'; it has none"),
         (["similar", "no-run", "q1"], "no-run: no such folder"),
         (["export", "no-run", "--out", "v.npz"], "no-run: no such run folder or file of vectors"),

@@ -466,12 +466,17 @@ def test_the_page_has_a_row_for_every_verdict_and_marks_what_is_withdrawn(
         word = dict(verdict.parts)[half].text if half else verdict.text
         assert plain[decision.claim].startswith(f"**{word}**: ")
     claim = DECISIONS["order", "limited path"].claim
-    withdrawn = {"conjecture": "order", "of": "limited path", "figures": ["gain difficulty"], "mark": "withdrawn"}
+    withdrawn = {
+        "conjecture": "order",
+        "of": "limited path",
+        "figures": ["gain concept-hop, kt-fast"],
+        "mark": "withdrawn",
+    }
     said = {"said": "Limited path", "why": "It was scored by the wrong task.", "instead": "Nothing."}
     marked = page({**results, "remarks": {"withdrawn": [{**withdrawn, **said}], "notes": ["One more thing."]}})
     assert cells(marked)[claim] == plain[claim].replace("**: ", "** (withdrawn): ")
     assert cells(marked)["Limited path"] == "It was scored by the wrong task."
-    assert "richer walk − qcq: difficulty (withdrawn)" in marked
+    assert "richer walk − qcq: concept-hop, kt-fast (withdrawn)" in marked
     assert "\n- One more thing.\n" in marked
 
 
