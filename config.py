@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -172,7 +172,7 @@ class Config:
         """
         prefix = self.data.partition(":")[0]
         formats = [prefix] if prefix in DATASETS else [name for name, kind in DATASETS.items() if kind.needs_path]
-        parts = {
+        parts: Mapping[str, tuple[Container[str], Iterable[str]]] = {
             "walk": (WALKS, self.walks),
             "trainer": (TRAINERS, self.build_trainers()),
             "task": (TASKS, self.task_classes()),
