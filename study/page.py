@@ -320,8 +320,8 @@ def _manner(results: Results) -> str:
         "seeds of a language model. Figures without them are exact, or counted.",
         "Losses are held-out losses in nats; a difference above 0 means a worse loss. Scores are better when higher.",
         "An interval that contains zero means *not told apart*, not equal.",
-        "Differences of losses, and shares, are means over walks. Tables of models have means over predicted tokens, so "
-        "the two do not match exactly. The excess of `sgns` in a list of figures is that of its first seed.",
+        "Differences of losses, and shares, are means over walks. Tables of models have means over predicted tokens, "
+        "so the two do not match exactly. The excess of `sgns` in a list of figures is that of its first seed.",
         "A dash means that the section did not measure it.",
         f"Of the {len(words)} rows below that have a floor, {words.count('under-trained')} are `under-trained`. "
         "A loss of five to seven nats says nothing by itself; excess is the loss above the exact floor.",
