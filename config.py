@@ -165,11 +165,8 @@ class Config:
         settings = self.task_settings()
         return [TaskSpec(name, cls, settings.get(name)) for name, cls in self.task_classes().items()]
 
-    def refuse_unused(self, overrides: Iterable[str]) -> None:
-        """ConfigError for a ``SECTION.key=value`` whose walk, trainer, task or data format is not in this run.
-
-        A command line asks this. In a file, and in a list of overrides for several runs, such a section may wait.
-        """
+    def unused(self, overrides: Iterable[str]) -> list[str]:
+        """A sentence for each ``SECTION.key=value`` whose walk, trainer, task or data format is not in this run."""
         prefix = self.data.partition(":")[0]
         formats = [prefix] if prefix in DATASETS else [name for name, kind in DATASETS.items() if kind.needs_path]
         parts: Mapping[str, tuple[Container[str], Iterable[str]]] = {
@@ -178,14 +175,14 @@ class Config:
             "task": (TASKS, self.task_classes()),
             "data format": (DATASETS, formats),
         }
+        found = []
         for override in overrides:
             key = override.partition("=")[0].strip()
             section, dot, _ = key.partition(".")
             for kind, (registry, names) in parts.items():
                 if dot and _part(section) in registry and section not in {*names, *map(_part, names)}:
-                    raise ConfigError(
-                        f"--set {key}: this run has no {kind} {section!r}, so it changes nothing; leave it out"
-                    )
+                    found.append(f"--set {key} changes nothing: this run has no {kind} {section!r}")
+        return found
 
     def partition(self, data: Dataset) -> Partition:
         """The data as a run of this configuration divides them."""

@@ -20,6 +20,7 @@ from qcq.cli.console import (
     app,
     out,
     print_table,
+    say_unused,
     terminal,
 )
 from qcq.errors import UnknownNameError
@@ -48,7 +49,7 @@ def inspect(
     from qcq.floors.identifiability import inspect as look
 
     settled = Config.load(None, set_ or (), data=data, walks=(walk,), strict=strict)
-    settled.refuse_unused(set_ or ())
+    say_unused(settled, set_)
     dataset = load(settled.data, settled.sections, strict=settled.strict)
     strategy = settled.build_walks()[walk]
     graph = _graph(dataset, strategy)
@@ -323,7 +324,7 @@ def split(
     from qcq.evaluation.published import write_split
 
     settled = Config.load(None, set_ or (), data=data, strict=strict)
-    settled.refuse_unused(set_ or ())
+    say_unused(settled, set_)
     dataset = load(settled.data, settled.sections, strict=settled.strict)
     how = f"divided at random by seed {seed}" if dataset.parts is None else "the data set's own split"
     made = write_split(dataset, dataset.split(seed), out_dir, how, replace=redo)
@@ -360,7 +361,7 @@ def walk(
     from qcq.data import load
 
     settled = Config.load(None, set_ or (), data=data, walks=(walk,), strict=strict)
-    settled.refuse_unused(set_ or ())
+    say_unused(settled, set_)
     strategy = settled.build_walks()[walk]
     watch = terminal(quiet)
     dataset = load(settled.data, settled.sections, strict=settled.strict)

@@ -27,6 +27,7 @@ from qcq.cli.console import (
     print_table,
     processes,
     ray_cluster,
+    say_unused,
     terminal,
 )
 from qcq.errors import ConfigError
@@ -79,7 +80,7 @@ def run(
     cluster = ray_cluster(engine, address, jobs)
     options = {"data": data, "walks": walks, "trainers": trainers, "tasks": tasks, "seeds": seeds, "size": size}
     settled = Config.load(config, set_ or (), **options, store=store, strict=strict)
-    settled.refuse_unused(set_ or ())
+    say_unused(settled, set_)
 
     from qcq.pipeline import Experiment, run_folds
     from qcq.report.tracking import open_tracker
@@ -178,7 +179,7 @@ def score(
         raise ConfigError("two files have the same name; name them apart, the table goes by their names")
     options = {"data": data, "tasks": tasks, "seeds": seeds, "store": store, "strict": strict, "missing": missing}
     settled = Config.load(None, set_ or (), walks=(), trainers=YARDSTICKS, vectors=named, **options)
-    settled.refuse_unused(set_ or ())
+    say_unused(settled, set_)
 
     from qcq.pipeline import Experiment
 

@@ -13,6 +13,7 @@ from qcq.support.terminal import Terminal, show
 from qcq.support.threads import affordable_jobs
 
 if TYPE_CHECKING:
+    from qcq.config import Config
     from qcq.engine import Plan, RayCluster
 
 app = typer.Typer(
@@ -49,6 +50,12 @@ def _read_here(ctx: typer.Context, given: list[str] | None) -> list[str] | None:
             why = f"takes {key} from {option}; give it there" if has else f"has no use for {key}; leave it out"
             raise ConfigError(f"--set {key}: qcq {ctx.command.name} {why}")
     return given
+
+
+def say_unused(settled: Config, given: list[str] | None) -> None:
+    """Tell of every ``--set`` that changes nothing in this run."""
+    for line in settled.unused(given or ()):
+        err.print(line, markup=False)
 
 
 SetOption = Annotated[

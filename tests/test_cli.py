@@ -96,6 +96,28 @@ def test_similar_says_why_a_column_is_missing(tmp_path: Path, monkeypatch, capsy
     assert "the data of this run can't be read, so how many students answered both isn't known: log.csv" in there.err
 
 
+@pytest.mark.parametrize(
+    ("args", "key", "kind"),
+    [
+        (["--trainers", "svd"], "mlm.steps=5", "trainer 'mlm'"),
+        (["--walks", "qcq", "--trainers", "svd"], "node2vec.p=2", "walk 'node2vec'"),
+        (["--tasks", "edges", "--trainers", "svd"], "kt.epochs=1", "task 'kt'"),
+        (["--data", "q.csv", "--trainers", "svd"], "simulated.seed=1", "data format 'simulated'"),
+        (["--data", "csv:q.csv", "--trainers", "svd"], "pykt.fold=1", "data format 'pykt'"),
+        (["--trainers", "svd,mlm"], "mlm.steps=5", ""),
+        (["--data", "q.csv", "--trainers", "svd"], "csv.merge_repeats=true", ""),
+        (["--tasks", "kt@a,edges", "--trainers", "svd"], "kt.epochs=1", ""),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_told(args, key, kind, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.csv").write_text("question,concepts\n" + "".join(f"q{i},c{i % 3};c{i % 4}\n" for i in range(20)))
+    assert call("run", *args, "--seeds", "1", "--set", key, "--dry-run") == 0
+    said = capsys.readouterr().err
+    line = f"--set {key.partition('=')[0]} changes nothing: this run has no {kind}"
+    assert (line in said.splitlines()) if kind else ("changes nothing" not in said)
+
+
 ROOM = ["--set", "simulated.questions=120", "--set", "simulated.students=60", "--seeds", "1", "--quiet"]
 
 
@@ -216,11 +238,6 @@ def test_walk_prints_the_digest(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["run", "--trainers", "svdd"], "did you mean svd"),
         (["run", "--set", "walk.lenght=3"], "did you mean"),
         (["run", "missing.toml"], "missing.toml"),
-        (["run", "--trainers", "svd", "--set", "mlm.steps=5"], "--set mlm.steps: this run has no trainer 'mlm'"),
-        (["run", "--walks", "qcq", "--set", "node2vec.p=2"], "--set node2vec.p: this run has no walk 'node2vec'"),
-        (["run", "--tasks", "edges", "--set", "kt.epochs=1"], "--set kt.epochs: this run has no task 'kt'"),
-        (["run", "--data", "q.csv", "--set", "simulated.seed=1"], "this run has no data format 'simulated'"),
-        (["run", "--data", "csv:q.csv", "--set", "pykt.fold=1"], "this run has no data format 'pykt'"),
         (["run", "--size", "small"], "no file: no size 'small'; it has none"),
         (["similar", "no-run", "q1"], "no-run: no such folder"),
         (["export", "no-run", "--out", "v.npz"], "no-run: no such run folder or file of vectors"),
