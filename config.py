@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from qcq.support.settings import fields, settings
 from qcq.support.types import check, takes
 from qcq.walks import WALKS, WalkStrategy
 
+LARGEST = 2**31 - 1  # of an integer setting other than a seed; gensim and torch take no more
 LONGEST = 80  # bytes of a name: a file has those of walk, trainer and read-out in its own
 BASELINES = ("random", "concept-onehot", "svd")
 YARDSTICKS = ("random", "concept-mean", "concept-onehot", "svd")  # baselines for every comparison of vectors from files
@@ -341,6 +343,12 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, key: str) -> None:
 def _build(cls: type[Any], sections: Mapping[str, Mapping[str, Any]]) -> Any:
     """An instance of a settings class from its sections, later ones override; errors name the key as it was written."""
     origin = {key: f"{section}.{key}" if section else key for section, values in sections.items() for key in values}
+    for section, values in sections.items():
+        for key, value in values.items():
+            if isinstance(value, int) and abs(value) > LARGEST and key != "seed":
+                what = f"setting {section}.{key}: an integer is at most {LARGEST:,}"
+                given = f"{value:,}" if abs(value) < 10**15 else f"one of about {round(math.log10(abs(value)))} digits"
+                raise ConfigError(f"{what}, given {given}; give a smaller one")
     try:
         return cls(**{key: value for values in sections.values() for key, value in values.items()})
     except UnknownNameError:

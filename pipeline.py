@@ -273,8 +273,6 @@ def main() -> None:
     command()
 
 
-__all__ = ["Config", "ConfigError", "Experiment"]
-
 if __name__ == "__main__":
     # Run as a script, this module is called __main__; other modules import it as qcq.pipeline.
     from qcq.pipeline import main as _main

@@ -46,7 +46,12 @@ QUICK = ["walk.length=8", "walk.per_question=2", "mlm.steps=6", "mlm.heads=2", "
 SETTINGS = [f"--set={setting}" for setting in [*ROOM, *QUICK]]
 KILLED = ["run", "--quiet", "--seeds", "2", "--trainers", "sgns,mlm,svd", *SETTINGS]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-MEASURED = ("environment.json", "report.html", "report.md", "manifest.json")
+MEASURED = (
+    "environment.json",
+    "report.md",
+    "manifest.json",
+    ".owner.json",
+)  # and pages, with random names of their plots
 TIMES = ("seconds", "peak_rss_mb", "fit_seconds", "tokens_per_second")
 
 BANK = "question,concepts\n" + "".join(f"q{i},c{i % 4};d{i % 3}\n" for i in range(24))
@@ -73,23 +78,105 @@ class Case:
     before: tuple[tuple[str, ...], ...] = ()
 
 
+def saved_graph(path: str) -> None:
+    """The graph of a small bank, in the format of the path's ending."""
+    from qcq.data import load
+    from qcq.graph import KnowledgeGraph
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    KnowledgeGraph.from_dataset(load(str(Path(path).parents[1] / "bank"))).save(path)
+
+
+def damaged(path: str) -> None:
+    """A run with one flipped bit and one lost file."""
+    table = next(Path(path, "embeddings").glob("*.safetensors"))
+    held = bytearray(table.read_bytes())
+    held[-1] ^= 1
+    table.unlink()
+    table.write_bytes(held)
+    Path(path, "report.md").unlink()
+
+
+# Calls of Python, or of this script, that are tried like commands.
+CALLS: dict[str, Callable[[str], None]] = {"graph.save": saved_graph, "damage": damaged}
+
 RUN = ("run", "--quiet", "--data", "HOME/bank", "--seeds", "1", *(f"--set={one}" for one in QUICK), "--set=tune=false")
-SHORT = (*RUN, "--trainers", "svd", "--tasks", "edges", "--out", "HOME/made")
+WALK = ("walk", "--quiet", "--data", "HOME/bank", "--out", "HOME/made", *SETTINGS[4:6])
+SCORED = ("--quiet", "--data", "HOME/bank", "--seeds", "1", "--tasks", "edges", "--set=dim=8")
+EDGES = ("--trainers", "svd", "--tasks", "edges")
+SHORT = (*RUN, *EDGES, "--out", "HOME/made")
 TABLE = ("embed", "--quiet", "--data", "HOME/bank", "--recipe", "concepts", "--dim", "4")
+WRITTEN = (*TABLE, "--out", "HOME/table.npz")
+TRACED = ("--tasks", "kt-difficulty", *(f"--set=kt-difficulty.{one}" for one in ("hidden=4", "epochs=1")))
+TABLES = (WRITTEN, (*TABLE[:4], "--trainer", "svd", "--dim", "4", "--out", "HOME/other.npz"))
+EXPORTS = {"tensorboard": "table.tsv", "hub": "hub", "atlas": "table.parquet"}
 CASES = (
     Case("run", (*RUN, "--trainers", "sgns,mlm,svd", "--tasks", "edges,difficulty", "--out", "HOME/made"), "made"),
     Case("run --redo", (*SHORT, "--redo"), "made", (SHORT,)),
-    Case("walk", ("walk", "--quiet", "--data", "HOME/bank", "--out", "HOME/made", "--text", *SETTINGS[4:6]), "made"),
+    Case("run of folds", (*SHORT, "--set=folds=2"), "made"),
+    Case("run of tracers", (*RUN, "--trainers", "svd", *TRACED, "--out", "HOME/made"), "made"),
+    Case("run with a far store", (*RUN, *EDGES, "--store", "file://HOME/made/far", "--out", "HOME/made/run"), "made"),
+    Case(
+        "run with a checkpoint",
+        (
+            *RUN,
+            "--trainers",
+            "mlm",
+            "--tasks",
+            "edges",
+            "--set=mlm.checkpoint=HOME/made/kept.safetensors",
+            *("--out", "HOME/made/run"),
+        ),
+        "made",
+    ),
+    Case("score", ("score", "HOME/table.npz", *SCORED, "--out", "HOME/made"), "made", (WRITTEN,)),
+    Case("report", ("report", "HOME/made"), "made", (SHORT,)),
+    Case("verify --repair", ("verify", "--quiet", "--repair", "HOME/made"), "made", (SHORT, ("damage", "HOME/made"))),
+    Case(
+        "trace",
+        (
+            "trace",
+            "--quiet",
+            "HOME/made/run",
+            "HOME/student.csv",
+            "--out",
+            "HOME/made/far.csv",
+            "--plot",
+            "HOME/made/far.html",
+        ),
+        "made",
+        ((*RUN, "--trainers", "svd", *TRACED, "--out", "HOME/made/run"),),
+    ),
+    Case("walk", (*WALK, "--text", "--parquet"), "made"),
+    *(
+        Case(f"graph.save {kind}", ("graph.save", f"HOME/made/graph.{kind}"), "made")
+        for kind in ("graphml", "csv", "npz")
+    ),
     Case("split", ("split", "--data", "HOME/bank", "--out", "HOME/made"), "made"),
     *(
         Case(f"embed {kind}", (*TABLE, "--redo", "--out", f"HOME/made/table.{kind}"), "made")
         for kind in ("safetensors", "parquet", "csv", "npz", "json", "pt", "vec")
     ),
+    *(
+        Case(
+            f"export {kind}",
+            ("export", "HOME/table.npz", "--to", kind, "--redo", "--out", f"HOME/made/{file}"),
+            "made",
+            (WRITTEN,),
+        )
+        for kind, file in EXPORTS.items()
+    ),
+    *(
+        Case(
+            f"export {kind} --order",
+            ("export", "HOME/table.npz", "--order", "HOME/order.json", "--redo", "--out", f"HOME/made/table.{kind}"),
+            "made",
+            (WRITTEN,),
+        )
+        for kind in ("npy", "json", "pt")
+    ),
     Case(
-        "export",
-        ("export", "HOME/table.npz", "--to", "tensorboard", "--redo", "--out", "HOME/made/table.tsv"),
-        "made",
-        ((*TABLE, "--out", "HOME/table.npz"),),
+        "diff --align", ("diff", "HOME/table.npz", "HOME/other.npz", "--align", "HOME/made/turned.npz"), "made", TABLES
     ),
     Case(
         "add",
@@ -105,13 +192,23 @@ def contents(folder: Path) -> dict[str, bytes]:
     out = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if not path.is_file() or name in MEASURED or path.name == "row.json":
+        if not path.is_file() or path.name in (*MEASURED, "row.json") or path.suffix == ".html":
             continue
         out[name] = path.read_bytes()
-        if path.suffix == ".jsonl":
+        if path.suffix == ".jsonl" or (path.parent.name == "tracers" and path.suffix == ".json"):
             rows = [json.loads(line) for line in out[name].splitlines()]
             out[name] = json.dumps([{key: each[key] for key in each if key not in TIMES} for each in rows]).encode()
     return out
+
+
+def unverified(folder: Path, log: Path) -> list[str]:
+    """What ``qcq verify`` says of the runs in a folder, if it finds faults."""
+    runs = [manifest.parent for manifest in sorted(folder.rglob("manifest.json"))]
+    return [
+        f"qcq verify {run.name}: {log.read_text().strip()[-600:]}"
+        for run in runs
+        if ended(forked(command(["verify", str(run)]), log))
+    ]
 
 
 def torn(folder: Path) -> list[str]:
@@ -214,6 +311,17 @@ def ended(pid: int, seconds: float = 300) -> int:
     return 124
 
 
+def called(function: Callable[[str], None], path: str) -> None:
+    """A call of Python whose typed errors are shown as those of a command."""
+    from qcq.errors import QCQError
+
+    try:
+        function(path)
+    except (QCQError, OSError, MemoryError) as error:
+        print(f"error: {error}")
+        raise SystemExit(2) from None
+
+
 def command(words: list[str], shim: Shim | None = None, notes: Path | None = None) -> Callable[[], int]:
     """A command of qcq as work for a process; the calls that a shim counted are written to ``notes``."""
 
@@ -223,7 +331,10 @@ def command(words: list[str], shim: Shim | None = None, notes: Path | None = Non
         sys.argv = ["qcq", *words]
         try:
             with contextlib.nullcontext() if shim is None else shim.under():
-                cli.main(words)
+                if words[0] in CALLS:
+                    called(CALLS[words[0]], words[1])
+                else:
+                    cli.main(words)
         except SystemExit as left:
             return int(left.code or 0)
         finally:
@@ -239,6 +350,8 @@ def prepared(case: Case, home: Path) -> None:
     (home / "bank").mkdir(parents=True)
     (home / "bank" / "questions.csv").write_text(BANK)
     (home / "bank" / "interactions.csv").write_text(ANSWERS)
+    (home / "order.json").write_text(json.dumps({f"q{i}": 23 - i for i in range(24)}))
+    (home / "student.csv").write_text("question,correct\nq1,1\nq2,0\nq3,1\nq8,0\n")
     (home / "new.csv").write_text("question,concepts\nn1,c1;d2\nn2,c3\n")
     for words in case.before:
         made = [word.replace("HOME", str(home)) for word in words]
@@ -252,7 +365,7 @@ def injected(case: Case, home: Path, faults: list[Fault], every: bool, step: int
     words = [word.replace("HOME", str(home)) for word in case.words]
     made, start, notes, log = home / case.made, home / "start", home / "notes", home / "log"
     if made.exists():
-        made.rename(start)
+        shutil.copytree(made, start)
     warm(words, home)
 
     def once(fault: Fault | None, at: int) -> tuple[int, list[str], set[tuple[str, int]], str | None]:
@@ -292,8 +405,7 @@ def injected(case: Case, home: Path, faults: list[Fault], every: bool, step: int
             now = contents(made)
             if unlike := sorted(name for name in {*now, *reference} if now.get(name) != reference.get(name)):
                 wrong.append(f"other bytes: {unlike}")
-            if (made / "manifest.json").is_file() and ended(forked(command(["verify", str(made)]), log)):
-                wrong.append(f"qcq verify: {log.read_text().strip()[-600:]}")
+            wrong += unverified(made, log)
             tried[fault.name] += 1
             survived[fault.name] += not wrong
             exits[f"{fault.name} {code}"] += 1
@@ -381,8 +493,7 @@ def kills(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             now = contents(out)
             if unlike := sorted(name for name in {*now, *reference} if now.get(name) != reference.get(name)):
                 wrong.append(f"other bytes: {unlike}")
-            if ended(forked(command(["verify", str(out)]), log)):
-                wrong.append(f"qcq verify: {log.read_text().strip()[-600:]}")
+            wrong += unverified(out, log)
             shutil.rmtree(out)
             found.append({"signal": kill.name, "after": round(moment, 2), "exit": code, "cells": cells, "wrong": wrong})
             if wrong or i % 20 == 19:

@@ -208,8 +208,9 @@ def _package_lines(frame: Any) -> Iterator[tuple[str, int]]:
         frame = frame.f_back
 
 
-WRITERS = {"whole", "whole_path", "write_text", "write_bytes", "link", "save_file", "write_csv", "write_parquet"}
-WRITERS |= {"replace", "rename", "mkdir", "touch", "savez", "savez_compressed", "tofile", "write_image", "copyfile"}
+WRITERS = {"write_text", "save_file", "write_csv", "write_parquet", "mkdir", "touch"}
+WRITERS |= {"savez", "savez_compressed", "tofile", "write_image", "copyfile"}
+OF_FILES = {"whole", "whole_path", "link"}  # of support/files.py; a frame has a method whole of its own
 
 
 def sites() -> dict[tuple[str, int], int]:
@@ -219,14 +220,26 @@ def sites() -> dict[tuple[str, int], int]:
         name = path.relative_to(PACKAGE).as_posix()
         if name.split("/")[0] in OUTSIDE or "typings" in name:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and _writes(node):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        known = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module == "qcq.support.files"
+            for alias in node.names
+        } | (OF_FILES if name == "support/files.py" else set())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and _writes(node, known & OF_FILES):
                 found[name, node.lineno] = node.end_lineno or node.lineno
     return found
 
 
-def _writes(node: ast.Call) -> bool:
-    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+def _writes(node: ast.Call, of_files: set[str]) -> bool:
+    if isinstance(node.func, ast.Name):
+        called = node.func.id
+        if called in of_files:
+            return True
+    else:
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
     if called == "open":
         modes = [*node.args, *(word.value for word in node.keywords)]
         return any(

@@ -110,7 +110,10 @@ def run(
     out.print(
         f"report: {folder / 'report.md'}, and one in each of {folder}/fold-1 to fold-{len(folds.runs)}", markup=False
     )
-    if any("error" in row for made in folds.runs for row in made.rows("training")):
+    failed = [(made.path.name, row) for made in folds.runs for row in made.rows("training") if "error" in row]
+    for fold, row in failed:
+        err.print(f"{fold}: {row['trainer']} failed: {row['error']}", markup=False)
+    if failed:
         raise typer.Exit(1)
 
 

@@ -166,3 +166,23 @@ def test_the_command_runs_folds(tmp_path: Path, capsys, monkeypatch):
         cli.main(["audit", str(tmp_path / "run")])
     assert stop.value.code == 2
     assert "holds a run for each fold of the students; name one" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_the_command_says_why_a_trainer_failed_in_each_fold(tmp_path: Path, capsys):
+    words = [
+        "--trainers",
+        "sgns,svd",
+        "--tasks",
+        "difficulty",
+        "--seeds",
+        "1",
+        "--set=folds=2",
+        "--set=sgns.parts=9999",
+    ]
+    words += [f"--set=simulated.{name}={value}" for name, value in ROOM.items()]
+    with pytest.raises(SystemExit) as left:
+        cli.main(["run", "--quiet", "--out", str(tmp_path / "run"), *words])
+    said = [line for line in capsys.readouterr().err.splitlines() if " failed: " in line]
+    assert left.value.code == 1
+    assert [line.split(": ")[0] for line in said] == ["fold-1", "fold-2"]
+    assert all("sgns failed: setting sgns.parts: 9999" in line for line in said)
