@@ -343,14 +343,9 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, key: str) -> None:
 def _build(cls: type[Any], sections: Mapping[str, Mapping[str, Any]]) -> Any:
     """An instance of a settings class from its sections, later ones override; errors name the key as it was written."""
     origin = {key: f"{section}.{key}" if section else key for section, values in sections.items() for key in values}
-    for section, values in sections.items():
-        for key, value in values.items():
-            if isinstance(value, int) and abs(value) > LARGEST and key != "seed":
-                what = f"setting {section}.{key}: an integer is at most {LARGEST:,}"
-                given = f"{value:,}" if abs(value) < 10**15 else f"one of about {round(math.log10(abs(value)))} digits"
-                raise ConfigError(f"{what}, given {given}; give a smaller one")
+    given = {key: value for values in sections.values() for key, value in values.items()}
     try:
-        return cls(**{key: value for values in sections.values() for key, value in values.items()})
+        made = cls(**given)
     except UnknownNameError:
         wrong = next(key for key in origin if key not in fields(cls))
         section = origin[wrong].partition(".")[0]
@@ -358,3 +353,10 @@ def _build(cls: type[Any], sections: Mapping[str, Mapping[str, Any]]) -> Any:
     except ConfigError as error:
         key = str(error).split()[1].rstrip(":")
         raise ConfigError(str(error).replace(f"setting {key}", f"setting {origin.get(key, key)}", 1)) from None
+    for key, value in given.items():
+        if isinstance(value, int) and abs(value) > LARGEST and key != "seed":
+            said = f"{value:,}" if abs(value) < 10**15 else f"one of about {round(math.log10(abs(value)))} digits"
+            raise ConfigError(
+                f"setting {origin[key]}: an integer is at most {LARGEST:,}, given {said}; give a smaller one"
+            )
+    return made
