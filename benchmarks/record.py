@@ -8,8 +8,9 @@ Benchmarks write the record themselves. Of a finished run, or of a command that 
     python benchmarks/record.py docs/results/main.md RUN
     python benchmarks/record.py docs/results/inspect_training.json RUN/inspect/qcq.json
     python benchmarks/record.py docs/results/inspect.json -- qcq inspect --data DATA --json
+    python benchmarks/record.py docs/results/study_medium.json RUN/study.json qcq study --size medium --data DATA
 
-The run must have been made by the code of this checkout.
+The run must have been made by the code of this checkout. Of a study, the remarks that were written by hand stay.
 """
 
 from __future__ import annotations
@@ -102,6 +103,16 @@ def of_run(path: Path) -> str:
     return f"{text.rstrip()}\n\n<!-- made {json.dumps(record)} -->\n"
 
 
+def of_study(path: Path, words: list[str], target: Path) -> str:
+    """The results of a study with the record of its command, and the remarks that the target has."""
+    named = [load(os.path.expandvars(word)) for option, word in pairwise(words) if option == "--data"]
+    day = time.strftime("%Y-%m-%d", time.localtime(path.stat().st_mtime))
+    record = {**made(*named), "command": " ".join(words), "date": day}
+    remarks = json.loads(target.read_text(encoding="utf-8")).get("remarks", {}) if target.is_file() else {}
+    held = json.loads(path.read_text(encoding="utf-8"))
+    return json.dumps({**held, "remarks": remarks, "made": record}, indent=1) + "\n"
+
+
 def changed(revision: str) -> bool:
     """Whether the package here may be another than the one at a revision."""
     same = ["git", "diff", "--quiet", revision, "--", *FOLDERS]
@@ -122,7 +133,13 @@ def main() -> None:
     if len(sys.argv) < 3:
         raise SystemExit(__doc__)
     target, first, *words = sys.argv[1:]
-    write_text(Path(target), of_command(words) if first == "--" else of_run(Path(first)))
+    if first == "--":
+        text = of_command(words)
+    elif Path(first).name == "study.json":
+        text = of_study(Path(first), words, Path(target))
+    else:
+        text = of_run(Path(first))
+    write_text(Path(target), text)
 
 
 if __name__ == "__main__":
