@@ -159,7 +159,7 @@ def step_ms(questions: int, trainer: LanguageTrainer) -> float:
     rng = np.random.default_rng(0)
     corpus = Corpus([rng.integers(0, questions, (8192, 40)).astype(np.int32)], questions, 1, "random")
     torch.set_num_threads(trainer.threads)
-    learner, _ = trainer.learner(SimpleNamespace(corpus=corpus), 0)  # type: ignore[arg-type]
+    learner, _ = trainer.learner(SimpleNamespace(corpus=corpus, start=None), 0)  # type: ignore[arg-type]
     times: list[float] = []
     last = time.perf_counter()
 

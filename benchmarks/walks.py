@@ -88,6 +88,9 @@ class Names:
             raise IndexError(i)
         return f"{self.prefix}{i}"
 
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(self.n))
+
 
 def generated(n_questions: int, n_concepts: int) -> KnowledgeGraph:
     """Most questions have one concept, some up to four; a concept's popularity falls like rank^-0.8."""
