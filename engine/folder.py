@@ -17,7 +17,7 @@ from qcq.errors import ConfigError
 from qcq.evaluation.register import record, said, test_parts
 from qcq.run import MANIFEST
 from qcq.support.environment import environment
-from qcq.support.files import link, sha256, whole, write_text
+from qcq.support.files import link, sha256, tidy, whole, write_text
 from qcq.support.progress import Watch
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ def write_description(
     )
     if counts["concepts"] < 2:
         watch.say("warning: a single concept; every pair of questions shares it, so walks carry no structure")
+    for folder in (run.path / name for name in VIEWS):  # of the run folder itself: claim() did it
+        for each in (folder, *folder.rglob("*/")):
+            tidy(each)
     write_text(run.path / VIEWED, json.dumps(sorted(_listed(run))) + "\n")
     (run.path / MANIFEST).unlink(missing_ok=True)  # it is written again with the last file
     write_text(run.path / "config.toml", tomli_w.dumps(config.to_dict()))

@@ -97,23 +97,14 @@ def settled(run: Run) -> bool:
 def verify(run: Run) -> tuple[list[Fault], int]:
     """Compare every file of a run, and every cell of its store, with the hashes written with them.
 
+    Of a run without a list of hashes only the cells are compared, and the missing list is a fault: the run isn't
+    finished, or a qcq made it that wrote no hashes.
+
     Returns
     -------
     faults : files that changed, are cut short, missing, or were not written by the run; empty if all is well.
     checked : number of files that were compared.
-
-    Raises
-    ------
-    ConfigError : the run was made by a qcq that wrote no hashes, or is not finished.
     """
-    if not (run.path / MANIFEST).is_file():
-        what, fix, finished = "is not finished", "finish it by the same command", False
-        with suppress(ConfigError):  # what says so may be lost too
-            finished = run.finished
-        if finished:
-            what = "has lost its hashes, or was made by a qcq that wrote no hashes"
-            fix = "to have them, make it again by the same command"
-        raise ConfigError(f"{run.path}: the run {what}, so there is nothing to compare; {fix}")
     known: dict[tuple[int, int], str] = {}
     store = _store(run)
     faults = [
@@ -131,9 +122,9 @@ def verify(run: Run) -> tuple[list[Fault], int]:
             faults.append(Fault(path, LEFT))
         elif path.name != MARK and not path.name.startswith(".") and not path.name.endswith(".partial"):
             faults.append(Fault(path, f"{FOREIGN} qcq"))
-    held = _hashes(run)
+    held = _hashes(run) if (run.path / MANIFEST).is_file() else None
     if held is None:
-        return [*faults, Fault(run.path / MANIFEST, "cannot be read")], checked
+        return [*faults, Fault(run.path / MANIFEST, _no_hashes(run))], checked
     there = {path.relative_to(run.path).as_posix(): path for path in _views(run)}
     there |= {
         path.name: path for path in run.path.iterdir() if path.name not in OWN and not path.name.endswith(".partial")
@@ -154,6 +145,16 @@ def verify(run: Run) -> tuple[list[Fault], int]:
             Fault(store / key, "is missing", key) for key in keys if store.is_dir() and not (store / key).is_dir()
         ]
     return faults, checked + len(there)
+
+
+def _no_hashes(run: Run) -> str:
+    """Why a run's list of hashes can't be read."""
+    if (run.path / MANIFEST).is_file():
+        return "cannot be read"
+    with suppress(ConfigError):  # what says that the run is finished may be lost too
+        if run.finished:
+            return "is missing, so the tables and views can't be compared; the run's command or --repair writes it"
+    return "is missing, because the run is not finished; the same command or --repair finishes it"
 
 
 def _marks(run: Run, store: Path) -> Iterator[Fault]:

@@ -67,6 +67,8 @@ def explain(error: ValidationError, cls: type, section: str = "") -> ConfigError
         known = [f"{section}.{name}" if section else name for name in fields(cls)]
         return UnknownNameError("setting", full, known)
     message = first["msg"].removeprefix("Value error, ")
+    if not key:  # a rule about several settings together
+        return ConfigError(f"settings of {section or cls.__name__}: {message}")
     if first["type"] == "tuple_type":
         message = f"should be a list, for example {json.dumps([first['input']], default=str)}"
     return ConfigError(f"setting {full}: {message[0].lower()}{message[1:]}, given {first['input']!r}")

@@ -341,10 +341,6 @@ class Resuming(RuleBasedStateMachine):
         path = files[data.draw(st.integers(0, 10**6)) % len(files)]
         spoil(path, way, at)
         self.spoilt = True
-        if not (self.folder / MANIFEST).is_file():
-            with pytest.raises(ConfigError, match="nothing to compare"):
-                verify(Run(self.folder))
-            return
         found = {fault.path for fault in verify(Run(self.folder))[0]}
         named = path in found or any(path.is_relative_to(row.parent) for row in found if row.name == ROW)
         unread = self.folder / MANIFEST in found  # then there are no hashes to compare a view with
@@ -363,14 +359,6 @@ class Resuming(RuleBasedStateMachine):
     def repair(self) -> None:
         """As ``qcq verify --repair`` does, which sends to the first command if settings or hashes are lost."""
         run = Run(self.folder)
-        if not (self.folder / MANIFEST).is_file() and (said := self.again()):  # there is nothing to compare with
-            while "folder and run again" in said:  # what it says is done
-                cells = self.folder / "cells"
-                shutil.rmtree(cells / Path(said.partition(": ")[0]).relative_to(cells).parts[0])
-                said = self.again()
-            assert not said or "--repair" in said or "--redo" in said
-            if said:
-                self.again(redo=True)
         faults, _ = verify(run)
         if any(fault.path.name == "config.toml" for fault in faults):
             with pytest.raises(ConfigError, match="run the first command again"):
