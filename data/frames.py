@@ -154,7 +154,10 @@ def _column(name: str, cells: Sequence[Any]) -> pl.Series:
         plain = [value if value is None or isinstance(value, list) else [named(value)] for value in plain]
     elif len(kinds) > 1:
         plain = [named(value) for value in plain]
-    return pl.Series(name, plain, strict=False)
+    column = pl.Series(name, plain, strict=False)
+    if column.null_count() > sum(value is None for value in plain):  # integers of more than 128 bits
+        column = pl.Series(name, [None if value is None else named(value) for value in plain])
+    return column
 
 
 def _plain(value: Any) -> Any:
