@@ -412,6 +412,12 @@ def test_identifiers_of_polars_dtypes(dtype: object) -> None:
     assert read(frame).questions == ("0", "1")
 
 
+@pytest.mark.parametrize("cells", [[2**200, 1], [[2**200], [1]]], ids=["alone", "in lists"])
+def test_identifiers_of_any_length_are_kept(cells: list[object]) -> None:
+    data = read(pd.DataFrame({"question": ["q1", "q2"], "concepts": pd.Series(cells, dtype=object)}))
+    assert edges(data) == {("q1", str(2**200)), ("q2", "1")}
+
+
 # --------------------------------------------------------------------------------- a valid bank, spoilt in one way
 
 name = st.from_regex(r"[b-df-hj-m]{3}[1-9][0-9]{0,2}", fullmatch=True)
