@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +20,6 @@ from qcq.support.settings import fields, settings
 from qcq.support.types import check, takes
 from qcq.walks import WALKS, WalkStrategy
 
-LARGEST = 2**31 - 1  # of an integer setting other than a seed; gensim and torch take no more
 LONGEST = 80  # bytes of a name: a file has those of walk, trainer and read-out in its own
 BASELINES = ("random", "concept-onehot", "svd")
 YARDSTICKS = ("random", "concept-mean", "concept-onehot", "svd")  # baselines for every comparison of vectors from files
@@ -345,7 +343,7 @@ def _build(cls: type[Any], sections: Mapping[str, Mapping[str, Any]]) -> Any:
     origin = {key: f"{section}.{key}" if section else key for section, values in sections.items() for key in values}
     given = {key: value for values in sections.values() for key, value in values.items()}
     try:
-        made = cls(**given)
+        return cls(**given)
     except UnknownNameError:
         wrong = next(key for key in origin if key not in fields(cls))
         section = origin[wrong].partition(".")[0]
@@ -353,10 +351,3 @@ def _build(cls: type[Any], sections: Mapping[str, Mapping[str, Any]]) -> Any:
     except ConfigError as error:
         key = str(error).split()[1].rstrip(":")
         raise ConfigError(str(error).replace(f"setting {key}", f"setting {origin.get(key, key)}", 1)) from None
-    for key, value in given.items():
-        if isinstance(value, int) and abs(value) > LARGEST and key != "seed":
-            said = f"{value:,}" if abs(value) < 10**15 else f"one of about {round(math.log10(abs(value)))} digits"
-            raise ConfigError(
-                f"setting {origin[key]}: an integer is at most {LARGEST:,}, given {said}; give a smaller one"
-            )
-    return made

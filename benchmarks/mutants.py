@@ -4,11 +4,10 @@
 
 A mutant is one change of a syntax tree: a comparison turned or moved by its edge, a constant off by one, a sign, a term
 dropped, a condition negated, ``and`` for ``or``, ``min`` for ``max``. Defaults of settings, messages and types stay.
-Mutants are drawn at random from all that can be made. Each runs the tests that call the changed function, in the order
-of their time, until one fails; then, if none did, all tests of these files, because a fixture that several tests share
-was made in the first one. A mutant that takes ten times as long as its tests do is killed too.
+Mutants are drawn at random from all that can be made. Each runs the tests that reach the changed line, the fastest
+first, until one fails. A mutant that takes ten times as long as its tests do is killed too.
 
-Which test calls which function is found by one run of the tests, kept in ``build/mutants``. Each mutant is a process
+Which test reaches which line is found by one run of the tests, kept in ``build/mutants``. Each mutant is a process
 forked from one that has imported the libraries but not qcq, so it starts in a second. Compiled loops are compiled anew
 where walks are changed.
 """
@@ -36,6 +35,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("floors", "walks", "evaluation")
@@ -250,39 +250,56 @@ def _imported(file: str) -> Path:
     return home / file
 
 
-# ------------------------------------------------------------------------------------------ which test calls what
+# ------------------------------------------------------------------------------------------ -- which test reaches what
 
 
 class Watched:
-    """A pytest plugin: the functions of the rooms that each test calls, its time, and its outcome."""
+    """A pytest plugin: the lines that each test reaches, by itself or in its fixtures; its time and outcome."""
 
     def __init__(self) -> None:
-        self.calls: dict[str, set[str]] = defaultdict(set)
+        self.reached: dict[str, set[str]] = defaultdict(set)
         self.seconds: dict[str, float] = {}
-        self.failed: list[str] = []
+        self.failed: set[str] = set()
+        self._fixtures: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._now: set[str] = set()
-        self._names: dict[CodeType, str] = {}
+        self._files: dict[CodeType, str] = {}
 
-    def seen(self, frame: FrameType, event: str, argument: Any) -> None:
+    def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
         code = frame.f_code
-        name = self._names.get(code)
-        if name is None:
-            file = Path(code.co_filename).as_posix()
-            inside = next(
-                (file[file.rindex(f"/{r}/") + 1 :] for r in ROOMS if f"/{r}/" in file and "/qcq/" in file), ""
-            )
-            if not inside and file.startswith(str(ROOT)):
-                inside = Path(file).relative_to(ROOT).as_posix()
-            name = f"{inside}:{code.co_qualname}" if inside.startswith(ROOMS) else ""
-            self._names[code] = name = name.replace(".<locals>", "")
-        if name:
-            self._now.add(name)
+        file = self._files.get(code)
+        if file is None:
+            path = Path(code.co_filename).as_posix()
+            place = next((path.rindex(f"/{r}/") for r in ROOMS if f"/{r}/" in path and "/qcq/" in path), None)
+            file = self._files[code] = "" if place is None else path[place + 1 :]
+        if not file:
+            return None
+        self._now.add(f"{file}:{code.co_qualname}".replace(".<locals>", ""))
+        return self._line
+
+    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line":
+            self._now.add(f"{self._files[frame.f_code]}:{frame.f_lineno}")
+        return self._line
 
     def pytest_runtest_protocol(self, item: Any, nextitem: Any) -> None:
-        self._now = self.calls[item.nodeid]
+        self._now = self.reached[item.nodeid]
         self._began = time.process_time()
-        sys.settrace(self.seen)  # type: ignore[arg-type]
-        threading.settrace(self.seen)  # type: ignore[arg-type]
+        sys.settrace(self._called)
+        threading.settrace(self._called)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Any:
+        before, self._now = self._now, self._fixtures[fixturedef.argname, fixturedef.baseid]
+        try:
+            return (yield)
+        finally:
+            self._now = before
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_setup(self, item: Any) -> None:
+        for found in item._fixtureinfo.name2fixturedefs.values():
+            for fixture in found:  # made for this test, or for an earlier one
+                self._now |= self._fixtures[fixture.argname, fixture.baseid]
 
     def pytest_runtest_logfinish(self, nodeid: str, location: Any) -> None:
         sys.settrace(None)
@@ -290,14 +307,14 @@ class Watched:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.outcome != "passed":
-            self.failed.append(report.nodeid)
+            self.failed.add(report.nodeid)
 
 
 def watched(home: Path, tests: list[str]) -> dict[str, Any]:
-    """What each test calls, from one run of the tests; read back if neither code nor tests changed."""
+    """What each test reaches, from one run of the tests; read back if neither code nor tests changed."""
     files = [*source_files(), *(ROOT / "tests" / f"test_{name}.py" for name in tests)]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
-    kept = home / f"calls-{digest[:16]}.json"
+    kept = home / f"reached-{digest[:16]}.json"
     if not kept.is_file():
         home.mkdir(parents=True, exist_ok=True)
         pid = os.fork()
@@ -308,34 +325,31 @@ def watched(home: Path, tests: list[str]) -> dict[str, Any]:
 
 
 def _watch(kept: Path, tests: list[str]) -> None:
-    import pytest
-
     made = Watched()
     there = [f"tests/test_{name}.py" for name in tests if (ROOT / "tests" / f"test_{name}.py").is_file()]
     with kept.with_suffix(".log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         pytest.main([*there, "-q", "-p", "no:cacheprovider"], plugins=[made])
-    left = set(made.failed)  # failing or skipped without a mutant: no use
-    held = {
-        "calls": {test: sorted(names) for test, names in made.calls.items() if test not in left},
-        "seconds": {test: made.seconds.get(test, 0.0) for test in made.calls if test not in left},
-    }
-    kept.write_text(json.dumps(held))
+    by: dict[str, list[str]] = defaultdict(list)
+    for test, places in made.reached.items():
+        if test not in made.failed:  # failing or skipped without a mutant: no use
+            for place in places:
+                by[place].append(test)
+    kept.write_text(json.dumps({"tests": by, "seconds": made.seconds}))
     os._exit(0)
 
 
 def covering(mutant: Mutant, held: dict[str, Any]) -> list[str]:
-    """The tests that call the changed function, the fastest first; of compiled ones, those that call their file's."""
-    calls = held["calls"]
-    exact = f"{mutant.file}:{mutant.function}"
-    found = [test for test, names in calls.items() if mutant.function and exact in names]
-    if not found:
-        found = [test for test, names in calls.items() if any(name.startswith(f"{mutant.file}:") for name in names)]
-    if not found:  # a file of compiled loops alone
-        near = f"{Path(mutant.file).parent.as_posix()}/sampler.py:"
-        found = [test for test, names in calls.items() if any(name.startswith(near) for name in names)]
-    return sorted(found, key=lambda test: held["seconds"][test])
+    """The tests that reach the changed line, the fastest first; of code outside functions and of compiled code, those
+    that reach the function, the file or its sampler."""
+    by = held["tests"]
+    near = f"{Path(mutant.file).parent.as_posix()}/sampler.py:"
+    wanted = [f"{mutant.file}:{mutant.line}", f"{mutant.file}:{mutant.function}"] if mutant.function else []
+    found = next((set(by[place]) for place in wanted if place in by), None)
+    for start in (f"{mutant.file}:", near):
+        found = found or {test for place in by if place.startswith(start) for test in by[place]}
+    return sorted(found or (), key=lambda test: held["seconds"][test])
 
 
 # ------------------------------------------------------------------------------------------------------- one mutant
@@ -357,8 +371,6 @@ def outcome(mutant: Mutant | None, tests: list[str], seconds: float, log: Path) 
 
 
 def _test(mutant: Mutant | None, tests: list[str], seconds: float, log: Path) -> None:
-    import pytest
-
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
@@ -367,13 +379,18 @@ def _test(mutant: Mutant | None, tests: list[str], seconds: float, log: Path) ->
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(log.parent / "hypothesis")
     if mutant is not None:
         _replace(mutant)
-        if mutant.file.startswith("walks/"):
+        if _compiles(mutant.file):
             import numba
 
             numba.config.CACHE_DIR = tempfile.mkdtemp(dir=log.parent)  # type: ignore[attr-defined]
     code = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line"])
     sys.stdout.flush()
     os._exit(int(code))
+
+
+def _compiles(file: str) -> bool:
+    """Whether compiled loops are made of this file: their cache knows nothing of the change."""
+    return file.startswith("walks/") or "numba" in (ROOT / file).read_text(encoding="utf-8")
 
 
 def _replace(mutant: Mutant) -> None:
@@ -397,6 +414,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     os.chdir(ROOT)
+    os.environ["CI"] = "1"  # hypothesis draws the same examples each time
     for name in LIBRARIES.split():
         try:
             importlib.import_module(name)
@@ -438,12 +456,12 @@ def tried(mutant: Mutant, held: dict[str, Any]) -> dict[str, Any]:
         return {"outcome": "not tested", "tests": 0}
     with tempfile.TemporaryDirectory() as scratch:
         found = "survived"
-        files = {test.partition("::")[0] for test in tests}
-        rest = [test for test in held["calls"] if test.partition("::")[0] in files and test not in set(tests)]
-        for group in (tests[:40], tests[40:], rest):
+        files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+        for group in (tests[:40], tests[40:]):
             if not group or found != "survived":
                 continue
-            compiling = 240 if mutant.file.startswith("walks/") else 60
+            group.sort(key=lambda test: files.index(test.partition("::")[0]))  # shared fixtures are made once
+            compiling = 240 if _compiles(mutant.file) else 60
             seconds = SLOWER * sum(held["seconds"][test] for test in group) + compiling
             found = outcome(mutant, group, seconds, Path(scratch, "log"))
     return {"outcome": found, "tests": len(tests)}

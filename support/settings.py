@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from typing import Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, ValidationError
@@ -13,6 +14,7 @@ from pydantic.dataclasses import dataclass as _dataclass
 from qcq.errors import ConfigError, UnknownNameError
 
 T = TypeVar("T")
+LARGEST = 2**31 - 1  # of an integer setting other than a seed; gensim and torch take no more
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -39,9 +41,17 @@ def settings(cls: type[T]) -> type[T]:
             init(self, *args, **kwargs)
         except ValidationError as error:
             raise explain(error, made) from None
+        for key in fields(made):
+            _bounded(key, getattr(self, key))
 
     made.__init__ = checked
     return cast(type[T], made)
+
+
+def _bounded(key: str, value: Any) -> None:
+    if isinstance(value, int) and abs(value) > LARGEST and key != "seed":
+        said = f"{value:,}" if abs(value) < 10**15 else f"one of about {round(math.log10(abs(value)))} digits"
+        raise ConfigError(f"setting {key}: an integer is at most {LARGEST:,}, given {said}; give a smaller one")
 
 
 def fields(cls: type) -> dict[str, Any]:

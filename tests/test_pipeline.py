@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 import qcq
+from qcq import models
 from qcq.config import Config
 from qcq.corpus import Corpus
 from qcq.errors import ConfigError, DataError, UnknownNameError
 from qcq.pipeline import Experiment
 from qcq.run import NO_WALK, Run
 from qcq.support.progress import Watch
+from qcq.walks import WALKS
 
 TRAINERS = list(Config().trainers)
 FIRST = TRAINERS[0]  # skipgram, or sgns where gensim isn't installed
@@ -216,6 +218,16 @@ def test_wrong_settings_are_named(overrides: list[str], message: str) -> None:
         Experiment(Config.load(overrides=overrides)).run("never-made")
     assert "\n" not in str(caught.value)
     assert not Path("never-made").exists()
+
+
+def test_integers_have_a_bound_in_python_too() -> None:
+    with pytest.raises(ConfigError, match=r"setting per_question: .*less than or equal to 1000000"):
+        WALKS["qcq"](per_question=10**20)
+    with pytest.raises(ConfigError, match=r"setting window: an integer is at most 2,147,483,647, given 3,000,000,000"):
+        models.TRAINERS["sgns"](window=3 * 10**9)
+    with pytest.raises(ConfigError, match=r"^settings of MLM: .*dim 64 is not a multiple of heads 3") as caught:
+        models.TRAINERS["mlm"](heads=3)
+    assert "ArgsKwargs" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
