@@ -327,6 +327,8 @@ def watched(home: Path, tests: list[str]) -> dict[str, Any]:
 def _watch(kept: Path, tests: list[str]) -> None:
     made = Watched()
     there = [f"tests/test_{name}.py" for name in tests if (ROOT / "tests" / f"test_{name}.py").is_file()]
+    modules = [path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in source_files()]
+    there += [f"tests/test_docs.py::test_docstring_examples[qcq.{module}]" for module in modules]
     with kept.with_suffix(".log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

@@ -9,6 +9,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import norm
 
 from qcq.config import Config
 from qcq.data import Simulated
@@ -16,6 +17,7 @@ from qcq.data.assembly import interactions
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError
 from qcq.evaluation import TASKS, Partition
+from qcq.evaluation.tracing import baselines
 from qcq.evaluation.tracing.baselines import (
     BASELINES,
     BKT,
@@ -165,6 +167,33 @@ def test_item_response_finds_what_was_planted(data, slopes):
     assert (
         np.abs(guess[last] - truth[last]).mean() < np.abs(TwoParameter(attempts).predict("test") - truth)[last].mean()
     )
+
+
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+def test_item_response_is_where_the_penalised_likelihood_is_highest(model, monkeypatch):
+    """With few answers the priors matter: no step from the parameters found raises the sum over all abilities."""
+    monkeypatch.setattr(baselines, "ENOUGH", 1e-7)
+    monkeypatch.setattr(baselines, "ROUNDS", 2000)
+    world = Simulated(questions=12, concepts=3, students=30, responses=8, seed=1).read()
+    fitted = BASELINES[model](Attempts(Partition.make(world, seed=0, hold_out_edges=False), "kt-baselines"))
+    r = fitted.attempts.train.interactions
+    middle = np.log((r.correct.sum() + 1) / (len(r) - r.correct.sum() + 1))
+    nodes = np.linspace(-4, 4, NODES)
+    weight = norm.pdf(nodes) / norm.pdf(nodes).sum()
+
+    def highest(slope, ease):
+        p = expit(slope[r.question, None] * nodes + ease[r.question, None])  # (answers, nodes)
+        of_answer = np.where(r.correct[:, None] > 0, p, 1 - p)
+        whole = sum(np.log(weight @ of_answer[r.student == s].prod(axis=0)) for s in np.unique(r.student))
+        steep = slope if model == "2pl" else slope[:1]
+        return whole + norm.logpdf(ease, middle, 2.0).sum() + norm.logpdf(steep, 1.0, 0.5).sum()
+
+    slope, ease = fitted.parameters
+    best = highest(slope, ease)
+    ways = [np.eye(12)[i] for i in range(12)]
+    for step in (-0.01, 0.01):
+        assert all(highest(slope, ease + step * way) < best for way in ways)
+        assert all(highest(slope + step * way, ease) < best for way in (ways if model == "2pl" else [np.ones(12)]))
 
 
 def test_without_history_nothing_is_traced(task):

@@ -522,9 +522,9 @@ def sequences(part: TrainPart) -> dict[int, list[int]]:
     return found
 
 
-@pytest.mark.parametrize("length", [1, 4, 25])
-def test_sessions_are_the_sequences_cut_in_windows(length: int) -> None:
-    walk = Session(length=length, held_out=0.2)
+@pytest.mark.parametrize(("length", "held_out", "out"), [(1, 0.2, 1), (4, 0.01, 1), (4, 0.5, 3), (25, 0.4, 2)])
+def test_sessions_are_the_sequences_cut_in_windows(length: int, held_out: float, out: int) -> None:
+    walk = Session(length=length, held_out=held_out)
     typed = walk.prepare(graph(), train())
     parts = [walk.sample(typed, 7), walk.heldout(typed, 7, 1000)]
     found = []
@@ -534,7 +534,7 @@ def test_sessions_are_the_sequences_cut_in_windows(length: int) -> None:
         found.append(rows)
     everybody = sequences(train())
     # Windows come in order, so they are the sequences of whole students, one after the other.
-    for rows, n in zip(found, (5, 1), strict=True):
+    for rows, n in zip(found, (6 - out, out), strict=True):
         joined = [q for row in rows for q in row]
         who = [s for s, seq in everybody.items() if str(seq)[1:-1] in str(joined)[1:-1]]
         assert len(who) == n
@@ -542,7 +542,7 @@ def test_sessions_are_the_sequences_cut_in_windows(length: int) -> None:
     if length == 4:
         assert walk.sample(typed, 8).digest != parts[0].digest
         inner = [row for row in found[0] if len(row) < 4]
-        assert len(inner) == parts[0].counts["short_windows"] <= 2 * 5
+        assert len(inner) == parts[0].counts["short_windows"] <= 2 * (6 - out)
 
 
 def test_sessions_stream_to_the_same_bytes(tmp_path: Path) -> None:

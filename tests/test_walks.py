@@ -20,7 +20,7 @@ from scipy import sparse, stats
 from qcq.data.dataset import Dataset, Interactions
 from qcq.errors import ChainError, ConfigError, GraphError, LeakageError, WalkError
 from qcq.graph import KnowledgeGraph
-from qcq.walks import WALKS, ConceptHop, Node2Vec, NonBacktracking, Restart, WalkStrategy, Weighted
+from qcq.walks import WALKS, ConceptHop, Node2Vec, NonBacktracking, Restart, WalkStrategy, Weighted, just, step
 from qcq.walks.sampler import Sampler
 from qcq.walks.tables import alias_tables
 
@@ -494,3 +494,10 @@ def test_no_place_for_compiled_code_is_no_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(kernel, "njit", njit)
     assert kernel.compiled(len) is len
     assert [bool(options.get("cache")) for options in asked] == [True, False]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8), st.integers(0, 2**64 - 1))
+def test_the_upper_half_of_a_product_is_exact(draws: list[int], factor: int) -> None:
+    numbers, parts = np.array(draws, dtype=np.uint64), factor >> 32
+    assert just._high(numbers, np.uint64(factor)).tolist() == [draw * factor >> 64 for draw in draws]
+    assert step.high(numbers, np.uint64(parts)).tolist() == [draw * parts >> 64 for draw in draws]
