@@ -123,8 +123,8 @@ def embed(
                 keep=file.with_name(f"{file.name}.model"),
                 progress=progress,
             )
+        made.save_model(file)  # first: who finds the table finds its model
         made.save(file)
-        made.save_model(file)
         inside = made.provenance["students"]
         for line in _zeros(dataset, made):
             err.print(line, markup=False)
@@ -245,8 +245,8 @@ def add(
         refuse_doubts(made.notes)
     for note in (*new.notes[1:], *made.notes):
         err.print(note, markup=False, style="yellow" if note.startswith("doubtful: ") and err.is_terminal else None)
+    made.embeddings.save_model(out_file)  # first: a table that exists is not made again
     made.embeddings.save(out_file)
-    made.embeddings.save_model(out_file)
     for which, what in (
         (made.unplaced, "without a concept that the bank knows: the mean of all"),
         (made.partly, "with concepts that the bank doesn't know: made from the others"),

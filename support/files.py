@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +22,7 @@ def whole_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     made = make_folder(path.parent)
+    tidy(path.parent, path.name)
     partial = partial_path(path)
     try:
         yield partial
@@ -46,15 +48,16 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
 
 
-def tidy(folder: Path) -> None:
-    """Remove what processes of this machine left unfinished in ``folder`` when they were killed."""
-    for left in folder.glob("*.partial"):
+def tidy(folder: Path, name: str = "") -> None:
+    """Remove what processes of this machine left unfinished in ``folder`` when killed: all, or of one name."""
+    for left in folder.glob(f"{glob.escape(name)}*.partial"):
         if not abandoned(left):
             continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
-            left.unlink(missing_ok=True)
+            with suppress(PermissionError):  # of another user
+                left.unlink(missing_ok=True)
 
 
 def abandoned(path: Path) -> bool:

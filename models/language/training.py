@@ -252,12 +252,14 @@ def train(
         gone. The last good checkpoint stays.
     """
     first, tokens, began, smooth, best, waited = 0, 0, 0.0, 0.0, math.inf, 0
-    history: list[float] = []
+    told: list[tuple[int, dict[str, Any]]] = []
     with guarded(str(learner.device), lambda: "before its first step", lambda: "lower batch, dim or layers"):
         run = execution(learner, plan, corpus, ask, seed)
         keep = Checkpoint(plan.checkpoint, learner, run.optimiser, about) if plan.checkpoint else None
         if keep is not None and keep.exists():
-            first, tokens, began, smooth, best, waited, history = keep.load()
+            first, tokens, began, smooth, best, waited, told = keep.load()
+            for step, figures in told:  # who watches sees the whole training
+                progress(step, plan.steps, **figures)
     every = max(1, plan.steps // 20)
     clock, done, known = time.perf_counter(), 0, first
     kept = f"; the last good state is in {plan.checkpoint}" if keep else ""
@@ -281,20 +283,20 @@ def train(
                 known, tokens, done = known + 1, tokens + seen, done + seen
             if not pause:
                 continue
-            figures = measure(history)
+            figures = dict(measure([figures["loss"] for _, figures in told]))
             speed = done / max(time.perf_counter() - clock, 1e-9)
             progress(step + 1, plan.steps, **figures, tokens_per_second=speed)
-            history.append(figures["loss"])
+            told.append((step + 1, figures))
             goal = figures.get("excess", figures["loss"])
             waited = 0 if goal < best else waited + 1
             best = min(best, goal)
             if keep is not None and run.keeps:
-                keep.save(step + 1, tokens, began, smooth, best, waited, history)
+                keep.save(step + 1, tokens, began, smooth, best, waited, told)
             if plan.stop_excess is not None and figures.get("excess", math.inf) <= plan.stop_excess:
                 break
             if plan.patience and waited >= plan.patience:
                 break
-    return tokens, history
+    return tokens, [figures["loss"] for _, figures in told]
 
 
 class Checkpoint:
@@ -310,7 +312,7 @@ class Checkpoint:
     def exists(self) -> bool:
         return self.path.exists()
 
-    def save(self, *counters: float | list[float]) -> None:
+    def save(self, *counters: float | list[tuple[int, dict[str, Any]]]) -> None:
         """Write the state, completely or not at all."""
         from safetensors.torch import save_file
 
@@ -320,8 +322,9 @@ class Checkpoint:
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{part}": t for part, t in state.items()}
         tensors = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
+        state = json.dumps({"about": self.about, "counters": counters}, default=float)
         with whole_path(self.path) as partial:
-            save_file(tensors, partial, metadata={"about": self.about, "counters": json.dumps(counters)})
+            save_file(tensors, partial, metadata={"state": state})  # one key: several come in any order
 
     def load(self) -> list[Any]:
         """Restore the saved state; returns the counters.
@@ -334,11 +337,11 @@ class Checkpoint:
 
         try:
             with safe_open(str(self.path), framework="pt") as file:
-                meta = file.metadata() or {}
+                state = json.loads((file.metadata() or {}).get("state", "{}"))
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{self.path}: no readable checkpoint ({error}); remove it to start afresh") from None
-        if meta.get("about") != self.about:
+        if state.get("about") != self.about:
             raise TrainingError(
                 f"{self.path}: this checkpoint is of another run (other settings, seed, corpus or version of qcq); "
                 "remove it or name another file"
@@ -350,12 +353,12 @@ class Checkpoint:
         self.learner.encoder.load_state_dict(under("encoder"))
         for name, table in self.learner.tables.items():
             table.held.copy_(held[name])
-        state = self.optimiser.state_dict()
+        moments = self.optimiser.state_dict()
         for key, t in under("adam").items():
             i, part = key.split(".")
-            state["state"].setdefault(int(i), {})[part] = t
-        self.optimiser.load_state_dict(state)
-        return json.loads(meta["counters"])
+            moments["state"].setdefault(int(i), {})[part] = t
+        self.optimiser.load_state_dict(moments)
+        return state["counters"]
 
 
 __all__ = ["Checkpoint", "Exercise", "Learner", "SparseTable", "TrainingBatch", "rate", "train"]
