@@ -130,6 +130,15 @@ def test_what_killed_processes_left_is_removed_and_what_living_ones_write_stays(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([mine.name, elsewhere.name])
 
 
+def test_what_a_killed_process_left_of_a_file_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    gone = [partial_path(tmp_path / name) for name in ("a.txt", "b.txt")]
+    gone = [path.with_name(path.name.replace(f"-{os.getpid()}.", "-999999999.")) for path in gone]
+    for path in gone:
+        path.write_text("half")
+    write_text(tmp_path / "a.txt", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", gone[1].name]
+
+
 def test_a_folder_whose_mark_was_being_written_is_claimed_again(tmp_path: Path) -> None:
     (tmp_path / f"{MARK}.elsewhere-7.partial").write_text("{")
     refuse_foreign(tmp_path, "run")

@@ -15,6 +15,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError
 from qcq.evaluation.tracing.features import NUMBERS
 from qcq.graph import KnowledgeGraph
+from qcq.models.inference import InferenceModel
 from qcq.recipes import RECIPES, add, default_recipe, embed, shrunk
 from qcq.report.diff import difference, reasons
 from qcq.report.similar import similar
@@ -474,6 +475,26 @@ def test_add_to_a_table_of_another_bank_is_one_line(tmp_path: Path, capsys: pyte
     assert "2 of 2 questions have no vector" in text
     assert len(text.splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", ["embed", "add"])
+def test_a_table_is_there_only_if_its_model_is(verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that failed between the two can be repeated: it refuses a table that is there."""
+    (tmp_path / "bank.csv").write_text("question,concept\nx1,a\nx2,b\n")
+    (tmp_path / "new.csv").write_text("question,concept\nn1,a\n")
+    first = ["embed", "--data", tmp_path / "bank.csv", "--recipe", "concepts", "--dim", 2, "--out", tmp_path / "v.npz"]
+    second = ["add", "--to", tmp_path / "v.npz", "--questions", tmp_path / "new.csv", "--out", tmp_path / "more.npz"]
+    command, out = (first, "v.npz") if verb == "embed" else (second, "more.npz")
+    if verb == "add":
+        assert call(*first) == 0
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            InferenceModel, "save", lambda *given: (_ for _ in ()).throw(OSError(5, "Input/output error", "there"))
+        )
+        assert call(*command) == 2
+    assert not (tmp_path / out).exists()
+    assert call(*command) == 0
+    assert Embeddings.load(tmp_path / out).inference() is not None
 
 
 def test_what_changed_between_two_runs_is_said(tmp_path: Path) -> None:
