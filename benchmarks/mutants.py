@@ -55,7 +55,7 @@ TESTS = (
     "mutants",
     "oracle",
 )
-TESTS += ("baselines", "published", "register", "similar", "tasks", "typed", "walks")
+TESTS += ("baselines", "published", "register", "scale", "similar", "tasks", "typed", "walks")
 LIBRARIES = (
     "numpy scipy.sparse scipy.stats scipy.special torch numba polars pandas networkx sklearn.linear_model pytest"
 )

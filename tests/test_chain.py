@@ -57,6 +57,15 @@ def test_powers_and_marginals_are_those_of_the_dense_matrix(graph, length):
         np.testing.assert_allclose(chain.marginal(a - 1), mu, atol=1e-12)
         mu = mu @ p
     assert chain.unigram.sum() == pytest.approx(1)
+    whole, mu = MarkovChain.of_graph(graph, length=length, keep_concepts=True), chain.start
+    for a in range(length):
+        law = np.concatenate([mu, np.zeros(graph.n_concepts)])
+        np.testing.assert_allclose(whole.marginal(2 * a), law, atol=1e-12)
+        if a + 1 < length:
+            through = mu @ chain.out.toarray()[:, : graph.n_concepts]
+            law = np.concatenate([np.zeros(graph.n_questions), through])
+            np.testing.assert_allclose(whole.marginal(2 * a + 1), law, atol=1e-12)
+        mu = mu @ p
 
 
 @settings(max_examples=40, deadline=None)
@@ -341,6 +350,8 @@ def test_inspect_speaks_of_any_graph_and_walk(graph, length, keep, name):
     assert report["within_class"] <= stationary["masked_both_neighbours"] + 1e-9
     information = report["mutual_information"]
     assert all(a >= b - 1e-9 for a, b in itertools.pairwise(information))
+    above = [max(i - report["component_entropy"], 0) for i in information]
+    assert report["mutual_information_above_components"] == pytest.approx(above)
     assert information[-1] >= report["component_entropy"] - 1e-9
 
 

@@ -55,8 +55,9 @@ def test_a_walk_of_one_question_never_ends_early(compiled: bool) -> None:
     matrix = sparse.csr_array(np.array([[1.0], [0.0]]))
     graph = KnowledgeGraph.from_dataset(Dataset("d", ["q", "alone"], ["c"], matrix))
     for length, early in ((1, 0), (2, 3)):
-        _, counts = Sampler(WALKS["qcq"](length=length, per_question=3), graph, 0, compiled).sample()
+        tokens, counts = Sampler(WALKS["qcq"](length=length, per_question=3), graph, 0, compiled).sample()
         assert counts[0] == early
+        assert (tokens[tokens[:, 0] == 1, 1:] == -1).all()
 
 
 def test_the_table_mode_is_the_best_on_validation(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,20 @@ from qcq.errors import ChainError, CorpusError
 from qcq.floors.expected import Expected
 from qcq.floors.losses import AT_FLOOR, TRAP, verdict
 from qcq.floors.markov import MarkovChain, edge_steps
-from qcq.floors.objectives import Cloze, HeldOutBatch, Masked, MaskedBert, NextQuestion, Objective, Replaced, SkipGram
+from qcq.floors.objectives import (
+    Cloze,
+    HeldOutBatch,
+    Masked,
+    MaskedBert,
+    NextQuestion,
+    Objective,
+    Replaced,
+    SkipGram,
+    first_walks,
+)
 from qcq.floors.pairs import PairLaw
 from qcq.graph import KnowledgeGraph
+from qcq.walks import WALKS
 
 TINY = {
     "path": [[1, 0], [1, 1], [0, 1]],
@@ -290,6 +301,36 @@ def test_walks_of_another_graph_are_refused():
         Masked().floor(chain, Masked(0.5).held_out_batch(other))
     with pytest.raises(ChainError, match="4 tokens wide, the chain's are 5"):
         Masked().floor(setting("path", 5, False)[1], Masked(0.5).held_out_batch(corpus))
+
+
+def test_a_token_of_another_vocabulary_is_refused_wherever_it_stands():
+    _, chain, *_ = setting("path", 4, False)
+    for at in range(4):
+        tokens = np.zeros((2, 4), dtype=np.int32)
+        tokens[1, at] = chain.n_tokens
+        with pytest.raises(ChainError, match=f"token {chain.n_tokens} isn't one of the chain's {chain.n_tokens}"):
+            chain.check(tokens)
+
+
+@pytest.mark.parametrize("objective", [SkipGram(window=2), Masked(0.5), NextQuestion()], ids=lambda one: one.name)
+def test_the_first_walks_of_a_batch_are_a_batch_of_the_first_walks(objective):
+    _, _, corpus, *_ = setting("path", 4, False)
+    n = corpus.n_walks
+    batch = objective.held_out_batch(corpus, seed=1)
+    for most in (1, n // 2, n):
+        some = first_walks(batch, n, most)
+        mine = batch.walk < most
+        assert 0 < mine.sum() == len(some)
+        assert some.walk.tolist() == batch.walk[mine].tolist()
+        assert some.targets.tolist() == batch.targets[mine].tolist()
+
+
+def test_the_uniform_answer_counts_concepts_where_walks_keep_them():
+    """One concept: its token is the first after the questions."""
+    graph = graph_of([[1], [1], [1]])
+    for keep, tokens in ((True, 4), (False, 3)):
+        corpus = WALKS["qcq"](length=4, keep_concepts=keep).sample(graph, 0)
+        assert Masked().blank(Masked().held_out_batch(corpus)) == pytest.approx(np.log(tokens))
 
 
 def test_a_step_that_the_walk_never_takes_is_refused():

@@ -17,6 +17,7 @@ from qcq.floors.losses import clustered
 from qcq.floors.markov import MarkovChain
 from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, SkipGram
 from qcq.graph import KnowledgeGraph
+from qcq.walks import WALKS
 
 TINY = {
     "path": [[1, 0], [1, 1], [0, 1]],
@@ -116,6 +117,13 @@ def test_posteriors_and_marginals(case):
         np.testing.assert_allclose(chain.posterior(np.where(shown, tokens[w], HIDDEN), p), law, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["non-backtracking", "node2vec"])
+def test_a_walk_of_one_question_is_drawn_from_the_starts(name):
+    graph = graph_of([[1, 1], [1, 0], [0, 1], [0, 0]])
+    chain = WALKS[name](length=1, start="degree").chain(graph)
+    np.testing.assert_allclose(chain.posterior([HIDDEN], 0), [0.5, 0.25, 0.25, 0], atol=1e-12)
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if not c[3]], ids=str)
 def test_skipgram_floor(case):
     chain, corpus, tokens, prob = setting(*case)
@@ -153,8 +161,6 @@ def test_without_biases_it_is_the_plain_chain(cells, keep, seed):
 @pytest.mark.parametrize("keep", [False, True])
 def test_the_sampled_walk_follows_this_law(name, keep):
     """Frequencies of all short walks from the engine, against their exact probabilities."""
-    from qcq.walks import WALKS
-
     graph = graph_of(TINY["ways out"])
     walk = WALKS[name](length=4, per_question=20_000, keep_concepts=keep)
     chain, corpus = walk.chain(graph), walk.sample(graph, 3)
