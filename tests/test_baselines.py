@@ -8,8 +8,10 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy import sparse
+from scipy.special import expit, logsumexp
 from scipy.stats import norm
+from sklearn.metrics import log_loss
 
 from qcq.config import Config
 from qcq.data import Simulated
@@ -22,6 +24,7 @@ from qcq.evaluation.tracing.baselines import (
     BASELINES,
     BKT,
     NODES,
+    PFA,
     BestLR,
     KTBaselinesSettings,
     Mastery,
@@ -196,6 +199,51 @@ def test_item_response_is_where_the_penalised_likelihood_is_highest(model, monke
         assert all(highest(slope + step * way, ease) < best for way in (ways if model == "2pl" else [np.ones(12)]))
 
 
+def test_a_very_long_history_is_as_exact_as_a_short_one(partition, monkeypatch):
+    """4,000 answers of one student, whose likelihood is far below the smallest float at every ability."""
+    attempts = Attempts(partition, "kt-baselines")
+    rng = np.random.default_rng(0)
+    seen = interactions(np.zeros(4000, dtype=int), rng.integers(0, 120, 4000), rng.integers(0, 2, 4000))
+    monkeypatch.setitem(attempts.parts, "test", replace(attempts.parts["test"], interactions=seen))
+    model = TwoParameterHistory(attempts)
+    slope, ease = model.parameters
+    p = expit(slope[:, None] * model.nodes + ease[:, None])[seen.question]  # (answers, nodes)
+    said = np.log(np.where(seen.correct[:, None] > 0, p, 1 - p))
+    guess = model.predict("test")
+    for t in (0, 1, 10, 500, 3999):
+        log = said[:t].sum(axis=0) + norm.logpdf(model.nodes)
+        assert guess[t] == pytest.approx(np.exp(log - logsumexp(log)) @ p[t], abs=1e-9)
+
+
+def test_the_strength_of_a_ridge_is_chosen_on_validation(attempts, monkeypatch):
+    """Three planned fits: the first is best on training, the second on validation, the third were its sign turned."""
+    model = PFA(attempts)
+    held, train = (attempts.parts[part].interactions.correct for part in ("validation", "train"))
+    sign = {"train": np.ones(len(train)), "validation": 2.0 * held - 1}
+    sign["validation"][::5] *= -1
+    monkeypatch.setattr(model, "features", lambda part, ahead=1: sparse.csr_array(sign[part][:, None]))
+    fits = iter([(1.4, -1.0), (1.4, 0.3), (-1.4, -0.3)])
+    strengths = []
+
+    class Planned:
+        def __init__(self, C, **_):
+            strengths.append(C)
+
+        def fit(self, x, y):
+            weight, constant = next(fits)
+            assert np.array_equal(y, train)
+            self.coef_, self.intercept_ = np.array([[weight]]), np.array([constant])
+            return self
+
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression", Planned)
+    weight, constant = model.fitted
+    assert strengths == list(baselines.PENALTIES)
+    assert (weight.tolist(), constant) == ([1.4], 0.3)
+    guess = expit(1.4 * sign["validation"] + 0.3)
+    assert model.predict("validation") == pytest.approx(guess)
+    assert model.loss("validation") == pytest.approx(log_loss(held, guess))
+
+
 def test_without_history_nothing_is_traced(task):
     found = task.scores("test")
     for name in ("question-mean", "rasch", "2pl"):
@@ -229,7 +277,10 @@ def test_concepts_that_were_practised_are_traced_by_counts(data):
 
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_bkt_is_the_sum_over_every_path_of_its_hidden_states(partition, monkeypatch, ahead):
-    """Short sequences, parameters given: P(right | answers before the block) by all paths, known and unknown."""
+    """Short sequences, parameters given: P(right | answers before the block) by all paths, known and unknown.
+
+    Students are neighbours by number, and meet the first two skills and the last one.
+    """
     attempts = Attempts(partition, "kt-baselines")
     model = BKT(attempts)
     rng = np.random.default_rng(0)
@@ -237,16 +288,20 @@ def test_bkt_is_the_sum_over_every_path_of_its_hidden_states(partition, monkeypa
     given = Mastery(*(rng.uniform(0.1, 0.45, n) for _ in range(4)))
     monkeypatch.setitem(vars(model), "mastery", given)
     part = partition.split.validation
-    short = part.interactions.where(np.arange(len(part.interactions)) < 60)
+    r = part.interactions
+    short = r.where(np.arange(len(r)) - blocks(r, 1)[0] < 12)
+    student = np.unique(short.student, return_inverse=True)[1].astype(np.int32)
+    question = rng.choice(np.flatnonzero(np.isin(model.skills, [0, 1, n - 1])), len(short)).astype(np.int32)
+    short = replace(short, student=student, question=question)
     monkeypatch.setitem(attempts.parts, "validation", replace(part, interactions=short))
     guess = model.predict("validation", ahead)
     _, block = blocks(short, ahead)
     checked = 0
-    for t in range(60):
+    for t in range(len(short)):
         skill = model.skills[short.question[t]]
         mine = [i for i in range(t) if short.student[i] == short.student[t]]
         same = [i for i in mine if model.skills[short.question[i]] == skill]
-        if len(same) > 9:
+        if len(same) > 7:
             continue
         k, learnt, g, s = (getattr(given, name)[skill] for name in ("known", "learnt", "guess", "slip"))
         total = right = 0.0
@@ -263,6 +318,50 @@ def test_bkt_is_the_sum_over_every_path_of_its_hidden_states(partition, monkeypa
         assert guess[t] == pytest.approx(right / total, abs=1e-12)
         checked += len(same) > 1
     assert checked > 5
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_round_of_bkt_is_the_expectation_over_every_path(share, monkeypatch):
+    """Expected beginnings, moves, guesses and slips by all paths, over their chances, drawn to those of all skills;
+    guess and slip are at most a half, which a share of right answers near 1 or 0 would pass."""
+    world = Simulated(questions=12, concepts=3, students=40, responses=8, seed=1).read()
+    world = answered(world, np.random.default_rng(0).random(len(world.interactions)) < share)
+    model = BKT(Attempts(Partition.make(world, hold_out_edges=False), "kt-baselines"))
+    monkeypatch.setattr(BKT, "ROUNDS", 1)
+    known, learnt, guess, slip = BKT.START
+    r, n = model.attempts.train.interactions, int(model.skills.max()) + 1
+    hits, chances = np.zeros((4, n)), np.zeros((4, n))
+    for student, skill in product(np.unique(r.student), range(n)):
+        right = r.correct[(r.student == student) & (model.skills[r.question] == skill)]
+        weight, counts = [], []
+        for path in product((0, 1), repeat=len(right)) if len(right) else ():
+            p = known if path[0] else 1 - known
+            for a, b in pairwise(path):
+                p *= float(b) if a else (learnt if b else 1 - learnt)
+            for state, good in zip(path, right, strict=True):
+                p *= (1 - slip if good else slip) if state else (guess if good else 1 - guess)
+            weight.append(p)
+            before_last = [(a, b) for a, b in pairwise(path) if not a]
+            wrong = sum(1 - right[i] for i, s in enumerate(path) if s)
+            guessed = sum(right[i] for i, s in enumerate(path) if not s)
+            counts.append(
+                [
+                    [path[0], 1],
+                    [sum(b for _, b in before_last), len(before_last)],
+                    [guessed, path.count(0)],
+                    [wrong, path.count(1)],
+                ]
+            )
+        if weight:
+            mean = np.average(counts, axis=0, weights=weight)  # (4, 2)
+            hits[:, skill] += mean[:, 0]
+            chances[:, skill] += mean[:, 1]
+    overall = hits.sum(axis=1) / chances.sum(axis=1)
+    expected = (hits + BKT.DRAWN * overall[:, None]) / (chances + BKT.DRAWN)
+    assert (expected[2:].max() > 0.5) == (share != 0.5)
+    expected[2:] = np.minimum(expected[2:], 0.5)
+    for name, values in zip(("known", "learnt", "guess", "slip"), expected, strict=True):
+        assert getattr(model.mastery, name) == pytest.approx(values, abs=1e-12)
 
 
 def test_bkt_finds_what_was_planted(data):

@@ -22,11 +22,13 @@ from qcq.evaluation import (
     Contest,
     HeldOut,
     Partition,
+    TaskSpec,
     auc_units,
     mean_units,
     paired_bootstrap,
     ranking,
     simultaneous,
+    unanswerable,
 )
 from qcq.evaluation.ranking import (
     Cosines,
@@ -114,6 +116,8 @@ def test_a_problem_is_fixed_by_its_seed(data, partition):
 def test_holding_nothing_out_keeps_the_graph_and_closes_the_edges_task(data):
     whole = Partition.make(data, hold_out_edges=False)
     assert whole.graph.n_edges == data.q_matrix.nnz
+    for held in whole.edges.values():
+        assert len(held.questions) == len(held.concepts) == 0
     with pytest.raises(EvaluationError, match="no validation edges were held out"):
         TASKS["edges"](whole)
 
@@ -122,6 +126,8 @@ def test_what_a_data_set_lacks_is_said():
     alone = Partition.make(tiny(np.eye(4)))
     with pytest.raises(EvaluationError, match="0 questions with several concepts"):
         TASKS["edges"](alone)
+    with pytest.raises(EvaluationError, match="1 questions with several concepts"):
+        TASKS["edges"](Partition.make(tiny([[1, 1], [1, 0], [0, 1]])))
     with pytest.raises(EvaluationError, match="no two questions of tiny share a concept"):
         TASKS["retrieval"](alone)
     with pytest.raises(EvaluationError, match="no interactions"):
@@ -131,6 +137,28 @@ def test_what_a_data_set_lacks_is_said():
     few = Partition.make(Simulated(questions=15, concepts=3, students=50, responses=20).read())
     with pytest.raises(EvaluationError, match="it needs 20"):
         TASKS["difficulty"](few)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_a_task_that_compares_seeds_needs_two(seeds):
+    tasks = [TaskSpec(name, TASKS[name]) for name in ("retrieval", "stability")]
+    found = unanswerable(tasks, Partition.make(tiny(np.ones((20, 1)))), seeds)
+    assert found == ({"stability": "stability compares seeds; use at least two"} if seeds == 1 else {})
+    with pytest.raises(EvaluationError, match="tiny: none of the tasks can be scored: edges: no validation edges"):
+        unanswerable([TaskSpec("edges", TASKS["edges"])], Partition.make(tiny(np.ones((20, 1)))), seeds)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_the_vector_of_a_concept_is_the_mean_of_its_questions(rows, monkeypatch):
+    """Whatever the weights of the edges are; zeros for a concept without questions."""
+    monkeypatch.setattr("qcq.evaluation.task._ROWS", rows)
+    w = np.array([[1, 0, 0, 0], [2, 0, 0.5, 0], [0, 0, 3, 0], [0, 1, 0, 0], [1, 0, 4, 0], [0, 0, 1, 0], [0, 0, 0.1, 0]])
+    task = TASKS["retrieval"](Partition.make(tiny(w), hold_out_edges=False))
+    emb = noise(task.partition, 0)
+    found = task.concept_vectors(emb)
+    for c in range(3):
+        assert found[c] == pytest.approx(emb.vectors[w[:, c] > 0].astype(float).mean(axis=0))
+    assert (found[3] == 0).all()
 
 
 # --- ties -----------------------------------------------------------------------------------------------------------
@@ -247,7 +275,9 @@ def test_average_precision_is_scikit_learns_where_nothing_ties():
         assert first == pytest.approx(label[np.argsort(-scores)[:10]].mean())
 
 
-def test_edges_figures_equal_a_plain_loop(partition):
+@pytest.mark.parametrize("block", [1, 100, 1 << 22])
+def test_edges_figures_equal_a_plain_loop(partition, block, monkeypatch):
+    monkeypatch.setattr("qcq.evaluation.edges._BLOCK", block)
     emb = noise(partition, 3)
     score = TASKS["edges"](partition).score(emb, "validation")
     w = partition.graph.weights.toarray() > 0
@@ -516,6 +546,13 @@ def test_clusters_are_drawn_whole():
             hits.append(not d.decided)
     assert 0.88 < np.mean(whole) < 0.99
     assert np.mean(single) < 0.8
+
+
+@pytest.mark.parametrize(("level", "low", "high"), [(0.4, 0.25, 0.25), (0.6, 0.0, 1.0)])
+def test_the_ends_of_an_interval_are_quantiles(level, low, high):
+    """Of two clusters, one unit with 1 and three with 0: means are 0, 1/4 and 1 with probability 1/4, 1/2 and 1/4."""
+    d = paired_bootstrap([1.0, 0, 0, 0], np.zeros(4), ["a", "b", "b", "b"], level=level)
+    assert (d.mean, d.low, d.high) == (0.25, low, high)
 
 
 def test_a_difference_says_what_it_rests_on():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scipy.linalg import orthogonal_procrustes
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
@@ -21,9 +22,10 @@ from qcq.errors import ConfigError, EvaluationError, TrainingError
 from qcq.evaluation import TASKS, Partition, paired_bootstrap
 from qcq.evaluation.tracing import models as tracing
 from qcq.evaluation.tracing import tasks as kt
+from qcq.evaluation.tracing.arrivals import NumberPart
 from qcq.evaluation.tracing.crossfit import _vectors, cross_fitted, turned
-from qcq.evaluation.tracing.fast import PENALTIES, _fit
-from qcq.evaluation.tracing.features import AROUND, PRIOR, SPREAD, difficulty, rasch
+from qcq.evaluation.tracing.fast import PENALTIES, WIDTHS, _fit
+from qcq.evaluation.tracing.features import AROUND, PRIOR, SPREAD, Eases, difficulty, rasch
 from qcq.evaluation.tracing.models import MODELS, Sequences, Tracer
 from qcq.evaluation.tracing.tasks import (
     CROSSFIT_FOLDS,
@@ -37,6 +39,7 @@ from qcq.evaluation.tracing.tasks import (
 )
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS
+from qcq.models.answers import Answers
 from qcq.pipeline import Experiment
 from qcq.report.comparison import comparison, paired_comparisons
 from qcq.walks import WALKS
@@ -99,6 +102,7 @@ def test_every_attempt_is_asked_once_after_the_one_before(partition, monkeypatch
                 for step, at in enumerate(piece.at[row]):
                     if at < 0:
                         assert not piece.real[row, step]
+                        assert piece.before[row, step] == piece.answer[row, step] == -1
                         continue
                     seen.append(int(at))
                     assert piece.question[row, step] == part.question[at]
@@ -175,6 +179,30 @@ def test_attention_is_its_formula(partition):
                 found.append(score.softmax(0) @ v[: t + 1, own])
             logit = m.head(torch.cat(found)[None, None, None], x[t][None, None, None])
             assert tracer.predict(part)[t] == pytest.approx(float(torch.sigmoid(logit)), abs=1e-6)
+
+
+def test_attention_looks_back_a_fixed_number_of_attempts(partition, monkeypatch):
+    """From where a piece begins, the row of the first piece that has no attempt before it included."""
+    monkeypatch.setattr(tracing, "CHUNK", 4)
+    monkeypatch.setattr(tracing, "BACK", 3)
+    plan = KTSettings(model="attention", hidden=8)
+    tracer = Tracer(principal(noise(partition).vectors), np.zeros((1, 150, 0), np.float32), False, plan, seed=1)
+    part = uneven(partition, [14])
+    whole = tracer.predict(part)
+    for j in range(14):
+        part.correct[j] = 1 - part.correct[j]
+        moved = np.flatnonzero(np.abs(tracer.predict(part) - whole) > 1e-7)
+        part.correct[j] = 1 - part.correct[j]
+        assert moved.tolist() == [t for t in range(j + 1, 14) if j >= t // 4 * 4 - 4]
+
+
+def test_training_says_how_far_it_is(partition):
+    part = uneven(partition, [10] * 12)
+    plan = KTSettings(epochs=2, patience=2, hidden=4)
+    tracer = Tracer(principal(noise(partition).vectors), np.zeros((1, 150, 0), np.float32), False, plan, seed=1)
+    said = []
+    tracer.fit(part, part, lambda done, total: said.append((done, total)))
+    assert said == [(i, 6) for i in range(1, 7)]
 
 
 def test_fine_tuning_moves_only_questions_that_were_met(partition, attempts):
@@ -302,6 +330,87 @@ def test_what_test_students_answered_changes_no_prediction(data, partition):
     assert fast == slow
 
 
+def new_questions(partition):
+    """Four new questions, on concepts 0 and 1, on 2, on none and on 3; and answers to the first three (one to n1) and
+    to an old one, by students of training and as many whom nobody knows."""
+    weights = np.zeros((4, 10))
+    weights[[0, 0, 1, 3], [0, 1, 2, 3]] = [1, 2, 1, 1]
+    rng = np.random.default_rng(0)
+    asked = rng.choice(["n0", "n2", "q0"], 300)
+    asked[7] = "n1"
+    students = [partition.dataset.students[i] for i in partition.split.train.students]
+    names = rng.choice([*students, *(f"never-{i}" for i in range(len(students)))], 300)
+    frame = {"student": names.tolist(), "question": asked.tolist(), "correct": rng.integers(0, 2, 300)}
+    return sparse.csr_array(weights), frame, Answers.read(frame, [f"n{i}" for i in range(4)], ["q0"], None)
+
+
+@pytest.mark.parametrize("number", ["difficulty", "popularity"])
+@pytest.mark.parametrize("seen", [True, False])
+def test_numbers_of_new_questions_are_those_of_old_ones(partition, number, seen):
+    """Before any answer, and from answers; also where nobody answered anything in training."""
+    train = partition.split.train
+    r = train.interactions if seen else train.interactions.where(np.zeros(len(train.interactions), dtype=bool))
+    weights, frame, answers = new_questions(partition)
+    part = NumberPart.made(number, replace(train, interactions=r), partition.graph)
+    share = 1 - r.correct.mean() if seen else 0.5
+    made = part.infer(partition.graph, noise(partition).vectors, weights)
+    assert made == pytest.approx(np.full((4, 1), np.log(share / (1 - share)) if number == "difficulty" else 0.0))
+    found, said = part.answered(partition.graph, noise(partition).vectors, made, weights, answers)
+    for q in range(4):
+        own = frame["correct"][np.array(frame["question"]) == f"n{q}"]
+        n, right = len(own), own.sum()
+        wanted = np.log((n - right + PRIOR * share) / (right + PRIOR * (1 - share)))
+        assert found[q] == pytest.approx([wanted if number == "difficulty" else np.log1p(n)])
+    assert said == f"{number}: from {300 - frame['question'].count('q0')} answers to 3 new questions"
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_difficulty_is_finite_where_all_training_answers_are_alike(partition, right):
+    """The share of wrong answers is then that of the answers and one of each kind, for old questions and new ones."""
+    train = partition.split.train
+    n = len(train.interactions)
+    alike = replace(train, interactions=replace(train.interactions, correct=np.full(n, right, dtype=np.int8)))
+    share = (n * (1 - right) + 1) / (n + 2)
+    wrong = train.counts * (1 - right)
+    wanted = np.log((wrong + PRIOR * share) / (train.counts - wrong + PRIOR * (1 - share)))
+    assert difficulty(alike.interactions, partition.graph) == pytest.approx(wanted)
+    part = NumberPart.made("difficulty", alike, partition.graph)
+    weights, _, answers = new_questions(partition)
+    made = part.infer(partition.graph, noise(partition).vectors, weights)
+    assert made == pytest.approx(np.full((4, 1), np.log(share / (1 - share))))
+    found, _ = part.answered(partition.graph, noise(partition).vectors, made, weights, answers)
+    assert np.isfinite(found).all()
+    assert found[3] == pytest.approx(made[3])
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_rasch_numbers_of_new_questions_are_the_most_probable_ones(partition, seen):
+    """Beside scipy's minimum for each question alone, abilities and concepts as the training answers left them."""
+    from scipy.optimize import minimize_scalar
+
+    train = partition.split.train
+    r = train.interactions if seen else train.interactions.where(np.zeros(len(train.interactions), dtype=bool))
+    weights, frame, answers = new_questions(partition)
+    part = NumberPart.made("rasch", replace(train, interactions=r), partition.graph)
+    made = part.infer(partition.graph, noise(partition).vectors, weights)
+    assert made.tolist() == [[0.0]] * 4
+    found, _ = part.answered(partition.graph, noise(partition).vectors, made, weights, answers)
+    eases = Eases.of(r, partition.graph)
+    able = dict(zip([train.dataset.students[i] for i in eases.student], eases.ability, strict=True))
+    for q, of in enumerate(([0, 1], [2], [], [3])):
+        mine = np.flatnonzero(np.array(frame["question"]) == f"n{q}")
+        around = eases.concept[of].mean() if of else 0.0
+        height = np.array([eases.middle + able.get(frame["student"][i], 0.0) for i in mine])
+        right = frame["correct"][mine]
+
+        def loss(ease, around=around, height=height, right=right):
+            logit = height + ease
+            return (np.logaddexp(0, logit) - right * logit).sum() + (ease - around) ** 2 / (2 * AROUND)
+
+        best = minimize_scalar(loss, tol=1e-12).x
+        assert found[q] == pytest.approx([around - best if len(mine) else 0.0], abs=1e-6)
+
+
 # --- figures --------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +429,35 @@ def test_figures_are_scikit_learns(partition, attempts, monkeypatch):
     for name, units in score.units.items():
         assert units.mean() == pytest.approx(score.metrics[name])
     assert len(score.units["auc"]) == len(partition.split.test.students)
+
+
+def test_figures_of_slices_are_those_of_their_answers():
+    """Cold, unseen and first meetings by plain loops, beside scikit-learn."""
+    partition = Partition.make(Simulated(questions=400, concepts=10, students=60, responses=20, seed=3).read())
+    attempts = Attempts(partition, "kt")
+    r = partition.split.test.interactions
+    guess = np.random.default_rng(0).random(len(r))
+    counts = [int((partition.split.train.interactions.question == q).sum()) for q in r.question]
+    met: set[tuple[int, int]] = set()
+    first = []
+    for pair in zip(r.student.tolist(), r.question.tolist(), strict=True):
+        first.append(pair not in met)
+        met.add(pair)
+    metrics = attempts.judge(guess, "test").metrics
+    slices = {
+        "auc-cold": [n <= 5 for n in counts],
+        "auc-unseen": [n == 0 for n in counts],
+        "auc-first": first,
+    }
+    for name, mine in slices.items():
+        assert 0 < sum(mine) < len(r)
+        assert metrics[name] == pytest.approx(roc_auc_score(r.correct[mine], guess[mine]))
+
+
+def test_a_certain_prediction_has_a_finite_loss(partition, attempts):
+    r = partition.split.test.interactions
+    assert attempts.judge(1.0 - r.correct, "test").metrics["log-loss"] == pytest.approx(-np.log(1e-7))
+    assert attempts.judge(1.0 * r.correct, "test").metrics["log-loss"] == pytest.approx(1e-7)
 
 
 @pytest.mark.parametrize("right", [0, 1, 2])
@@ -388,7 +526,7 @@ def test_kernel_history_is_a_plain_loop(partition):
         x, past = vectors[r.question[at]], vectors[r.question[before]]
         cosine = past @ x / np.linalg.norm(past, axis=1) / np.linalg.norm(x)
         wanted = [1.0]
-        for width in (0, 2, 8, 32):
+        for width in (0, *WIDTHS):
             k = np.exp(width * (cosine - 1))
             wanted += [(k * (r.correct[before] - mean)).sum() / (1 + k.sum()), np.log1p(k.sum())]
         assert features[at] == pytest.approx(np.r_[wanted, x], abs=1e-4)
@@ -495,6 +633,21 @@ def test_data_without_what_it_needs_is_refused_in_one_line(data, name):
     right = np.ones_like(data.interactions.correct)
     with pytest.raises(EvaluationError, match="of them right; it needs right and wrong ones"):
         TASKS[name](Partition.make(replace(data, interactions=replace(data.interactions, correct=right))))
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_one_right_and_one_wrong_answer_in_a_part_are_enough(data, partition, part):
+    r = data.interactions
+    mine = np.flatnonzero(np.isin(r.student, getattr(partition.split, part).students))
+    for right in (0, 1, len(mine) - 1, len(mine)):
+        correct = r.correct.copy()
+        correct[mine] = np.arange(len(mine)) < right
+        made = Partition.make(replace(data, interactions=replace(r, correct=correct)), seed=0)
+        if 0 < right < len(mine):
+            assert Attempts(made, "kt").parts[part].interactions.correct.sum() == right
+            continue
+        with pytest.raises(EvaluationError, match=f"has {len(mine)} {part} responses, {right} of them right; it needs"):
+            Attempts(made, "kt")
 
 
 def test_settings_reach_the_task_and_its_baselines_come_along():

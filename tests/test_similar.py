@@ -11,6 +11,7 @@ from scipy.special import logit
 from qcq.data import Simulated, without_duplicates
 from qcq.data.assembly import interactions
 from qcq.evaluation import Partition
+from qcq.evaluation.tracing import similar
 from qcq.evaluation.tracing.baselines import Nearest, QuestionMean, SimilarStudents, blocks
 from qcq.evaluation.tracing.features import PRIOR
 from qcq.evaluation.tracing.tasks import Attempts
@@ -70,7 +71,10 @@ def plainly(attempts: Attempts, part: str, ahead: int, k: int) -> np.ndarray:
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("ahead", [1, 3])
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_the_three_numbers_are_their_definition(part, ahead, k):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_three_numbers_are_their_definition(compiled, part, ahead, k, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(similar, "nearest", similar.nearest.py_func)
     attempts = tiny()
     found = Nearest(attempts, k).features(part, ahead).toarray()
     assert found == pytest.approx(plainly(attempts, part, ahead, k), abs=1e-9)

@@ -169,14 +169,17 @@ def test_prerequisite_ranks_equal_a_plain_loop(partition, data):
     cosine = means @ means.T
     links = sorted({(min(int(a[1:]), int(b[1:])), max(int(a[1:]), int(b[1:]))) for a, b in data.prerequisites})
     near = {c: {b for a, b in links if a == c} | {a for a, b in links if b == c} for c in range(w.shape[1])}
-    expected = []
+    expected, hits = [], []
     for a, b in links:
         ranks = [
             1 + sum(cosine[x, c] > cosine[x, y] for c in range(w.shape[1]) if c != x and c not in near[x])
             for x, y in ((a, b), (b, a))
         ]
         expected.append(np.mean([1 / r for r in ranks]))
+        hits.append(np.mean([r <= 3 for r in ranks]))
     assert score.units["mrr"] == pytest.approx(expected)
+    assert score.units["hits@3"] == pytest.approx(hits)
+    assert 0 < score.metrics["hits@3"] < 1
 
 
 def test_prerequisites_are_found_by_who_knows_the_concepts_and_by_nobody_else(partition, data):
@@ -253,6 +256,12 @@ def test_clusters_of_one_concept_each_are_perfect():
         TASKS["clusters"](Partition.make(tiny(np.eye(4))))
 
 
+def test_two_questions_on_one_concept_are_enough_for_clusters():
+    partition = Partition.make(tiny([[1, 0], [1, 0], [0, 1]]))
+    vectors = np.array([[1, 0], [1, 0.1], [0, 1]])
+    assert TASKS["clusters"](partition).score(table(partition, vectors)).metrics["bcubed"] == pytest.approx(1)
+
+
 # --- geometry -------------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +301,17 @@ def test_geometry_of_tables_whose_shape_is_known(partition):
     assert line["isotropy"] < 0.2
     same = task.score(table(partition, np.ones((n, 4)))).metrics
     assert (same["effective-rank"], same["contrast"]) == (0, pytest.approx(0, abs=1e-9))
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_the_effective_rank_of_a_flat_table_counts_its_directions_alone(partition, size):
+    """Three directions in eight dimensions; the other five are rounding, at every scale."""
+    rng = np.random.default_rng(0)
+    wide = rng.standard_normal((partition.graph.n_questions, 3)) * [1, 2, 4] @ rng.standard_normal((3, 8))
+    p = np.linalg.svd(wide - wide.mean(axis=0), compute_uv=False)[:3]
+    p /= p.sum()
+    found = TASKS["geometry"](partition).score(table(partition, size * wide)).metrics["effective-rank"]
+    assert found == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-5)
 
 
 def test_held_out_edges_stay_unknown():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qcq.data import TrainPart
 from qcq.data.assembly import several
-from qcq.evaluation.tracing.features import AROUND, NUMBERS, PRIOR, REACH, ROUNDS, Eases, Number
+from qcq.evaluation.tracing.features import AROUND, NUMBERS, PRIOR, REACH, ROUNDS, Eases, Number, share_wrong
 from qcq.graph import KnowledgeGraph
 from qcq.models.answers import Answers, digests
 from qcq.models.inference import Part
@@ -30,7 +30,7 @@ class NumberPart(Part):
     def made(cls, name: str, train: TrainPart, graph: KnowledgeGraph) -> NumberPart:
         """Of the number ``name`` (a key of ``NUMBERS``) from the answers in ``train``."""
         seen = train.interactions
-        arrays = {"share": np.array([1 - seen.correct.mean() if len(seen) else 0.5])}
+        arrays = {"share": np.array([share_wrong(seen)])}
         if name == "rasch":
             found = Eases.of(seen, graph)
             names = train.dataset.students
@@ -48,7 +48,7 @@ class NumberPart(Part):
         if self.trainer[0] != "difficulty":
             return np.zeros((n, 1))
         share = float(self.arrays["share"][0])
-        return np.full((n, 1), np.log(share / (1 - share)) if 0 < share < 1 else 0.0)
+        return np.full((n, 1), np.log(share / (1 - share)))
 
     def answered(
         self,

@@ -21,9 +21,16 @@ REACH = 1.0  # largest step in log-odds: a full step may oscillate for ever if n
 Number = Literal["difficulty", "popularity", "rasch"]
 
 
+def share_wrong(responses: Interactions) -> float:
+    """The share of wrong answers, one half if there are none, no nearer to 0 or 1 than 1/(n + 2): its log-odds are
+    finite, and it is the plain share unless all answers are alike."""
+    n = len(responses)
+    return float(np.clip(1 - responses.correct.mean(), 1 / (n + 2), 1 - 1 / (n + 2))) if n else 0.5
+
+
 def difficulty(responses: Interactions, graph: KnowledgeGraph) -> NDArray[np.float64]:
     """Log-odds of a wrong answer, (wrong + PRIOR p) / (right + PRIOR (1 - p)), p the overall share: (questions,)."""
-    share = 1 - responses.correct.mean() if len(responses) else 0.5
+    share = share_wrong(responses)
     n = np.bincount(responses.question, minlength=graph.n_questions)
     right = np.bincount(responses.question, weights=responses.correct, minlength=graph.n_questions)
     return np.log((n - right + PRIOR * share) / (right + PRIOR * (1 - share)))
