@@ -42,6 +42,7 @@ from fault_cases import ANSWERS, BANK, CALLS, CASES, SETTINGS, Case
 from injection import FAULTS, Fault, Shim, sites
 
 KILLED = ["run", "--quiet", "--seeds", "2", "--trainers", "sgns,mlm,svd", *SETTINGS]
+ALL = "all commands"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MEASURED = (
     "environment.json",
@@ -316,7 +317,7 @@ def all_injected(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         counts = {key: sum(row[key] for row in rows) for key in ("calls", "tried", "survived")}
         yield {
             "kind": "injected",
-            "case": "all commands",
+            "case": ALL,
             **counts,
             "lines that write": len(sites()),
             "never reached": missed(lines),
@@ -386,8 +387,12 @@ def written(path: Path, rows: list[dict[str, Any]]) -> None:
     held = json.loads(path.read_text())["rows"] if path.is_file() else []
     now = made()
     fresh = {(row["kind"], row["case"]): {**row, "command": now["command"]} for row in rows}
-    kept = [row for row in held if (row["kind"], row["case"]) not in fresh]
-    path.write_text(json.dumps({"rows": [*kept, *fresh.values()], "made": now}, indent=1) + "\n")
+    every = [*(row for row in held if (row["kind"], row["case"]) not in fresh), *fresh.values()]
+    each = [row for row in every if row["kind"] == "injected" and row["case"] != ALL]
+    for row in every:
+        if row["case"] == ALL:  # some commands may have been tried again since
+            row |= {key: sum(one[key] for one in each) for key in ("calls", "tried", "survived")}
+    path.write_text(json.dumps({"rows": every, "made": now}, indent=1) + "\n")
 
 
 def main() -> None:
