@@ -488,6 +488,7 @@ def written(path: Path, rows: list[dict[str, Any]], every: int) -> None:
         for row in rows
         if row["outcome"] in ("survived", "not tested")
     ]
+    table[-1]["explained"] = sum(bool(one["why"]) for one in survivors)
     about = {"rows": table, "survivors": survivors, "made": made()}
     path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
