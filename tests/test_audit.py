@@ -308,6 +308,28 @@ def test_the_replay_is_scikit_learns_area_under_the_curve():
     assert found["cold"].responses + found["warm"].responses == found["all"].responses == len(test)
 
 
+@pytest.mark.parametrize("right", [0, 1, 4, 5])
+def test_cold_questions_are_replayed_where_they_have_right_and_wrong_answers(right):
+    """Five answers in training make a cold question, six a warm one; five test students answer both."""
+    rows = [(s, 0, s % 2) for s in range(5)] + [(s, 1, s % 2) for s in range(6)]  # training
+    rows += [(6 + s, 0, s < right) for s in range(5)] + [(6 + s, 1, s < 2) for s in range(5)]
+    student, question, correct = (np.array(column, dtype=np.int32) for column in zip(*sorted(rows), strict=True))
+    seen = Interactions(student, question, correct.astype(np.int8))
+    parts = np.array([0] * 6 + [2] * 5, dtype=np.int8)
+    data = replace(
+        ROOM,
+        questions=ROOM.questions[:2],
+        q_matrix=ROOM.q_matrix[:2],
+        interactions=seen,
+        students=[f"s{i}" for i in range(11)],
+        parts=parts,
+        truth={},
+    )
+    found = replay(data.split())
+    assert set(found) == {"all", "warm"} | ({"cold"} if 0 < right < 5 else set())
+    assert (found["all"].responses, found["warm"].responses) == (10, 5)
+
+
 def test_where_nothing_leaks_nothing_is_inflated():
     """Every question answered by very many: one student's answers weigh nothing."""
     found = replay(Simulated(questions=10, concepts=5, students=1500, responses=20).read().split())

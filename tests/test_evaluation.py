@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from scipy import sparse
-from scipy.stats import spearmanr
+from scipy.stats import norm, spearmanr
+from scipy.stats import t as student_t
 
 from qcq.data import Dataset, Simulated, Split, TestPart, TrainPart
 from qcq.embeddings import Embeddings
@@ -39,8 +40,10 @@ from qcq.evaluation.ranking import (
     members,
     membership,
 )
+from qcq.evaluation.statistics import _resampled
 from qcq.evaluation.task import SHARE
 from qcq.graph import KnowledgeGraph
+from qcq.support.seeds import generator
 from qcq.support.settings import fields
 
 
@@ -328,8 +331,34 @@ def test_difficulty_divides_the_questions(partition):
     task = TASKS["difficulty"](partition)
     test, validation = set(task.questions("test").tolist()), set(task.questions("validation").tolist())
     assert not test & validation
-    assert len(test) == len(validation)
+    able = np.flatnonzero(partition.split.train.counts >= 5)
+    assert len(test) == len(validation) == round(0.2 * len(able))
+    assert test | validation < set(able.tolist())
     assert (partition.split.train.counts[list(test | validation)] >= 5).all()
+
+
+def test_twenty_questions_are_enough_for_difficulty():
+    for n in (19, 20):
+        few = Partition.make(Simulated(questions=n, concepts=3, students=60, responses=15).read())
+        assert (few.split.train.counts >= 5).all()
+        if n == 20:
+            assert len(TASKS["difficulty"](few).score(noise(few, 0)).units["r2"]) == 4
+            continue
+        with pytest.raises(EvaluationError, match="19 questions of simulated have 5 training responses; it needs 20"):
+            TASKS["difficulty"](few)
+
+
+@pytest.mark.parametrize("stage", ["validation", "test"])
+def test_questions_of_one_difficulty_have_nothing_to_explain(stage, monkeypatch):
+    room = Partition.make(Simulated(questions=40, concepts=3, students=60, responses=30).read())
+    task = TASKS["difficulty"](room)
+    value = np.arange(40.0)
+    value[task.questions(stage)] = 1
+    monkeypatch.setattr(TASKS["difficulty"], "target", lambda self, train: value)
+    with pytest.raises(EvaluationError, match=f"difficulty: all {stage} questions have the same value"):
+        TASKS["difficulty"](room)
+    value[task.questions(stage)[0]] = 2  # a range of 1
+    TASKS["difficulty"](room)
 
 
 # --- planted truth and chance ---------------------------------------------------------------------------------------
@@ -601,6 +630,48 @@ def test_intervals_asked_for_together_hold_together():
     assert 0.90 < np.mean(together) < 0.99
     assert np.mean(singly) < 0.85
     assert 0.90 < np.mean(alone) < 0.99
+
+
+def test_simultaneous_intervals_are_their_formula():
+    """Two contests of six and of nine clusters of several sizes, from the same draws as the function takes."""
+    rng = np.random.default_rng(5)
+    contests, size = [], 4 * np.arange(1, 4)
+    for n in (6, 9):
+        label = np.repeat(np.arange(n), np.resize(size, n))
+        contests.append(
+            Contest(rng.normal(0, 1, (3, n))[:, label] + rng.normal(0, 1, (3, len(label))), [(0, 1)], label)
+        )
+    contests[1] = replace(contests[1], pairs=[(0, 1), (2, 0)])
+    found = simultaneous(contests, level=0.9, draws=300, seed=3)
+    worst, rows = np.zeros(300), []
+    for contest in contests:
+        label = np.asarray(contest.groups)
+        n = label.max() + 1
+        total = np.stack([np.bincount(label, row) for row in contest.figures])
+        means = _resampled(total, np.bincount(label), 300, generator(3, "bootstrap"))
+        for i, j in contest.pairs:
+            mean = contest.figures[i].mean() - contest.figures[j].mean()
+            away = means[:, i] - means[:, j] - mean
+            spread = away.std(ddof=1)
+            worst = np.maximum(worst, np.abs(away) / spread)
+            rows.append((mean, spread, n, len(label)))
+    tail = norm.sf(np.quantile(worst, 0.9))
+    for d, (mean, spread, n, units) in zip([*found[0], *found[1]], rows, strict=True):
+        half = student_t.isf(tail, n - 1) * spread * np.sqrt(n / (n - 1))
+        assert (d.mean, d.low, d.high) == pytest.approx((mean, mean - half, mean + half))
+        assert (d.units, d.clusters, d.comparisons) == (units, n, 3)
+
+
+@pytest.mark.parametrize("size", [1e-13, 1.0, 1e13])
+def test_a_difference_that_is_the_same_in_every_unit_widens_no_other(size):
+    """Up to rounding, at every scale, also where some figure is 0."""
+    rng = np.random.default_rng(6)
+    large = np.r_[0.0, rng.normal(0, 1e6, 39)]
+    figures = size * np.stack([*rng.normal(0, 1e6, (2, 40)), large, large + 0.1])
+    alone, among = (simultaneous([Contest(figures, pairs)])[0][0] for pairs in ([(0, 1)], [(0, 1), (3, 2)]))
+    assert (alone.low, alone.high) == (among.low, among.high)
+    plain = simultaneous([Contest(figures / size, [(0, 1)])])[0][0]
+    assert (alone.low, alone.high) == pytest.approx((size * plain.low, size * plain.high))
 
 
 def test_contests_on_different_units_are_corrected_for_each_other():
