@@ -284,7 +284,7 @@ def injected(case: Case, home: Path, faults: list[Fault], every: bool, step: int
         "kinds of calls": dict(Counter(calls)),
         "tried": tried.total(),
         "survived": survived.total(),
-        "by fault": {name: {"tried": tried[name], "survived": survived[name]} for name in tried},
+        "tried and survived": {name: [tried[name], survived[name]] for name in tried},
         "exit codes": dict(sorted(exits.items())),
         "findings": findings,
         "lines": sorted(lines),
