@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from qcq.errors import ConfigError
-from qcq.support.terminal import Terminal, show
+from qcq.support.terminal import Screen, Terminal, show
 from qcq.support.threads import affordable_jobs
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ app = typer.Typer(
     help="Question embeddings from question-concept-question walks, with the exact floor of a loss where one is known.",
     epilog="Settings are named section.key: walk.length, mlm.steps, node2vec.p ...; 'qcq list NAME' shows them.",
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Screen(highlight=False, soft_wrap=True)
+err = Screen(stderr=True, highlight=False, soft_wrap=True)
 
 WORTH_PROCESSES = 200.0  # weight of a plan (:attr:`qcq.engine.Cell.weight`) from which starting processes pays off
 

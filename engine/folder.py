@@ -17,7 +17,7 @@ from qcq.errors import ConfigError
 from qcq.evaluation.register import record, said, test_parts
 from qcq.run import MANIFEST
 from qcq.support.environment import environment
-from qcq.support.files import link, sha256, tidy, whole, write_text
+from qcq.support.files import link, sha256, tidy, whole, within, write_text
 from qcq.support.progress import Watch
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TRACERS = "tracers"  # models that a run's own command does not make
 VIEWS = ("corpus", "embeddings", "scores", "traces", "maps", "inspect", TRACERS, "weights")  # folders with views only
+FOLDERS = ("corpus/*", "corpus/*/*", "embeddings/*.model")  # in these
 VIEWED = ".views.json"  # the views of an unfinished run, and of the run before it: what else is there is the user's
 
 
@@ -216,14 +217,19 @@ def _listed(run: Run) -> set[str]:
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             held = json.loads((run.path / name).read_text(encoding="utf-8"))
             found |= {str(each) for each in (held["files"] if name == MANIFEST else held)}
-    return {name for name in found if name.partition("/")[0] in VIEWS and ".." not in name.split("/")}
+    return {name for name in found if name.partition("/")[0] in VIEWS and within(name)}
 
 
 def refuse_links(folder: Path) -> None:
     """ConfigError if a folder of views is a link: files behind it would be replaced and removed."""
-    for name in VIEWS:
-        if (folder / name).is_symlink():
-            raise ConfigError(f"{folder / name}: is a link; move the folder back here, or name another --out")
+    for path in links(folder):
+        raise ConfigError(f"{path}: is a link; move the folder back here, or name another --out")
+
+
+def links(folder: Path) -> Iterator[Path]:
+    """Links where a run has folders of views."""
+    for pattern in (*VIEWS, *FOLDERS):
+        yield from (path for path in sorted(folder.glob(pattern)) if path.is_symlink())
 
 
 def _tracers(run: Run, tables: Set[str]) -> Iterator[Path]:

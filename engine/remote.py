@@ -14,6 +14,7 @@ from typing import Any
 from qcq.engine.cell import Cell, Row
 from qcq.engine.store import ROW, Store
 from qcq.errors import ConfigError, QCQError, StoreError
+from qcq.support.files import within
 from qcq.support.folders import MARK, claim
 
 
@@ -124,6 +125,8 @@ class RemoteStore(Store):
             with self._reached("read"):
                 text = self._files.cat_file(f"{there}/{ROW}")
             for name in [*json.loads(text)["files"], ROW]:
+                if not within(name):
+                    raise ValueError(f"a file {name!r}")
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
                 with self._reached("read"):
                     self._files.get_file(f"{there}/{name}", str(work / name))

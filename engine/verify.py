@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qcq.engine.comparison import TABLES
-from qcq.engine.folder import TRACERS, VIEWED, VIEWS
+from qcq.engine.folder import TRACERS, VIEWED, VIEWS, links
 from qcq.engine.store import ROW, UNREADABLE, intact
 from qcq.errors import ConfigError
 from qcq.run import MANIFEST, cells_of
-from qcq.support.files import abandoned, sha256, write_text
+from qcq.support.files import abandoned, sha256, within, write_text
 from qcq.support.folders import MARK, refuse_newer, write_mark
 from qcq.support.lock import LOCK, OWNER, occupied
 
@@ -84,7 +84,7 @@ def _hashes(run: Run) -> dict[str, str] | None:
         held = dict(json.loads((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return held if all(isinstance(digest, str) for digest in held.values()) else None
+    return held if all(isinstance(digest, str) and within(name) for name, digest in held.items()) else None
 
 
 def settled(run: Run) -> bool:
@@ -109,7 +109,7 @@ def verify(run: Run) -> tuple[list[Fault], int]:
     store = _store(run)
     faults = [
         *_marks(run, store),
-        *(Fault(run.path / name, "is a link") for name in VIEWS if (run.path / name).is_symlink()),
+        *(Fault(path, "is a link") for path in links(run.path)),
     ]
     checked = 0
     if not store.is_dir():
@@ -142,7 +142,9 @@ def verify(run: Run) -> tuple[list[Fault], int]:
     with suppress(ConfigError):  # a file that can't be read is a fault already
         keys = run.read_json("about.json").get("cells", ())
         faults += [
-            Fault(store / key, "is missing", key) for key in keys if store.is_dir() and not (store / key).is_dir()
+            Fault(store / key, "is missing", key)
+            for key in keys
+            if store.is_dir() and CELL.fullmatch(str(key)) and not (store / key).is_dir()
         ]
     return faults, checked + len(there)
 
@@ -250,7 +252,7 @@ def _cell(folder: Path, known: dict[tuple[int, int], str]) -> tuple[list[Fault],
         held: dict[str, Any] = json.loads(text)
         label = f"{held['kind']} {held['label']}"
         files: dict[str, str] = held.get("files", {})
-        if not isinstance(files, dict):
+        if not isinstance(files, dict) or not all(map(within, files)):
             raise TypeError("not names and hashes")
     except UNREADABLE:
         return [Fault(folder / ROW, "cannot be read", f"folder {folder.name}")], 1

@@ -36,6 +36,17 @@ def whole_path(path: str | Path) -> Iterator[Path]:
         sync_folder(folder)
 
 
+def within(name: str) -> bool:
+    """Whether a name in a list of a folder's files is that of a file in the folder: a foreign list may say anything.
+
+    Examples
+    --------
+    >>> within("scores/a.npz"), within("../a.npz"), within("/home/a.npz")
+    (True, False, False)
+    """
+    return not Path(name).anchor and ".." not in Path(name).parts
+
+
 def make_folder(folder: Path) -> list[Path]:
     """Create a folder with those above it, and return the folders that got a new name in them."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +19,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
 SHARE, SECONDS = 0.1, 60.0  # a log line is written after this share of the work, or this time
+
+
+class Screen(Console):
+    """A console that shows control characters of names and files as JSON writes them: a terminal would obey them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else _CONTROL.sub(_written, text), style, control)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _written(found: re.Match[str]) -> str:
+    return f"\\u{ord(found.group()):04x}"
 
 
 class Terminal(Watch):

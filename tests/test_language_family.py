@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from typing import Any
 
 import numpy as np
@@ -546,6 +547,21 @@ def test_a_model_that_is_no_bert_is_refused_with_the_reasons(source, tmp_path):
         with pytest.raises(ConfigError, match=f"can't be exported: .*{text}"):
             trainer.fit(source).to_huggingface(tmp_path / "never")
     assert not (tmp_path / "never").exists()
+
+
+def test_a_folder_may_not_bring_code_of_its_own_and_nobody_is_asked(source, tmp_path, monkeypatch):
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    from qcq.models.language.huggingface import load
+
+    ran = tmp_path / "ran"
+    classes = {"AutoConfig": "own.Own", "AutoModelForMaskedLM": "own.Own"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": classes}))
+    (tmp_path / "own.py").write_text(f"open({str(ran)!r}, 'w')\nclass Own: ...\n")
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    with pytest.raises(ConfigError, match="transformers can't load it"):
+        load(tmp_path, source)
+    assert not ran.exists()
 
 
 def test_folders_that_cannot_be_read_are_refused(source, tmp_path):

@@ -19,6 +19,7 @@ from qcq.engine.kinds import Trained, Walked
 from qcq.engine.remote import RemoteStore
 from qcq.errors import ConfigError, StoreError
 from qcq.pipeline import Experiment
+from qcq.walks import QCQ
 
 SMALL = ["walk.length=8", "walk.per_question=2", "simulated.questions=80", "simulated.students=40"]
 FEW = Config.load(overrides=[*SMALL, "dim=8", "seeds=1", "tune=false", "trainers=sgns,svd", "tasks=retrieval"])
@@ -201,3 +202,16 @@ def test_what_this_machine_lacks_is_not_blamed_on_the_address(tmp_path: Path, mo
             patch.setattr(MemoryFileSystem, "get_file", failing(error))
             with pytest.raises(type(error)):
                 store.row(cell)
+
+
+def test_no_name_in_a_foreign_store_leaves_the_folder(address: str, tmp_path: Path) -> None:
+    first, second = (make_store(address, tmp_path / name / "cells", {}).open() for name in ("one", "two"))
+    assert isinstance(first, RemoteStore)
+    cell = Walked(data="", walk=QCQ(), seed=0, graph="")
+    first._files.makedirs(f"{first._root}/{cell.key}", exist_ok=True)
+    first._files.pipe_file(f"{first._root}/{cell.key}/row.json", json.dumps({"files": {"../../../mine": ""}}).encode())
+    first._files.pipe_file(f"{first._root}/mine", b"foreign")
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(StoreError, match="no readable cell"):
+        second.row(cell)
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 
+import pytest
 from rich.console import Console
 
-from qcq.support.terminal import Terminal
+from qcq.cli import console
+from qcq.support.terminal import Screen, Terminal, show
 
 
 def lines(steps: list[tuple[float, int, float]], total: int = 100) -> list[str]:
@@ -39,3 +43,39 @@ def test_a_quiet_one_says_nothing() -> None:
     with watch.progress("work") as progress:
         progress(50, 100)
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_no_name_gives_a_terminal_a_command(drawn: bool) -> None:
+    """A name may hold the sequences that a terminal obeys: a colour, a title, a cleared screen, 8-bit ones."""
+    bad = "q\x1b[2J\x1b]0;title\x07\x9b31m"
+    out = io.StringIO()
+    screen = Screen(file=out, width=200, force_terminal=drawn)
+    screen.print(bad, markup=False)
+    screen.print_json(json.dumps({"name": bad}))
+    show(screen, [bad], [[bad]], left=1)
+    watch = Terminal(screen)
+    watch.say(bad)
+    with watch.progress(bad) as progress:
+        progress(50, 100, figure=bad)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()) if drawn else out.getvalue()  # those of rich
+    assert "\x1b[2J" not in out.getvalue()
+    assert not re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", plain)
+    assert "q\\u001b[2J" in plain
+
+
+def test_both_consoles_show_control_characters_as_text() -> None:
+    assert isinstance(console.out, Screen)
+    assert isinstance(console.err, Screen)
+
+
+def test_markup_in_what_is_said_is_shown_as_written() -> None:
+    out = io.StringIO()
+    watch = Terminal(Console(file=out, width=200, force_terminal=True, highlight=False))
+    watch.say("[red]halves[/red]")
+    with watch.progress("[b]label[/b]") as progress:
+        progress(50, 100, figure="[i]figure[/i]")
+        assert watch._bars is not None
+        watch._bars.refresh()
+    for text in ("[red]halves[/red]", "[b]label[/b]", "[i]figure[/i]"):
+        assert text in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from qcq import Run, cli
 from qcq.config import Config
+from qcq.engine.store import sealed
 from qcq.engine.verify import discard, verify
 from qcq.errors import ConfigError
 from qcq.run import MANIFEST
@@ -317,3 +318,65 @@ def test_names_that_can_not_be_those_of_files_are_refused(names: list[str], said
     with pytest.raises(ConfigError) as caught:
         Config(trainers=tuple(names))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["manifest", "views", "cells", "row"])
+@pytest.mark.parametrize("way", ["absolute", "upwards"])
+def test_no_name_in_a_foreign_run_removes_a_file_elsewhere(run: Path, bank: Path, place: str, way: str) -> None:
+    (run.parent / "mine").symlink_to(bank)
+    mine = [run.parent / "mine", run.parent / "mine.txt"]
+    mine[1].write_text("mine")
+    names = [str(each) if way == "absolute" else os.path.relpath(each, run) for each in mine]
+    if place == "manifest":
+        held = json.loads((run / MANIFEST).read_text())["files"]
+        (run / MANIFEST).write_text(json.dumps({"files": {**held, **dict.fromkeys(names, "0" * 64)}}))
+    elif place == "views":
+        up = names if way == "absolute" else [f"scores/../{name}" for name in names]
+        (run / ".views.json").write_text(json.dumps(up))
+    elif place == "cells":
+        about = json.loads((run / "about.json").read_text())
+        there = names if way == "absolute" else [f"../{name}" for name in names]
+        (run / "about.json").write_text(json.dumps({**about, "cells": there}))
+    else:
+        row = next(run.glob("cells/*/row.json"))
+        there = names if way == "absolute" else [f"../../{name}" for name in names]
+        told = {**json.loads(row.read_text()), "files": dict.fromkeys(there, "0" * 64)}
+        row.write_text(json.dumps({**told, "seal": sealed(told)}) + "\n")
+    assert call("verify", str(run), "--repair", "--quiet") == 0
+    assert again(run) == 0
+    assert [path.exists() and not path.is_dir() for path in mine] == [True, True]
+    assert mine[0].is_symlink()
+    assert mine[1].read_text() == "mine"
+    assert bank.read_text().startswith("question")
+
+
+@pytest.mark.parametrize("name", ["corpus/qcq", "corpus/qcq/seed-0"])
+def test_nothing_behind_a_link_inside_a_view_is_touched(run: Path, bank: Path, name: str, capsys) -> None:
+    elsewhere = run.parent / "elsewhere"
+    (run / name).rename(elsewhere)
+    (run / name).symlink_to(elsewhere)
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    assert run / name in {fault.path for fault in verify(Run.open(run))[0] if fault.what == "is a link"}
+    assert again(run, "--redo", "--set", "seed=5") == 2
+    assert f"{name}: is a link; move the folder back here" in capsys.readouterr().err
+    assert call("verify", str(run), "--repair", "--quiet") == 2
+    assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
+
+
+def test_a_changed_row_is_found(run: Path) -> None:
+    """Each change leaves a row that can be read: a figure, a space, a figure with the seal of the earlier one."""
+    row = next(run.glob("cells/*/row.json"))
+    whole = row.read_text()
+    held = json.loads(whole)
+    for text in (json.dumps({**held, "row": {}}) + "\n", whole.replace(": ", ":  ", 1)):
+        row.write_text(text)
+        assert [(fault.path, fault.what) for fault in verify(Run.open(run))[0]] == [
+            (row, "changed since it was written")
+        ]
+
+
+def test_a_file_of_a_cell_that_is_lost_is_named(run: Path) -> None:
+    artefact = next(run.glob("cells/*/*.safetensors"))
+    artefact.unlink()
+    found = [fault for fault in verify(Run.open(run))[0] if fault.path == artefact]
+    assert [(fault.what, bool(fault.cell)) for fault in found] == [("is missing", True)]

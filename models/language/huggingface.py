@@ -352,10 +352,11 @@ def load(folder: str | Path, source: TrainingData) -> LanguageModel:
     transformers = _extra("transformers")
     if not (Path(folder) / "config.json").is_file():
         raise ConfigError(f"{folder}: no config.json; give a folder that save_pretrained or export wrote")
+    closed = {"local_files_only": True, "trust_remote_code": False}  # else it asks whether to run code of the folder
     with _quiet(transformers):
         try:
-            bert = transformers.AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True)
-            known = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True).get_vocab()
+            bert = transformers.AutoModelForMaskedLM.from_pretrained(folder, **closed)
+            known = transformers.AutoTokenizer.from_pretrained(folder, **closed).get_vocab()
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(f"{folder}: transformers can't load it ({str(error).splitlines()[0]})") from None
     config, corpus = bert.config, source.corpus
