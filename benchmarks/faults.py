@@ -392,6 +392,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> None:
     for row in every:
         if row["case"] == ALL:  # some commands may have been tried again since
             row |= {key: sum(one[key] for one in each) for key in ("calls", "tried", "survived")}
+    every.sort(key=lambda row: row["case"] == ALL)
     path.write_text(json.dumps({"rows": every, "made": now}, indent=1) + "\n")
 
 
