@@ -28,7 +28,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from faults import ROOM, command, contents, ended, forked, warm, written
+from fault_cases import ROOM
+from faults import command, contents, ended, forked, warm, written
 
 EVERY = ["walk.length=8", "walk.per_question=2", "sgns.epochs=1", "dim=8", "seeds=1", "tune=false"]
 SETTINGS = [*ROOM, *EVERY, "trainers=random,svd,sgns", "tasks=edges,difficulty"]

@@ -111,7 +111,7 @@ def test_the_first_process_keeps_what_all_have_learnt(source: TrainingData, tmp_
     assert counters[0] == 40
     assert counters[1] == alone.tokens
     assert len(counters[-1]) == len(alone.history)
-    assert abs(counters[-1][-1] - alone.history[-1]) < 0.02
+    assert abs(counters[-1][-1][1]["loss"] - alone.history[-1]) < 0.02
 
 
 def test_a_batch_is_divided_without_loss(source: TrainingData) -> None:
