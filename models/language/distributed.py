@@ -155,7 +155,7 @@ def by_ray(
     finally:
         if ours:
             ray.shutdown()
-    return counters[1], counters[-1]
+    return counters[1], [figures["loss"] for _, figures in counters[-1]]
 
 
 def _process(given: Mapping[str, Any]) -> None:
