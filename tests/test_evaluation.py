@@ -577,9 +577,11 @@ def test_clusters_are_drawn_whole():
     assert np.mean(single) < 0.8
 
 
+@pytest.mark.parametrize("block", [1, 30, 1 << 22])
 @pytest.mark.parametrize(("level", "low", "high"), [(0.4, 0.25, 0.25), (0.6, 0.0, 1.0)])
-def test_the_ends_of_an_interval_are_quantiles(level, low, high):
+def test_the_ends_of_an_interval_are_quantiles(level, low, high, block, monkeypatch):
     """Of two clusters, one unit with 1 and three with 0: means are 0, 1/4 and 1 with probability 1/4, 1/2 and 1/4."""
+    monkeypatch.setattr("qcq.evaluation.statistics._BLOCK", block)
     d = paired_bootstrap([1.0, 0, 0, 0], np.zeros(4), ["a", "b", "b", "b"], level=level)
     assert (d.mean, d.low, d.high) == (0.25, low, high)
 
@@ -686,6 +688,10 @@ def test_contests_on_different_units_are_corrected_for_each_other():
     assert (same.low, same.high, same.decided) == (0, 0, False)
     with pytest.raises(EvaluationError, match="isn't finite"):
         simultaneous([Contest(np.array([[1.0, np.nan]]), [(0, 0)])])
+    with pytest.raises(EvaluationError, match="figure 1 of the pairs isn't finite"):
+        simultaneous([Contest(np.array([[1.0, 2, 3], [1, np.inf, 3]]), [(0, 1)])])
+    with pytest.raises(EvaluationError, match=r"figures of shape \(3,\); give \(tables, units\), one unit at least"):
+        simultaneous([Contest(np.zeros(3), [(0, 1)])])
     with pytest.raises(EvaluationError, match="one unit at least"):
         simultaneous([Contest(np.zeros((2, 0)), [(0, 1)])])
 
