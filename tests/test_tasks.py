@@ -95,11 +95,12 @@ def test_edges_with_ties_and_concepts_without_questions_equal_a_plain_loop(seed)
     """Few directions, so that many cosines tie; concepts that no question has left, and questions without rivals."""
     rng = np.random.default_rng(seed)
     n, k = 14, int(rng.integers(2, 7))
-    whole = rng.random((n, k)) < 0.6
+    whole = rng.random((n, k)) < rng.choice([0.1, 0.3, 0.6])
     whole[:4, :2] = True
     held = [(q, int(rng.choice(np.flatnonzero(whole[q])))) for q in range(4)]
     left = whole.copy()
     left[tuple(np.transpose(held))] = False
+    left[:, rng.integers(k)] = False  # somebody's only concept may be among them
     for c in {c for _, c in held}:
         left[4, c] = whole[4, c] = True  # an answer has a question left
     graph = KnowledgeGraph([f"q{i}" for i in range(n)], [f"c{i}" for i in range(k)], sparse.csr_array(left * 1.0))
