@@ -488,7 +488,8 @@ def written(path: Path, rows: list[dict[str, Any]], every: int) -> None:
         for row in rows
         if row["outcome"] in ("survived", "not tested")
     ]
-    table[-1]["explained"] = sum(bool(one["why"]) for one in survivors)
+    since = sum(one["why"].startswith("a test was added") for one in survivors)
+    table[-1] |= {"explained": sum(bool(one["why"]) for one in survivors) - since, "with a test since": since}
     about = {"rows": table, "survivors": survivors, "made": made()}
     path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.stats import binom
 from torch import nn
 from torch.nn import functional as F
@@ -506,6 +507,10 @@ def test_a_run_that_was_interrupted_continues_to_the_same_bytes(source, tmp_path
         assert resumed.embeddings(name).vectors.tobytes() == whole.embeddings(name).vectors.tobytes()
     with pytest.raises(TrainingError, match="another run"):
         MLM(**settings, checkpoint=str(file)).fit(source, 1)
+    for metadata, why in (({"state": "{"}, "no readable"), ({"state": "[]"}, "another run"), (None, "another run")):
+        save_file({"a": torch.zeros(1)}, file, metadata=metadata)
+        with pytest.raises(TrainingError, match=why):
+            MLM(**settings, checkpoint=str(file)).fit(source)
     file.write_bytes(b"no tensors")
     with pytest.raises(TrainingError, match="no readable checkpoint"):
         MLM(**settings, checkpoint=str(file)).fit(source)

@@ -339,9 +339,9 @@ class Checkpoint:
             with safe_open(str(self.path), framework="pt") as file:
                 state = json.loads((file.metadata() or {}).get("state", "{}"))
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise TrainingError(f"{self.path}: no readable checkpoint ({error}); remove it to start afresh") from None
-        if state.get("about") != self.about:
+        if not isinstance(state, dict) or state.get("about") != self.about:
             raise TrainingError(
                 f"{self.path}: this checkpoint is of another run (other settings, seed, corpus or version of qcq); "
                 "remove it or name another file"
