@@ -29,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import CodeType, FrameType
@@ -240,10 +241,10 @@ def mutants(path: Path) -> list[Mutant]:
 def changed(mutant: Mutant) -> CodeType:
     """The compiled file with the change in it."""
     tree = Changer(mutant.number).visit(ast.parse((ROOT / mutant.file).read_text(encoding="utf-8")))
-    return compile(ast.fix_missing_locations(tree), str(_imported(mutant.file)), "exec", dont_inherit=True)
+    return compile(ast.fix_missing_locations(tree), str(imported(mutant.file)), "exec", dont_inherit=True)
 
 
-def _imported(file: str) -> Path:
+def imported(file: str) -> Path:
     """A file's path as Python imports it (a link may lead to the package)."""
     found = importlib.util.find_spec("qcq")
     home = Path(next(iter(found.submodule_search_locations or [str(ROOT)]))) if found is not None else ROOT
@@ -357,37 +358,48 @@ def covering(mutant: Mutant, held: dict[str, Any]) -> list[str]:
 # ------------------------------------------------------------------------------------------------------- one mutant
 
 
-def outcome(mutant: Mutant | None, tests: list[str], seconds: float, log: Path) -> str:
+def outcome(mutant: Mutant, tests: list[str], seconds: float, log: Path) -> str:
     """``killed``, ``survived`` or ``too slow``, of a change under some tests."""
-    pid = os.fork()
-    if not pid:
-        try:
-            _test(mutant, tests, seconds, log)
-        finally:
-            os._exit(70)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
+    code = exit_code(tests, seconds, log, mutant.file, changed(mutant))
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         return "too slow"
     return "survived" if code == 0 else "killed"
 
 
-def _test(mutant: Mutant | None, tests: list[str], seconds: float, log: Path) -> None:
+def exit_code(
+    tests: list[str], seconds: float, log: Path, file: str = "", code: CodeType | None = None, *plugins: object
+) -> int:
+    """pytest's exit code for some tests, run in a forked process that imports ``code`` in place of ``file``; negative
+    for a signal."""
+    pid = os.fork()
+    if not pid:
+        try:
+            _test(tests, seconds, log, file, code, plugins)
+        finally:
+            os._exit(70)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _test(
+    tests: list[str], seconds: float, log: Path, file: str, code: CodeType | None, plugins: Sequence[object]
+) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     used = int(time.process_time())
     resource.setrlimit(resource.RLIMIT_CPU, (used + int(seconds), used + int(seconds) + 5))
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(log.parent / "hypothesis")
-    if mutant is not None:
-        _replace(mutant)
-        if _compiles(mutant.file):
+    if code is not None:
+        _replace(file, code)
+        if _compiles(file):
             import numba
 
             numba.config.CACHE_DIR = tempfile.mkdtemp(dir=log.parent)  # type: ignore[attr-defined]
-    code = pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line"])
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line"]
+    ended = pytest.main([*tests, *options], plugins=[*plugins])
     sys.stdout.flush()
-    os._exit(int(code))
+    os._exit(int(ended))
 
 
 def _compiles(file: str) -> bool:
@@ -395,15 +407,24 @@ def _compiles(file: str) -> bool:
     return file.startswith("walks/") or "numba" in (ROOT / file).read_text(encoding="utf-8")
 
 
-def _replace(mutant: Mutant) -> None:
+def _replace(file: str, code: CodeType) -> None:
     """Let Python import the changed file in place of the file."""
-    path, code = _imported(mutant.file), changed(mutant)
+    path = imported(file)
     get = importlib.machinery.SourceFileLoader.get_code
 
     def get_code(self: Any, fullname: str) -> Any:
         return code if Path(self.path) == path else get(self, fullname)
 
     importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+
+
+def import_libraries() -> None:
+    """Import what the package needs, so that a forked process begins at once."""
+    for name in LIBRARIES.split():
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
 
 
 def main() -> None:
@@ -417,11 +438,7 @@ def main() -> None:
     given = parser.parse_args()
     os.chdir(ROOT)
     os.environ["CI"] = "1"  # hypothesis draws the same examples each time
-    for name in LIBRARIES.split():
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue
+    import_libraries()
     held = watched(given.folder, given.tests.split(",") if given.tests else list(TESTS))
     every = [one for path in source_files() for one in mutants(path)]
     if given.only:

@@ -15,7 +15,9 @@ import pytest
 from scipy import sparse
 
 from qcq.data import read
+from qcq.data.text import literal
 from qcq.errors import DataError
+from qcq.support.arrays import read_sparse
 
 GOOD: dict[str, Any] = {
     "questions.csv": b"question,concepts\nq1,a;b\nq2,b\n",
@@ -401,6 +403,28 @@ def test_pebg_matrices(tmp_path: Path) -> None:
     with file.open("wb") as out:  # a pickled object must not be loaded
         np.savez(out, data=np.array([{"a": 1}], dtype=object), row=[0], col=[0], shape=[2, 2], format=b"coo")
     refused(tmp_path, "pro_skill_sparse.npz: not a sparse matrix")
+
+
+class Runs:
+    """A pickle that runs code where it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (str(self.path), "w")
+
+
+def test_no_code_in_a_published_file_is_run(tmp_path: Path) -> None:
+    matrix, ran = tmp_path / "pro_skill_sparse.npz", tmp_path / "ran"
+    parts = {"row": [0], "col": [0], "shape": [1, 1], "format": b"coo"}
+    np.savez(matrix, data=np.array([Runs(ran)], dtype=object), **parts)
+    with pytest.raises(ValueError, match="an array of objects"):
+        read_sparse(matrix)
+    for text in (f"open({str(ran)!r}, 'w')", f"[open({str(ran)!r}, 'w')]", f"{{0: open({str(ran)!r}, 'w')}}"):
+        with pytest.raises(DataError, match="not a Python literal"):
+            literal(text, object, file=matrix, row=1)
+    assert not ran.exists()
 
 
 def test_an_error_is_one_line_however_odd_the_value(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -374,3 +375,34 @@ def test_pipeline_script_is_qcq_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "made" / "report.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on where it was stopped"),
+        (OSError(28, "No space left on device", "cells"), 2, "error: cells: No space left on device; finished work is"),
+        (MemoryError(), 2, "error: not enough memory; finished work is kept."),
+        (ConfigError("[red]x[/red]: no [/b]"), 2, "error: [red]x[/red]: no [/b]"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_ends_a_command_is_one_line_and_an_exit_code(
+    raised: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(cli, "app", end)
+    assert call("run") == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(said)
+    assert told.err.count("\n") == 1
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "app", lambda _: signal.raise_signal(signal.SIGTERM))
+    assert call("run") == 130
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from contextlib import suppress
 
 import numpy as np
@@ -16,8 +17,10 @@ from safetensors.numpy import save_file
 
 from qcq.data import read
 from qcq.embeddings import Embeddings, _highest
-from qcq.errors import EmbeddingError, UnknownNameError
+from qcq.errors import EmbeddingError, QCQError, UnknownNameError
 from qcq.graph import KnowledgeGraph
+from qcq.run import Run
+from qcq.support.arrays import read_npy
 from qcq.support.vectors import READERS
 from qcq.support.vectors import WRITERS as ENDINGS
 
@@ -304,6 +307,22 @@ def test_no_code_in_a_file_of_torch_is_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("name", ["v.npz", "v.npy", "v.kv", "v.pkl", "v.pickle", "run/scores/v.npz", "walks/shard.npy"])
+def test_no_code_in_a_file_is_run(name, tmp_path):
+    path, ran = tmp_path / name, Runs(tmp_path / "ran")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npz":
+        np.savez(path, ids=np.array([ran], dtype=object), vectors=np.ones((1, 2)))
+    elif path.suffix == ".npy":
+        np.save(path, np.array([ran], dtype=object), allow_pickle=True)
+    else:
+        path.write_bytes(pickle.dumps((["a"], ran)))
+    read = {"run": lambda: Run(tmp_path / "run").arrays("scores/v.npz"), "walks": lambda: read_npy(path)}
+    with pytest.raises((QCQError, ValueError)):
+        read.get(name.partition("/")[0], lambda: Embeddings.load(path))()
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64", "int8"])
 def test_numbers_of_every_type_that_torch_holds(kind, tmp_path):
     table = torch.tensor([[1.0, 2.0], [0.5, -4.0]]).to(getattr(torch, kind))
@@ -330,6 +349,13 @@ def test_gensim_both_ways():
     assert np.array_equal(emb.vectors, VECTORS)
     with pytest.raises(TypeError, match="kv takes a KeyedVectors, given dict; give gensim's, for example model"):
         Embeddings.from_keyedvectors({})
+
+
+def test_a_row_of_zeros_is_like_nothing():
+    emb = Embeddings(["a", "b", "c"], [[0, 0], [1, 2], [2, 4]])
+    assert np.isfinite(emb.unit).all()
+    assert [share for _, share in emb.nearest("a")] == [0, 0]
+    assert [name for name, _ in emb.nearest("b")] == ["c", "a"]
 
 
 def test_torch_and_pandas_get_copies():

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from qcq.config import Config
 from qcq.data import Simulated
 from qcq.engine import Cell, Plan, Processes, Row, Serial, Store
 from qcq.engine.kinds import Chosen, Scored, Trained
+from qcq.engine.verify import _cell
 from qcq.errors import ConfigError, DataError, EngineError, QCQError, StoreError, TrainingError, UnknownNameError
 from qcq.pipeline import Experiment
 from qcq.run import Run
 from qcq.support.progress import Watch
+from qcq.support.seeds import derive
 
 SMALL = ["walk.length=8", "walk.per_question=2", "mlm.steps=10", "simulated.questions=80", "simulated.students=40"]
 FIRST = Config().trainers[0]  # skipgram, or sgns where gensim isn't installed
@@ -141,6 +144,57 @@ def test_a_store_is_a_folder_of_its_own(tmp_path):
 def test_errors_come_back_from_other_processes(error: QCQError):
     back = pickle.loads(pickle.dumps(error))
     assert (type(back), str(back), back.__dict__) == (type(error), str(error), error.__dict__)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OSError(28, "No space left on device", "cells/x"), "cells/x: No space left on device"),
+        (MemoryError(), "not enough memory on this machine"),
+    ],
+)
+def test_what_the_machine_refuses_is_the_error_of_its_cell(raised, said, tmp_path, monkeypatch):
+    def fail(*_: object) -> Row:
+        raise raised
+
+    store, good, bad = Store(tmp_path / "cells").open(), Number(number=1), Sum(parts=(), label="bad")
+    monkeypatch.setattr(Sum, "run", fail)
+    outcome = Plan([bad, good]).execute(Serial(store), store)
+    assert outcome.row(good) == {"number": 1}
+    with pytest.raises(QCQError, match=f"^bad: {said}"):
+        outcome.row(bad)
+
+
+def test_a_damaged_artefact_is_the_error_of_its_cell(tmp_path):
+    store, cell = Store(tmp_path / "cells").open(), Number(number=1, label="one")
+    store.perform(cell, lambda: cell.run(store, lambda *_: None))
+    with pytest.raises(StoreError, match=r"number\.txt: Number 'one' has no readable arrays .*remove its folder"):
+        store.arrays(cell, "number.txt")
+    with pytest.raises(StoreError, match="has no readable arrays"):
+        store.arrays(cell, "never written")
+
+
+def test_a_row_from_before_hashes_is_read(tmp_path):
+    store, cell = Store(tmp_path / "cells").open(), Number(number=1)
+    (store.path / cell.key).mkdir()
+    (store.path / cell.key / "row.json").write_text('{"kind": "Number", "label": "", "row": {"number": 1}}')
+    assert store.row(cell) == {"number": 1}
+    assert _cell(store.path / cell.key, {})[0] == []
+
+
+def test_a_seed_is_the_same_number_everywhere():
+    """Written here once, because another process would have to be asked for a second opinion."""
+    assert derive(0, "walks") == 6584138064701639465
+    assert derive(0, "walks", "masks", 1) == 2011118124305216089
+    assert derive(-1, "é") == 2278241453017025475
+
+
+def test_a_cell_runs_on_one_thread_of_blas(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("threadpoolctl.threadpool_limits", lambda *given: asked.append(given) or nullcontext())
+    store = Store(tmp_path / "cells").open()
+    assert Plan([Number(number=1)]).execute(Serial(store), store).row(Number(number=1)) == {"number": 1}
+    assert asked == [(1, "blas")]
 
 
 def test_a_plan_waits_for_a_choice_and_trains_nothing_twice(tmp_path):

@@ -527,6 +527,14 @@ def test_a_student_stands_in_one_part(data, partition):
         Split(0, split.train, split.validation, TestPart(data, split.train.students, split.train.interactions))
 
 
+def test_a_response_of_another_part_is_refused(partition):
+    split = partition.split
+    both = np.union1d(split.train.students, split.test.students)
+    mixed = replace(split.train, interactions=partition.dataset.interactions.of(both))
+    with pytest.raises(LeakageError, match="are in TestPart too"):
+        Split(0, mixed, split.validation, split.test)
+
+
 def test_responses_of_other_students_change_nothing(data, partition):
     """Turn every answer of validation and test students around: graph, target and score stay."""
     outside = ~np.isin(data.interactions.student, partition.split.train.students)
@@ -601,6 +609,24 @@ def test_one_unit_decides_nothing(groups):
     for d in (*found, paired_bootstrap(*figures, groups)):
         assert (d.low, d.high, d.decided) == (-np.inf, np.inf, False)
         assert str(d) == "+0.500 (no interval: it rests on one unit)"
+
+
+def test_the_same_figures_have_the_same_interval():
+    d = [paired_bootstrap([1.0, 2, 3, 5], [1.0, 1, 1, 1]) for _ in range(3)]
+    assert d[0] == d[1] == d[2]
+
+
+def test_answers_that_are_all_alike_have_no_area():
+    for answers, said in (([1, 1], "right"), ([0, 0], "wrong"), ([], "wrong")):
+        with pytest.raises(EvaluationError, match=f"all {len(answers)} responses are {said}; there is no area"):
+            auc_units(answers, [0.5] * len(answers))
+
+
+def test_questions_of_one_value_have_nothing_to_predict(data):
+    right = np.ones_like(data.interactions.correct)
+    alike = Partition.make(replace(data, interactions=replace(data.interactions, correct=right)))
+    with pytest.raises(EvaluationError, match="questions have the same value; no variance to explain"):
+        TASKS["difficulty"](alike)
 
 
 def test_pairs_that_are_none_are_refused():

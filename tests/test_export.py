@@ -21,6 +21,7 @@ from qcq import cli
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
 from qcq.report.export import FORMATS, PADDING, export
+from qcq.report.hub import _yaml
 from qcq.report.maps import Map
 from qcq.run import Run
 from qcq.support.vectors import WRITERS
@@ -260,6 +261,13 @@ def test_a_file_has_a_card_without_figures(home: Path) -> None:
     assert sorted(path.name for path in made.files) == ["README.md", "vectors.safetensors"]
     by_name(Path("hub/vectors.safetensors"), emb)
     assert "data, split and figures aren't known here" in Path("hub/README.md").read_text()
+
+
+def test_no_name_adds_a_line_to_a_card() -> None:
+    name = "bank\nlicense: mit"
+    lines = _yaml({"tags": ["qcq", name], "model-index": [{"name": name, "results": [{"name": name}]}]})
+    assert not [line for line in lines if "\n" in line or line.startswith("license")]
+    assert sum(json.dumps(name) in line for line in lines) == 3
 
 
 def test_a_language_model_gets_a_card_in_its_own_folder(home: Path) -> None:

@@ -120,6 +120,29 @@ def test_every_file_and_its_folder_are_flushed_before_and_after_it_gets_its_name
     assert " ".join(shim.calls) == "mkdir open write fsync rename unlink fsync fsync"
 
 
+def test_a_finished_cell_is_flushed_with_its_folder(tmp_path: Path) -> None:
+    home = tmp_path.resolve()
+    Store(home / "cells").open()
+    with injection.Shim(home).under() as shim:
+        perform(home)
+    calls = shim.calls
+    last = len(calls) - 1 - calls[::-1].index("rename")  # by which the cell gets its name
+    assert calls[last + 1] == "fsync"
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("before")
+
+    def half() -> None:
+        with whole(tmp_path / "a.txt") as file:
+            file.write(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        half()
+    assert contents(tmp_path) == {"a.txt": b"before"}
+
+
 def test_what_killed_processes_left_is_removed_and_what_living_ones_write_stays(tmp_path: Path) -> None:
     mine = partial_path(tmp_path / "a.txt")
     gone = mine.with_name(mine.name.replace(f"-{os.getpid()}.", "-999999999."))

@@ -265,3 +265,9 @@ def test_two_may_claim_a_new_folder_and_drop_a_cell_at_once(tmp_path: Path) -> N
     left.mkdir()
     store.tidy()
     assert not left.exists()
+
+
+def test_a_lock_that_is_given_back_names_nobody(tmp_path: Path) -> None:
+    with occupied(tmp_path):
+        assert (tmp_path / OWNER).is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK]

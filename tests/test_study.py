@@ -26,7 +26,7 @@ from qcq.study import Study
 from qcq.study.cells import TASKS, Law, LawTrial, ModelTrial, StudyData, Trial, backwards, in_windows, nearness
 from qcq.study.conjectures import CONJECTURES, UNJUDGED, Measured, together, verdicts
 from qcq.study.experiments import CHANGES, EQUAL_COMPUTE, EXPERIMENTS, NOTE, ExperimentResults, Size
-from qcq.study.page import DECISIONS, drawings, page
+from qcq.study.page import DECISIONS, dots, drawings, page
 from qcq.study.shuffled import Shuffled
 from qcq.support.progress import Watch
 from qcq.walks import QCQ, ConceptHop, Session
@@ -490,3 +490,10 @@ def test_the_page_is_what_the_kept_results_make() -> None:
     assert {path.stem for path in (folder / "study").glob("*.svg")} == set(drawn)
     for name, drawing in drawn.items():
         assert (folder / "study" / f"{name}.svg").read_text(encoding="utf-8") == drawing
+
+
+def test_names_in_a_figure_are_text() -> None:
+    bad = "<script>&"
+    drawn = dots(bad, bad, {bad: [(bad, Measured(1.0))]})
+    assert bad not in drawn
+    assert drawn.count("&lt;script&gt;&amp;") == 6  # title and unit twice, the data set, the label

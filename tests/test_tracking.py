@@ -255,3 +255,10 @@ def python(code: str, home: Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([sys.executable, "-c", code], cwd=home, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done
+
+
+def test_wandb_shows_text_as_it_is() -> None:
+    fake = Fake()
+    fake.Html = lambda text: text  # type: ignore[attr-defined]
+    TRACKERS["wandb"].open(fake).log({"report": "<img src=x> & more"})
+    assert fake.logged[-1]["report"] == "<pre>&lt;img src=x&gt; &amp; more</pre>"
