@@ -19,7 +19,7 @@ import pytest
 from qcq import cli
 from qcq.config import Config
 from qcq.engine import Cell, Row, Store
-from qcq.engine.verify import verify
+from qcq.engine.verify import Fault, discard, verify
 from qcq.errors import ConfigError
 from qcq.pipeline import Experiment
 from qcq.run import Run
@@ -271,3 +271,22 @@ def test_a_lock_that_is_given_back_names_nobody(tmp_path: Path) -> None:
     with occupied(tmp_path):
         assert (tmp_path / OWNER).is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK]
+
+
+def test_nothing_is_discarded_where_another_works(tmp_path: Path) -> None:
+    made = Run(claim(tmp_path / "run", "run"))
+    (made.path / "report.md").write_text("changed")
+    refused: list[str] = []
+
+    def other() -> None:
+        with pytest.raises(ConfigError, match="works in this folder"):
+            discard(made, [Fault(made.path / "report.md", "changed since it was written")])
+        refused.append("yes")
+
+    (made.path / "config.toml").write_text("")
+    with occupied(made.path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert refused == ["yes"]
+    assert (made.path / "report.md").read_text() == "changed"

@@ -380,3 +380,14 @@ def test_a_file_of_a_cell_that_is_lost_is_named(run: Path) -> None:
     artefact.unlink()
     found = [fault for fault in verify(Run.open(run))[0] if fault.path == artefact]
     assert [(fault.what, bool(fault.cell)) for fault in found] == [("is missing", True)]
+
+
+def test_a_strangers_file_in_a_faulty_cell_stays(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    artefact = next(run.glob("cells/*/*.safetensors"))
+    artefact.write_bytes(artefact.read_bytes()[:-1])
+    (artefact.parent / "mine.txt").write_text("mine")
+    assert call("verify", str(run), "--repair", "--quiet") == 2
+    assert "a faulty cell, with files that qcq did not write; move them away" in capsys.readouterr().err
+    (artefact.parent / "mine.txt").rename(run.parent / "mine.txt")
+    assert call("verify", str(run), "--repair", "--quiet") == 0
+    assert verify(Run.open(run))[0] == []
