@@ -1,11 +1,15 @@
 """Change the code of floors, walks and evaluation in one place, and see whether a test fails: so many times.
 
     python benchmarks/mutants.py --n 500 --seed 0 --json FILE
+    python benchmarks/mutants.py --again --json FILE
 
 A mutant is one change of a syntax tree: a comparison turned or moved by its edge, a constant off by one, a sign, a term
 dropped, a condition negated, ``and`` for ``or``, ``min`` for ``max``. Defaults of settings, messages and types stay.
-Mutants are drawn at random from all that can be made. Each runs the tests that reach the changed line, the fastest
-first, until one fails. A mutant that takes ten times as long as its tests do is killed too.
+Mutants are drawn at random from all that can be made. The draw goes by a hash of the change, so a change elsewhere
+leaves it as it is. Each runs the tests that reach the changed line, the fastest first, until one fails. A mutant that
+takes ten times as long as its tests do is killed too.
+
+``--again`` tries those survivors of a results file that have no reason yet, on the present code and tests.
 
 Which test reaches which line is found by one run of the tests, kept in ``build/mutants``. Each mutant is a process
 forked from one that has imported the libraries but not qcq, so it starts in a second. Compiled loops are compiled anew
@@ -20,6 +24,8 @@ import copy
 import hashlib
 import importlib
 import importlib.machinery
+import importlib.util
+import inspect
 import json
 import os
 import resource
@@ -28,14 +34,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +48,7 @@ ROOMS = ("floors", "walks", "evaluation")
 # Tests of these rooms. Not those that run notebooks, other processes or whole studies: they'd find little more.
 TESTS: tuple[str, ...]
 TESTS = (
+    "answers",
     "areas",
     "audit",
     "chain",
@@ -61,6 +67,7 @@ LIBRARIES = (
     "numpy scipy.sparse scipy.stats scipy.special torch numba polars pandas networkx sklearn.linear_model pytest"
 )
 LIBRARIES += " hypothesis pydantic safetensors.torch gensim threadpoolctl rich typer _pytest.doctest"
+KILLED = ("killed", "too slow")
 SLOWER = 10.0  # a mutant this much slower than the tests alone is killed
 
 
@@ -238,6 +245,17 @@ def mutants(path: Path) -> list[Mutant]:
     ]
 
 
+def drawn(every: list[Mutant], n: int, seed: int) -> list[Mutant]:
+    """``n`` mutants, those with the smallest hashes of file, function, change and how often it came before."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    by: list[tuple[str, Mutant]] = []
+    for one in every:
+        what = _what(asdict(one))
+        by.append((hashlib.sha256(repr((seed, what, seen[what])).encode()).hexdigest(), one))
+        seen[what] += 1
+    return [one for _, one in sorted(by, key=lambda pair: pair[0])[:n]]
+
+
 def changed(mutant: Mutant) -> CodeType:
     """The compiled file with the change in it."""
     tree = Changer(mutant.number).visit(ast.parse((ROOT / mutant.file).read_text(encoding="utf-8")))
@@ -268,6 +286,8 @@ class Watched:
     def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
         code = frame.f_code
         file = self._files.get(code)
+        if file is None and not code.co_flags & inspect.CO_OPTIMIZED:  # of a module or class: run once, by its import
+            file = self._files[code] = ""
         if file is None:
             path = Path(code.co_filename).as_posix()
             place = next((path.rindex(f"/{r}/") for r in ROOMS if f"/{r}/" in path and "/qcq/" in path), None)
@@ -432,40 +452,71 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", metavar="FILE", help="a file, as floors/chain.py; may be repeated")
+    parser.add_argument("--again", action="store_true", help="the survivors in the results file that have no reason")
     parser.add_argument("--tests", help="names of test files, with commas between; without it, all of these rooms")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "mutants")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    if given.again and not given.json:
+        parser.error("--again needs --json FILE")
+    target = given.json.resolve() if given.json else None
     os.chdir(ROOT)
     os.environ["CI"] = "1"  # hypothesis draws the same examples each time
     import_libraries()
     held = watched(given.folder, given.tests.split(",") if given.tests else list(TESTS))
     every = [one for path in source_files() for one in mutants(path)]
+    if given.again:
+        again(target, every, held)
+        return
     if given.only:
         every = [one for one in every if one.file in given.only]
-    rng = np.random.default_rng(given.seed)
-    drawn = [every[i] for i in rng.permutation(len(every))[: given.n]]
+    chosen = drawn(every, given.n, given.seed)
     kept = given.folder / f"seed-{given.seed}.jsonl"
     done = {}
     if kept.is_file():  # go on where it was stopped
         for line in kept.read_text().splitlines():
             row = json.loads(line)
-            done[row["file"], row["number"], row["before"]] = row
+            done[row["code"], row["file"], row["number"]] = row
+    code = {path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in source_files()}
     rows = []
-    for i, mutant in enumerate(drawn, start=1):
-        row = done.get((mutant.file, mutant.number, mutant.before))
+    for i, mutant in enumerate(chosen, start=1):
+        row = done.get((code[mutant.file], mutant.file, mutant.number))
         if row is None:
-            row = {**asdict(mutant), **tried(mutant, held)}
+            row = {**asdict(mutant), "code": code[mutant.file], **tried(mutant, held)}
             with kept.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         rows.append(row)
-        print(f"{i} {row['outcome']}: {mutant.file}:{mutant.line} {mutant.before} → {mutant.after}", flush=True)
-        if given.json and (i % 10 == 0 or i == len(drawn)):
-            pid = os.fork()  # this process must not import qcq
-            if not pid:
-                written(given.json, rows, len(every))
-                os._exit(0)
-            os.waitpid(pid, 0)
+        said(f"{i} {row['outcome']}", mutant)
+        if target and (i % 10 == 0 or i == len(chosen)):
+            written(target, *figures(rows, target), possible=len(every))
+
+
+def said(outcome: str, mutant: Mutant) -> None:
+    print(f"{outcome}: {mutant.file}:{mutant.line} {mutant.before} → {mutant.after}", flush=True)
+
+
+def again(path: Path, every: list[Mutant], held: dict[str, Any]) -> None:
+    """Try the survivors of a results file that have no reason, and take those that are killed now from its list."""
+    about = json.loads(path.read_text())
+    table, survivors = about["rows"], about["survivors"]
+    for one in [each for each in survivors if not each["why"]]:
+        alike = [mutant for mutant in every if _what(asdict(mutant)) == _what(one)]
+        if not alike:
+            print(f"no longer in the code: {one['file']} {one['before']} → {one['after']}")
+            continue
+        mutant = min(alike, key=lambda mutant: abs(mutant.line - one["line"]))
+        found = tried(mutant, held)["outcome"]
+        said(found, mutant)
+        if found in KILLED:
+            survivors.remove(one)
+            for row in table:
+                if row["room"] in ("all", one["file"].partition("/")[0]):
+                    row |= {"killed": row["killed"] + 1, "share": round((row["killed"] + 1) / row["made"], 3)}
+        written(path, table, survivors, possible=table[-1]["possible"])
+
+
+def _what(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["file"], row["function"], row["before"], row["after"]
 
 
 def tried(mutant: Mutant, held: dict[str, Any]) -> dict[str, Any]:
@@ -486,29 +537,37 @@ def tried(mutant: Mutant, held: dict[str, Any]) -> dict[str, Any]:
     return {"outcome": found, "tests": len(tests)}
 
 
-def written(path: Path, rows: list[dict[str, Any]], every: int) -> None:
-    """Figures for each room, and the survivors; what was said about one before is kept."""
-    from record import made
-
+def figures(rows: list[dict[str, Any]], path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Figures for each room, and the survivors; what a results file says about one is kept."""
     before = json.loads(path.read_text())["survivors"] if path.is_file() else []
-    said = {(one["file"], one["function"], one["before"], one["after"]): one.get("why", "") for one in before}
+    why = {_what(one): one["why"] for one in before}
     table = []
     for room in (*ROOMS, "all"):
         mine = [row for row in rows if room == "all" or row["file"].startswith(room)]
         if mine:
-            killed = sum(row["outcome"] in ("killed", "too slow") for row in mine)
+            killed = sum(row["outcome"] in KILLED for row in mine)
             table.append({"room": room, "made": len(mine), "killed": killed, "share": round(killed / len(mine), 3)})
-    table[-1]["possible"] = every
     survivors = [
         {key: row[key] for key in ("file", "line", "function", "before", "after", "outcome")}
-        | {"why": said.get((row["file"], row["function"], row["before"], row["after"]), "")}
+        | {"why": why.get(_what(row), "")}
         for row in rows
-        if row["outcome"] in ("survived", "not tested")
+        if row["outcome"] not in KILLED
     ]
-    since = sum(one["why"].startswith("a test was added") for one in survivors)
-    table[-1] |= {"explained": sum(bool(one["why"]) for one in survivors) - since, "with a test since": since}
-    about = {"rows": table, "survivors": survivors, "made": made()}
-    path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    return table, survivors
+
+
+def written(path: Path, table: list[dict[str, Any]], survivors: list[dict[str, Any]], possible: int) -> None:
+    """Write a results file, by a process of its own: this one must not import qcq."""
+    pid = os.fork()
+    if not pid:
+        from record import made
+
+        table[-1] |= {"possible": possible, "explained": sum(bool(one["why"]) for one in survivors)}
+        about = {"rows": table, "survivors": survivors, "made": made()}
+        path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        os._exit(0)
+    if os.waitpid(pid, 0)[1]:
+        raise SystemExit(f"{path}: not written")
 
 
 if __name__ == "__main__":

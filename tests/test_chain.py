@@ -12,12 +12,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from scipy.stats import chi2
 
 from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, ConfigError
 from qcq.floors.expected import Expected
-from qcq.floors.identifiability import inspect
-from qcq.floors.losses import clustered, measure, share_left, verdict
+from qcq.floors.identifiability import _sampled_at_rest, inspect, would_add
+from qcq.floors.losses import HeldOutLoss, clustered, measure, share_left, verdict
 from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, SkipGram
 from qcq.floors.pairs import PairLaw
@@ -337,6 +338,14 @@ def test_context_beyond_the_last_question_tells_something_where_the_walk_remembe
     assert any("masked_bert" in note for note in report["notes"])
 
 
+def test_a_concept_among_the_tokens_has_its_share_where_the_graph_has_one_only():
+    source = TrainingData(graph_of([[1], [1], [1]]), WALKS["restart"](length=4, probability=0.3, keep_concepts=True))
+    batch = Masked().held_out_batch(source.heldout, 0)
+    tokens = np.concatenate([shard[shard >= 0] for shard in source.corpus.shards])
+    share = 1 + np.bincount(tokens, minlength=4)
+    assert HeldOutLoss(source, batch).unigram == pytest.approx(-np.log(share / share.sum())[batch.targets].mean())
+
+
 @settings(max_examples=15, deadline=None)
 @given(graphs(), st.integers(1, 5), st.booleans(), st.sampled_from(PLAIN))
 def test_inspect_speaks_of_any_graph_and_walk(graph, length, keep, name):
@@ -377,6 +386,59 @@ def test_a_large_graph_is_sampled_and_agrees_with_the_exact_figures(monkeypatch)
         assert abs(a - b) < slack, path
     assert sampled["log_ratio"] is None
     assert any("sampled" in note for note in sampled["notes"])
+
+
+def test_sampled_figures_have_the_error_that_they_state():
+    """Over many samples, figure minus exact figure has the spread of the stated standard error."""
+    rng = np.random.default_rng(1)
+    rest = MarkovChain.of_graph(graph_of((rng.random((60, 9)) < 0.25).astype(float)), length=4, start="degree")
+    law, seeds = Expected(rest), 12
+    pi = rest.start[rest._members] * rest.sizes
+    exact = np.array([pi @ law.row_entropies(lag) for lag in range(2)])
+    apart = []
+    for seed in range(seeds):
+        *_, later = _sampled_at_rest(rest, 2, seed)
+        apart.append([(value - true) / error for (value, error), true in zip(later, exact, strict=True)])
+    spread = np.square(apart).mean(axis=0)  # chi-square over its degrees of freedom
+    assert (spread > chi2.ppf(1e-4, seeds) / seeds).all()
+    assert (spread < chi2.ppf(1 - 1e-4, seeds) / seeds).all()
+
+
+def test_difficulty_bins_hold_equal_shares_of_the_questions():
+    """Ten questions of one concept, of ten difficulties: five bins of two."""
+    from qcq.data import Dataset, Interactions
+
+    student, question = (each.ravel().astype(np.int32) for each in np.indices((10, 10)))
+    r = Interactions(student, question, (student >= question).astype(np.int8))
+    names = [f"n{i}" for i in range(10)]
+    dataset = Dataset(
+        "d", names, ["c"], sparse.csr_array(np.ones((10, 1))), r, names, parts=np.zeros(10, dtype=np.int8)
+    )
+    graph = KnowledgeGraph.from_dataset(dataset)
+    found = would_add(graph, MarkovChain.of_graph(graph, length=3), dataset.split().train)["difficulty"]
+    assert found["distinct_sets"] == 5
+    assert found["indistinguishable_share"] == 1.0
+    assert found["within_class"] == pytest.approx(np.log(2))
+
+
+def test_the_log_ratio_of_a_question_that_hardly_any_walk_meets():
+    """p(c | c) = 1 and p(c) = 1e-309: their quotient is beyond the largest number, its logarithm isn't."""
+    rare = 1e-309
+    u, v = edge_steps(sparse.csr_array(np.array([[1.0, 0], [1, 0], [0, 1]])))
+    chain = MarkovChain(u, v, np.array([0.5, 0.5, rare]), 4)
+    classes = chain.classes[[0, 2]]
+    assert chain.pair_law(2).log_ratio()[np.ix_(classes, classes)] == pytest.approx(np.diag([0.0, -np.log(rare)]))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_many_concepts_take_another_path_to_the_same_posterior(keep, monkeypatch):
+    graph = graph_of([[1, 1, 0], [1, 0, 1], [0, 1, 1], [0, 0, 1]])
+    walk = [0, 4, 1, 6, 2] if keep else [0, 1, 2]
+    chain, other = (MarkovChain.of_graph(graph, length=3, keep_concepts=keep) for _ in range(2))
+    laws = [chain.posterior(walk, p) for p in range(len(walk))]
+    monkeypatch.setattr("qcq.floors.markov._DENSE_HUBS", 0)
+    assert not other.dense
+    np.testing.assert_allclose([other.posterior(walk, p) for p in range(len(walk))], laws, atol=1e-12)
 
 
 def test_edges_from_responses_would_split_equal_questions():

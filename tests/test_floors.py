@@ -317,6 +317,8 @@ def test_the_first_walks_of_a_batch_are_a_batch_of_the_first_walks(objective):
     _, _, corpus, *_ = setting("path", 4, False)
     n = corpus.n_walks
     batch = objective.held_out_batch(corpus, seed=1)
+    right = batch.tokens[batch.asked] if batch.pairs is None else batch.pairs[:, 1]  # behind it are the negatives
+    assert batch.targets.tolist() == right.tolist()
     for most in (1, n // 2, n):
         some = first_walks(batch, n, most)
         mine = batch.walk < most

@@ -13,6 +13,7 @@ from scipy import sparse
 from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, CorpusError
 from qcq.floors.hidden import ReturnChain
+from qcq.floors.identifiability import inspect
 from qcq.floors.losses import clustered
 from qcq.floors.markov import MarkovChain
 from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, SkipGram
@@ -115,6 +116,25 @@ def test_posteriors_and_marginals(case):
         same = (tokens[:, shown] == tokens[w, shown]).all(axis=1) & ((tokens < 0) == (tokens[w] < 0)).all(axis=1)
         law = np.bincount(tokens[same, p], weights=prob[same], minlength=chain.n_tokens) / prob[same].sum()
         np.testing.assert_allclose(chain.posterior(np.where(shown, tokens[w], HIDDEN), p), law, atol=1e-9)
+
+
+def test_what_earlier_context_adds_to_the_last_question_is_its_expectation_over_all_walks():
+    """E ln p(x2 | x0, x1) - ln p(x2 | x1), for walks of three questions, which are the shortest that can remember."""
+    weights = TINY["ways out"]
+    walk = WALKS["concept-hop"](length=3, per_question=400)
+    tokens, prob = all_walks(weights, 1.0, 0.0, 3, False, np.ones(len(weights)))
+    full = (tokens >= 0).all(axis=1)
+    tokens, prob = tokens[full], prob[full] / prob[full].sum()
+
+    def given(row, places):  # of the last question
+        alike = (tokens[:, places] == row[places]).all(axis=1)
+        return prob[alike & (tokens[:, -1] == row[-1])].sum() / prob[alike].sum()
+
+    exact = sum(p * np.log(given(row, [0, 1]) / given(row, [1])) for row, p in zip(tokens, prob, strict=True))
+    report = inspect(graph_of(weights), walk)
+    error = report["standard_errors"]["mutual_information_given_neighbours"]
+    assert exact > 4 * error
+    assert abs(report["mutual_information_given_neighbours"] - exact) < 4 * error
 
 
 @pytest.mark.parametrize("name", ["non-backtracking", "node2vec"])
