@@ -259,7 +259,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         - ``.parquet``: a column ``question`` (or ``id``, or pandas' index), and either one column of lists or
           one column per dimension.
         - ``.json``: an object, id → list of numbers.
-        - ``.csv``: a heading, a column ``question`` (or ``id``), one column per dimension.
+        - ``.csv``: a heading, a column ``question`` (or ``id``), one column per dimension. An id that a spreadsheet
+          program would take for a formula (``=1+1``) has an apostrophe in front there.
         - ``.pt``: torch's, a dict of ``ids``, a list of text, and ``vectors``, a tensor; read with ``weights_only``.
         - ``.txt``, ``.vec``: word2vec's text (a line "rows dimensions", then "id number number …"), or GloVe's, without
           the first line; ``.bin``: word2vec's binary.

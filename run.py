@@ -17,6 +17,7 @@ from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, UnknownNameError
 from qcq.support.arrays import read_npz
 from qcq.support.folders import refuse_newer
+from qcq.support.formulas import restored_frame
 from qcq.support.notebook import first, html_table
 from qcq.support.types import takes
 
@@ -349,6 +350,6 @@ class Run:
             frame = pl.read_csv(self.path / name, infer_schema=False)
             if missing := set(COLUMNS[name]) - set(frame.columns):
                 raise pl.exceptions.ColumnNotFoundError(f"no column {min(missing)!r}")
-            return frame
+            return restored_frame(frame, *COLUMNS[name])
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise self._damaged(self.path / name, error) from None

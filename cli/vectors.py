@@ -25,6 +25,7 @@ from qcq.cli.console import (
 )
 from qcq.errors import ConfigError, EmbeddingError
 from qcq.support.files import whole_path
+from qcq.support.formulas import guarded_frame
 from qcq.support.memory import set_bound
 from qcq.support.terminal import duration
 
@@ -500,8 +501,7 @@ def trace(
     from qcq.report.trace import trace as follow
     from qcq.run import Run
 
-    endings: dict[str, str] = {".csv": "write_csv", ".parquet": "write_parquet"}
-    if out_file is not None and out_file.suffix.lower() not in endings:
+    if out_file is not None and out_file.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(f"{out_file}: no frame is written as {out_file.suffix!r}; take .csv or .parquet")
     if plot is not None:
         refuse_undrawable(plot)
@@ -521,7 +521,10 @@ def trace(
         err.print(f"{several(found.skipped, 'attempt')} at questions that the run doesn't know, left out", markup=False)
     if out_file is not None:
         with whole_path(out_file) as partial:
-            getattr(frame, endings[out_file.suffix.lower()])(partial)
+            if out_file.suffix.lower() == ".csv":
+                guarded_frame(frame).write_csv(partial)
+            else:
+                frame.write_parquet(partial)
     if plot is not None and (drawn := mastery(found.bank, [one])) is not None:
         write_figure(drawn, plot)
     labels = [found.bank.label(int(c)) for c in one.concepts]

@@ -30,6 +30,7 @@ from qcq.data.text import OFFICE, read_text
 from qcq.errors import DataError, GraphError
 from qcq.support.arrays import read_npz, read_sparse
 from qcq.support.files import whole
+from qcq.support.formulas import guarded, restored_frame
 from qcq.support.settings import settings
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ class GraphFile(Reader):
     - ``.npz``: as ``scipy.sparse.save_npz`` writes a matrix of questions × concepts, with two more arrays of text,
       ``questions`` and ``concepts``.
     - ``.csv``, ``.tsv``: an edge list ``question,concept,weight``; a row without a concept is a question alone. Rows
-      without a question, at the end, list all concepts in their order. By its contents such a file is taken for
-      ``csv``, which reads it as well, unless concepts are listed; then write ``graph:PATH``.
+      without a question, at the end, list all concepts in their order. A name that a spreadsheet program would take
+      for a formula (``=1+1``) has an apostrophe in front. By its contents such a file is taken for ``csv``, which reads
+      it as well, unless concepts are listed or a name has the apostrophe; then write ``graph:PATH``.
 
     References
     ----------
@@ -240,7 +242,8 @@ def _read_edges(path: Path) -> Content:
         table.reject(loose, "a weight without an edge", "weight", "leave the cell empty")
         filled = table.frame.with_columns(pl.when(edge).then("weight").otherwise(pl.lit("1")).alias("weight"))
         table = replace(table, frame=filled)
-    called, tested = table.frame["question"], table.frame["concept"]
+    frame = restored_frame(table.frame, *SIDES)
+    called, tested = frame["question"], frame["concept"]
     questions = called.filter(~listed).unique(maintain_order=True)
     concepts = tested.filter(listed if listed.any() else edge).unique(maintain_order=True)
     again = listed & ~tested.set(~listed, None).is_first_distinct()
@@ -262,15 +265,16 @@ def _write_edges(path: Path, graph: Content) -> None:
     rows = csv.writer(text, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", lineterminator="\n")
     rows.writerow([*SIDES, "weight"])
     met: dict[int, None] = {}
-    for row, question in enumerate(graph.questions):
+    concepts = list(map(guarded, graph.concepts))
+    for row, question in enumerate(map(guarded, graph.questions)):
         part = slice(weights.indptr[row], weights.indptr[row + 1])
         met.update(dict.fromkeys(weights.indices[part].tolist()))
         for column, weight in zip(weights.indices[part].tolist(), weights.data[part].tolist(), strict=True):
-            rows.writerow([question, graph.concepts[column], repr(weight)])
+            rows.writerow([question, concepts[column], repr(weight)])
         if part.start == part.stop:
             rows.writerow([question, "", ""])
-    if list(met) != list(range(len(graph.concepts))):  # else their order is that of the edges
-        rows.writerows(["", concept, ""] for concept in graph.concepts)
+    if list(met) != list(range(len(concepts))):  # else their order is that of the edges
+        rows.writerows(["", concept, ""] for concept in concepts)
     with whole(path) as file:
         file.write(text.getvalue().encode())
 

@@ -18,6 +18,7 @@ from qcq.evaluation.register import record, said, test_parts
 from qcq.run import MANIFEST
 from qcq.support.environment import environment
 from qcq.support.files import link, sha256, tidy, whole, within, write_text
+from qcq.support.formulas import guarded_frame
 from qcq.support.progress import Watch
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _write_questions(run: Run, partition: Partition) -> None:
         "concepts.csv": {"concept": list(concepts), "name": labels},
     }.items():
         with whole(run.path / name) as file:
-            pl.DataFrame(columns).write_csv(file)
+            guarded_frame(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))).write_csv(file)
     arrays = {"indptr": w.indptr, "indices": w.indices, "degree": np.diff(partition.graph.weights.indptr)}
     if partition.split is not None:
         train = partition.split.train

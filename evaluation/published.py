@@ -16,6 +16,7 @@ from qcq.errors import ConfigError, DataError
 from qcq.evaluation.register import students_digest
 from qcq.support.files import write_text
 from qcq.support.folders import claim
+from qcq.support.formulas import guarded_frame
 
 TABLE, METADATA = "students.csv", "croissant.json"
 PARTS = ("train", "validation", "test", "duplicate", "sealed", "left out")
@@ -125,7 +126,7 @@ def write_split(dataset: Dataset, split: Split, folder: str | Path, how: str, *,
     other = [names[same[i]] if out[i] and i in same else None for i in range(len(names))]
     columns = {"student": names, "part": [PARTS[i] for i in part], "same_as": other}
     text = io.BytesIO()
-    pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)).write_csv(text)
+    guarded_frame(pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))).write_csv(text)
     digest = hashlib.sha256(text.getvalue()).hexdigest()
     counts = {PARTS[i]: int((part == i).sum()) for i in range(len(PARTS)) if (part == i).any()}
     home = claim(folder, "split")

@@ -246,7 +246,7 @@ class KnowledgeGraph:
 
         ======================  ==========================================================================
         ``.graphml``            nodes with ``bipartite`` (0 for questions) and ``identifier``; ``weight``
-        ``.csv``, ``.tsv``      an edge list ``question,concept,weight``
+        ``.csv``, ``.tsv``      an edge list ``question,concept,weight``; ``=1+1`` is written ``'=1+1``
         ``.npz``                as ``scipy.sparse.save_npz``, with ``questions`` and ``concepts`` beside it
         ======================  ==========================================================================
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qcq.errors import EmbeddingError
 from qcq.support.arrays import read_npz
+from qcq.support.formulas import guarded, restored
 
 
 class Vectors(NamedTuple):
@@ -177,7 +178,7 @@ def _csv(path: Path) -> Vectors:
     for number, row in rows[1:]:
         if len(row) != len(heading):
             raise EmbeddingError(f"row {number} has {len(row)} cells, the heading {len(heading)}; give as many")
-        ids.append(row.pop(at))
+        ids.append(restored(row.pop(at)))
         try:
             made.append(np.array(row, dtype=np.float64))
         except ValueError:
@@ -352,7 +353,8 @@ def _write_csv(held: Vectors, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(["question", *(f"d{j}" for j in range(held.vectors.shape[1]))])
-        lines.writerows([name, *map(str, row)] for name, row in zip(held.ids, held.vectors, strict=True))
+        rows = zip(map(str, held.ids), held.vectors, strict=True)
+        lines.writerows([guarded(name), *map(str, row)] for name, row in rows)
 
 
 def _write_pt(held: Vectors, path: Path) -> None:
