@@ -368,10 +368,12 @@ def kills(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     ended_so = Counter(f"{one['signal']} {one['exit']}" for one in found)
     yield {
         "kind": "kills",
-        "case": "the main job" if given.of is not None else "a run of seconds",
+        "case": ("the main job" if given.of is not None else "a run of seconds")
+        + (", two processes" if given.jobs > 1 else ""),
         "tried": given.times,
         "survived": sum(not one["wrong"] for one in found),
         "jobs": given.jobs,
+        "seed": given.seed,
         "seconds of a whole run": round(length, 2),
         "killed with no cell finished": sum(one["cells"] == 0 for one in found),
         "killed after the last cell": sum(one["cells"] == max(each["cells"] for each in found) for one in found),
@@ -380,14 +382,18 @@ def kills(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     }
 
 
+def _which(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["kind"], row["case"], row.get("jobs"), row.get("seed")
+
+
 def written(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Put rows into a results file in place of those of the same kind and case."""
+    """Put rows into a results file in place of those of the same kind and case, and of the same drawn moments."""
     from record import made
 
     held = json.loads(path.read_text())["rows"] if path.is_file() else []
     now = made()
-    fresh = {(row["kind"], row["case"]): {**row, "command": now["command"]} for row in rows}
-    every = [*(row for row in held if (row["kind"], row["case"]) not in fresh), *fresh.values()]
+    fresh = [{**row, "command": now["command"]} for row in rows]
+    every = [*(row for row in held if all(_which(row) != _which(one) for one in fresh)), *fresh]
     each = [row for row in every if row["kind"] == "injected" and row["case"] != ALL]
     for row in every:
         if row["case"] == ALL:  # some commands may have been tried again since

@@ -8,10 +8,11 @@ script: its bytes say which file of a small valid sample is changed, where and h
 file cut short or lost; members of zip archives are files too). So mutations reach the code behind the syntax. Files are
 in memory (``/dev/shm``, where there is one). A typed error or an OSError is an answer; anything else is a finding, and
 so is an input that takes 20 CPU-seconds. It goes on with its corpus, a folder for each reader, where the files of
-each finding are kept too.
+each finding and the counts so far are kept too.
 
 The report counts inputs, paths (inputs that reached new code), the paths that the last tenth of the inputs added, and
-findings, one for each kind of exception and line of the package.
+findings, one for each kind of exception and line of the package. All are of every run on this corpus, together; with
+``--minutes 0`` it only reports.
 """
 
 from __future__ import annotations
@@ -413,10 +414,10 @@ def main() -> None:
 def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
     """Fuzz a reader in a process of its own; one that stops (a hang, a crash of compiled code) is started again."""
     corpus.mkdir(parents=True, exist_ok=True)
-    before = {path.name for path in corpus.glob("findings/*.json")}
-    inputs, new, used = 0, [], 0.0
-    stopped: list[str] = []
-    while used < 60 * minutes and len(stopped) < 5:
+    counts = corpus / "counts.json"  # of all runs on this corpus
+    before = json.loads(counts.read_text()) if counts.is_file() else {"seconds": 0, "inputs": 0, "new": [], "ended": []}
+    inputs, new, stopped, used, stops = before["inputs"], before["new"], before["ended"], 0.0, 0
+    while used < 60 * minutes and stops < 50:
         began = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, __file__, "--one", name, "--corpus", str(corpus)]
         command += ["--minutes", str(minutes - used / 60)]
@@ -426,17 +427,21 @@ def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
         new += [inputs + int(n) for n in re.findall(r"^#(\d+)\s+NEW", done.stderr, flags=re.MULTILINE)]
         inputs += max(map(int, re.findall(r"^#(\d+)\s", done.stderr, flags=re.MULTILINE)), default=0)
         if done.returncode:
-            stopped.append(_stop(done.stderr))
+            stops += 1
+            how, _, script = _stop(done.stderr).partition("; input ")
+            if all(how != kind for kind, _ in stopped):  # one finding, however often it happens
+                stopped.append([how, script])
+        held = {"seconds": before["seconds"] + used, "inputs": inputs, "new": new, "ended": stopped}
+        counts.write_text(json.dumps(held))
     kept = [json.loads(path.read_text()) for path in sorted(corpus.glob("findings/*.json"))]
     return {
         "reader": name,
-        "CPU-minutes": round(used / 60, 1),
+        "CPU-minutes": round((before["seconds"] + used) / 60, 1),
         "inputs": inputs,
         "paths": len(new),
         "paths in the last tenth": sum(n > 0.9 * inputs for n in new),
         "findings": len(kept) + len(stopped),
-        "new findings": len(kept) - len(before),
-        "found": [one["finding"] for one in kept] + stopped,
+        "found": [one["finding"] for one in kept] + [f"{how}; input {script}" for how, script in stopped],
     }
 
 
