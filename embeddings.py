@@ -412,12 +412,12 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         Returns
         -------
         embeddings : one row per question.
-        notes : what was left out, used for concepts, or filled in, with counts.
+        notes : what was left out, used for concepts, or filled in, with counts; how many vectors are all zeros.
 
         Raises
         ------
-        EmbeddingError : a question without a vector (and, where they are filled in, without a concept that has one), or
-            a row that is none of these.
+        EmbeddingError : a question without a vector (and, where they are filled in, without a concept that has one), a
+            row that is none of these, or equal vectors for all questions.
         """
         notes = []
         extra = [name for name in self.ids if name not in set(dataset.questions)]
@@ -444,6 +444,16 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         if missed:
             vectors[~there] = _mean_of_concepts(dataset, vectors, there)
             notes.append(f"{len(missed)} of {len(there)} questions have no vector: the mean of their concepts' vectors")
+        if len(vectors) > 1 and (vectors == vectors[0]).all():
+            raise EmbeddingError(
+                f"the vectors of all {len(vectors):,} questions are equal, so nothing tells one question from another; "
+                "make them anew"
+            )
+        if len(zero := np.flatnonzero(~vectors.any(axis=1))):
+            notes.append(
+                f"{len(zero):,} of {len(vectors):,} questions have a vector of zeros, "
+                f"{dataset.questions[zero[0]]!r} first: it is equally similar to all questions"
+            )
         whole = len(concepts) == len(dataset.concepts)
         rows = self.vectors[[self.index[c] for c in dataset.concepts]] if whole else self.concept_vectors
         ids = dataset.concepts if whole else self.concept_ids

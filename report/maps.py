@@ -212,7 +212,8 @@ def _pca(unit: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.flo
     from sklearn.decomposition import PCA
 
     n = min(2, *unit.shape)
-    centred = unit.astype(np.float64) - unit.mean(axis=0)
+    wide = unit.astype(np.float64)
+    centred = wide - wide.mean(axis=0)
     if np.abs(centred).max() < 1e-6:  # one vector, but for rounding
         return np.zeros((len(unit), 2), dtype=np.float32), np.zeros(2)
     pca = PCA(n, svd_solver="full" if min(unit.shape) < 500 else "randomized", random_state=0)

@@ -171,6 +171,15 @@ def test_missing_rows_are_refused_or_the_mean_of_their_concepts():
     assert notes == ("1 of 4 questions have no vector: the mean of their concepts' vectors",)
 
 
+def test_equal_vectors_tell_nothing_apart_and_zeros_are_named():
+    data = read(BANK)
+    with pytest.raises(EmbeddingError, match="the vectors of all 4 questions are equal, so nothing tells one question"):
+        Embeddings(data.questions, np.full((4, 3), 0.1)).matched(data)
+    emb, notes = Embeddings(data.questions, [[1.0, 0], [0, 0], [0, 1], [0, 0]]).matched(data)
+    assert notes == ("2 of 4 questions have a vector of zeros, 'q2' first: it is equally similar to all questions",)
+    assert not emb["q2"].any()
+
+
 @pytest.mark.parametrize("heading", ["", "Unnamed: 0"])
 def test_the_index_of_a_frame_in_a_csv_is_refused(heading, tmp_path):
     (tmp_path / "v.csv").write_text(f"{heading},question,d0\n0,q1,0.5\n1,q2,0.25\n")

@@ -226,6 +226,13 @@ def test_pca_keeps_what_a_dense_svd_keeps() -> None:
     assert made.pca.var(axis=0) == pytest.approx(values[:2] / 300, rel=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_equal_vectors_are_one_point_of_the_map() -> None:
+    made = maps.draw(Embeddings([f"q{i}" for i in range(3_000)], np.ones((3_000, 7))), np.arange(3_000))
+    assert not made.explained.any()  # and the questions are spread over the disc of one position
+    assert len(np.unique(made.pca, axis=0)) > 1
+
+
 def test_tsne_keeps_planted_clusters_those_beyond_its_landmarks_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maps, "LANDMARKS", 120)
     rng = np.random.default_rng(2)
