@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from qcq.errors import CorpusError
 from qcq.support.arrays import read_npy
-from qcq.support.files import whole, whole_path
+from qcq.support.files import from_json, whole, whole_path
 from qcq.support.folders import claim, refuse_newer
 from qcq.support.types import takes
 
@@ -149,7 +149,7 @@ class Corpus:
         folder = Path(directory)
         refuse_newer(folder)
         try:
-            about = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+            about = from_json((folder / "corpus.json").read_text(encoding="utf-8"))
             shards = [read_npy(folder / name, mapped=True) for name in about["shards"]]
             made = cls(
                 shards,
@@ -395,14 +395,14 @@ class CorpusWriter:
     def _held(self) -> dict[str, Any] | None:
         """Identity and shards of the corpus in the folder, complete or partial; None if there is none."""
         try:
-            about = json.loads((self.folder / "corpus.json").read_text(encoding="utf-8"))
+            about = from_json((self.folder / "corpus.json").read_text(encoding="utf-8"))
             shards = [{"name": name, "walks": 0, "counts": {}} for name in about["shards"]]
             of = {key: about.get(key) for key in asdict(self.about)}
             return {"of": of, "shards": shards, "digest": about["digest"]}
         except (OSError, ValueError, KeyError, TypeError):
             pass
         try:
-            about = json.loads((self.folder / "sampling.json").read_text(encoding="utf-8"))
+            about = from_json((self.folder / "sampling.json").read_text(encoding="utf-8"))
             return {"of": about["of"], "shards": about["shards"], "digest": None}
         except (OSError, ValueError, KeyError, TypeError):
             return None

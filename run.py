@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, UnknownNameError
 from qcq.support.arrays import read_npz
+from qcq.support.files import from_json
 from qcq.support.folders import refuse_newer
 from qcq.support.formulas import restored_frame
 from qcq.support.notebook import first, html_table
@@ -31,6 +32,94 @@ NO_WALK = "none"  # the walk of a trainer that doesn't look at walks
 COLUMNS = {"questions.csv": ("question", "name", "concepts"), "concepts.csv": ("concept", "name")}
 FILE = "file"  # the walk of vectors that come from a file
 MANIFEST = "manifest.json"  # SHA-256 of every file of a finished run beyond its cells
+
+
+class _Held(BaseModel):
+    """What a file of a run must hold; more may be in it."""
+
+    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
+
+
+class _Settings(_Held):  # config.toml
+    data: str
+    walks: list[str]
+    trainers: list[str]
+    tasks: list[str]
+    seeds: int
+    seed: int
+
+
+class _Graph(_Held):
+    questions: int
+    concepts: int
+    edges: int
+
+
+class _About(_Held):  # about.json
+    dataset: str
+    notes: list[str]
+    graph: _Graph
+    graph_digest: str
+    data_digest: str
+    students: dict[str, int]
+    responses: int
+    skipped_tasks: dict[str, str]
+    cells: list[str] = []
+
+
+class _Row(_Held):  # of curves.jsonl
+    walk: str
+    trainer: str
+
+
+class _Tuned(_Row):  # of tuning.jsonl
+    candidate: dict[str, Any]
+    readout: str
+    score: float | None
+    chosen: bool
+
+
+class _Failed(_Row):  # of training.jsonl
+    seed: int
+    error: str
+
+
+class _Trained(_Row):  # of training.jsonl
+    seed: int
+    readout: str
+    readouts: list[str]
+    settings: dict[str, Any]
+    objective: str | None
+    loss: float | None
+    floor: float | None
+    excess: float | None
+    excess_se: float | None
+    unigram: float | None
+    verdict: str | None
+    corpus_digest: str | None
+    judged: dict[str, dict[str, float | str | None]] = {}
+
+
+class _Result(_Row):  # of results.jsonl
+    readout: str
+    seed: int
+    task: str
+    metric: str
+    value: float | None
+
+
+HELD: Mapping[str, type[_Held]] = {"config.toml": _Settings, "about.json": _About}
+ROWS: Mapping[str, type[_Row]] = {"tuning": _Tuned, "training": _Trained, "curves": _Row, "results": _Result}
+
+
+def _refuse_other(held: Mapping[str, Any], kind: type[_Held], where: str = "") -> None:
+    """ValueError with the first key that is missing, or holds something else than it should."""
+    try:
+        kind.model_validate(held)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        key = ".".join(map(str, wrong["loc"]))
+        raise ValueError(f"{where}{key}: {wrong['msg'].lower()}") from None
 
 
 def filed(name: str) -> str:
@@ -149,19 +238,22 @@ class Run:
                 f"these have {digest[:12]}); name another folder, or replace that run with --redo"
             )
 
-    def read_json(self, name: str) -> dict[str, Any]:
+    def read_json(self, name: str | Path) -> dict[str, Any]:
         """The object in a file of the run.
 
         Raises
         ------
         ConfigError : the file is damaged.
         """
-        return self._read(name, lambda text: dict(json.loads(text)))
+        return self._read(name, lambda text: dict(from_json(text)))
 
-    def _read(self, name: str, parse: Callable[[str], T]) -> T:
+    def _read(self, name: str | Path, parse: Callable[[str], T]) -> T:
         path = self.path / name
         try:
-            return parse(path.read_text(encoding="utf-8"))
+            held = parse(path.read_text(encoding="utf-8"))
+            if (kind := HELD.get(str(name))) is not None:
+                _refuse_other(held, kind)  # type: ignore[arg-type]
+            return held
         except FileNotFoundError:
             raise self._damaged(path, ValueError("it is missing")) from None
         except (ValueError, TypeError, RecursionError) as error:
@@ -185,10 +277,14 @@ class Run:
         file = f"{name}.jsonl"
         if not (self.path / file).exists():
             return []
-        found = self._read(file, lambda text: [dict(json.loads(line)) for line in text.splitlines()])
-        if any("trainer" not in row or "walk" not in row for row in found):
-            raise self._damaged(self.path / file, KeyError("a row without its trainer or walk"))
-        return found
+
+        def rows(text: str) -> list[dict[str, Any]]:
+            found = [dict(from_json(line)) for line in text.splitlines()]
+            for number, row in enumerate(found, start=1):
+                _refuse_other(row, _Failed if name == "training" and "error" in row else ROWS[name], f"row {number}, ")
+            return found
+
+        return self._read(file, rows)
 
     def frame(self, name: str = "results") -> pl.DataFrame:
         """The rows of ``name``.jsonl as a polars frame."""
@@ -247,8 +343,9 @@ class Run:
             return float(chosen["score"])
         its = [r for r in self.rows("training") if all(r[key] == chosen[key] for key in ("walk", "trainer"))]
         # The headline figure comes first, what was chosen by it follows.
-        found = [next(iter(judged.values())) for row in its for judged in row.get("judged", {}).values()]
-        return float(np.mean(found)) if found else float("-inf")
+        found = [next(iter(judged.values())) for row in its for judged in row.get("judged", {}).values() if judged]
+        numbers = [float(each) for each in found if isinstance(each, int | float)]
+        return float(np.mean(numbers)) if numbers else float("-inf")
 
     def winner(self) -> tuple[str, str]:
         """The trainer that did best on validation of all, baselines and files included, and its walk.

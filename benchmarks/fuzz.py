@@ -415,7 +415,9 @@ def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
     """Fuzz a reader in a process of its own; one that stops (a hang, a crash of compiled code) is started again."""
     corpus.mkdir(parents=True, exist_ok=True)
     counts = corpus / "counts.json"  # of all runs on this corpus
-    before = json.loads(counts.read_text()) if counts.is_file() else {"seconds": 0, "inputs": 0, "new": [], "ended": []}
+    before: dict[str, Any] = {"seconds": 0, "inputs": 0, "new": [], "ended": []}
+    if counts.is_file():
+        before = json.loads(counts.read_text())
     inputs, new, stopped, used, stops = before["inputs"], before["new"], before["ended"], 0.0, 0
     while used < 60 * minutes and stops < 50:
         began = resource.getrusage(resource.RUSAGE_CHILDREN)

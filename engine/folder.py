@@ -17,7 +17,7 @@ from qcq.errors import ConfigError
 from qcq.evaluation.register import record, said, test_parts
 from qcq.run import MANIFEST
 from qcq.support.environment import environment
-from qcq.support.files import link, sha256, tidy, whole, within, write_text
+from qcq.support.files import from_json, link, sha256, tidy, whole, within, write_text
 from qcq.support.formulas import guarded_frame
 from qcq.support.progress import Watch
 
@@ -216,7 +216,7 @@ def _listed(run: Run) -> set[str]:
     found: set[str] = set()
     for name in (MANIFEST, VIEWED):
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            held = json.loads((run.path / name).read_text(encoding="utf-8"))
+            held = from_json((run.path / name).read_text(encoding="utf-8"))
             found |= {str(each) for each in (held["files"] if name == MANIFEST else held)}
     return {name for name in found if name.partition("/")[0] in VIEWS and within(name)}
 
@@ -237,7 +237,7 @@ def _tracers(run: Run, tables: Set[str]) -> Iterator[Path]:
     """Models of ``qcq trace`` that were made from these tables, with what is said of them."""
     for about in sorted((run.path / TRACERS).glob("*.json")):
         try:
-            if json.loads(about.read_text(encoding="utf-8"))["vectors"] in tables:
+            if from_json(about.read_text(encoding="utf-8"))["vectors"] in tables:
                 yield from (about, about.with_suffix(".safetensors"))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # it belongs to nothing that is known, and is removed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 from qcq.engine.cell import Cell, Row
 from qcq.engine.store import ROW, Store
 from qcq.errors import ConfigError, QCQError, StoreError
-from qcq.support.files import within
+from qcq.support.files import from_json, within
 from qcq.support.folders import MARK, claim
 
 
@@ -124,7 +123,7 @@ class RemoteStore(Store):
         try:
             with self._reached("read"):
                 text = self._files.cat_file(f"{there}/{ROW}")
-            for name in [*json.loads(text)["files"], ROW]:
+            for name in [*from_json(text)["files"], ROW]:
                 if not within(name):
                     raise ValueError(f"a file {name!r}")
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +164,7 @@ class RemoteStore(Store):
 def _kind(mark: bytes) -> str:
     """What a folder's mark says that the folder is; empty if it is no mark."""
     try:
-        return str(json.loads(mark)["kind"])
+        return str(from_json(mark)["kind"])
     except (ValueError, KeyError, TypeError):
         return ""
 

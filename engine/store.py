@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qcq.engine.cell import Cell, Row
 from qcq.errors import StoreError
 from qcq.support.arrays import read_npz
-from qcq.support.files import partial_path, sha256, sync_folder, tidy, write_text
+from qcq.support.files import from_json, partial_path, sha256, sync_folder, tidy, write_text
 from qcq.support.folders import MARK, claim
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class Store:
         """What the file of a cell's row says."""
         if cell.key not in self._rows:
             text = (self.path / cell.key / ROW).read_text(encoding="utf-8")
-            held: dict[str, Any] = json.loads(text)
+            held: dict[str, Any] = from_json(text)
             if not intact(held, text):
                 raise ValueError("changed since it was written")
             self._rows[cell.key] = held

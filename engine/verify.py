@@ -16,7 +16,7 @@ from qcq.engine.folder import TRACERS, VIEWED, VIEWS, links
 from qcq.engine.store import ROW, UNREADABLE, intact
 from qcq.errors import ConfigError
 from qcq.run import MANIFEST, cells_of
-from qcq.support.files import abandoned, sha256, within, write_text
+from qcq.support.files import abandoned, from_json, sha256, within, write_text
 from qcq.support.folders import MARK, refuse_newer, write_mark
 from qcq.support.lock import LOCK, OWNER, occupied
 
@@ -55,7 +55,7 @@ class Fault:
 def write_manifest(run: Run) -> None:
     """Write the hashes of what a run has written, its cells apart: each cell's row has those of its artefacts."""
     with suppress(FileNotFoundError):  # in a run of qcq 0.1 all views are taken for its own
-        viewed = set(json.loads((run.path / VIEWED).read_text(encoding="utf-8")))
+        viewed = set(from_json((run.path / VIEWED).read_text(encoding="utf-8")))
         own = (path for path in _views(run) if path.relative_to(run.path).as_posix() in {*FILES, *viewed})
         _write(run, own, {})
         (run.path / VIEWED).unlink()
@@ -81,7 +81,7 @@ def _write(run: Run, files: Iterable[Path], before: Mapping[str, str]) -> None:
 def _hashes(run: Run) -> dict[str, str] | None:
     """The hashes written with a run's files; None if they can't be read."""
     try:
-        held = dict(json.loads((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
+        held = dict(from_json((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return held if all(isinstance(digest, str) and within(name) for name, digest in held.items()) else None
@@ -249,7 +249,7 @@ def _cell(folder: Path, known: dict[tuple[int, int], str]) -> tuple[list[Fault],
     """Faults of a finished cell, and the number of its files."""
     try:
         text = (folder / ROW).read_text(encoding="utf-8")
-        held: dict[str, Any] = json.loads(text)
+        held: dict[str, Any] = from_json(text)
         label = f"{held['kind']} {held['label']}"
         files: dict[str, str] = held.get("files", {})
         if not isinstance(files, dict) or not all(map(within, files)):

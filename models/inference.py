@@ -24,7 +24,7 @@ from qcq.graph import KnowledgeGraph
 from qcq.models.answers import Answers, Students, drawn
 from qcq.models.trainer import Frozen, Model, Trainer
 from qcq.models.weights import Weights
-from qcq.support.files import whole_path
+from qcq.support.files import from_json, whole_path
 from qcq.support.types import check
 from qcq.walks import WalkStrategy
 
@@ -305,7 +305,7 @@ class InferenceModel:
         file = folder / MODEL
         try:
             with safe_open(str(file), framework="numpy") as held:
-                said = json.loads((held.metadata() or {})["model"])
+                said = from_json((held.metadata() or {})["model"])
                 arrays = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118  (not a dict)
             if said["format"] != FORMAT:
                 raise ValueError(f"format {said['format']}, this version reads {FORMAT}")

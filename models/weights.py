@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.errors import ConfigError
-from qcq.support.files import whole_path
+from qcq.support.files import from_json, whole_path
 
 WARM_STEPS = 0.25  # of a cold start's steps: what a warm one takes
 WARM_RATE = 0.05  # of a cold start's learning rates: new rows are learnt, and the old space stays
@@ -74,7 +74,7 @@ class Weights:
 
         try:
             with safe_open(str(path), framework="numpy") as file:
-                meta = json.loads((file.metadata() or {})["weights"])
+                meta = from_json((file.metadata() or {})["weights"])
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
             tables = {name.removeprefix("table."): rows for name, rows in held.items() if name.startswith("table.")}
             body = {name.removeprefix("body."): rows for name, rows in held.items() if name.startswith("body.")}

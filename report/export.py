@@ -23,7 +23,7 @@ from qcq.report import hub
 from qcq.report.facts import Bank
 from qcq.report.maps import Map
 from qcq.run import Row, Run
-from qcq.support.files import whole_path
+from qcq.support.files import from_json, whole_path
 from qcq.support.folders import claim, refuse_foreign
 from qcq.support.types import takes
 from qcq.support.vectors import WRITERS, Vectors
@@ -56,7 +56,7 @@ class Order:
         """
         try:
             # Pairs, because a dictionary would hide a question that occurs twice.
-            held = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_Pairs)
+            held = from_json(file.read_text(encoding="utf-8"), object_pairs_hook=_Pairs)
         except OSError as error:
             raise ConfigError(f"{file}: {error.strerror or error}; give the keyid2idx.json of the data") from None
         except ValueError as error:

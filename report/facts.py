@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +92,7 @@ class Bank:
 def inspected(run: Run) -> dict[str, dict[str, Any]]:
     """What each walk can tell about its questions (``inspect/*.json``), by walk; an older run has none."""
     files = {walk: run.inspection(walk) for walk in run.config["walks"]}
-    return {walk: json.loads(path.read_text(encoding="utf-8")) for walk, path in files.items() if path.is_file()}
+    return {walk: run.read_json(path.relative_to(run.path)) for walk, path in files.items() if path.is_file()}
 
 
 @dataclass(frozen=True)

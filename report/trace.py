@@ -29,7 +29,7 @@ from qcq.models.answers import answers_table, in_order
 from qcq.report.facts import Bank, Trace
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.cost import measured
-from qcq.support.files import link, sha256, write_text
+from qcq.support.files import from_json, link, sha256, write_text
 from qcq.support.lock import occupied
 from qcq.support.progress import Progress, silent
 
@@ -254,8 +254,10 @@ def _made_of(run: Run, spec: TaskSpec) -> str:
 def _about(run: Run, kept: Path, spec: TaskSpec, vectors: str) -> dict[str, Any]:
     """What is known of a model in the run; empty if it was made from something else."""
     try:
-        about: dict[str, Any] = json.loads(kept.with_suffix(".json").read_text(encoding="utf-8"))
+        about: dict[str, Any] = from_json(kept.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        return {}
+    if not isinstance(about, dict):
         return {}
     return about if (about.get("vectors"), about.get("made_of")) == (vectors, _made_of(run, spec)) else {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from qcq.study.conjectures import (
     verdicts,
 )
 from qcq.study.experiments import SIZES
-from qcq.support.files import write_text
+from qcq.support.files import from_json, write_text
 from qcq.support.terminal import markdown_table
 
 Results = Mapping[str, Any]
@@ -206,7 +205,7 @@ def write_study(results: Results | str | Path, folder: str | Path) -> Path:
     results : what ``study.json`` holds, or the path of one.
     folder : where the page goes.
     """
-    held = json.loads(Path(results).read_text(encoding="utf-8")) if isinstance(results, (str, Path)) else results
+    held = from_json(Path(results).read_text(encoding="utf-8")) if isinstance(results, (str, Path)) else results
     folder = Path(folder)
     for name, drawing in drawings(held).items():
         write_text(folder / "study" / f"{name}.svg", drawing)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qcq.support.environment import environment
-from qcq.support.files import write_text
+from qcq.support.files import from_json, write_text
 
 
 def file_of(name: str) -> Path:
@@ -24,7 +24,7 @@ def file_of(name: str) -> Path:
 def recalled(name: str) -> dict[str, Any]:
     """What was kept under a name; empty if there is nothing, or nothing readable."""
     try:
-        held = json.loads(file_of(name).read_text(encoding="utf-8"))
+        held = from_json(file_of(name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return held if isinstance(held, dict) else {}

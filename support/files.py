@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
+import json
 import os
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextmanager
@@ -45,6 +46,22 @@ def within(name: str) -> bool:
     (True, False, False)
     """
     return not Path(name).anchor and ".." not in Path(name).parts
+
+
+def from_json(text: str | bytes, **options: Any) -> Any:
+    """What a text of JSON holds. ValueError: no JSON, or brackets inside each other that are too many to follow.
+
+    Examples
+    --------
+    >>> from_json("[" * 100_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: too many brackets inside each other
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("too many brackets inside each other") from None
 
 
 def make_folder(folder: Path) -> list[Path]:

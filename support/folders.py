@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from qcq.errors import ConfigError
-from qcq.support.files import make_folder, sync_folder, tidy, write_text
+from qcq.support.files import from_json, make_folder, sync_folder, tidy, write_text
 
 MARK = "qcq.json"  # is in every folder that qcq made, and says what kind of folder it is, and in which format
 FORMAT = 2  # raised when a folder can no longer be read by an older qcq; 1, and no number, is that of qcq 0.1
@@ -89,7 +89,7 @@ def refuse_newer(folder: Path) -> str:
     if not (folder / MARK).is_file():
         return ""
     try:
-        held = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        held = from_json((folder / MARK).read_text(encoding="utf-8"))
         kind, number = str(held["kind"]), int(held.get("format", 1))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder / MARK}: unreadable mark ({error}); name another folder") from None

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qcq.errors import ConfigError
-from qcq.support.files import write_text
+from qcq.support.files import from_json, write_text
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -104,7 +104,7 @@ def _owner(folder: Path) -> str:
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            told = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+            told = from_json((folder / OWNER).read_text(encoding="utf-8"))
             command = " ".join(str(told["command"]).split())
             shown = command if len(command) <= 100 else f"{command[:97]}..."
             return f"process {told['pid']} on {told['host']} (since {told['since']}: {shown})"

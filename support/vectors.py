@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qcq.errors import EmbeddingError
 from qcq.support.arrays import read_npz
+from qcq.support.files import from_json
 from qcq.support.formulas import guarded, restored
 
 
@@ -100,11 +101,11 @@ def _safetensors(path: Path) -> Vectors:
     if "vectors" in held:
         if "ids" not in meta:
             raise EmbeddingError("the metadata has no 'ids'; put a JSON list of question ids there")
-        return _rows(_list(json.loads(meta["ids"])), held["vectors"])
+        return _rows(_list(from_json(meta["ids"])), held["vectors"])
     if not {"questions", "question_ids"} <= held.keys():
         raise EmbeddingError(f"it holds {', '.join(sorted(held)) or 'nothing'}; give 'questions' and 'question_ids'")
-    concept_ids = json.loads(held["concept_ids"].tobytes()) if "concepts" in held else ()
-    ids, provenance = json.loads(held["question_ids"].tobytes()), json.loads(meta.get("provenance", "{}"))
+    concept_ids = from_json(held["concept_ids"].tobytes()) if "concepts" in held else ()
+    ids, provenance = from_json(held["question_ids"].tobytes()), from_json(meta.get("provenance", "{}"))
     return Vectors(ids, held["questions"], concept_ids, held.get("concepts"), provenance)
 
 
@@ -233,7 +234,7 @@ def _pt(path: Path) -> Vectors:
 
 def _json(path: Path) -> Vectors:
     # Pairs, because a dictionary would hide an id that occurs twice.
-    found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)
+    found = from_json(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)
     if not isinstance(found, tuple):
         raise EmbeddingError("not an object; write {id: [number, …], …}")
     return _rows([name for name, _ in found], [row for _, row in found])

@@ -23,7 +23,7 @@ from qcq.data.dataset import Interactions
 from qcq.errors import EvaluationError, TrainingError
 from qcq.models.language.transformer import Bias
 from qcq.support.devices import guarded, place, refuse_unusable
-from qcq.support.files import whole_path
+from qcq.support.files import from_json, whole_path
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.threads import one_thread
@@ -450,12 +450,12 @@ class Tracer:
 
         try:
             with safe_open(str(path), framework="pt") as file:
-                about = json.loads((file.metadata() or {})["about"])
+                about = from_json((file.metadata() or {})["about"])
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
             vectors, features = held.pop("vectors").numpy(), held.pop("features").numpy()
             made = cls(vectors, features, "0.change" in held, KTSettings(**about["plan"]), about["seed"])
             made._modules().load_state_dict(held)
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             said = " ".join(str(error).split())
             raise EvaluationError(f"{path}: no readable tracing model ({said}); remove it to train it again") from None
         return made

@@ -22,7 +22,7 @@ from qcq.models.language.softmax import Loss
 from qcq.models.language.tables import SparseTable, Table
 from qcq.models.language.transformer import Encoder
 from qcq.support.devices import guarded
-from qcq.support.files import whole_path
+from qcq.support.files import from_json, whole_path
 from qcq.support.progress import Progress
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ class Checkpoint:
 
         try:
             with safe_open(str(self.path), framework="pt") as file:
-                state = json.loads((file.metadata() or {}).get("state", "{}"))
+                state = from_json((file.metadata() or {}).get("state", "{}"))
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         except (OSError, ValueError, SafetensorError) as error:
             raise TrainingError(f"{self.path}: no readable checkpoint ({error}); remove it to start afresh") from None
