@@ -346,7 +346,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         Raises
         ------
         EmbeddingError : a table without a model, or a question that is in the table already.
-        UnknownNameError : a neighbour that isn't in the table.
+        UnknownNameError : a neighbour that isn't in the table. A concept that the bank doesn't have is a warning.
         DataError : answers of students outside the training part, or to a question that is neither new nor old.
 
         Examples

@@ -253,7 +253,7 @@ def embed(
     )
     strategy, model = config.build_walks()[walk or "qcq"], config.build_trainers()[trainer or "sgns"]
     graph = KnowledgeGraph.from_dataset(data)
-    begun, about = None, {}
+    begun, about, earlier = None, {}, 0
     if start is not None:
         if made is not None and name != "similar":
             raise ConfigError(f"the recipe {name} always begins afresh; start the recipe similar, or name a trainer")
@@ -261,6 +261,8 @@ def embed(
             raise ConfigError(f"walks of {walk} have tokens that are no questions, so nothing can begin from a table")
         begun = beginning(Path(start), trainer or "sgns", data)
         about = {"from": {"file": Path(start).name, "digest": begun.digest, **begun.trainer}}
+        if Path(start).is_file():  # the answers in it are in what begins from it
+            earlier = Embeddings.load(start).provenance.get("students", 0)
     bank = Bank(graph, train, dim, seed, progress, begun, None if keep is None else Path(keep))
     if train is None and (numbers or (made is not None and made.reads_answers)):
         what = f"the recipe {name}" if made is not None and made.reads_answers else ", ".join(numbers)
@@ -271,7 +273,7 @@ def embed(
     if not (reads or numbers) and (fold is not None or students != "train"):
         raise ConfigError(f"{name or trainer or walk} reads no answers, so it is the same for all students")
     table = made.make(bank) if made is not None else bank.fit(model, strategy)
-    inside = 0 if train is None or not (reads or numbers) else len(train.students)
+    inside = max(earlier, 0 if train is None or not (reads or numbers) else len(train.students))
     provenance = {
         "data": data.name,
         "graph": bank.graph.digest,
@@ -385,7 +387,13 @@ def beginning(source: Path, trainer: str, data: Dataset) -> Weights:
 
 def _bare(table: Embeddings, trainer: str) -> Weights:
     """Weights of which only the vectors are known."""
-    about = table.provenance.get("trainer", {"name": "sgns"} if table.provenance.get("recipe") == "similar" else None)
+    recipe = table.provenance.get("recipe")
+    if recipe not in (None, "similar"):
+        raise ConfigError(
+            f"{trainer} can't start from a table of the recipe {recipe}; start from a table of {trainer}, for example "
+            f"made with --trainer {trainer}"
+        )
+    about = table.provenance.get("trainer", {"name": "sgns"} if recipe else None)
     named = str((about or {}).get("name", trainer)).lower()
     if named != trainer.partition("@")[0]:
         raise ConfigError(f"{trainer} can't start from a table of {named}; start from a table of {trainer}")
@@ -439,20 +447,18 @@ def chosen(
     ConfigError : no run in the folder, or a choice among the vectors of a file.
     UnknownNameError : the run has no such trainer or walk.
     """
-    from qcq.config import Config
-    from qcq.data import load
+    from qcq.report.facts import partition_of
 
     if not source.is_dir():
         if trainer or walk or seed is not None:
             raise ConfigError(f"{source}: is a file with one table; leave out --trainer, --walk and --seed")
         return Embeddings.load(source), None
     run = Run.open(source)
-    name, on = (trainer, walk) if trainer else run.best(walk)
+    name, on = run.best(walk, trainer)
     table = run.embeddings(name, walk=on, seed=seed)
     if table.model is not None:
         return table, None
-    settled = Config.load(run.path / "config.toml")
-    return table, load(settled.data, settled.sections)
+    return table, partition_of(run).dataset
 
 
 @takes(table="Embeddings", new="Dataset")

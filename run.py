@@ -272,10 +272,15 @@ class Run:
 
         Raises
         ------
-        ConfigError : the file is damaged.
+        UnknownNameError : no such table.
+        ConfigError : the file is damaged, or there is no run in the folder.
         """
+        if name not in ROWS:
+            raise UnknownNameError("table", name, ROWS)
         file = f"{name}.jsonl"
         if not (self.path / file).exists():
+            if not self.path.is_dir():
+                raise ConfigError(f"{self.path}: no such folder; check the spelling and the current folder")
             return []
 
         def rows(text: str) -> list[dict[str, Any]]:
@@ -309,11 +314,12 @@ class Run:
         """The file of what a further training of a model can begin from; only some trainers have one."""
         return self.file("weights", walk, trainer, "all", seed, ".safetensors")
 
-    def best(self, walk: str | None = None) -> tuple[str, str]:
+    def best(self, walk: str | None = None, trainer: str | None = None) -> tuple[str, str]:
         """The trainer on walks that did best on validation, and its walk; among those on ``walk``, if one is given.
 
-        Best by the figures that chose settings, or else by the validation figures of the kt tasks; the first of the run
-        where nothing was judged on validation. A baseline is never taken by itself: name it.
+        Of a ``trainer`` that is given, the walk on which it did best. Best by the figures that chose settings, or else
+        by the validation figures of the kt tasks; the first of the run where nothing was judged on validation. A
+        baseline is never taken by itself: name it.
 
         Raises
         ------
@@ -321,6 +327,8 @@ class Run:
         ConfigError : no trainer on walks is finished.
         """
         every = [row for row in self.rows("tuning") if row["chosen"]]
+        if trainer is not None:
+            return trainer, self._walk_of(trainer, walk, every)
         chosen = [row for row in every if row["walk"] not in (NO_WALK, FILE)]
         if not chosen:
             names = ", ".join(dict.fromkeys(row["trainer"] for row in every))
@@ -335,6 +343,17 @@ class Run:
             raise UnknownNameError("walk", str(walk), {row["walk"] for row in chosen})
         row = max(mine, key=self._figure)
         return row["trainer"], row["walk"]
+
+    def _walk_of(self, trainer: str, walk: str | None, chosen: list[dict[str, Any]]) -> str:
+        """The walk on which a trainer did best on validation; among all of them, if none is given."""
+        rows = self.rows("training")
+        mine = list(dict.fromkeys(row["walk"] for row in rows if row["trainer"] == trainer))
+        if not mine:
+            raise UnknownNameError("trainer", trainer, {row["trainer"] for row in rows})
+        if walk is not None and walk not in mine:
+            raise UnknownNameError("walk", walk, mine)
+        its = [row for row in chosen if row["trainer"] == trainer and walk in (None, row["walk"])]
+        return str(max(its, key=self._figure)["walk"]) if its else walk or mine[0]  # a trainer that failed has none
 
     def _figure(self, chosen: Row) -> float:
         """The score that chose settings, or else the mean validation figure of the tasks that train a model of their
@@ -361,21 +380,16 @@ class Run:
         return row["trainer"], row["walk"]
 
     def trained(self, trainer: str, *, walk: str | None = None, seed: int | None = None) -> Row:
-        """The row of ``training.jsonl`` of a trainer: by default on its first walk, with its first seed.
+        """The row of ``training.jsonl`` of a trainer: by default on the walk that is best on validation, with its
+        first seed.
 
         Raises
         ------
         UnknownNameError : the run has no such trainer or walk.
         ConfigError : no such seed, or the trainer failed.
         """
-        rows = self.rows("training")
-        mine = [row for row in rows if row["trainer"] == trainer]
-        if not mine:
-            raise UnknownNameError("trainer", trainer, {row["trainer"] for row in rows})
-        if walk is not None:
-            if walk not in {row["walk"] for row in mine}:
-                raise UnknownNameError("walk", walk, {row["walk"] for row in mine})
-            mine = [row for row in mine if row["walk"] == walk]
+        _, on = self.best(walk, trainer)
+        mine = [row for row in self.rows("training") if (row["trainer"], row["walk"]) == (trainer, on)]
         row = next((row for row in mine if seed in (None, row["seed"])), None)
         if row is None:
             raise ConfigError(f"{self.path}: no seed {seed}; it has {', '.join(str(row['seed']) for row in mine)}")
@@ -386,7 +400,7 @@ class Run:
     def embeddings(
         self, trainer: str, readout: str | None = None, *, walk: str | None = None, seed: int | None = None
     ) -> Embeddings:
-        """The vectors of a trainer: by default the read-out chosen on validation, the first walk, the first seed.
+        """The vectors of a trainer: by default the read-out and the walk chosen on validation, and the first seed.
 
         Raises
         ------

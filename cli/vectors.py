@@ -286,14 +286,13 @@ def similar(
     """The questions that are most like a question, with reasons; by the trainer on walks that is best on validation."""
     from dataclasses import asdict
 
-    from qcq.config import Config
-    from qcq.data import load
     from qcq.data.assembly import several
     from qcq.embeddings import Embeddings
     from qcq.errors import DataError
+    from qcq.report.facts import partition_of
     from qcq.report.similar import FEW, similar_in
     from qcq.report.similar import similar as look
-    from qcq.run import Run
+    from qcq.run import FILE, NO_WALK, Run
 
     if easier and harder:
         raise ConfigError("--easier and --harder are given; give one of them")
@@ -304,27 +303,27 @@ def similar(
         if options := [f"--{key.replace('_', '-')}" for key, value in given.items() if value is not None]:
             what = f"a file of vectors, without what {' and '.join(options)} needs"
             raise ConfigError(f"{folder}: {what}; give a run folder")
-        name, found, why = folder.name, similar_in(Embeddings.load(folder), question, k), ""
+        name, on, found, why = folder.name, FILE, similar_in(Embeddings.load(folder), question, k), ""
     else:
         made = Run.open(folder)
         if not made.finished:
             err.print("this run isn't finished: the same command goes on with it", markup=False)
-        settled = Config.load(made.path / "config.toml")
         try:
-            dataset = load(settled.data, settled.sections)
-        except DataError as error:
+            dataset = partition_of(made).dataset
+        except (ConfigError, DataError) as error:
             if unseen_by is not None:
                 raise
             dataset = None
-            lost = "so how many students answered both isn't known"
-            err.print(f"the data of this run can't be read, {lost}: {error}", markup=False)
-        name, on = (trainer, walk) if trainer else made.best(walk)
+            err.print(f"how many students answered both isn't known: {error}", markup=False)
+        name, on = made.best(walk, trainer)
         found = look(made, question, k, trainer=name, walk=on, level=level, **choice, data=dataset)
-        why = "" if trainer else _why(made, name, str(on))
+        why = "" if trainer else _why(made, name, on)
+    of = name if on in (NO_WALK, FILE) else f"{name} on {on}"
     if as_json:
-        out.print_json(json.dumps({"question": question, "trainer": name, "similar": [asdict(each) for each in found]}))
+        about = {"question": question, "trainer": name, "walk": on, "similar": [asdict(each) for each in found]}
+        out.print_json(json.dumps(about))
         return
-    out.print(f"{question}, vectors of {name}{why}", markup=False)
+    out.print(f"{question}, vectors of {of}{why}", markup=False)
     if k is None and len(found) < FEW:
         out.print(f"{several(len(found), 'question')}: all that are left", markup=False)
     named = any(each.name for each in found)
@@ -376,7 +375,7 @@ def diff(
     """How two tables of one bank differ: which questions moved most, after B is turned onto A."""
     from qcq.embeddings import Embeddings
     from qcq.report.diff import difference, reasons
-    from qcq.run import Run
+    from qcq.run import FILE, NO_WALK, Run
     from qcq.support.vectors import WRITERS, by_ending
 
     if align is not None:
@@ -387,13 +386,13 @@ def diff(
     if trainer is not None and not any(runs):
         raise ConfigError("--trainer is for run folders, and two files are given; leave it out")
 
-    def vectors_of(path: Path, run: Run | None) -> Embeddings:
-        if run is None:
-            return Embeddings.load(path)
-        name, on = (trainer, None) if trainer else run.best()
-        return run.embeddings(name, walk=on)
-
-    found = difference(vectors_of(first, runs[0]), vectors_of(second, runs[1]))
+    tables: list[Embeddings] = []
+    named = []
+    for path, run in zip((first, second), runs, strict=True):
+        name, on = (path.name, FILE) if run is None else run.best(None, trainer)
+        tables.append(Embeddings.load(path) if run is None else run.embeddings(name, walk=on))
+        named.append(name if on in (NO_WALK, FILE) else f"{name} on {on}")
+    found = difference(tables[0], tables[1])
     if k is not None and k > len(found.questions):
         n = len(found.questions)
         raise ConfigError(f"{n:,} questions are in both tables, {k:,} asked for; take -k {n}")
@@ -405,9 +404,15 @@ def diff(
     if as_json:
         moved = [{"question": found.questions[i], "moved": float(found.moved[i]), "why": why[i]} for i in most]
         counts = {"both": len(found.questions), "only_first": found.only_first, "only_second": found.only_second}
-        figures = {"moved_mean": float(found.moved.mean()), "before_turn": found.before, "overlap": found.overlap}
-        out.print_json(json.dumps({**counts, **figures, "k": found.k, "moved": moved}))
+        figures: dict[str, Any] = {
+            "tables": named,
+            "moved_mean": float(found.moved.mean()),
+            "before_turn": found.before,
+            "overlap": found.overlap,
+        }
+        out.print_json(json.dumps({"tables": named, **counts, **figures, "k": found.k, "moved": moved}))
         return
+    out.print(f"A: {named[0]}; B: {named[1]}", markup=False)
     rows = [[found.questions[i], f"{found.moved[i]:.4f}", why[i]] for i in most]
     print_table(["question", "moved", "what changed"], rows, left=1)
     out.print(

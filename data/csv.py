@@ -239,6 +239,8 @@ def assemble(
         notes += said
     if log:
         notes.append(f"{Path(questions.source).name}: read as questions and their responses in one table")
+    elif answers is None:
+        notes += _nearly_a_log(questions)
     return Dataset(
         name,
         tuple(question_ids),
@@ -255,6 +257,16 @@ def assemble(
         ),
         own=True,
     )
+
+
+def _nearly_a_log(table: RawTable) -> list[str]:
+    """A doubt about a table of questions that would be a log of answers too, if one heading were another."""
+    found = {each: name for each in ("student", "correct") for name in table.unread if checks.meant(name, [each])}
+    if len(found) < 2:
+        return []
+    wrong = [(name, each) for each, name in found.items() if not _there(each, [name.strip().lower()], checks.SYNONYMS)]
+    fix = " and ".join(f"rename {name!r} to {each!r}" for name, each in wrong)
+    return [checks.doubt("it looks like a log of answers, and no answers were read", file=table.source, fix=fix)]
 
 
 def _bare_names(table: RawTable) -> RawTable:

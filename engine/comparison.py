@@ -216,6 +216,7 @@ class Method:
         if self.error(outcome) is not None:
             return
         store = outcome.store
+        students = self.first.students(store)
         for seed, cell in self.trained.items():
             trained = outcome.resolved(cell)
             if (weights := trained.weights(store)).is_file():
@@ -226,10 +227,13 @@ class Method:
                 view = run.file("embeddings", self.walk, self.name, readout, seed, ".safetensors")
                 link(trained.table(store, readout), view)
                 yield view
+                home = model_folder(view)
+                if students is not None:
+                    yield students.save(home)
                 for made in (trained.model(store), trained.weights(store)):
                     if made.is_file():  # cells of earlier versions have no model
-                        link(made, beside := model_folder(view) / made.name)
-                        yield beside
+                        link(made, home / made.name)
+                        yield home / made.name
                 units: dict[str, Any] = {}
                 for task in self.tasks:
                     asked = self.scored.get((seed, task.name))

@@ -63,6 +63,11 @@ class OnData(Cell):
         split = self.partition(store).split
         return None if split is None else split.train
 
+    def students(self, store: Store) -> Students | None:
+        """Whose answers may be read, and whose not; None where there are no students."""
+        train = self.train(store)
+        return None if train is None else Students.of(train)
+
     def prepared(self, store: Store, walk: WalkStrategy) -> KnowledgeGraph:
         """The training graph with the training responses that the walk needs."""
         key = f"graph {self.data} {plain(walk)}"
@@ -117,7 +122,7 @@ class Trained(OnData):
     """
 
     code = _MODEL_CODE
-    revision = 2
+    revision = 3
 
     data: str = unkeyed("")
     walked: Walked | None
@@ -166,9 +171,8 @@ class Trained(OnData):
             tables.append(made)
         # Where a walk makes other rows of the trainer's, its parts don't fit them.
         part = Part.of(trainer, source.walk, 0, None if turned else model)
-        train = self.train(store)
-        students = None if train is None else Students.of(train)
-        InferenceModel(graph, [part], students).save(self.model(store).parent, *tables)
+        # Who is a training student depends on the run's split, which isn't in the key: see students().
+        InferenceModel(graph, [part]).save(self.model(store).parent, *tables)
         row: Row = {
             "seconds": round(cost.seconds, 3),
             "peak_rss_mb": round(cost.peak_rss_mb, 1),

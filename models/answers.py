@@ -20,8 +20,10 @@ from qcq.data.frames import raw_table
 from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE
 from qcq.errors import DataError
+from qcq.support.files import whole_path
 
 HALFWAY = 30.0  # training responses at which a question's own vector and its concepts' weigh the same
+STUDENTS = "students.safetensors"  # in the folder of a model
 COLUMNS, MORE = ("student", "question", "correct"), ("timestamp",)
 
 
@@ -45,6 +47,24 @@ class Students:
         order = np.argsort(found, kind="stable")
         training = np.isin(np.arange(len(found)), train.students)
         return cls(found[order], training[order])
+
+    def save(self, folder: Path) -> Path:
+        """Write them into the folder of a model, and return the file."""
+        from safetensors.numpy import save_file
+
+        with whole_path(folder / STUDENTS) as partial:
+            save_file({"students": self.digests, "training": self.training}, partial)
+        return folder / STUDENTS
+
+    @classmethod
+    def load(cls, folder: Path) -> Students | None:
+        """What :meth:`save` wrote; None where there is no file. ``safetensors`` raises what it raises."""
+        from safetensors.numpy import load_file
+
+        if not (folder / STUDENTS).is_file():
+            return None
+        held = load_file(folder / STUDENTS)
+        return cls(held["students"], held["training"])
 
 
 def digests(names: Sequence[str]) -> NDArray[np.uint64]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from qcq.embeddings import Embeddings, opens
 from qcq.errors import ArgumentError, ChainError, ConfigError, EmbeddingError, UnknownNameError, WalkError
 from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
-from qcq.models.answers import Answers, Students, drawn
+from qcq.models.answers import STUDENTS, Answers, Students, drawn
 from qcq.models.trainer import Frozen, Model, Trainer
 from qcq.models.weights import Weights
 from qcq.support.files import from_json, whole_path
@@ -198,18 +199,23 @@ class InferenceModel:
         known = np.diff(self.graph.by_concept.indptr) > 0
         weights = scipy.sparse.lil_array((len(ids), self.graph.n_concepts))
         partly = np.zeros(len(ids), dtype=bool)
+        unknown: dict[str, str] = {}  # concept → the first question that has it
         for i, question in enumerate(ids):
             for name in concepts.get(question, ()):
                 if name in at and known[at[name]]:
                     weights[i, at[name]] = 1.0
                 else:
                     partly[i] = True
+                    unknown.setdefault(name, question)
             for other in neighbours.get(question, ()):
                 if other not in self.graph.question_index:
                     raise UnknownNameError("question", other, self.graph.questions)
                 own = self.graph.weights
                 row = self.graph.question_index[other]
                 weights[i, own.indices[own.indptr[row] : own.indptr[row + 1]]] = 1.0
+        for name, question in unknown.items():
+            said = UnknownNameError("concept", name, [each for each in self.graph.concepts if known[at[each]]])
+            warnings.warn(f"doubtful: {question!r} has an {said}; it says nothing about the question", stacklevel=4)
         rows, how, notes = self.infer(table, weights.tocsr(), partly, self.answers(responses, ids))
         return ids, rows, how, notes
 
@@ -249,7 +255,8 @@ class InferenceModel:
         return made, how.tolist()
 
     def save(self, folder: Path, *tables: Embeddings) -> Path:
-        """Write it into ``folder``: ``model.safetensors``, and ``weights.safetensors`` where a trainer has weights.
+        """Write it into ``folder``: ``model.safetensors``; ``weights.safetensors`` where a trainer has weights, and
+        ``students.safetensors`` where there are students.
 
         Parameters
         ----------
@@ -261,8 +268,6 @@ class InferenceModel:
         arrays = {"graph.indptr": w.indptr, "graph.indices": w.indices, "graph.data": w.data}
         for i, part in enumerate(self.parts):
             arrays |= {f"{i}.{name}": array for name, array in part.arrays.items()}
-        if self.students is not None:
-            arrays |= {"students": self.students.digests, "training": self.students.training}
         kept = [part.weights for part in self.parts if part.weights is not None]
         assert len(kept) < 2
         said = {
@@ -287,6 +292,10 @@ class InferenceModel:
             weights.save(folder / WEIGHTS)
         if not kept:
             (folder / WEIGHTS).unlink(missing_ok=True)
+        if self.students is None:
+            (folder / STUDENTS).unlink(missing_ok=True)
+        else:
+            self.students.save(folder)
         with whole_path(folder / MODEL) as partial:
             held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             save_file(held, partial, metadata={"model": json.dumps(said, sort_keys=True)})
@@ -320,7 +329,9 @@ class InferenceModel:
                 own = {n.partition(".")[2]: array for n, array in arrays.items() if n.startswith(f"{i}.")}
                 about = tuple(part["trainer"]), tuple(part["walk"]), part["dim"]
                 parts.append(Part.kinds[part["kind"]](*about, own, weights if part["weights"] else None))
-            students = Students(arrays["students"], arrays["training"]) if "students" in arrays else None
+            students = Students.load(folder)
+            if students is None and "students" in arrays:  # earlier versions wrote them into the same file
+                students = Students(arrays["students"], arrays["training"])
             added = {str(question): tuple(map(str, own)) for question, own in said.get("added", {}).items()}
         except (
             OSError,

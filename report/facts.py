@@ -1,4 +1,4 @@
-"""What the run folder says about its questions and its walks, read for a report."""
+"""What the run folder says about its questions and its walks, and the data that it was made from."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
+from qcq.config import Config
 from qcq.corpus import Corpus
-from qcq.errors import CorpusError
-from qcq.evaluation import TASKS
+from qcq.data import Dataset, load
+from qcq.errors import ConfigError, CorpusError
+from qcq.evaluation import TASKS, Partition
 from qcq.run import FILE, NO_WALK, Row, Run
 from qcq.support.registry import find
 
@@ -87,6 +89,24 @@ class Bank:
             arrays.get("responses"),
             arrays.get("difficulty"),
         )
+
+
+def partition_of(run: Run, data: Dataset | None = None) -> Partition:
+    """A run's data, divided as the run divided them; read anew where they aren't given.
+
+    Raises
+    ------
+    ConfigError : they have changed since the run was made.
+    """
+    config = Config.load(run.path / "config.toml")
+    made = config.partition(data or load(config.data, config.sections))
+    wanted = run.read_json("about.json")["data_digest"]
+    if made.data_digest != wanted:
+        raise ConfigError(
+            f"{run.path}: its data have changed since (digest {wanted[:12]}, now {made.data_digest[:12]}); make the "
+            "run anew"
+        )
+    return made
 
 
 def inspected(run: Run) -> dict[str, dict[str, Any]]:

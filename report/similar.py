@@ -74,9 +74,9 @@ def similar(
     ------
     UnknownNameError : no such question, concept, student or trainer.
     EmbeddingError : fewer questions are left than ``k``, or none.
-    ConfigError : a difficulty is asked for where nobody answered.
+    ConfigError : a difficulty is asked for where nobody answered, or ``data`` aren't those of the run.
     """
-    name, on = (trainer, walk) if trainer else run.best(walk)
+    name, on = run.best(walk, trainer)
     emb = run.embeddings(name, walk=on)
     if question not in emb:
         raise UnknownNameError("question", question, emb.ids)
@@ -95,6 +95,8 @@ def similar(
             own = bank.difficulty[at]
             where &= bank.difficulty > own if level == "harder" else bank.difficulty < own
         filters.append(level)
+    if data is not None and tuple(data.questions) != tuple(emb.ids):  # answers are found by the question's row
+        raise ConfigError(f"{run.path}: its data have changed since: other questions, or another order; make it anew")
     if unseen_by is not None:
         where &= ~_seen(data, unseen_by)
         filters.append(f"not answered by {unseen_by}")

@@ -14,7 +14,7 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.config import Config
-from qcq.data import Dataset, load
+from qcq.data import Dataset
 from qcq.data.assembly import several
 from qcq.data.table import codes
 from qcq.embeddings import Embeddings
@@ -26,7 +26,7 @@ from qcq.errors import ConfigError, DataError
 from qcq.evaluation import TaskSpec
 from qcq.evaluation.tracing.tasks import KT, KTSettings
 from qcq.models.answers import answers_table, in_order
-from qcq.report.facts import Bank, Trace
+from qcq.report.facts import Bank, Trace, partition_of
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.cost import measured
 from qcq.support.files import from_json, link, sha256, write_text
@@ -240,7 +240,7 @@ def _chosen(run: Run, trainer: str | None, walk: str | None) -> tuple[TaskSpec, 
         _, spec, row = max(judged, key=lambda one: one[0])
         return spec, row
     spec = specs[0] if specs else TaskSpec("kt", KT, KTSettings())
-    name, on = (trainer, walk) if trainer else run.best(walk)
+    name, on = run.best(walk, trainer)
     return spec, run.trained(name, walk=on)
 
 
@@ -273,14 +273,7 @@ def _fit(
     progress: Progress,
 ) -> dict[str, Any]:
     """Train the model on the run's data, and keep it in the run with what is said of it."""
-    config = Config.load(run.path / "config.toml")
-    partition = config.partition(data or load(config.data, config.sections))
-    wanted = run.read_json("about.json")["data_digest"]
-    if partition.data_digest != wanted:
-        raise ConfigError(
-            f"{run.path}: its data have changed since (digest {wanted[:12]}, now {partition.data_digest[:12]}), so its "
-            "model can't be trained again; make the run anew"
-        )
+    config, partition = Config.load(run.path / "config.toml"), partition_of(run, data)
     table = run.file("embeddings", row["walk"], row["trainer"], row["readout"], row["seed"], ".safetensors")
     cell = FittedTracer(
         data=partition.digest,

@@ -11,9 +11,9 @@ import pytest
 import scipy
 
 from qcq import cli
-from qcq.data import Dataset, Simulated
+from qcq.data import Dataset, Simulated, read
 from qcq.embeddings import Embeddings
-from qcq.errors import DataError
+from qcq.errors import ConfigError, DataError
 from qcq.evaluation.tracing.features import NUMBERS
 from qcq.graph import KnowledgeGraph
 from qcq.models.answers import HALFWAY, Answers, drawn
@@ -199,7 +199,7 @@ def test_a_model_holds_no_names_of_students(tmp_path: Path) -> None:
     table = embed(data, "tracing", dim=4, numbers=("rasch",))
     folder = table.save_model(table.save(tmp_path / "v.safetensors"))
     assert folder is not None
-    assert b"pupil-" not in (folder / "model.safetensors").read_bytes()
+    assert all(b"pupil-" not in file.read_bytes() for file in folder.iterdir())
     loaded = Embeddings.load(tmp_path / "v.safetensors")
     name = f"pupil-{SPLIT.test.students[0]:03d}"
     with pytest.raises(DataError, match="outside the training part"):
@@ -232,3 +232,20 @@ def test_answers_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "outside the training part" in text
     assert len(text.splitlines()) == 1
     assert not (tmp_path / "bad.safetensors").exists()
+
+
+def test_a_concept_that_the_bank_does_not_have_is_a_warning() -> None:
+    table = embed(read([("q1", "halves"), ("q2", "thirds"), ("q3", "thirds")]), "concepts", dim=2)
+    with pytest.warns(UserWarning, match=r"doubtful: 'new' has an unknown concept 'third'; did you mean thirds\?"):
+        table.infer({"new": ["third", "halves"]})
+
+
+def test_a_table_of_another_recipe_is_no_start_and_its_students_stay_in_the_count(tmp_path) -> None:
+    room = Simulated(questions=40, concepts=5, students=30, responses=10).read()
+    followed = embed(room, "tracing", dim=8).save(tmp_path / "followed.safetensors")
+    with pytest.raises(ConfigError, match="sgns can't start from a table of the recipe tracing; start from a table of"):
+        embed(room, trainer="sgns", dim=8, start=followed)
+    first = embed(room, trainer="sgns", walk="metapath", dim=8)
+    assert first.provenance["students"] > 0
+    later = embed(room, trainer="sgns", dim=8, start=first.save(tmp_path / "first.safetensors"))
+    assert later.provenance["students"] == first.provenance["students"]

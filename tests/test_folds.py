@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,10 @@ import qcq
 from qcq import cli
 from qcq.audit import audit
 from qcq.config import Config
-from qcq.data import Simulated
+from qcq.data import Dataset, Simulated
 from qcq.errors import ConfigError, DataError
 from qcq.evaluation import TASKS, Partition
+from qcq.models.answers import digests
 from qcq.pipeline import Experiment, run_folds
 from qcq.report import Folds
 from qcq.run import Run
@@ -186,3 +189,35 @@ def test_the_command_says_why_a_trainer_failed_in_each_fold(tmp_path: Path, caps
     assert left.value.code == 1
     assert [line.split(": ")[0] for line in said] == ["fold-1", "fold-2"]
     assert all("sgns failed: setting sgns.parts: 9999" in line for line in said)
+
+
+LEARNING = ["trainers=sgns,svd", "tasks=edges", "seeds=1", "tune=false", "sgns.dim=4", "sgns.epochs=1", "folds=3"]
+
+
+def fold_of(folder: Path, number: int, *settings: str, data: Dataset | None = None) -> Run:
+    """One fold, with cells of its own."""
+    config = Config.load(overrides=[*LEARNING, f"fold={number}", *settings])
+    Experiment(config, data or Simulated(**ROOM).read()).run(folder)
+    return Run.open(folder)
+
+
+def files_of(store: Path) -> dict[str, dict[str, str]]:
+    """Cell → hashes of its files, the times of a training apart."""
+    return {row.parent.name: json.loads(row.read_text())["files"] for row in store.glob("*/row.json")}
+
+
+def test_cells_with_one_key_have_the_same_files_and_each_fold_knows_its_own_students(tmp_path: Path) -> None:
+    """The plain walk reads no students, so folds share its training. Whose answers a table may read, they don't."""
+    data = Simulated(**ROOM).read()
+    renamed = replace(data, students=[f"other-{name}" for name in data.students])
+    runs = [fold_of(tmp_path / "a", 1), fold_of(tmp_path / "b", 2), fold_of(tmp_path / "c", 1, data=renamed)]
+    one, *others = (files_of(run.path / "cells") for run in runs)
+    for other in others:
+        shared = one.keys() & other.keys()
+        assert any("model.safetensors" in one[key] for key in shared)
+        assert {key: one[key] for key in shared} == {key: other[key] for key in shared}
+    for number, run, bank in ((1, runs[0], data), (2, runs[1], data), (1, runs[2], renamed)):
+        held = run.embeddings("sgns").inference().students
+        train = bank.split(fold=(number, 3)).train
+        assert set(held.digests[held.training]) == set(digests([bank.students[i] for i in train.students]))
+        assert set(held.digests) == set(digests(bank.students))

@@ -253,7 +253,8 @@ def test_a_file_knows_the_concepts_of_added_questions(tmp_path: Path) -> None:
 
 def test_neighbours_lend_their_concepts_and_nothing_known_is_flagged() -> None:
     table = embed(ROOM, "concepts", dim=8)
-    made = table.infer({"none": [], "odd": ["unheard of"]}, neighbours={"like": [ROOM.questions[5]]})
+    with pytest.warns(UserWarning, match="'odd' has an unknown concept 'unheard of'"):
+        made = table.infer({"none": [], "odd": ["unheard of"]}, neighbours={"like": [ROOM.questions[5]]})
     assert made["like"] == pytest.approx(table[ROOM.questions[5]], abs=1e-6)
     assert made["none"] == pytest.approx(table.vectors.mean(axis=0), abs=1e-6)
     assert made.provenance["inferred"] == {"nothing": 2, "twins": 1}

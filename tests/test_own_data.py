@@ -476,3 +476,14 @@ def test_a_valid_bank_has_no_doubts_and_a_spoilt_one_has(
     except DataError as error:
         found = [str(error)]
     assert any(said in note for note in found), found
+
+
+def test_a_log_with_one_wrong_heading_is_not_silently_a_bank(tmp_path: Path) -> None:
+    rows = "u1,q1,a,1\nu1,q2,b,0\nu2,q1,a,1\n"
+    (tmp_path / "log.csv").write_text("user_id,item_id,skills,corect\n" + rows)
+    with pytest.raises(
+        DataError, match=r"looks like a log of answers, and no answers were read; rename 'corect' to 'c"
+    ):
+        read(tmp_path / "log.csv", strict=True)
+    (tmp_path / "bank.csv").write_text("author,question,concept,score\n" + rows)
+    assert not doubts(read(tmp_path / "bank.csv"))

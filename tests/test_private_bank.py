@@ -121,7 +121,7 @@ def test_similar_says_whose_vectors_and_what_did_better(run: Run, capsys: pytest
     assert run.winner()[0] == best
     assert call("similar", run.path, Q, "-k", "2") == 0
     first, second, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{Q}, vectors of sgns: best ")
+    assert first.startswith(f"{Q}, vectors of sgns on qcq: best ")
     assert (second == "svd (no walks) did better; to take it: --trainer svd") == (best == "svd")
     assert call("similar", run.path, Q, "-k", "2", "--trainer", "svd") == 0
     assert capsys.readouterr().out.splitlines()[0] == f"{Q}, vectors of svd"
@@ -140,7 +140,9 @@ def test_the_winner_is_named_only_where_it_is_another_one(
     assert call("similar", other.path, Q) == 0
     shown = capsys.readouterr().out
     better = ": best on walks by validation\nsvd (no walks) did better; to take it: --trainer svd\n"
-    assert shown.startswith(f"{Q}, vectors of sgns" + (better if svd > sgns else ": best of all by validation\n"))
+    assert shown.startswith(
+        f"{Q}, vectors of sgns on qcq" + (better if svd > sgns else ": best of all by validation\n")
+    )
 
 
 def test_the_default_shows_what_is_left_and_a_given_number_must_fit(

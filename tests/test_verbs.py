@@ -590,7 +590,7 @@ def test_a_file_is_no_run(run: Run, tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_similar_on_the_command_line(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("similar", run.path, Q, "-k", "3") == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{Q}, vectors of sgns: best ")
+    assert out.startswith(f"{Q}, vectors of sgns on qcq: best ")
     assert "wrong answers" in out
     assert call("similar", run.path, Q, "-k", "3", "--json", "--easier") == 0
     answer = json.loads(capsys.readouterr().out)
