@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,15 +28,17 @@ def guarded(name: str) -> str:
     return "'" + name if _FORMULA.match(name) and not _NUMBER.fullmatch(name) else name
 
 
-def restored(cell: str) -> str:
-    """The name that was :func:`guarded`.
+def restored(cells: Iterable[str]) -> list[str]:
+    """The names of a column that were :func:`guarded`; a column that :func:`guarded` can't have made stays as it is.
 
     Examples
     --------
-    >>> [restored(cell) for cell in ("'=1+1", "-5", "q1", "'quoted'")]
-    ['=1+1', '-5', 'q1', "'quoted'"]
+    >>> restored(["'=1+1", "-5", "q1", "'quoted'"]), restored(["'=1+1", "=1+1"])
+    (['=1+1', '-5', 'q1', "'quoted'"], ["'=1+1", '=1+1'])
     """
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+    cells = list(cells)
+    made = [cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell for cell in cells]
+    return made if all(guarded(name) == cell for name, cell in zip(made, cells, strict=True)) else cells
 
 
 def guarded_frame(frame: pl.DataFrame) -> pl.DataFrame:
@@ -50,4 +53,8 @@ def restored_frame(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """A frame with the text of these columns restored."""
     import polars as pl
 
-    return frame.with_columns(pl.col(columns).str.replace(f"^'({_FORMULA.pattern})", "$1"))
+    def whole(column: pl.Series) -> pl.Series:
+        names = column.drop_nulls().unique()
+        return column.replace(names, pl.Series(restored(names), dtype=pl.String))
+
+    return frame.with_columns(whole(frame[name]) for name in columns)

@@ -179,13 +179,13 @@ def _csv(path: Path) -> Vectors:
     for number, row in rows[1:]:
         if len(row) != len(heading):
             raise EmbeddingError(f"row {number} has {len(row)} cells, the heading {len(heading)}; give as many")
-        ids.append(restored(row.pop(at)))
+        ids.append(row.pop(at))
         try:
             made.append(np.array(row, dtype=np.float64))
         except ValueError:
             cell, column = next((c, name) for c, name in zip(row, _but(heading, at), strict=True) if not _is_number(c))
             raise EmbeddingError(f"row {number}, column {column!r}: {cell!r} is no number; write one") from None
-    return _rows(ids, made)
+    return _rows(restored(ids), made)
 
 
 def _but(names: list[str], at: int) -> list[str]:

@@ -20,6 +20,7 @@ from qcq.data import Dataset, Simulated
 from qcq.errors import ConfigError, DataError
 from qcq.evaluation import TASKS, Partition
 from qcq.models.answers import digests
+from qcq.models.inference import opened
 from qcq.pipeline import Experiment, run_folds
 from qcq.report import Folds
 from qcq.run import Run
@@ -217,7 +218,10 @@ def test_cells_with_one_key_have_the_same_files_and_each_fold_knows_its_own_stud
         assert any("model.safetensors" in one[key] for key in shared)
         assert {key: one[key] for key in shared} == {key: other[key] for key in shared}
     for number, run, bank in ((1, runs[0], data), (2, runs[1], data), (1, runs[2], renamed)):
-        held = run.embeddings("sgns").inference().students
+        model = opened(run.embeddings("sgns"))
+        assert model is not None
+        held = model.students
+        assert held is not None
         train = bank.split(fold=(number, 3)).train
         assert set(held.digests[held.training]) == set(digests([bank.students[i] for i in train.students]))
         assert set(held.digests) == set(digests(bank.students))

@@ -40,11 +40,19 @@ def cells(path: Path) -> list[str]:
 @example("-5\n")
 @example("'-5")
 def test_every_name_comes_back_and_none_is_a_formula(name: str) -> None:
-    assert restored(guarded(name)) == name
+    assert restored([guarded(name), "q"]) == [name, "q"]
     assert safe(guarded(name))
-    frame = pl.DataFrame({"a": [name], "b": [1.5]})
-    assert guarded_frame(frame)["a"].to_list() == [guarded(name)]
+    frame = pl.DataFrame({"a": [name, "q", name, None], "b": [1.5, 2, 3, 4]})
+    assert guarded_frame(frame)["a"].to_list() == [guarded(name), "q", guarded(name), None]
     assert restored_frame(guarded_frame(frame), "a").equals(frame)
+
+
+def test_apostrophes_of_other_programs_stay(tmp_path: Path) -> None:
+    """Two concepts would become one, or a name another one."""
+    (tmp_path / "edges.csv").write_text("question,concept\nq1,'+' and '-'\nq2,'='\nq3,='\nq2,x\nq1,x\n")
+    graph = KnowledgeGraph.load(tmp_path / "edges.csv")
+    assert set(graph.concepts) == {"'+' and '-'", "'='", "='", "x"}
+    assert restored(["'-5"]) == ["'-5"]
 
 
 def test_numbers_stay_as_they_are() -> None:
