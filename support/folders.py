@@ -91,7 +91,7 @@ def refuse_newer(folder: Path) -> str:
     try:
         held = from_json((folder / MARK).read_text(encoding="utf-8"))
         kind, number = str(held["kind"]), int(held.get("format", 1))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ConfigError(f"{folder / MARK}: unreadable mark ({error}); name another folder") from None
     if number > FORMAT:
         raise ConfigError(

@@ -17,7 +17,7 @@ from scipy.stats import chi2
 from qcq.corpus import HIDDEN, Corpus
 from qcq.errors import ChainError, ConfigError
 from qcq.floors.expected import Expected
-from qcq.floors.identifiability import _sampled_at_rest, inspect, would_add
+from qcq.floors.identifiability import ENOUGH, _sampled_at_rest, inspect, would_add
 from qcq.floors.losses import HeldOutLoss, clustered, measure, share_left, verdict
 from qcq.floors.markov import MarkovChain, edge_steps
 from qcq.floors.objectives import Cloze, Masked, MaskedBert, NextQuestion, SkipGram
@@ -419,6 +419,20 @@ def test_difficulty_bins_hold_equal_shares_of_the_questions():
     assert found["distinct_sets"] == 5
     assert found["indistinguishable_share"] == 1.0
     assert found["within_class"] == pytest.approx(np.log(2))
+
+
+def test_energy_by_rank_is_that_of_the_whole_matrix():
+    graph = graph_of((np.random.default_rng(3).random((40, 6)) < 0.4).astype(float))
+    report = inspect(graph, QCQ(length=6))["log_ratio"]
+    chain = MarkovChain.of_graph(graph, length=6, start="degree")
+    whole = chain.pair_law(5).log_ratio()[np.ix_(chain.classes, chain.classes)]
+    energy = np.sort(np.linalg.eigvalsh(whole) ** 2)[::-1]
+    share = np.cumsum(energy) / energy.sum()
+    for rank, found in report["energy_by_rank"].items():
+        assert found == pytest.approx(share[int(rank) - 1], abs=1e-9)
+    assert list(report["energy_by_rank"])[:4] == ["1", "2", "4", "8"]
+    need = report["recommended_dim"]
+    assert share[need - 1] >= ENOUGH > share[need - 2]
 
 
 def test_the_log_ratio_of_a_question_that_hardly_any_walk_meets():

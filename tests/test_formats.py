@@ -117,7 +117,18 @@ def test_a_folder_of_a_newer_qcq_is_refused_by_name(run: Path, capsys: pytest.Ca
             opened(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"kind": "run", "format": "new"}', '{"format": 2}', "3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"kind": "run", "format": "new"}',
+        '{"format": 2}',
+        "3",
+        '{"kind": "run", "format": Infinity}',
+        "[" * 10_000,
+    ],
+)
 def test_a_mark_that_says_nothing_is_an_error(text: str, run: Path) -> None:
     (run / MARK).write_text(text)
     with pytest.raises(ConfigError, match="unreadable mark"):

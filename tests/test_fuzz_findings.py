@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -183,6 +185,38 @@ def test_rows_without_a_trainer_are_no_rows(tmp_path: Path) -> None:
     for act in (lambda run: run.trained("svd"), lambda run: run.frame("training")):
         with pytest.raises(QCQError, match=r"training.jsonl: is damaged \(row 1, trainer: field required"):
             act(Run.open(tmp_path))
+
+
+ABOUT = {"dataset": "d", "notes": [], "graph_digest": "", "data_digest": "", "students": {}, "responses": 0}
+ABOUT |= {"graph": {"questions": 3, "concepts": 2, "edges": 3}, "skipped_tasks": {}, "finished": True}
+
+
+@pytest.mark.parametrize("key", [key for key in ABOUT if key != "finished"])
+def test_what_is_known_of_a_run_has_all_its_keys(key: str, tmp_path: Path) -> None:
+    """A notebook shows it; keys that damage had changed were a KeyError."""
+    held = {("x" + name if name == key else name): value for name, value in ABOUT.items()}
+    folder(tmp_path, {"config.toml": "seeds = 1", "about.json": json.dumps(held)})
+    with pytest.raises(QCQError, match=rf"about.json: is damaged \({key}: field required\)"):
+        Run.open(tmp_path)._repr_html_()
+
+
+ROW = {"walk": "none", "trainer": "svd", "seed": 0, "readout": "table", "readouts": ["table"], "settings": {}}
+ROW |= dict.fromkeys(["objective", "loss", "floor", "excess", "excess_se", "unigram", "verdict", "corpus_digest"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"readouts": "table"}, "row 1, readouts: input should be a valid list"),
+        ({"seed": "0"}, "row 1, seed: input should be a valid integer"),
+        ({"judged": {"kt": 3}}, "row 1, judged.kt: input should be a valid dictionary"),
+        ({"readout": None}, "row 1, readout: input should be a valid string"),
+    ],
+)
+def test_a_row_of_another_kind_is_named(change: dict[str, object], said: str, tmp_path: Path) -> None:
+    folder(tmp_path, {"config.toml": "seeds = 1", "training.jsonl": json.dumps({**ROW, **change}) + "\n"})
+    with pytest.raises(QCQError, match=re.escape(f"training.jsonl: is damaged ({said})")):
+        Run.open(tmp_path).embeddings("svd")
 
 
 READ: dict[str, Callable[[Run], object]] = {

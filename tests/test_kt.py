@@ -26,7 +26,7 @@ from qcq.evaluation.tracing.arrivals import NumberPart
 from qcq.evaluation.tracing.crossfit import _vectors, cross_fitted, turned
 from qcq.evaluation.tracing.fast import PENALTIES, WIDTHS, _fit
 from qcq.evaluation.tracing.features import AROUND, PRIOR, SPREAD, Eases, difficulty, rasch
-from qcq.evaluation.tracing.models import MODELS, Sequences, Tracer
+from qcq.evaluation.tracing.models import MODELS, Sequences, Tracer, auc
 from qcq.evaluation.tracing.tasks import (
     CROSSFIT_FOLDS,
     SHOWN,
@@ -478,6 +478,18 @@ def test_a_slice_has_an_auc_as_soon_as_it_has_one_pair(partition, monkeypatch, r
         assert ("auc-cold" in metrics) == (right > 0)
         if right:
             assert metrics["auc-cold"] == pytest.approx(roc_auc_score(correct[cold], guess[cold]))
+
+
+def test_gaps_of_two_bins_do_not_cancel():
+    """Too high by 0.1 in one bin and too low by 0.1 in another one is an error of 0.1, not of 0."""
+    right = np.repeat([0, 1, 0, 1], [8, 2, 2, 8])
+    guess = np.repeat([0.3, 0.7], 10)
+    assert calibration_error(right, guess) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+def test_an_area_of_equal_answers_is_a_half(answer):
+    assert auc(np.array([0.2, 0.9, 0.5]), np.full(3, answer)) == 0.5
 
 
 def test_calibration_error_is_the_gap_bin_by_bin():
