@@ -43,6 +43,7 @@ from injection import FAULTS, Fault, Shim, sites
 
 KILLED = ["run", "--quiet", "--seeds", "2", "--trainers", "sgns,mlm,svd", *SETTINGS]
 ALL = "all commands"
+KILLS = "all kills"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MEASURED = (
     "environment.json",
@@ -398,7 +399,11 @@ def written(path: Path, rows: list[dict[str, Any]]) -> None:
     for row in every:
         if row["case"] == ALL:  # some commands may have been tried again since
             row |= {key: sum(one[key] for one in each) for key in ("calls", "tried", "survived")}
-    every.sort(key=lambda row: row["case"] == ALL)
+    every = [row for row in every if row["case"] != KILLS]
+    killed = [row for row in every if row["kind"] == "kills"]
+    total = {"kind": "kills", "case": KILLS} | {key: sum(row[key] for row in killed) for key in ("tried", "survived")}
+    every = [*every, total] if killed else every
+    every.sort(key=lambda row: row["case"] in (ALL, KILLS))
     path.write_text(json.dumps({"rows": every, "made": now}, indent=1) + "\n")
 
 
