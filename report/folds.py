@@ -13,7 +13,7 @@ from qcq.evaluation import TASKS
 from qcq.report.comparison import Column, Comparison, PairedComparison, comparison, correction, pooled
 from qcq.run import Run
 from qcq.support.files import write_text
-from qcq.support.terminal import markdown_table
+from qcq.support.markdown import plain, plain_table
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ def write_folds(runs: Sequence[Run], folder: Path) -> Path:
     students = sum(run.read_json("about.json")["students"]["test"] for run in runs)
     spread = "; the second is the one between seeds of a fold" if config["seeds"] > 1 else ""
     parts = [
-        f"# {about['dataset']}, {len(runs)} folds: which question vectors are worth using",
+        f"# {plain(about['dataset'])}, {len(runs)} folds: which question vectors are worth using",
         f"Every one of {students:,} students is a test student in one fold; settings and read-outs were chosen on the "
         f"validation students of each. Mean over folds; the first ± is the standard deviation between folds{spread}.",
-        markdown_table([c.title for c in folds.columns], folds.cells(), 3),
+        plain_table([c.title for c in folds.columns], folds.cells(), 3),
     ]
     if compared:
         note = f"Differences student by student over all folds, averaged over seeds, with {correction(compared)}."
-        parts.append("\n".join([*(f"- {pair}" for pair in compared), "", note]))
+        parts.append("\n".join([*(f"- {plain(pair)}" for pair in compared), "", note]))
     else:
         parts.append("No task whose units are students was asked, so there is nothing to pool over folds.")
     parts.append("\n".join(f"- fold {k}: [report](fold-{k}/report.md)" for k in range(1, len(runs) + 1)))

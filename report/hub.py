@@ -19,8 +19,8 @@ from qcq.data.catalogue import PUBLIC
 from qcq.evaluation import TASKS
 from qcq.report.comparison import cautions, comparison, standings
 from qcq.run import FILE, Row, Run
+from qcq.support.markdown import code, plain, plain_table
 from qcq.support.registry import find
-from qcq.support.terminal import markdown_table
 
 if TYPE_CHECKING:
     from qcq.report.export import Table
@@ -127,17 +127,18 @@ def _metadata(table: Table, name: str, model: bool) -> dict[str, Any]:
 
 def _text(table: Table, name: str, model: bool) -> list[str]:
     emb, run, row = table.embeddings, table.run, table.row
-    parts = [f"# {name}", f"{len(emb):,} question vectors of {emb.dim:,} dimensions, made by qcq."]
+    parts = [f"# {plain(name)}", f"{len(emb):,} question vectors of {emb.dim:,} dimensions, made by qcq."]
     if run is not None and row is not None:
         parts += _of_run(run, row, _figures(table))
     else:
         parts += ["They come from a file: data, split and figures aren't known here."]
     load = ["from huggingface_hub import hf_hub_download", "from qcq import Embeddings", ""]
-    load += [f'emb = Embeddings.load(hf_hub_download("YOUR-NAME/{name}", "{VECTORS}"))']
+    place = json.dumps(f"YOUR-NAME/{name}", ensure_ascii=False)  # text of Python too
+    load += [f'emb = Embeddings.load(hf_hub_download({place}, "{VECTORS}"))']
     load += [f"vector = emb[{str(emb.ids[0])!r}]"]
     if model:
         load += ["", "from transformers import AutoModelForMaskedLM, AutoTokenizer", ""]
-        load += [f'{each.lower()} = {cls}.from_pretrained("YOUR-NAME/{name}")' for each, cls in _CLASSES.items()]
+        load += [f"{each.lower()} = {cls}.from_pretrained({place})" for each, cls in _CLASSES.items()]
     parts += ["## How to load it", "\n".join(["```python", *load, "```"])]
     said = "`questions` is float32 (questions, dim); `question_ids` holds a JSON list of names as bytes."
     parts += [f"Without qcq: `safetensors.numpy.load_file` reads {VECTORS}. {said}"]
@@ -151,8 +152,8 @@ def _of_run(run: Run, row: Row, figures: Sequence[Figure]) -> list[str]:
     about, made = run.read_json("about.json"), run.read_json("environment.json")
     graph, students, held = about["graph"], about["students"], about["held_out_edges"]
     data = [
-        f"{about['dataset']}: {graph['questions']:,} questions, {graph['concepts']:,} concepts, "
-        f"{about['responses']:,} responses. SHA-256 of graph and responses: `{about['data_digest']}`."
+        f"{plain(about['dataset'])}: {graph['questions']:,} questions, {graph['concepts']:,} concepts, "
+        f"{about['responses']:,} responses. SHA-256 of graph and responses: {code(about['data_digest'])}."
     ]
     licence, source = _licence(run)
     unknown = "not known here. State it before you upload, and whether what is made from the data may be shared"
@@ -161,7 +162,7 @@ def _of_run(run: Run, row: Row, figures: Sequence[Figure]) -> list[str]:
     edges = ", ".join(f"{n:,} for {stage}" for stage, n in held.items()) or "none"
     trainer = row["trainer"] if row["walk"] == FILE else f"{row['trainer']} on walk {row['walk']}"
     parts = [
-        f"Trainer: {trainer}, read-out {row['readout']}, seed {row['seed']}.",
+        f"Trainer: {plain(trainer)}, read-out {plain(row['readout'])}, seed {row['seed']}.",
         "## Data",
         *data,
         "## Split",
@@ -173,16 +174,16 @@ def _of_run(run: Run, row: Row, figures: Sequence[Figure]) -> list[str]:
         parts += [
             "## Figures",
             f"On the test set, mean over {_seeds(run.config['seeds'])}, 95 % intervals (bootstrap).",
-            markdown_table(["task", "metric", "value", "95 % interval"], cells, 1),
+            plain_table(["task", "metric", "value", "95 % interval"], cells, 1),
         ]
     parts += ["## Loss and floor", _floor(row)]
     if careful := cautions(run, comparison(run)):
-        parts += ["## To be careful about", "\n".join(f"- {each}" for each in careful)]
-    settings = json.dumps(row["settings"], ensure_ascii=False)
+        parts += ["## To be careful about", "\n".join(f"- {plain(each)}" for each in careful)]
+    settings = code(json.dumps(row["settings"], ensure_ascii=False))
     return [
         *parts,
         "## How it was made",
-        f"qcq {made['versions'].get('qcq', '')}, the trainer's settings: `{settings}`.",
+        f"qcq {made['versions'].get('qcq', '')}, the trainer's settings: {settings}.",
     ]
 
 
@@ -190,7 +191,7 @@ def _floor(row: Row) -> str:
     if row["loss"] is None:
         return "This trainer predicts no tokens, so there is no loss."
     if row["floor"] is None:
-        return f"Held-out loss {row['loss']:.4f} nats; no floor is known ({row['why_no_floor']})."
+        return f"Held-out loss {row['loss']:.4f} nats; no floor is known ({plain(row['why_no_floor'])})."
     spread = "" if row["excess_se"] is None else f" ± {row['excess_se']:.4f}"
     return (
         f"Held-out loss {row['loss']:.4f} nats, exact floor {row['floor']:.4f}, excess {row['excess']:.4f}{spread} "

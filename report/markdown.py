@@ -17,8 +17,8 @@ from qcq.report.comparison import (
 from qcq.report.tables import FigureTable, table_of_other_figures, table_without_vectors, tracing_table
 from qcq.run import Run
 from qcq.support.files import write_text
+from qcq.support.markdown import code, plain, plain_table
 from qcq.support.registry import find
-from qcq.support.terminal import markdown_table
 
 
 def write_report(run: Run) -> None:
@@ -26,12 +26,12 @@ def write_report(run: Run) -> None:
     about, config = run.read_json("about.json"), run.config
     table, seeds = comparison(run), config["seeds"]
     parts = [
-        f"# {about['dataset']}: which question vectors are worth using",
+        f"# {plain(about['dataset'])}: which question vectors are worth using",
         _data_section(about),
         "## Comparison",
         f"Mean ± standard deviation over {seeds} seed{'' if seeds == 1 else 's'}, test set; settings and read-outs "
         "were chosen on validation. `excess` is the held-out loss above the exact floor of the walk, same tokens.",
-        markdown_table([c.title for c in table.columns], table.cells(), 3),
+        plain_table([c.title for c in table.columns], table.cells(), 3),
         _verdict_section(run, table),
         _task_section(config, about),
         _loss_section(run),
@@ -61,7 +61,7 @@ def _data_section(about: dict[str, Any]) -> str:
             f"- {about['responses']:,} responses; students: {s['train']:,} train, {s['validation']:,} validation, "
             f"{s['test']:,} test, divided before anything was derived from a response{doubles}"
         )
-    lines += [f"- {note}" for note in about["notes"] if not note.startswith("doubtful: ")]  # these are cautions
+    lines += [f"- {plain(note)}" for note in about["notes"] if not note.startswith("doubtful: ")]  # these are cautions
     return "\n".join(lines)
 
 
@@ -76,12 +76,12 @@ def _verdict_section(run: Run, table: Comparison) -> str:
         "Differences are paired by edge, question or student on test, averaged over seeds, with "
         f"{correction(compared)}; the learner and the baseline to compare were chosen on validation."
     )
-    return "\n".join([*(f"- {line}" for line in [*said, *failed, *careful]), "", note])
+    return "\n".join([*(f"- {plain(line)}" for line in [*said, *failed, *careful]), "", note])
 
 
 def _task_section(config: dict[str, Any], about: dict[str, Any]) -> str:
-    lines = [f"- **{name}**: {find('task', name, TASKS).description}" for name in config["tasks"]]
-    lines += [f"- **{name}** was left out: {why}" for name, why in about["skipped_tasks"].items()]
+    lines = [f"- **{plain(name)}**: {find('task', name, TASKS).description}" for name in config["tasks"]]
+    lines += [f"- **{plain(name)}** was left out: {plain(why)}" for name, why in about["skipped_tasks"].items()]
     return "\n".join(["## What was asked", "", *lines])
 
 
@@ -113,7 +113,7 @@ def _loss_section(run: Run) -> str:
         "excesses of two objectives are not on one scale. `left` is: the excess as a share of unigram - floor, "
         "which is all that can be learnt; the verdict goes by it."
     )
-    return "\n\n".join(["## Loss against its floor", text, markdown_table(titles, cells, 4)])
+    return "\n\n".join(["## Loss against its floor", text, plain_table(titles, cells, 4)])
 
 
 def _tuning_section(run: Run) -> str:
@@ -134,7 +134,7 @@ def _tuning_section(run: Run) -> str:
     text = "Tried on validation with the first seed; the score is the mean of the validation figures that may tune"
     text += "." if all(r["score"] is not None for r in rows) else ", and a dash where no task of the run may."
     titles = ["walk", "trainer", "settings", "read-out", "chosen", "score"]
-    return "\n\n".join(["## Settings tried", text, markdown_table(titles, cells, 5)])
+    return "\n\n".join(["## Settings tried", text, plain_table(titles, cells, 5)])
 
 
 def _use_section(run: Run) -> str:
@@ -149,7 +149,7 @@ def _use_section(run: Run) -> str:
         return ""
     text = "Each way to use a table was tried; this one was the best on validation, with the figure in the last column."
     titles = ["walk", "trainer", "task", "seed", "way", "validation"]
-    return "\n\n".join(["## How tables were used", text, markdown_table(titles, cells, 5)])
+    return "\n\n".join(["## How tables were used", text, plain_table(titles, cells, 5)])
 
 
 def _figure_section(table: FigureTable | None, *after: str) -> str:
@@ -157,7 +157,7 @@ def _figure_section(table: FigureTable | None, *after: str) -> str:
     if table is None:
         return ""
     cells = [[*labels, *(_number(value) for value in values)] for labels, values in table.rows]
-    shown = markdown_table([*table.labels, *table.figures], cells, len(table.labels))
+    shown = plain_table([*table.labels, *table.figures], cells, len(table.labels))
     return "\n\n".join([f"## {table.title}", table.text, shown, *after])
 
 
@@ -168,24 +168,25 @@ def _beside(run: Run, table: Comparison) -> list[str]:
         f"Differences are paired by student on test, averaged over seeds, with {correction(beside)}; the tables and "
         "the model without vectors were chosen on validation."
     )
-    return ["\n".join(f"- {each}" for each in beside), note] if beside else []
+    return ["\n".join(f"- {plain(each)}" for each in beside), note] if beside else []
 
 
 def _repeat_section(run: Run, config: dict[str, Any]) -> str:
     env = run.read_json("environment.json")
     digests = dict.fromkeys(
-        f"- corpus of {r['walk']}, seed {r['seed']}: `{r['corpus_digest']}`"
+        f"- corpus of {plain(r['walk'])}, seed {r['seed']}: {code(r['corpus_digest'])}"
         for r in run.rows("training")
         if r.get("corpus_digest")
     )
     lines = [
-        f"- command: `{env['command']}`; every setting is in `config.toml`",
-        f"- Python {env['python']} on {env['cpu']}, {env['threads']} threads; "
+        f"- command: {code(env['command'])}; every setting is in `config.toml`",
+        f"- Python {env['python']} on {plain(env['cpu'])}, {env['threads']} threads; "
         + ", ".join(f"{name} {version}" for name, version in env["versions"].items()),
         *digests,
     ]
     loose = dict.fromkeys(r["trainer"] for r in run.rows("training") if not r.get("reproducible", True))
     lines += [
-        f"- {name} is **not** reproducible with these settings: another run gives other vectors" for name in loose
+        f"- {plain(name)} is **not** reproducible with these settings: another run gives other vectors"
+        for name in loose
     ]
     return "\n".join(["## To repeat it", "", *lines])

@@ -25,6 +25,7 @@ from qcq.study.conjectures import (
 )
 from qcq.study.experiments import SIZES
 from qcq.support.files import from_json, write_text
+from qcq.support.markdown import code, plain, plain_table
 from qcq.support.terminal import markdown_table
 
 Results = Mapping[str, Any]
@@ -243,7 +244,7 @@ def _ran(results: Results) -> str:
     if results["size"] in SIZES:
         given = "".join(" --data DIR" for name in results["data"] if name != "simulated")
         parts.append(f"```console\n$ qcq study --size {results['size']}{given}\n```")
-    parts.append(markdown_table(["data", *counts], rows, 1))
+    parts.append(plain_table(["data", *counts], rows, 1))
     if list(results["data"]) == ["simulated"]:
         parts.append("**This is the simulated classroom alone: no real question bank has been run yet.**")
     return "\n\n".join(parts)
@@ -277,7 +278,7 @@ def _table(results: Results, names: Sequence[str]) -> str:
             for data in results["data"]
         ]
         rows.append([decision.claim, *cells, decision.figure, decision.rule])
-    titles = ["conjecture", *results["data"], "deciding figures", "rule"]
+    titles = ["conjecture", *map(plain, results["data"]), "deciding figures", "rule"]
     return markdown_table(titles, rows, len(titles))
 
 
@@ -339,7 +340,9 @@ def _manner(results: Results) -> str:
 def _section(results: Results, name: str, drawn: bool) -> str:
     found = results["found"][name]
     parts = [f"## {TITLES[name]}", f"*{CONJECTURES[name].claim}*", EXPLAINED[name]]
-    parts.append("\n".join(f"- `{data}`: not judged: {got['why']}" for data, got in found.items() if "why" in got))
+    parts.append(
+        "\n".join(f"- {code(data)}: not judged: {plain(got['why'])}" for data, got in found.items() if "why" in got)
+    )
     if drawn:
         title, unit, _ = CHARTS[name]
         parts.append(f"![{title}, {unit}](study/{name}.svg)")
@@ -361,7 +364,7 @@ def _measures(results: Results, name: str) -> str:
         ]
         for key in keys
     ]
-    return markdown_table(["figure", *each], rows, 1)
+    return markdown_table(["figure", *map(plain, each)], rows, 1)
 
 
 def _cells(found: Mapping[str, Any]) -> str:
@@ -377,7 +380,7 @@ def _cells(found: Mapping[str, Any]) -> str:
                 numbers = [row.get("loss"), row.get("excess"), *(row["scores"].get(key) for key in keys)]
                 shown = ["–" if x is None else f"{x:.3f}" for x in numbers]
                 rows.append([data, cell, str(row["seeds"]), *shown, f"{row['seconds']:.0f}"])
-    return markdown_table(titles, rows, 2) if rows else ""
+    return plain_table(titles, rows, 2) if rows else ""
 
 
 # ------------------------------------------------------------------------------------------------------------ drawings

@@ -172,12 +172,12 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: i
     |------|----:|
     | x\\|y |   1 |
     """
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    wide = [max(3, len(t), *(len(row[i]) for row in cells)) if cells else max(3, len(t)) for i, t in enumerate(titles)]
+    head, *cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (titles, *rows)]
+    wide = [max(3, len(t), *(len(row[i]) for row in cells)) if cells else max(3, len(t)) for i, t in enumerate(head)]
 
     def line(row: Sequence[str]) -> str:
         shown = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, wide, strict=True))]
         return f"| {' | '.join(shown)} |"
 
     rule = "|".join("-" * (w + 2) if i < left else "-" * (w + 1) + ":" for i, w in enumerate(wide))
-    return "\n".join([line(titles), f"|{rule}|", *map(line, cells)])
+    return "\n".join([line(head), f"|{rule}|", *map(line, cells)])
