@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.errors import EmbeddingError, UnknownNameError
-from qcq.support.files import whole_path
-from qcq.support.folders import claim
+from qcq.support.files import from_json, whole_path
+from qcq.support.folders import MARK, claim
 from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
 from qcq.support.vectors import READERS, WRITERS, Vectors, as_names, by_ending
@@ -228,7 +230,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     def save(self, path: str | Path) -> Path:
         """Write the vectors in the format of the path's ending (see :meth:`load`).
 
-        ``.safetensors`` holds everything; the other formats hold the questions' ids and vectors only.
+        ``.safetensors`` holds everything; the other formats hold the questions' ids and vectors only. A model that an
+        earlier table left beside the file is removed.
 
         Raises
         ------
@@ -246,6 +249,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         held = Vectors(self.ids, self.vectors, self.concept_ids, self.concept_vectors, self.provenance)
         with whole_path(path) as partial:
             write(held, partial)
+            release_model(Path(path), self)
         return Path(path)
 
     @classmethod
@@ -281,7 +285,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             beside = model_folder(file)
             made = cls(*read(file))
             "\n".join((*made.ids, *made.concept_ids)).encode()  # half a character can't be written anywhere
-            return replace(made, model=beside) if (beside / "model.safetensors").is_file() else made
+            return replace(made, model=beside) if (beside / MODEL).is_file() else made
         except EmbeddingError as error:
             raise EmbeddingError(f"{file}: {error}") from None
         except (OSError, EOFError, KeyError, ValueError, RecursionError, zipfile.BadZipFile) as error:
@@ -294,13 +298,13 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
         Returns
         -------
-        The folder; None if the table has no model (a folder of an earlier table's model is then emptied).
+        The folder; None if the table has no model (that of an earlier table is then removed).
         """
         folder = model_folder(Path(path))
         if self.model is None:
-            (folder / "model.safetensors").unlink(missing_ok=True)
+            release_model(Path(path))
             return None
-        claim(folder, "model", also=("model.safetensors",))
+        claim(folder, "model", also=(MODEL,))
         return self.inference().save(folder, self)
 
     def inference(self) -> Inference:
@@ -615,6 +619,7 @@ def load_matched(
     return out
 
 
+MODEL, WEIGHTS = "model.safetensors", "weights.safetensors"  # in the folder of a model
 _LARGE, _FEW = 100_000, 0.05  # rows of a large table, and the share of them that is fetched rather than passed over
 _ROWS = 1 << 14  # rows checked or scaled at a time: both hold copies of them
 _BLOCK = 1024  # rows whose largest value is looked at first
@@ -636,6 +641,44 @@ def _highest(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 def model_folder(file: Path) -> Path:
     """Where the model of a file of vectors is: ``vectors.parquet.model`` beside ``vectors.parquet``."""
     return file.with_name(f"{file.name}.model")
+
+
+def identity(table: Embeddings) -> str:
+    """SHA-256 over ids and numbers of a table."""
+    held = hashlib.sha256("\0".join(table.ids).encode())
+    held.update(table.vectors.tobytes())
+    return held.hexdigest()
+
+
+def release_model(file: Path, table: Embeddings | None = None) -> None:
+    """Remove the model beside a file, unless it belongs to ``table``, which takes the place of the file's table.
+
+    It is called before the table gets its name: a process that is killed in between leaves a table without its model,
+    not one with the model of another. Other files in the folder stay, and so does a model that qcq didn't put there.
+    """
+    folder = model_folder(file)
+    tables = _tables(folder / MODEL)
+    if tables is None or (table is not None and identity(table) in tables):
+        return
+    for name in (MODEL, WEIGHTS, MARK):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # something of the user's is in it
+        folder.rmdir()
+
+
+def _tables(model: Path) -> list[str] | None:
+    """The tables that a model belongs to; None if there is no model of a table."""
+    if not model.is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(model), framework="numpy") as held:
+            return [str(each) for each in from_json((held.metadata() or {})["model"])["tables"]]
+    except SafetensorError:
+        return [] if (model.parent / MARK).is_file() else None  # a damaged model of qcq is that of no table
+    except (OSError, KeyError, TypeError, ValueError):
+        return None  # a language model, say
 
 
 ADDED = ("</s>", "<s>", "<unk>", "<pad>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # rows that tools add

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qcq.data import Dataset, Interactions, TrainPart
 from qcq.data.assembly import several
 from qcq.data.checks import doubt, plain
-from qcq.embeddings import Embeddings
+from qcq.embeddings import WEIGHTS, Embeddings
 from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError, WalkError
 from qcq.evaluation.tracing.arrivals import NumberPart
 from qcq.evaluation.tracing.features import NUMBERS, Number
@@ -23,7 +23,7 @@ from qcq.evaluation.tracing.tasks import principal
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Trainer, TrainingData
 from qcq.models.answers import HALFWAY, Students
-from qcq.models.inference import WEIGHTS, InferenceModel, Part, opened, with_model
+from qcq.models.inference import InferenceModel, Part, opened, with_model
 from qcq.models.weights import Weights
 from qcq.run import Run
 from qcq.support.folders import claim

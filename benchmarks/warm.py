@@ -23,9 +23,9 @@ import scipy
 from record import made
 
 from qcq.data import Dataset, load
+from qcq.embeddings import WEIGHTS
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Model, TrainingData
-from qcq.models.inference import WEIGHTS
 from qcq.recipes import beginning
 from qcq.walks import WALKS
 

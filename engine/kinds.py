@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qcq.corpus import Corpus
 from qcq.data import TrainPart
-from qcq.embeddings import Embeddings
+from qcq.embeddings import MODEL, WEIGHTS, Embeddings
 from qcq.engine.cell import Cell, Row, plain, unkeyed
 from qcq.engine.estimate import Estimate, Rates
 from qcq.engine.store import Store
@@ -23,7 +23,7 @@ from qcq.floors.objectives import Objective, first_walks
 from qcq.graph import KnowledgeGraph
 from qcq.models import Model, Trainer, TrainingData
 from qcq.models.answers import Students
-from qcq.models.inference import MODEL, WEIGHTS, InferenceModel, Part
+from qcq.models.inference import InferenceModel, Part
 from qcq.models.trainer import HELD_OUT_WALKS
 from qcq.support.cost import measured
 from qcq.support.files import whole

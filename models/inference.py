@@ -6,7 +6,6 @@ vectors and their chain stay as they are; a new question only gets a first step 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from qcq.embeddings import Embeddings, opens
+from qcq.embeddings import MODEL, WEIGHTS, Embeddings, identity, opens
 from qcq.errors import ArgumentError, ChainError, ConfigError, EmbeddingError, UnknownNameError, WalkError
 from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
@@ -30,7 +29,6 @@ from qcq.support.types import check
 from qcq.walks import WalkStrategy
 
 FORMAT = 2  # of the files of a model
-MODEL, WEIGHTS = "model.safetensors", "weights.safetensors"  # in the folder of a model
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,13 +346,6 @@ class InferenceModel:
         if identity(table) not in said["tables"]:
             raise EmbeddingError(f"{folder}: the model of another table; write table and model again with qcq embed")
         return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts, students, added)
-
-
-def identity(table: Embeddings) -> str:
-    """SHA-256 over ids and numbers of a table."""
-    held = hashlib.sha256("\0".join(table.ids).encode())
-    held.update(table.vectors.tobytes())
-    return held.hexdigest()
 
 
 def _lists(what: str, given: Mapping[Any, Any]) -> dict[str, list[str]]:

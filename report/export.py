@@ -7,8 +7,8 @@ difficulty and its place on the map of the run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.embeddings import Embeddings
+from qcq.embeddings import Embeddings, release_model
 from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
 from qcq.report import hub
 from qcq.report.facts import Bank
@@ -389,7 +389,7 @@ def export(
     trainer, walk, seed : whose vectors of a run; by default those that did best on validation, and the first seed.
     order : a ``keyid2idx.json``: rows are written by index, in its order (``.npy``, ``.pt``, ``.json``).
     padding : whether a row of zeros stands before the rows or after them.
-    redo : replace a file that exists.
+    redo : replace a file that exists, and with it all files that the format has beside it.
 
     Raises
     ------
@@ -413,7 +413,8 @@ def export(
         files = {out: form.by_index}
     if form.folder is not None:
         refuse_foreign(out, "model")  # a language model's folder gets a card and vectors
-    for path in files:
+    owned = dict.fromkeys([*files, *form.paths(out, True)])
+    for path in owned:
         if path.is_dir() or (path.exists() and not redo):
             raise ConfigError(f"{path}: exists already; name another file, or replace it with --redo")
     table, label = _table(source, trainer, walk, seed)
@@ -428,8 +429,27 @@ def export(
     with ExitStack() as stack:
         for path, write in files.items():
             write(table, stack.enter_context(whole_path(path)))
+        _make_way(owned, files, table.embeddings)
     after = "" if form.folder is None else form.folder(out)
     return Exported(tuple(files), table.embeddings, label, tuple(table.notes), after)
+
+
+def _make_way(owned: Iterable[Path], files: Iterable[Path], emb: Embeddings) -> None:
+    """Remove what an earlier export left under the names of the format: it would pass for a part of the new one.
+
+    It is called when all new files are written and have no names yet. One file takes the place of another at once, but
+    several don't: a process that is killed among them must not leave some of each.
+    """
+    files = list(files)
+    for path in owned:
+        if path not in files:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the export's own folder, or one with other files
+                path.parent.rmdir()
+        elif len(files) > 1:
+            path.unlink(missing_ok=True)
+    for path in files:
+        release_model(path, emb)
 
 
 def _table(source: Path, trainer: str | None, walk: str | None, seed: int | None) -> tuple[Table, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from qcq.report.comparison import Comparison, Standing, quality
 from qcq.report.facts import Bank, Trace
 from qcq.report.maps import Map, Pictured
 from qcq.run import Run
-from qcq.support.files import write_text
+from qcq.support.files import partial_path, write_text
 from qcq.support.folders import claim
 
 if TYPE_CHECKING:
@@ -483,8 +485,9 @@ def write_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Each figure as PNG, SVG and PDF.
+def write_figures(figures: Mapping[str, Figure | None], folder: Path) -> list[Path]:
+    """Each figure as PNG, SVG and PDF. Pictures of the same names that were there before are removed, also those of a
+    figure that is None now: they show something else.
 
     Raises
     ------
@@ -492,9 +495,19 @@ def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """
     _refuse_without_kaleido()
     claim(folder, "figures")
-    jobs = [_job(figure, folder / f"{name}.{kind}", kind) for name, figure in figures.items() for kind in FORMATS]
-    _draw(jobs)
-    return [job["path"] for job in jobs]
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    apart = partial_path(folder / "drawn")
+    try:
+        apart.mkdir(exist_ok=True)
+        _draw([_job(figure, apart / f"{name}.{kind}", kind) for name, figure in drawn.items() for kind in FORMATS])
+        for name, kind in product(figures, FORMATS):  # first all: whoever is killed here leaves no pictures of two runs
+            (folder / f"{name}.{kind}").unlink(missing_ok=True)
+        files = [folder / f"{name}.{kind}" for name, kind in product(drawn, FORMATS)]
+        for file in files:
+            (apart / file.name).rename(file)
+    finally:
+        shutil.rmtree(apart, ignore_errors=True)
+    return files
 
 
 def _job(figure: Figure, path: Path, kind: str) -> dict[str, Any]:

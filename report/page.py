@@ -56,7 +56,8 @@ def write_page(run: Run) -> Page:
     beside = beside_baselines(run, table)
     bank, drawn, found = Bank.of(run), read_maps(run), inspected(run)
     stands, compared = standings(run, table), paired_comparisons(run, table)
-    plots = _figures(run, table, stands, bank, drawn)
+    drawings = _figures(run, table, stands, bank, drawn)
+    plots = {name: figure for name, figure in drawings.items() if figure is not None}
     context = {
         "about": about,
         "config": config,
@@ -109,10 +110,10 @@ def write_run_figures(run: Run, folder: Path) -> list[Path]:
     ConfigError : there is nothing to draw them with.
     """
     bank, drawn, table = Bank.of(run), read_maps(run), comparison(run)
-    made: dict[str, Figure | None] = dict(_figures(run, table, standings(run, table), bank, drawn))
+    made = _figures(run, table, standings(run, table), bank, drawn)
     for way in ("pca", "tsne"):
         made[f"map-{way}"] = figures.embedding_map(bank, drawn, way)
-    return figures.write_figures({name: figure for name, figure in made.items() if figure is not None}, folder)
+    return figures.write_figures(made, folder)
 
 
 def _figures(
@@ -121,8 +122,9 @@ def _figures(
     stands: Sequence[Sequence[Standing]],
     bank: Bank | None,
     drawn: Sequence[tuple[Pictured, Map]],
-) -> dict[str, Figure]:
-    made = {
+) -> dict[str, Figure | None]:
+    """All plots that a page can have; None where this run has none."""
+    return {
         "cost": figures.cost(table, stands),
         "losses": figures.losses(run),
         "information": figures.information(inspected(run)),
@@ -130,7 +132,6 @@ def _figures(
         "clusters": None if bank is None else figures.clusters(bank, drawn),
         "mastery": None if bank is None else figures.mastery(bank, traces(run)),
     }
-    return {name: figure for name, figure in made.items() if figure is not None}
 
 
 def _template() -> Any:

@@ -208,9 +208,13 @@ def write_study(results: Results | str | Path, folder: str | Path) -> Path:
     """
     held = from_json(Path(results).read_text(encoding="utf-8")) if isinstance(results, (str, Path)) else results
     folder = Path(folder)
-    for name, drawing in drawings(held).items():
+    drawn = drawings(held)
+    for name, drawing in drawn.items():
         write_text(folder / "study" / f"{name}.svg", drawing)
     write_text(folder / "study.md", page(held))
+    for name in CHARTS:  # last: the earlier page shows the figures of another study
+        if name not in drawn:
+            (folder / "study" / f"{name}.svg").unlink(missing_ok=True)
     return folder / "study.md"
 
 

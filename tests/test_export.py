@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,11 +17,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 import qcq
 from qcq import cli
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
+from qcq.models.inference import with_model
 from qcq.report.export import FORMATS, PADDING, export
 from qcq.report.hub import _yaml
 from qcq.report.maps import Map
@@ -672,3 +676,101 @@ def loss(name: str, model: torch.nn.Module, given: dict[str, torch.Tensor]) -> t
     if name == "iekt":  # a concept list a question, which the example's batch leaves out
         given = {**given, **{key: given[key][..., None] for key in ("cseqs", "shft_cseqs")}}
     return model.train_one_step(given)[1]
+
+
+# --- what an earlier output left -------------------------------------------------------------------------------------
+
+
+def all_files(folder: str | Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_a_card_never_stands_beside_the_results_of_another_export(home: Path) -> None:
+    export("runs/first", "hub", "hub")
+    assert ".eval_results/qcq.yaml" in all_files("hub")
+    Path("hub/.eval_results/mine.yaml").write_text("mine")
+    Embeddings(["a"], np.ones((1, 2))).save("mine.npz")
+    with pytest.raises(ConfigError, match="exists already; name another file, or replace it with --redo"):
+        export("mine.npz", "hub", "hub")
+    export("mine.npz", "hub", "hub", redo=True)
+    assert all_files("hub") == {"README.md", "vectors.safetensors", "qcq.json", ".eval_results/mine.yaml"}
+    Path("hub/.eval_results/mine.yaml").unlink()
+    export("runs/first", "hub", "hub", redo=True)
+    export("mine.npz", "hub", "hub", redo=True)
+    assert not Path("hub/.eval_results").exists()
+    export("runs/first", "hub", "hub", redo=True)
+    for name in ("README.md", "vectors.safetensors"):
+        Path("hub", name).unlink()
+    with pytest.raises(ConfigError, match=r"qcq\.yaml: exists already"):
+        export("mine.npz", "hub", "hub")
+
+
+@pytest.mark.parametrize(("to", "out"), [("hub", "made"), ("tensorboard", "made.tsv")])
+def test_a_killed_export_leaves_no_files_of_two_tables(to: str, out: str, home: Path, monkeypatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    names = [f"n{i}" for i in range(3)]
+    for name, number in (("old", 1.0), ("new", 2.0)):
+        Embeddings(names, np.full((3, 2), number)).save(f"{name}.npz")
+    made = export("old.npz", out, to).files
+    old = {path.name: path.read_bytes() for path in made}
+    rename, left = os.replace, 1
+
+    def replaced(source, target) -> None:
+        nonlocal left
+        if Path(target) in made:
+            if not left:
+                raise Killed
+            left -= 1
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", replaced)
+        with pytest.raises(Killed):
+            export("new.npz", out, to, redo=True)
+    there = [path for path in made if path.exists()]
+    assert len(there) == 1
+    export("new.npz", out, to, redo=True)
+    assert {path.name: path.read_bytes() for path in made} != old
+
+
+@pytest.mark.parametrize("to", [None, "atlas"])
+def test_a_table_never_stands_beside_the_model_of_another(to: str | None, home: Path, capsys) -> None:
+    room = "--set simulated.questions=60 --set simulated.students=40"
+    assert call(f"qcq embed {room} --trainer sgns --walk qcq --dim 4 --out e.parquet --quiet") == 0
+    assert all_files("e.parquet.model") == {"model.safetensors", "weights.safetensors", "qcq.json"}
+    table = Embeddings.load("e.parquet")
+    Embeddings(list(table.ids), -table.vectors).save("n.npz")
+    assert call("qcq export n.npz --out e.parquet") == 2
+    assert call(f"qcq export e.parquet --out e.parquet --redo{f' --to {to}' if to else ''}") == 0  # its own model stays
+    assert Path("e.parquet.model/model.safetensors").is_file()
+    Path("e.parquet.model/mine.txt").write_text("mine")
+    assert call(f"qcq export n.npz --out e.parquet --redo{f' --to {to}' if to else ''}") == 0
+    assert all_files("e.parquet.model") == {"mine.txt"}
+    capsys.readouterr()
+    assert call(f"qcq similar e.parquet {table.ids[0]}") == 0
+    assert table.ids[1] in Embeddings.load("e.parquet")
+
+
+def test_saving_removes_the_model_of_another_table_and_nothing_else(tmp_path: Path) -> None:
+    bank = qcq.KnowledgeGraph.from_edges([(f"q{i}", f"c{i % 3}") for i in range(9)])
+    old = with_model(Embeddings(bank.questions, np.eye(9)), bank, [])
+    file = tmp_path / "v.npz"
+    old.save_model(old.save(file))
+    old.save(file)
+    folder = tmp_path / "v.npz.model"
+    assert folder.is_dir()  # the same table
+    Embeddings(bank.questions, 2 * np.eye(9)).save(file)
+    assert not folder.exists()
+    old.save_model(file)
+    assert replace(old, model=None).save_model(file) is None
+    assert not folder.exists()
+    folder.mkdir()
+    save_file({"weight": np.ones(2)}, folder / "model.safetensors")  # of another library
+    Embeddings(bank.questions, 2 * np.eye(9)).save(file)
+    assert all_files(folder) == {"model.safetensors"}
+    shutil.rmtree(folder)
+    (old.save_model(file) / "model.safetensors").write_bytes(b"damaged")
+    Embeddings(bank.questions, 2 * np.eye(9)).save(file)
+    assert not folder.exists()

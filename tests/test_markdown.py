@@ -167,8 +167,11 @@ def test_no_name_is_markup_in_a_report(nasty: Run) -> None:
 
 def test_no_command_and_no_reason_is_markup_in_a_report(nasty: Run, tmp_path: Path) -> None:
     class Changed(Run):
-        def read_json(self, name: str | Path) -> Any:
-            instead = {"about.json": {"skipped_tasks": {NASTY: NASTY}}, "environment.json": {"command": NASTY}}
+        def read_json(self, name: str | Path) -> dict[str, Any]:
+            instead: dict[str, dict[str, Any]] = {
+                "about.json": {"skipped_tasks": {NASTY: NASTY}},
+                "environment.json": {"command": NASTY},
+            }
             return super().read_json(name) | instead[str(name)]
 
     changed = Changed(nasty.path)

@@ -34,7 +34,7 @@ from qcq.report.comparison import Column, Comparison, Line, PairedComparison, st
 from qcq.report.facts import Bank, WalkFacts, traces
 from qcq.report.figures import hubs, mastery, write_figure, write_figures
 from qcq.report.maps import Map, read_maps, sample
-from qcq.report.page import _who_wins
+from qcq.report.page import _who_wins, write_run_figures
 from qcq.run import Run
 
 NASTY = [
@@ -525,6 +525,29 @@ def test_figures_are_written_as_png_svg_and_pdf(chromium: Any, bare: Run, tmp_pa
     assert [file.suffix for file in files] == list(heads)
     for file in files:
         assert file.read_bytes().startswith(heads[file.suffix]), file
+
+
+def test_figures_of_another_run_do_not_stay(
+    bare: Run, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(jobs: list[dict[str, Any]]) -> None:
+        for job in jobs:
+            job["path"].write_text(job["fig"].to_json())
+
+    monkeypatch.setattr("qcq.report.figures._draw", draw)
+    monkeypatch.setattr("qcq.report.figures._refuse_without_kaleido", lambda: None)
+    folder = tmp_path / "figures"
+    first = write_run_figures(run, folder)
+    (folder / "mine.png").write_text("mine")
+    second = write_run_figures(bare, folder)
+    assert {file.stem for file in first} > {file.stem for file in second}
+    assert set(folder.iterdir()) == {*second, folder / "mine.png", folder / "qcq.json"}
+    before = {file: file.read_bytes() for file in second}
+    monkeypatch.setattr("qcq.report.figures._draw", lambda jobs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_run_figures(run, folder)
+    assert set(folder.iterdir()) == {*second, folder / "mine.png", folder / "qcq.json"}
+    assert {file: file.read_bytes() for file in second} == before
 
 
 def test_figures_without_their_library_say_what_to_install(

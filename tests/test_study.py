@@ -26,7 +26,7 @@ from qcq.study import Study
 from qcq.study.cells import TASKS, Law, LawTrial, ModelTrial, StudyData, Trial, backwards, in_windows, nearness
 from qcq.study.conjectures import CONJECTURES, UNJUDGED, Measured, together, verdicts
 from qcq.study.experiments import CHANGES, EQUAL_COMPUTE, EXPERIMENTS, NOTE, ExperimentResults, Size
-from qcq.study.page import DECISIONS, dots, drawings, page
+from qcq.study.page import DECISIONS, dots, drawings, page, write_study
 from qcq.study.shuffled import Shuffled
 from qcq.support.progress import Watch
 from qcq.walks import QCQ, ConceptHop, Session
@@ -490,6 +490,16 @@ def test_the_page_is_what_the_kept_results_make() -> None:
     assert {path.stem for path in (folder / "study").glob("*.svg")} == set(drawn)
     for name, drawing in drawn.items():
         assert (folder / "study" / f"{name}.svg").read_text(encoding="utf-8") == drawing
+
+
+def test_figures_of_another_study_do_not_stay(tmp_path: Path) -> None:
+    results = json.loads(next((ROOT / "docs" / "results").glob("study_*.json")).read_text())
+    write_study(results, tmp_path)
+    drawn = sorted(drawings(results))
+    (tmp_path / "study" / "mine.svg").write_text("mine")
+    fewer = {**results, "found": {name: held for name, held in results["found"].items() if name != drawn[0]}}
+    write_study(fewer, tmp_path)
+    assert sorted(path.stem for path in (tmp_path / "study").iterdir()) == sorted(["mine", *drawn[1:]])
 
 
 def test_names_in_a_figure_are_text() -> None:
