@@ -62,7 +62,7 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
     try:
         if np.iscomplexobj(vectors):
             raise EmbeddingError(f"{kind} vectors of complex numbers; give real ones")
-        with np.errstate(over="ignore"):  # a number too large for float32 becomes infinity, which is reported below
+        with np.errstate(over="ignore", under="ignore"):  # what becomes infinity or zero is reported below
             out = np.ascontiguousarray(vectors, dtype=np.float32)
     except (TypeError, ValueError):
         what = type(vectors).__name__
@@ -76,6 +76,11 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
             f"the vector of {kind} {names[int(bad[0])]!r} has NaN or infinity "
             f"({len(bad)} such rows); give finite numbers"
         )
+    if lost := _vanished(vectors, out):
+        raise EmbeddingError(
+            f"the vector of {kind} {names[lost[0]]!r} is too small for float32 and would become zeros "
+            f"({len(lost)} such rows); scale the vectors, say to length 1"
+        )
     if len(set(names)) < len(names):
         _, first = np.unique(np.asarray(names, dtype=object).astype(str), return_index=True)
         again = names[int(np.setdiff1d(np.arange(len(names)), first)[0])]
@@ -84,6 +89,16 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
             f"give every {kind} one vector"
         )
     return out
+
+
+def _vanished(given: Any, made: NDArray[np.float32]) -> list[int]:
+    """The rows that are zeros in float32 alone."""
+    if isinstance(given, np.ndarray) and (given.dtype == np.float32 or given.dtype.kind in "iub"):
+        return []
+    strips = (made[at : at + _ROWS] for at in range(0, len(made), _ROWS))
+    zero = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *(~s.any(axis=1) for s in strips)]))
+    rows = given if isinstance(given, np.ndarray | list | tuple) or not len(zero) else np.asarray(given)
+    return [int(i) for i in zero if np.asarray(rows[i], dtype=np.float64).any()]
 
 
 def _text(question: object) -> str:
@@ -105,7 +120,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
     Raises
     ------
-    EmbeddingError : a wrong shape, NaN or infinity, or an id that is missing or occurs twice.
+    EmbeddingError : a wrong shape, NaN or infinity, a row that is zeros in float32 alone, or an id that is missing or
+        occurs twice.
 
     Examples
     --------
@@ -174,8 +190,15 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         for at in range(0, len(self), _ROWS):
             vectors = self.vectors[at : at + _ROWS]
             vectors = vectors if kept.all() else np.ascontiguousarray(vectors[:, kept])
-            norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+            with np.errstate(over="ignore", under="ignore"):
+                norm = np.linalg.norm(vectors, axis=1, keepdims=True)
             np.divide(vectors, np.where(norm > 0, norm, 1), out=out[at : at + _ROWS])
+            # Squares of very small and very large numbers are beyond float32: such rows once more, in float64.
+            odd = np.flatnonzero(~((norm > _SMALL) & (norm < _HUGE)))
+            if len(odd):
+                wide = vectors[odd].astype(np.float64)
+                norm = np.linalg.norm(wide, axis=1, keepdims=True)
+                out[at + odd] = wide / np.where(norm > 0, norm, 1)
         return out
 
     @property
@@ -371,7 +394,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         none = [q for q, kind in zip(ids, how, strict=True) if kind == "nothing"]
         said = {} if responses is None else {"answers": list(notes)}
         about = {**self.provenance, "inferred": counts, "unplaced": none, **said}
-        return Embeddings(ids, rows.astype(np.float32), provenance=about)
+        return Embeddings(ids, rows, provenance=about)  # type: ignore[arg-type]  # becomes float32 there
 
     @takes(questions="list")
     def aligned(self, questions: Sequence[str]) -> Embeddings:
@@ -622,6 +645,7 @@ def load_matched(
 MODEL, WEIGHTS = "model.safetensors", "weights.safetensors"  # in the folder of a model
 _LARGE, _FEW = 100_000, 0.05  # rows of a large table, and the share of them that is fetched rather than passed over
 _ROWS = 1 << 14  # rows checked or scaled at a time: both hold copies of them
+_SMALL, _HUGE = 1e-15, 1e18  # between them float32 holds the square of a length, and of all that matters in it
 _BLOCK = 1024  # rows whose largest value is looked at first
 
 

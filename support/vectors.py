@@ -229,7 +229,8 @@ def _pt(path: Path) -> Vectors:
     if table.ndim != 2 or table.layout != torch.strided:
         raise EmbeddingError(f"'vectors' is a tensor of shape {tuple(table.shape)}, {table.layout}; give dense (n, d)")
     table = table.detach()
-    return _rows(ids, (table.float() if table.is_floating_point() else table).numpy())
+    small = table.is_floating_point() and table.dtype not in (torch.float32, torch.float64)  # numpy may not have it
+    return _rows(ids, (table.float() if small else table).numpy())
 
 
 def _json(path: Path) -> Vectors:

@@ -18,7 +18,10 @@ from safetensors.numpy import save_file
 from qcq.data import read
 from qcq.embeddings import Embeddings, _highest
 from qcq.errors import EmbeddingError, QCQError, UnknownNameError
+from qcq.evaluation.ranking import Cosines
+from qcq.evaluation.tracing.tasks import principal
 from qcq.graph import KnowledgeGraph
+from qcq.report.diff import difference
 from qcq.run import Run
 from qcq.support.arrays import read_npy
 from qcq.support.vectors import READERS
@@ -365,6 +368,43 @@ def test_a_row_of_zeros_is_like_nothing():
     assert np.isfinite(emb.unit).all()
     assert [share for _, share in emb.nearest("a")] == [0, 0]
     assert [name for name, _ in emb.nearest("b")] == ["c", "a"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1e-38, 1e-25, 1e-15, 1e18, 1e25, 1e38])
+def test_a_cosine_does_not_depend_on_the_size_of_the_vectors(size):
+    wanted, made = Embeddings(IDS, VECTORS), Embeddings(IDS, size * VECTORS.astype(np.float64))
+    assert made.unit == pytest.approx(wanted.unit, abs=1e-6)
+    assert [name for name, _ in made.nearest("q1")] == [name for name, _ in wanted.nearest("q1")]
+    assert next(Cosines(made.vectors).of(np.array([0])))[1] == pytest.approx(
+        next(Cosines(VECTORS).of(np.array([0])))[1], abs=1
+    )
+    assert principal(made.vectors) == pytest.approx(principal(VECTORS), abs=1e-5)
+    assert difference(wanted, made, k=1).moved == pytest.approx(0, abs=1e-6)
+    mixed = VECTORS * np.array(
+        [[1.0], [size], [0.0], [1.0]], dtype=np.float32
+    )  # each row by itself, a row of zeros among them
+    assert Embeddings(IDS, mixed).unit == pytest.approx(wanted.unit * [[1], [1], [0], [1]], abs=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.array, list, pl.DataFrame, torch.tensor])
+def test_a_row_too_small_for_float32_is_refused(kind):
+    rows = np.array([[1.0, 1e-300], [0.0, 0.0], [1e-300, 0.0], [0.0, -1e-60]])
+    with pytest.raises(EmbeddingError, match=r"of question 'fractions—½' is too small for float32 .* \(2 such rows\)"):
+        Embeddings(IDS, kind(rows))
+    assert Embeddings(IDS[:2], kind(rows[:2])).vectors.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    with pytest.raises(EmbeddingError, match="the vector of concept 'c' is too small for float32"):
+        Embeddings(IDS, VECTORS, ["c"], kind(rows[2:3]))
+
+
+@pytest.mark.parametrize("ending", [".npz", ".json", ".csv", ".parquet", ".pt", ".txt"])
+def test_a_row_too_small_for_float32_is_refused_in_every_format_that_can_hold_it(ending, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("qcq.embeddings._checked", lambda rows, *_: np.array(rows))
+        wide = Embeddings(["a", "b"], np.array([[1.0, 0.0], [1e-300, 0.0]])).save(tmp_path / f"v{ending}")
+    with pytest.raises(EmbeddingError, match="the vector of question 'b' is too small for float32"):
+        Embeddings.load(wide)
 
 
 def test_torch_and_pandas_get_copies():

@@ -515,6 +515,8 @@ def test_principal_axes_forget_rotation_and_scale_and_keep_distances(partition):
     assert mine / mine.trace() == pytest.approx(gram / gram.trace(), abs=1e-6)
     assert principal(np.hstack([x, x])).shape == (80, 6)
     assert principal(np.ones((5, 3))).shape == (5, 0)
+    for size in (0.1, 1e-30, 3e30):  # what rounding leaves of equal rows is no direction
+        assert principal(np.full((5_001, 3), size, dtype=np.float32)).shape == (5_001, 0)
 
 
 def test_the_logistic_fit_is_scikit_learns():

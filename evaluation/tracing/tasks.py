@@ -389,7 +389,8 @@ def principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     x = vectors.astype(np.float64)
     x -= x.mean(axis=0)
     variance, axes = np.linalg.eigh(x.T @ x)
-    kept = np.flatnonzero(variance > 1e-9 * max(variance.max(initial=0.0), 1e-30))[::-1]
+    rounding = 1e-15 * len(x) * float(np.abs(vectors).max(initial=0.0)) ** 2  # what is left of equal rows is less
+    kept = np.flatnonzero(variance > 1e-9 * max(variance.max(initial=0.0), rounding))[::-1]
     x = x @ axes[:, kept]
     x *= np.where((x**3).sum(axis=0) < 0, -1, 1)
     return (x / (np.sqrt((x**2).mean()) if x.size else 1.0)).astype(np.float32)
