@@ -95,10 +95,15 @@ def _vanished(given: Any, made: NDArray[np.float32]) -> list[int]:
     """The rows that are zeros in float32 alone."""
     if isinstance(given, np.ndarray) and (given.dtype == np.float32 or given.dtype.kind in "iub"):
         return []
-    strips = (made[at : at + _ROWS] for at in range(0, len(made), _ROWS))
-    zero = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *(~s.any(axis=1) for s in strips)]))
+    zero = _zeros(made)
     rows = given if isinstance(given, np.ndarray | list | tuple) or not len(zero) else np.asarray(given)
     return [int(i) for i in zero if np.asarray(rows[i], dtype=np.float64).any()]
+
+
+def _zeros(table: NDArray[np.float32], columns: Any = slice(None)) -> NDArray[np.int64]:
+    """The rows that are zeros."""
+    strips = (table[at : at + _ROWS, columns] for at in range(0, len(table), _ROWS))
+    return np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *(~strip.any(axis=1) for strip in strips)]))
 
 
 def _text(question: object) -> str:
@@ -210,6 +215,49 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
                 kept[slice(*part["columns"])] = False
         return kept
 
+    def remarks(self, question: str | None = None, *, numbers: bool = False) -> tuple[str, ...]:
+        """What these vectors can't tell: how many are all zeros, as a note.
+
+        A question of which nothing is known may rightly have a vector of zeros, so it is an error only where it is the
+        one asked about.
+
+        Parameters
+        ----------
+        question : the one that others are compared with; None: all with all.
+        numbers : look at columns of numbers such as difficulty too, which cosines leave out (``compared``).
+
+        Raises
+        ------
+        EmbeddingError : all questions have the same vector, or ``question`` has one of zeros.
+
+        Examples
+        --------
+        >>> Embeddings(["a", "b"], np.array([[1.0, 0.0], [0.0, 0.0]])).remarks()
+        ("1 of 2 questions have a vector of zeros, 'b' first: it is equally similar to all questions",)
+        """
+        kept = np.ones(self.dim, dtype=bool) if numbers else self.compared
+        some = kept if not kept.all() else slice(None)  # a slice is no copy
+        strips = (self.vectors[at : at + _ROWS, some] for at in range(0, len(self), _ROWS))
+        if len(self) > 1 and all((strip == self.vectors[0, some]).all() for strip in strips):
+            raise EmbeddingError(
+                f"the vectors of all {len(self):,} questions are equal, so nothing tells one question from another; "
+                "make them anew"
+            )
+        if question is not None:
+            if not self[question][some].any():
+                raise EmbeddingError(
+                    f"the vector of question {_text(question)!r} is all zeros, so it is equally similar to all "
+                    "questions; ask about another one, or make its vector anew"
+                )
+            return ()
+        zero = _zeros(self.vectors, some)
+        if not len(zero):
+            return ()
+        return (
+            f"{len(zero):,} of {len(self):,} questions have a vector of zeros, {self.ids[zero[0]]!r} first: "
+            "it is equally similar to all questions",
+        )
+
     @takes(k="int")
     def nearest(self, question: str, k: int = 10, *, where: NDArray[np.bool_] | None = None) -> list[tuple[str, float]]:
         """The ``k`` other questions of highest cosine similarity, best first; ties in index order.
@@ -221,7 +269,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         Raises
         ------
         UnknownNameError : no such question; the text has the nearest names.
-        EmbeddingError : ``where`` leaves no other question, or ``k`` is less than 1.
+        EmbeddingError : ``where`` leaves no other question, ``k`` is less than 1, the question has a vector of zeros,
+            or all questions have the same vector.
 
         Examples
         --------
@@ -238,6 +287,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         allowed[i] = False
         if where is not None and not allowed.any():
             raise EmbeddingError(f"no question but {question!r} is left to choose from; loosen the filter")
+        self.remarks(question)
         left = int(allowed.sum())
         if left < _FEW * len(self) and len(self) > _LARGE:  # fetching a few rows is cheaper than passing over all
             rows = np.flatnonzero(allowed)
@@ -471,20 +521,11 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         if missed:
             vectors[~there] = _mean_of_concepts(dataset, vectors, there)
             notes.append(f"{len(missed)} of {len(there)} questions have no vector: the mean of their concepts' vectors")
-        if len(vectors) > 1 and (vectors == vectors[0]).all():
-            raise EmbeddingError(
-                f"the vectors of all {len(vectors):,} questions are equal, so nothing tells one question from another; "
-                "make them anew"
-            )
-        if len(zero := np.flatnonzero(~vectors.any(axis=1))):
-            notes.append(
-                f"{len(zero):,} of {len(vectors):,} questions have a vector of zeros, "
-                f"{dataset.questions[zero[0]]!r} first: it is equally similar to all questions"
-            )
         whole = len(concepts) == len(dataset.concepts)
         rows = self.vectors[[self.index[c] for c in dataset.concepts]] if whole else self.concept_vectors
         ids = dataset.concepts if whole else self.concept_ids
-        return Embeddings(dataset.questions, vectors, ids, rows, dict(self.provenance)), tuple(notes)
+        made = Embeddings(dataset.questions, vectors, ids, rows, dict(self.provenance))
+        return made, (*notes, *made.remarks(numbers=True))
 
     @takes(others="mapping")
     def concatenate(

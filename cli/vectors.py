@@ -396,6 +396,8 @@ def diff(
     if k is not None and k > len(found.questions):
         n = len(found.questions)
         raise ConfigError(f"{n:,} questions are in both tables, {k:,} asked for; take -k {n}")
+    for note in found.notes:
+        err.print(note, markup=False)
     most = sorted(range(len(found.questions)), key=lambda i: -found.moved[i])[: k or 10]
     one, other = runs
     why = {i: "" if one is None or other is None else reasons(one, other, found.questions[i]) for i in most}

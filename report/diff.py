@@ -26,11 +26,12 @@ class TableDifference:
     ----------
     questions : those in both tables, in the order of the first.
     only_first, only_second : how many are in one table only.
-    moved : float64 (questions,), 1 - cosine between a question's two vectors after the turn.
+    moved : float64 (questions,), 1 - cosine between a question's two vectors after the turn; 0 between zeros and zeros.
     before : the same mean without the turn: two trainings may differ by a turn alone.
     overlap : share of the k nearest neighbours that both tables have in common, mean over a seeded sample of questions.
     k : neighbours.
     aligned : the second table, all its rows turned, so that models made for the first can read it.
+    notes : how many questions have a vector of zeros in a table.
     """
 
     questions: tuple[str, ...]
@@ -41,6 +42,7 @@ class TableDifference:
     overlap: float
     k: int
     aligned: Embeddings
+    notes: tuple[str, ...] = ()
 
 
 @takes(first="Embeddings", second="Embeddings", k="int")
@@ -51,7 +53,7 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
 
     Raises
     ------
-    EmbeddingError : other dimensions, or fewer than two questions in common.
+    EmbeddingError : other dimensions, fewer than two questions in common, or a table in which these have one vector.
 
     Examples
     --------
@@ -71,11 +73,18 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
     common = tuple(q for q in first if q in second)
     if len(common) < 2:
         raise EmbeddingError(f"{len(common)} questions are in both tables; give two tables of one bank")
-    a, b = (t.unit[[t.index[q] for q in common]].astype(np.float64) for t in (first, second))  # (questions, dim)
+    notes, rows = [], []
+    for name, table in (("first", first), ("second", second)):
+        shared = Embeddings(common, table.vectors[[table.index[q] for q in common]], provenance=table.provenance)
+        try:
+            notes += [f"the {name} table: {note}" for note in shared.remarks()]
+        except EmbeddingError as error:
+            raise EmbeddingError(f"the {name} table: {error}") from None
+        rows.append(shared.unit.astype(np.float64))
+    a, b = rows  # (questions, dim)
     turn, _ = scipy.linalg.orthogonal_procrustes(b, a)  # (dim, dim)
     k = min(k, len(common) - 1)
-    rows = np.sort(generator(0, "diff", "queries").choice(len(common), size=min(QUERIES, len(common)), replace=False))
-    shared = [_overlap(a, b, i, k) for i in rows]
+    asked = np.sort(generator(0, "diff", "queries").choice(len(common), size=min(QUERIES, len(common)), replace=False))
     turned = second.vectors.copy()
     turned[:, second.compared] = second.vectors[:, second.compared] @ turn
     return TableDifference(
@@ -84,7 +93,7 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
         len(second) - len(common),
         _apart(a, b @ turn),
         float(_apart(a, b).mean()),
-        float(np.mean(shared)),
+        float(np.mean([_overlap(a, b, i, k) for i in asked])),
         k,
         replace(
             second,
@@ -92,12 +101,13 @@ def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDiffe
             concept_vectors=None if second.concept_vectors is None else second.concept_vectors @ turn,
             provenance={**second.provenance, "turned_onto": dict(first.provenance)},
         ),
+        tuple(notes),
     )
 
 
 def _apart(a: NDArray, b: NDArray) -> NDArray[np.float64]:
-    """1 - cosine of rows of length 1; rounding never makes it negative."""
-    return np.maximum(1 - np.einsum("ij,ij->i", a, b), 0.0)
+    """1 - cosine of rows of length 1, and 0 of two rows of zeros; rounding never makes it negative."""
+    return np.where(a.any(axis=1) | b.any(axis=1), np.maximum(1 - np.einsum("ij,ij->i", a, b), 0.0), 0.0)
 
 
 def _overlap(a: NDArray, b: NDArray, i: int, k: int) -> float:

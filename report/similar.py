@@ -73,8 +73,9 @@ def similar(
     Raises
     ------
     UnknownNameError : no such question, concept, student or trainer.
-    EmbeddingError : fewer questions are left than ``k``, or none.
-    ConfigError : a difficulty is asked for where nobody answered, or ``data`` aren't those of the run.
+    EmbeddingError : fewer questions are left than ``k``, or none; the question has a vector of zeros, or all questions
+        have the same.
+    ConfigError : a difficulty is asked for where nobody answered, or ``data`` aren\'t those of the run.
     """
     name, on = run.best(walk, trainer)
     emb = run.embeddings(name, walk=on)
@@ -136,7 +137,8 @@ def similar_in(table: Embeddings, question: str, k: int | None = None) -> list[A
     Raises
     ------
     UnknownNameError : no such question.
-    EmbeddingError : fewer questions than ``k``, or no other one.
+    EmbeddingError : fewer questions than ``k``, or no other one; the question has a vector of zeros, or all questions
+        have the same.
     """
     if question not in table:
         raise UnknownNameError("question", question, table.ids)

@@ -22,6 +22,7 @@ from qcq.evaluation.ranking import Cosines
 from qcq.evaluation.tracing.tasks import principal
 from qcq.graph import KnowledgeGraph
 from qcq.report.diff import difference
+from qcq.report.similar import similar_in
 from qcq.run import Run
 from qcq.support.arrays import read_npy
 from qcq.support.vectors import READERS
@@ -366,8 +367,39 @@ def test_gensim_both_ways():
 def test_a_row_of_zeros_is_like_nothing():
     emb = Embeddings(["a", "b", "c"], [[0, 0], [1, 2], [2, 4]])
     assert np.isfinite(emb.unit).all()
-    assert [share for _, share in emb.nearest("a")] == [0, 0]
     assert [name for name, _ in emb.nearest("b")] == ["c", "a"]
+    for ask in (emb.nearest, lambda question: similar_in(emb, question)):
+        with pytest.raises(EmbeddingError, match="the vector of question 'a' is all zeros, so it is equally similar"):
+            ask("a")
+
+
+def test_equal_vectors_are_refused_wherever_they_are_compared():
+    columns = {"parts": [{"name": "x", "columns": [0, 2]}, {"name": "difficulty", "columns": [2, 3]}]}
+    rows = np.array([[1.0, 2, 0.1], [1, 2, 0.2], [1, 2, 0.3]])
+    one = Embeddings(["a", "b", "c"], rows, provenance={**columns, "numbers": ["difficulty"]})
+    assert Embeddings(one.ids, rows).nearest("a")[0][0] == "b"  # a number among them tells them apart
+    said = "the vectors of all 3 questions are equal, so nothing tells one question from another; make them anew"
+    for ask in (one.nearest, lambda question: similar_in(one, question)):
+        with pytest.raises(EmbeddingError, match=said):
+            ask("a")
+    other = Embeddings(["c", "b", "a", "d"], np.eye(4)[:, :2])
+    with pytest.raises(EmbeddingError, match=f"the second table: {said}"):
+        difference(other, one)
+    with pytest.raises(EmbeddingError, match=f"the first table: {said}"):
+        difference(one, other)
+    with pytest.raises(EmbeddingError, match="the second table: the vectors of all 2 questions are equal"):
+        difference(Embeddings(["a", "d"], np.eye(2)), other)  # of the questions that are compared
+
+
+def test_a_question_of_zeros_in_both_tables_has_not_moved():
+    table = Embeddings(["a", "b", "c"], [[1.0, 0], [0, 0], [0, 1]])
+    found = difference(table, table, k=1)
+    assert found.moved.tolist() == [0, 0, 0]
+    assert found.before == 0
+    assert [note.partition(",")[0] for note in found.notes] == [
+        f"the {name} table: 1 of 3 questions have a vector of zeros" for name in ("first", "second")
+    ]
+    assert difference(table, Embeddings(table.ids, [[1.0, 0], [1, 1], [0, 1]]), k=1).moved[1] == 1
 
 
 @pytest.mark.filterwarnings("error")
