@@ -19,7 +19,7 @@ from qcq.support.files import from_json, whole_path
 from qcq.support.folders import MARK, claim
 from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
-from qcq.support.vectors import READERS, WRITERS, Vectors, as_names, by_ending
+from qcq.support.vectors import READERS, WRITERS, Vectors, as_names, by_ending, refuse_foreign
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,8 +125,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
     Raises
     ------
-    EmbeddingError : a wrong shape, NaN or infinity, a row that is zeros in float32 alone, or an id that is missing or
-        occurs twice.
+    EmbeddingError : a wrong shape, NaN or infinity, a row that is zeros in float32 alone, an id that is missing or
+        occurs twice, or a provenance whose parts, numbers or seed are not what :meth:`concatenate` and ``qcq`` write.
 
     Examples
     --------
@@ -149,6 +149,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         object.__setattr__(self, "vectors", _checked(self.vectors, self.ids, "question"))
         if self.concept_vectors is not None:
             object.__setattr__(self, "concept_vectors", _checked(self.concept_vectors, self.concept_ids, "concept"))
+        refuse_foreign(self.provenance, self.dim)
 
     @property
     def dim(self) -> int:
@@ -572,7 +573,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             parts[key] = Embeddings(self.ids, numbers.reshape(len(self), -1))
         listed, at = [], 0
         for key, part in parts.items():
-            listed.append({"name": key, "columns": [at, at + part.dim], **part.provenance})
+            listed.append({**part.provenance, "name": key, "columns": [at, at + part.dim]})
             at += part.dim
         concepts = [part.concept_vectors for part in parts.values() if list(part.concept_ids) == list(self.concept_ids)]
         held = [each for each in concepts if each is not None]
@@ -588,7 +589,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
     @property
     def columns(self) -> list[str]:
         """Names of the dimensions: d0, d1 …, or names from the concatenated parts."""
-        if "parts" not in self.provenance:
+        if not self.provenance.get("parts"):
             return [f"d{j}" for j in range(self.dim)]
         spans = [(part["name"], part["columns"][1] - part["columns"][0]) for part in self.provenance["parts"]]
         return [name if wide == 1 else f"{name}.{j}" for name, wide in spans for j in range(wide)]

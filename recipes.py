@@ -262,7 +262,8 @@ def embed(
         begun = beginning(Path(start), trainer or "sgns", data)
         about = {"from": {"file": Path(start).name, "digest": begun.digest, **begun.trainer}}
         if Path(start).is_file():  # the answers in it are in what begins from it
-            earlier = Embeddings.load(start).provenance.get("students", 0)
+            students_in = Embeddings.load(start).provenance.get("students")
+            earlier = students_in if isinstance(students_in, int) else 0
     bank = Bank(graph, train, dim, seed, progress, begun, None if keep is None else Path(keep))
     if train is None and (numbers or (made is not None and made.reads_answers)):
         what = f"the recipe {name}" if made is not None and made.reads_answers else ", ".join(numbers)
@@ -394,7 +395,7 @@ def _bare(table: Embeddings, trainer: str) -> Weights:
             f"made with --trainer {trainer}"
         )
     about = table.provenance.get("trainer", {"name": "sgns"} if recipe else None)
-    named = str((about or {}).get("name", trainer)).lower()
+    named = str(about.get("name", trainer) if isinstance(about, Mapping) else about or trainer).lower()
     if named != trainer.partition("@")[0]:
         raise ConfigError(f"{trainer} can't start from a table of {named}; start from a table of {trainer}")
     vectors = table.vectors

@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qcq.errors import EmbeddingError
 from qcq.support.arrays import read_npz
@@ -33,6 +34,47 @@ class Vectors(NamedTuple):
     concept_ids: Sequence[str] = ()
     concept_vectors: NDArray | None = None
     provenance: Mapping[str, Any] = {}
+
+
+class _Said(BaseModel):
+    """What a provenance must hold; more may be in it."""
+
+    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
+
+
+class _Part(_Said):
+    name: str
+    columns: Annotated[Sequence[int], Field(min_length=2, max_length=2)]
+
+
+class _Provenance(_Said):  # what vectors are read by; the rest is only shown
+    parts: Sequence[_Part] = ()
+    numbers: Sequence[str] = ()
+    seed: int = 0
+
+
+def refuse_foreign(provenance: Any, dim: int) -> None:
+    """Look through the provenance of vectors with ``dim`` columns.
+
+    Raises
+    ------
+    EmbeddingError : it is no object, or its parts, numbers or seed aren't what ``concatenate`` and ``qcq`` write.
+    """
+    if not isinstance(provenance, Mapping):
+        raise EmbeddingError(f"the provenance is of type {type(provenance).__name__}; give an object, as {{}}")
+    try:
+        made = _Provenance.model_validate({k: v for k, v in provenance.items() if k in _Provenance.model_fields})
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        key = ".".join(map(str, wrong["loc"]))
+        raise EmbeddingError(f"the provenance, {key}: {wrong['msg'].lower()}; correct it or leave it out") from None
+    spans = [tuple(part.columns) for part in made.parts]
+    ends = [0, *(end for _, end in spans)]
+    if spans and (ends != sorted(ends) or [start for start, _ in spans] != ends[:-1] or ends[-1] != dim):
+        shown = ", ".join(f"{start} to {end}" for start, end in spans)
+        raise EmbeddingError(
+            f"the provenance has parts of columns {shown[:80]}; let one follow the other from 0 to {dim}"
+        )
 
 
 def as_names(ids: Iterable[Any], kind: str = "question") -> Sequence[str]:

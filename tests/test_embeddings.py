@@ -470,6 +470,54 @@ def test_a_missing_file_is_said(tmp_path):
         Embeddings.load(tmp_path / "v.npz")
 
 
+def part(name="a", columns=(0, 3)):
+    return {"name": name, "columns": list(columns)}
+
+
+FOREIGN = [
+    ([1], "the provenance is of type list; give an object"),
+    ("x", "the provenance is of type str; give an object"),
+    (None, "the provenance is of type NoneType; give an object"),
+    ({"parts": [{"name": "a"}], "numbers": ["a"]}, r"the provenance, parts\.0\.columns: field required"),
+    ({"parts": {"a": 1}}, "the provenance, parts: input should be an instance of sequence"),
+    ({"parts": ["a"]}, r"the provenance, parts\.0: input should be a valid dictionary"),
+    ({"parts": [part(1)]}, r"the provenance, parts\.0\.name: input should be a valid string"),
+    ({"parts": [part(columns=[0])]}, r"the provenance, parts\.0\.columns: .*at least 2 items"),
+    ({"parts": [part(columns=[0, 1, 3])]}, r"the provenance, parts\.0\.columns: .*at most 2 items"),
+    ({"parts": [part(columns=[0, "3"])]}, r"the provenance, parts\.0\.columns\.1: input should be a valid integer"),
+    ({"parts": [part(columns=[0, 3.5])]}, r"the provenance, parts\.0\.columns\.1: input should be a valid integer"),
+    ({"parts": [part(columns=[0, 4])]}, "parts of columns 0 to 4; let one follow the other from 0 to 3"),
+    ({"parts": [part(columns=[0, 2])]}, "parts of columns 0 to 2; let one follow the other from 0 to 3"),
+    ({"parts": [part(columns=[-1, 3])]}, "parts of columns -1 to 3"),
+    ({"parts": [part(columns=[0, 5]), part("b", [5, 3])]}, "parts of columns 0 to 5, 5 to 3"),
+    ({"parts": [part(columns=[0, 2]), part("b", [1, 3])]}, "parts of columns 0 to 2, 1 to 3"),
+    ({"numbers": "a"}, "the provenance, numbers: "),
+    ({"numbers": [1]}, r"the provenance, numbers\.0: input should be a valid string"),
+    ({"seed": "x"}, "the provenance, seed: input should be a valid integer"),
+]
+
+
+@pytest.mark.parametrize(("said", "words"), FOREIGN, ids=[json.dumps(said) for said, _ in FOREIGN])
+def test_a_foreign_provenance_is_one_line(said, words, tmp_path):
+    with pytest.raises(EmbeddingError, match=words):
+        Embeddings(IDS, VECTORS, provenance=said)
+    tensors = {"questions": VECTORS, "question_ids": np.frombuffer(json.dumps(IDS).encode(), dtype=np.uint8)}
+    save_file(tensors, tmp_path / "v.safetensors", {"provenance": json.dumps(said)})
+    with pytest.raises(EmbeddingError, match=f"v.safetensors: .*{words}"):
+        Embeddings.load(tmp_path / "v.safetensors")
+
+
+def test_a_provenance_may_hold_what_nobody_knows(tmp_path):
+    for said in ({}, {"name": "x", "columns": 3, "walk": None, "trainer": [1]}, {"parts": [], "numbers": []}):
+        emb = Embeddings.load(Embeddings(IDS, VECTORS, provenance=said).save(tmp_path / "v.safetensors"))
+        assert emb.columns == ["d0", "d1", "d2"]
+        assert emb.compared.all()
+        assert "dimensions" in emb._repr_html_()
+        both = emb.concatenate({"n": range(4)})
+        assert both.columns == ["embedding.0", "embedding.1", "embedding.2", "n"]
+        assert Embeddings.load(both.save(tmp_path / "w.safetensors")).columns == both.columns
+
+
 def test_foreign_safetensors_say_what_they_lack(tmp_path):
     save_file({"vectors": VECTORS}, tmp_path / "v.safetensors")
     with pytest.raises(EmbeddingError, match="the metadata has no 'ids'"):
