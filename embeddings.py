@@ -66,7 +66,9 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
             out = np.ascontiguousarray(vectors, dtype=np.float32)
     except (TypeError, ValueError):
         what = type(vectors).__name__
-        raise EmbeddingError(f"{kind} vectors are no table of numbers ({what}); give rows of one length") from None
+        raise EmbeddingError(
+            f"{kind} vectors are no table of numbers ({what}); give numbers in rows of one length"
+        ) from None
     if out.ndim != 2 or out.shape[0] != len(names):
         raise EmbeddingError(f"{kind} vectors of shape {np.shape(vectors)} for {len(names)} {kind}s; give one row each")
     strips = (out[at : at + _ROWS] for at in range(0, len(out), _ROWS))
@@ -358,7 +360,6 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         try:
             beside = model_folder(file)
             made = cls(*read(file))
-            "\n".join((*made.ids, *made.concept_ids)).encode()  # half a character can't be written anywhere
             return replace(made, model=beside) if (beside / MODEL).is_file() else made
         except EmbeddingError as error:
             raise EmbeddingError(f"{file}: {error}") from None
@@ -423,7 +424,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
         Raises
         ------
-        EmbeddingError : a table without a model, or a question that is in the table already.
+        EmbeddingError : a table without a model, a question that is in the table already, or one whose name is missing
+            or can't be written.
         UnknownNameError : a neighbour that isn't in the table. A concept that the bank doesn't have is a warning.
         DataError : answers of students outside the training part, or to a question that is neither new nor old.
 
@@ -548,7 +550,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
         Raises
         ------
-        EmbeddingError : a name that occurs twice or is ``question``, other questions, or not one row per question.
+        EmbeddingError : a name that occurs twice, is ``question`` or no text; other questions, not one row per
+            question, or features that are no finite numbers.
 
         Examples
         --------
@@ -558,6 +561,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         """
         if name in others:
             raise EmbeddingError(f"two parts are called {name!r}; give this one another name")
+        if odd := [key for key in (name, *others) if not isinstance(key, str)]:
+            raise EmbeddingError(f"a part is called {odd[0]!r}, which is no text; give it another name")
         if "question" in (name, *others):
             raise EmbeddingError("a part is called 'question', as the column of the ids is; give it another name")
         parts = {name: self}
@@ -565,12 +570,18 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             if isinstance(given, Embeddings):
                 parts[key] = given.aligned(self.ids)
                 continue
-            numbers = np.asarray(given, dtype=np.float32)
+            try:
+                numbers = np.asarray(given)
+            except ValueError:
+                raise EmbeddingError(f"{key!r} has rows of different lengths; give all as many numbers") from None
             if numbers.ndim not in (1, 2) or len(numbers) != len(self):
                 raise EmbeddingError(
                     f"{key!r} has shape {numbers.shape}; give one number or row to each of {len(self)}"
                 )
-            parts[key] = Embeddings(self.ids, numbers.reshape(len(self), -1))
+            try:
+                parts[key] = Embeddings(self.ids, numbers[:, None] if numbers.ndim == 1 else numbers)
+            except EmbeddingError as error:
+                raise EmbeddingError(f"{key!r}: {error}") from None
         listed, at = [], 0
         for key, part in parts.items():
             listed.append({**part.provenance, "name": key, "columns": [at, at + part.dim]})

@@ -26,6 +26,7 @@ from qcq.models.trainer import Frozen, Model, Trainer
 from qcq.models.weights import Weights
 from qcq.support.files import from_json, whole_path
 from qcq.support.types import check
+from qcq.support.vectors import as_names, is_missing
 from qcq.walks import WalkStrategy
 
 FORMAT = 2  # of the files of a model
@@ -354,21 +355,25 @@ def _lists(what: str, given: Mapping[Any, Any]) -> dict[str, list[str]]:
     Raises
     ------
     ArgumentError : a value that is no list of names (of text, each letter would be one), or two keys that are one name.
+    EmbeddingError : a name that is missing, or can't be written as UTF-8.
     """
     made: dict[str, list[str]] = {}
-    for question, names in given.items():
+    for question, names in zip(as_names(list(given)), given.values(), strict=True):
         where = f"infer: {what} of {question!r}"
         if isinstance(names, str | bytes | Mapping) or not isinstance(names, Iterable):
             shown = f"given {type(names).__name__} {names!r}"[:80]
             fix = f"[{names!r}]" if isinstance(names, str | int) else "['name', …], or [] for none"
             raise ArgumentError(f"{where} are a list of names, {shown}; give a list: {fix}")
         names = list(names)
-        if any(name is None or name != name for name in names):
+        if any(map(is_missing, names)):
             shown = repr(names)[:80]
             raise ArgumentError(f"{where}: a missing value among {shown}; leave it out")
-        if str(question) in made:
-            raise ArgumentError(f"{where}: {str(question)!r} is given twice, as text and as a number; give it once")
-        made[str(question)] = [str(name) for name in names]
+        if question in made:
+            raise ArgumentError(f"{where}: {question!r} is given twice, as text and as a number; give it once")
+        try:
+            made[question] = list(as_names(names, what.removesuffix("s")))
+        except EmbeddingError as error:
+            raise EmbeddingError(f"{where}: {error}") from None
     return made
 
 

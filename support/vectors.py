@@ -82,11 +82,26 @@ def as_names(ids: Iterable[Any], kind: str = "question") -> Sequence[str]:
 
     Raises
     ------
-    EmbeddingError : an identifier is missing (None, NaN).
+    EmbeddingError : an identifier is missing (None, NaN), or can't be written as UTF-8.
     """
+    names: Sequence[str]
     if isinstance(ids, list | tuple) and set(map(type, ids)) <= {str}:  # millions of texts are usual
-        return ids
-    return [_name(value, row, kind) for row, value in enumerate(ids, start=1)]
+        names = ids
+    else:
+        names = [_name(value, row, kind) for row, value in enumerate(ids, start=1)]
+    try:
+        "\n".join(names).encode()
+    except UnicodeEncodeError:
+        row = next(row for row, name in enumerate(names, start=1) if not _whole(name))
+        raise EmbeddingError(
+            f"row {row} has the {kind} id {names[row - 1]!r} with half a character, which no file can hold; "
+            "write the id anew"
+        ) from None
+    return names
+
+
+def _whole(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _rows(ids: Iterable[Any], rows: Sequence[Any] | NDArray) -> Vectors:
@@ -118,12 +133,21 @@ def _rows(ids: Iterable[Any], rows: Sequence[Any] | NDArray) -> Vectors:
     return Vectors(names, np.stack(made))
 
 
+def is_missing(value: Any) -> bool:
+    """Whether it is what tables have in an empty cell."""
+    nothing = value is None or type(value).__name__ in ("NAType", "NaTType")
+    return nothing or (isinstance(value, float | np.floating) and isnan(value))
+
+
 def _name(value: Any, row: int, kind: str) -> str:
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and isnan(value)):
+    if is_missing(value):
         raise EmbeddingError(f"row {row} has no {kind} id ({value!r}); give every row one")
     if isinstance(value, bytes):
-        return value.decode("utf-8")
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise EmbeddingError(f"row {row} has the {kind} id {value!r}, which isn't UTF-8; give text") from None
+    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
 
 
 def _safetensors(path: Path) -> Vectors:

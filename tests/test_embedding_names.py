@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from qcq import Embeddings, embed, read
-from qcq.errors import EmbeddingError, UnknownNameError
+from qcq.errors import ArgumentError, EmbeddingError, UnknownNameError
 
 VECTORS = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
 NUMBERED = {"list": [10, 20, 30, 40], "array": np.array([10, 20, 30, 40]), "floats": [10.0, 20.0, 30.0, 40.0]}
@@ -62,10 +62,70 @@ def test_a_bank_with_numbers_is_asked_by_numbers() -> None:
         table[4]  # type: ignore[index]
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, np.float64("nan")])
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, np.float64("nan"), np.float32("nan")])
 def test_a_missing_name_is_an_error(missing: object) -> None:
     with pytest.raises(EmbeddingError, match="row 2 has no question id"):
         Embeddings(["a", missing, "c", "d"], VECTORS)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("name", [np.float32(3), np.float64(3), 3.0, np.int8(3), b"3", np.str_("3")])
+def test_a_name_of_any_type_is_the_same_text(name: object) -> None:
+    assert list(Embeddings([name], VECTORS[:1])) == ["3"]  # type: ignore[list-item]
+
+
+HALF = ("\ud800", "a\udfff", np.str_("\ud834"))
+
+
+@pytest.mark.parametrize("name", [*HALF, b"\xff", b"\xed\xa0\x80"])
+def test_a_name_that_is_no_text_is_an_error_wherever_it_is_given(name: object) -> None:
+    said = "row 2 has the question id .* with half a character" if name in HALF else "row 2 has .* which isn't UTF-8"
+    with pytest.raises(EmbeddingError, match=said):
+        Embeddings(["a", name], VECTORS[:2])  # type: ignore[list-item]
+    with pytest.raises(EmbeddingError, match=said.replace("question", "concept")):
+        Embeddings(["a", "b"], VECTORS[:2], ["c", name], VECTORS[:2])  # type: ignore[list-item]
+    with pytest.raises(EmbeddingError, match=said):
+        Embeddings(["a", "b"], VECTORS[:2]).aligned(["a", name])  # type: ignore[list-item]
+    table = embed(read([("q1", "a"), ("q2", "b")]), "concepts", dim=2)
+    for new, neighbours in (({"n": ["a"], name: ["a"]}, {}), ({}, {"n": ["q1"], name: ["q1"]})):
+        with pytest.raises(EmbeddingError, match=said if isinstance(name, str) else "isn't UTF-8"):
+            table.infer(new, neighbours)  # type: ignore[arg-type]
+    with pytest.raises(EmbeddingError, match=f"infer: concepts of 'n': {said.replace('question', 'concept')}"):
+        table.infer({"n": ["a", name]})  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA])
+def test_a_new_question_without_a_name_is_an_error(missing: object) -> None:
+    table = embed(read([("q1", "a"), ("q2", "b")]), "concepts", dim=2)
+    with pytest.raises(EmbeddingError, match=r"row \d has no question id"):
+        table.infer({"n": ["a"], missing: ["a"]})  # type: ignore[dict-item]
+    with pytest.raises(ArgumentError, match="infer: concepts of 'n': a missing value among"):
+        table.infer({"n": ["a", missing]})  # type: ignore[list-item]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([1e300, 1.0], "'x': the vector of question 'a' has NaN or infinity"),
+        ([1e-300, 1.0], "'x': the vector of question 'a' is too small for float32"),
+        ([1.0, float("nan")], "'x': the vector of question 'b' has NaN or infinity"),
+        (["low", "high"], "'x': question vectors are no table of numbers"),
+        ([None, 1.0], "'x': (question vectors are no table of numbers|the vector of question 'a' has NaN)"),
+        ([1 + 2j, 1.0], "'x': question vectors of complex numbers; give real ones"),
+        ([[1.0, 2.0], [1.0]], "'x' has rows of different lengths; give all as many numbers"),
+        ([1.0], r"'x' has shape \(1,\); give one number or row to each of 2"),
+        (1.0, r"'x' has shape \(\); give one number or row to each of 2"),
+        ("ab", r"'x' has shape \(\); give one number or row to each of 2"),
+    ],
+)
+def test_features_that_are_no_finite_numbers_are_refused(given: object, said: str) -> None:
+    with pytest.raises(EmbeddingError, match=said):
+        Embeddings(["a", "b"], VECTORS[:2]).concatenate({"x": given})  # type: ignore[dict-item]
+
+
+def test_a_part_is_called_by_text() -> None:
+    with pytest.raises(EmbeddingError, match="a part is called 1, which is no text; give it another name"):
+        Embeddings(["a", "b"], VECTORS[:2]).concatenate({1: [1.0, 2.0]})  # type: ignore[dict-item]
 
 
 def test_a_missing_name_in_a_file_is_an_error(tmp_path: Path) -> None:
