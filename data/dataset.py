@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 import scipy  # its submodules load when they are first used
@@ -145,15 +146,16 @@ class Dataset:
         Parameters
         ----------
         seed : of the random division.
-        fractions : shares of validation and test students.
+        fractions : shares of validation and test students, together less than 1.
         fold : (k, n): the k-th (from 1) of n equal parts of the students is the test part, so that over all k each
             student is a test student once. The validation share is taken from the other students. None: no folds.
 
         Raises
         ------
-        DataError : the data set has no interactions, or fewer students than folds, or a sealed student would be in
-            another part than the test.
+        DataError : the data set has no interactions, or fewer students than folds; impossible fractions or folds; no
+            student would be left to train on, or a sealed student would be in another part than the test.
         """
+        _refuse_shares(self.name, fractions, fold)
         if self.interactions is None:
             raise DataError(
                 "the data set has no interactions, so there are no students to split",
@@ -180,6 +182,9 @@ class Dataset:
             part[who] = 0
             part[order[:n_test]] = 2
             part[order[n_test : n_test + n_valid]] = 1
+        if len(who) and not (part == 0).any():
+            fix = "ask for fewer validation and test students" if self.parts is None or fold else "correct their parts"
+            raise DataError(f"none of {len(who):,} students is left to train on", value=self.name, fix=fix)
         learnt = np.intersect1d(self.sealed, np.flatnonzero((part == 0) | (part == 1)))
         if len(learnt):
             what = f"{len(learnt):,} sealed students would be trained or validated on"
@@ -193,6 +198,27 @@ class Dataset:
             ValidationPart(self, students[1], made[1]),
             TestPart(self, students[2], made[2]),
         )
+
+
+def _refuse_shares(name: str, fractions: Sequence[float], fold: Sequence[int] | None) -> None:
+    """DataError for shares or a fold that divide nobody."""
+    try:
+        valid, test = map(float, fractions)
+    except (TypeError, ValueError):
+        valid = test = np.nan
+    if not (valid >= 0 and test >= 0 and valid + test < 1):
+        fix = "give (validation, test), 0 or more each and together less than 1"
+        raise DataError(f"fractions of students {fractions!r}", file=name, fix=fix)
+    if fold is None:
+        return
+    try:
+        k, n_folds = fold
+    except (TypeError, ValueError):
+        k = n_folds = -1
+    whole = isinstance(k, Integral) and isinstance(n_folds, Integral)
+    if not (whole and 1 <= k <= n_folds):
+        what = f"there are {n_folds} folds, given {k}" if whole and n_folds >= 0 else f"no fold: {fold!r}"
+        raise DataError(what, file=name, fix="give (k, n), the k-th (from 1) of n folds")
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,47 @@ def test_folds_put_a_split_of_the_data_set_aside_and_hold_out_the_same_edges():
     assert len({tuple(p.split.test.students) for p in problems}) == 3
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"fold": (9, 3)}, r"there are 3 folds, given 9; give \(k, n\), the k-th \(from 1\) of n folds"),
+        ({"fold": (0, 3)}, "there are 3 folds, given 0"),
+        ({"fold": (-1, 3)}, "there are 3 folds, given -1"),
+        ({"fold": (0, 0)}, "there are 0 folds, given 0"),
+        ({"fold": (1, 42)}, "42 folds of 41 students"),
+        ({"fold": (1.5, 3)}, r"no fold: \(1.5, 3\); give \(k, n\)"),
+        ({"fold": (1,)}, "no fold: "),
+        ({"fold": 1}, "no fold: 1"),
+        ({"fold": "12"}, "no fold: '12'"),
+        ({"fold": (1, 1)}, "none of 41 students is left to train on: 'simulated'; ask for fewer"),
+        ({"fold": (1, 2), "fractions": (0.9, 0.0)}, "none of 41 students is left to train on"),
+        (
+            {"fractions": (0.9, 0.9)},
+            r"simulated: fractions of students \(0.9, 0.9\); give \(validation, test\), 0 or more",
+        ),
+        ({"fractions": (0.5, 0.5)}, "fractions of students"),
+        ({"fractions": (-0.5, 0.2)}, "fractions of students"),
+        ({"fractions": (0.2, -0.5)}, "fractions of students"),
+        ({"fractions": (float("nan"), 0.9)}, "fractions of students"),
+        ({"fractions": (0.1, float("inf"))}, "fractions of students"),
+        ({"fractions": (0.1,)}, "fractions of students"),
+        ({"fractions": 0.1}, "fractions of students 0.1"),
+        ({"fractions": ("a", 0.1)}, "fractions of students"),
+        ({"fractions": (0.0, 0.999)}, "none of 41 students is left to train on"),
+    ],
+)
+def test_a_split_that_divides_nobody_is_refused(asked, said):
+    with pytest.raises(DataError, match=said):
+        SMALL.split(**asked)
+
+
+def test_a_split_of_the_data_set_without_training_students_is_refused():
+    with pytest.raises(DataError, match="none of 41 students is left to train on: 'simulated'; correct their parts"):
+        replace(SMALL, parts=np.full(41, 2, dtype=np.int8)).split()
+    assert len(SMALL.split(fold=(np.int64(2), np.int64(41))).test.students) == 1
+    assert len(SMALL.split(fractions=(0.0, 0.0)).train.students) == 41
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> list[Run]:
     config = Config(
