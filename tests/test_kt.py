@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -194,6 +195,30 @@ def test_attention_looks_back_a_fixed_number_of_attempts(partition, monkeypatch)
         moved = np.flatnonzero(np.abs(tracer.predict(part) - whole) > 1e-7)
         part.correct[j] = 1 - part.correct[j]
         assert moved.tolist() == [t for t in range(j + 1, 14) if j >= t // 4 * 4 - 4]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("model", ["dkt", "attention"])
+def test_a_table_without_columns_is_read_without_a_warning(partition, model, tmp_path):
+    table = np.zeros((150, 0), np.float32), np.zeros((1, 150, 0), np.float32)
+    tracer = Tracer(*table, False, KTSettings(model=model, hidden=8), seed=1)
+    part = uneven(partition, [6, 9])
+    made = tracer.predict(part)
+    assert np.isfinite(made).all()
+    assert np.array_equal(Tracer.load(tracer.save(tmp_path / "t.safetensors")).predict(part), made)
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")
+        patch.setattr(tracing, "Linear", torch.nn.Linear)
+        plain = Tracer(*table, False, KTSettings(model=model, hidden=8), seed=1)
+    assert np.array_equal(plain.predict(part), made)  # the same draws as torch's
+
+
+@pytest.mark.filterwarnings("error:Initializing zero-element")
+def test_equal_vectors_are_said_to_be_used_in_no_way(partition):
+    task = TASKS["kt"](partition, KTSettings(epochs=1, patience=1, hidden=4))
+    score = task.score(Embeddings(partition.graph.questions, np.full((150, 3), 0.3)))
+    assert score.choices["way"] == "none: all vectors are equal"
+    assert 0 < score.metrics["auc"] < 1
 
 
 def test_training_says_how_far_it_is(partition):

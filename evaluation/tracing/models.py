@@ -161,6 +161,16 @@ class Dropout(nn.Module):
         return x * ((torch.rand_like(x) >= self.share) * (1 / (1 - self.share)))
 
 
+class Linear(nn.Linear):
+    """torch's. It may read no columns, as where all questions have one vector; torch warns that it can't draw them."""
+
+    def reset_parameters(self) -> None:
+        if self.in_features:
+            super().reset_parameters()
+        elif self.bias is not None:
+            nn.init.uniform_(self.bias, 0, 0)  # as torch does, so that what is drawn next stays the same
+
+
 class OutputHead(nn.Module):
     """From the state of a student and the vector of a question to the logit of a right answer.
 
@@ -169,8 +179,8 @@ class OutputHead(nn.Module):
 
     def __init__(self, known: int, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.known, self.asked = nn.Linear(known, hidden), nn.Linear(dim, hidden, bias=False)
-        self.out, self.straight = nn.Linear(hidden, 1), nn.Linear(dim, 1, bias=False)
+        self.known, self.asked = nn.Linear(known, hidden), Linear(dim, hidden, bias=False)
+        self.out, self.straight = nn.Linear(hidden, 1), Linear(dim, 1, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, known: Tensor, asked: Tensor) -> Tensor:
@@ -224,7 +234,7 @@ class Attention(nn.Module):
         super().__init__()
         self.each = -(-hidden // self.HEADS)
         wide = self.each * self.HEADS
-        self.key, self.query = nn.Linear(dim, wide), nn.Linear(dim, wide)
+        self.key, self.query = Linear(dim, wide), Linear(dim, wide)
         self.value = nn.Linear(2 * dim + 1, wide)
         self.decay = nn.Parameter(torch.linspace(-6.0, -1.0, self.HEADS))
         self.head = OutputHead(wide, dim, hidden, dropout)

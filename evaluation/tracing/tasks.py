@@ -51,6 +51,7 @@ TABLE_MODES: Mapping[TableMode, tuple[float, bool]] = {  # scale of a table at t
     "fine-tuned": (1.0, True),
     "small-start": (0.1, True),
 }
+EQUAL = "none: all vectors are equal"  # the way in which a table is used that tells no question from another
 SHOWN = 30  # questions for the mean mastery of a concept, at most
 TRACED, LONG = 3, 60  # test students whose mastery a report shows: those with the number of attempts closest to LONG
 
@@ -195,17 +196,17 @@ class KT(Task):
 
         key = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest() + f"/{vectors.shape}/{seed}"
         if key not in self._kept:
-            found = []
+            found: list[tuple[float, str, Tracer]] = []
             features = self.attempts.question_features(self.plan.features)
             for way in self.plan.tables if vectors.shape[1] else self.plan.tables[:1]:  # no vectors: all ways are equal
                 size, moves = TABLE_MODES[way]
                 made = Tracer(np.float32(size) * vectors, features, moves and vectors.shape[1] > 0, self.plan, seed)
                 made.fit(self.attempts.sequences("train"), self.attempts.sequences("validation"))
-                found.append((max(made.history), way, made))
-            _, way, made = max(found, key=lambda each: each[0])
+                found.append((max(made.history), way if vectors.shape[1] else EQUAL, made))
+            _, used, made = max(found, key=lambda each: each[0])
             while len(self._kept) >= KEPT:
                 del self._kept[next(iter(self._kept))]
-            self._kept[key] = way, made
+            self._kept[key] = used, made
         self._kept[key] = self._kept.pop(key)  # now the most recently used
         return self._kept[key]
 
