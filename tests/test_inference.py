@@ -311,7 +311,7 @@ def test_what_can_not_be_inferred_is_one_line(tmp_path: Path) -> None:
     file = table.save(tmp_path / "v.npz")
     folder = table.save_model(file)
     assert folder is not None
-    embed(ROOM, "concepts", dim=4).save(file)
+    embed(ROOM, "concepts", dim=4).save(tmp_path / "other.npz").replace(file)  # saved there, it would remove the model
     with pytest.raises(EmbeddingError, match="the model of another table"):
         Embeddings.load(file).infer({"n": []})
     (folder / "model.safetensors").write_bytes(b"not one")
