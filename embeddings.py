@@ -695,7 +695,8 @@ def load_matched(
     return out
 
 
-MODEL, WEIGHTS = "model.safetensors", "weights.safetensors"  # in the folder of a model
+# In the folder of a model.
+MODEL, WEIGHTS, STUDENTS = "model.safetensors", "weights.safetensors", "students.safetensors"
 _LARGE, _FEW = 100_000, 0.05  # rows of a large table, and the share of them that is fetched rather than passed over
 _ROWS = 1 << 14  # rows checked or scaled at a time: both hold copies of them
 _SMALL, _HUGE = 1e-15, 1e18  # between them float32 holds the square of a length, and of all that matters in it
@@ -737,7 +738,7 @@ def release_model(file: Path, table: Embeddings | None = None) -> None:
     tables = _tables(folder / MODEL)
     if tables is None or (table is not None and identity(table) in tables):
         return
-    for name in (MODEL, WEIGHTS, MARK):
+    for name in (MODEL, WEIGHTS, STUDENTS, MARK):
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # something of the user's is in it
         folder.rmdir()

@@ -19,11 +19,11 @@ from qcq.data.dataset import TrainPart
 from qcq.data.frames import raw_table
 from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE
+from qcq.embeddings import STUDENTS
 from qcq.errors import DataError
 from qcq.support.files import whole_path
 
 HALFWAY = 30.0  # training responses at which a question's own vector and its concepts' weigh the same
-STUDENTS = "students.safetensors"  # in the folder of a model
 COLUMNS, MORE = ("student", "question", "correct"), ("timestamp",)
 
 

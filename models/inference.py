@@ -17,11 +17,11 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from qcq.embeddings import MODEL, WEIGHTS, Embeddings, identity, opens
+from qcq.embeddings import MODEL, STUDENTS, WEIGHTS, Embeddings, identity, opens
 from qcq.errors import ArgumentError, ChainError, ConfigError, EmbeddingError, UnknownNameError, WalkError
 from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
-from qcq.models.answers import STUDENTS, Answers, Students, drawn
+from qcq.models.answers import Answers, Students, drawn
 from qcq.models.trainer import Frozen, Model, Trainer
 from qcq.models.weights import Weights
 from qcq.support.files import from_json, whole_path
