@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from qcq.data import DATASETS, Dataset, Reader, SplitSettings
+from qcq.data.csv import ENDINGS
 from qcq.errors import ConfigError, UnknownNameError
 from qcq.evaluation import TASKS, Partition, Task, TaskSpec
 from qcq.models import TRAINERS, Trainer
@@ -242,8 +243,12 @@ class Config:
             try:
                 given = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
             except OSError as error:
-                raise ConfigError(f"{path}: can't be read ({error.strerror}); give a TOML file") from None
+                fix = f"; data are given as --data {path}" if Path(path).is_dir() else ""
+                raise ConfigError(f"{path}: can't be read ({error.strerror}); give a TOML file{fix}") from None
             except (ValueError, RecursionError) as error:  # a number of too many digits, brackets too deep
+                if str(path).lower().endswith((*ENDINGS, ".json", ".npz", ".graphml")):
+                    what = "settings are a TOML file, and by its ending this is data"
+                    raise ConfigError(f"{path}: {what}; give it as --data {path}") from None
                 raise ConfigError(f"{path}: not valid TOML: {error}") from None
         pairs = {key.strip(): value.strip() for key, _, value in (o.partition("=") for o in overrides)}
         file, sizes = given, _sizes(given, path)

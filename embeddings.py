@@ -499,7 +499,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         EmbeddingError : a question without a vector (and, where they are filled in, without a concept that has one), a
             row that is none of these, or equal vectors for all questions.
         """
-        notes = []
+        notes, of = [], f" (data set {dataset.name})"
         extra = [name for name in self.ids if name not in set(dataset.questions)]
         added = [name for name in extra if name in ADDED]
         concepts = [name for name in extra if name not in ADDED and name in set(dataset.concepts)]
@@ -509,7 +509,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             known = {*dataset.concepts, *ADDED}
             first = next(name for name in extra if name not in known)
             raise EmbeddingError(
-                f"{unknown} vectors belong to no question of the data set, {first!r} first; leave them out"
+                f"{unknown} vectors belong to no question of the data set, {first!r} first; leave them out{of}"
             )
         if added:
             notes.append(f"{len(added)} rows that are no questions, left out: {', '.join(added)}")
@@ -519,7 +519,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         there = np.array([q in self.index for q in dataset.questions])
         if missed and (missing == "refuse" or not there.any()):
             fill = "; --missing mean-of-concepts fills them in" if there.any() else ""
-            raise EmbeddingError(_mismatch(self.ids, dataset.questions, missed) + fill)
+            raise EmbeddingError(_mismatch(self.ids, dataset.questions, missed) + fill + of)
         vectors[there] = self.vectors[[self.index[q] for q in dataset.questions if q in self.index]]
         if missed:
             vectors[~there] = _mean_of_concepts(dataset, vectors, there)

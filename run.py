@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError, UnknownNameError
+from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
 from qcq.support.arrays import read_npz
 from qcq.support.files import from_json
 from qcq.support.folders import refuse_newer
@@ -262,9 +262,9 @@ class Run:
     def _damaged(self, path: Path, error: BaseException) -> ConfigError:
         said = " ".join(str(error).split())[:200]
         whole = (self.path / MANIFEST).is_file()  # of a finished run
-        again = (
-            f"'qcq verify {self.path} --repair' makes it again" if whole else "remove it and run the same command again"
-        )
+        redo = "run the same command again"
+        fix = f"remove it and {redo}" if path.exists() else redo
+        again = f"'qcq verify {self.path} --repair' makes it again" if whole else fix
         return ConfigError(f"{path}: is damaged ({said}); {again}")
 
     def rows(self, name: str) -> list[dict[str, Any]]:
@@ -392,7 +392,9 @@ class Run:
         mine = [row for row in self.rows("training") if (row["trainer"], row["walk"]) == (trainer, on)]
         row = next((row for row in mine if seed in (None, row["seed"])), None)
         if row is None:
-            raise ConfigError(f"{self.path}: no seed {seed}; it has {', '.join(str(row['seed']) for row in mine)}")
+            raise ConfigError(
+                f"{self.path}: no seed {seed}; it has {', '.join(dict.fromkeys(str(row['seed']) for row in mine))}"
+            )
         if "error" in row:
             raise ConfigError(f"{self.path}: {trainer} failed and has no vectors ({row['error']}); run it again")
         return row
@@ -405,13 +407,18 @@ class Run:
         Raises
         ------
         UnknownNameError : the run has no such trainer, walk or read-out.
-        ConfigError : no such seed, or the trainer failed.
+        ConfigError : no such seed, the trainer failed, or the file of vectors is damaged.
         """
         row = self.trained(trainer, walk=walk, seed=seed)
         name = readout or row["readout"]
         if name not in row["readouts"]:
             raise UnknownNameError("read-out", name, row["readouts"])
-        return Embeddings.load(self.file("embeddings", row["walk"], trainer, name, row["seed"], ".safetensors"))
+        file = self.file("embeddings", row["walk"], trainer, name, row["seed"], ".safetensors")
+        try:
+            return Embeddings.load(file)
+        except EmbeddingError as error:
+            why = "it is missing" if not file.is_file() else str(error).removeprefix(f"{file}: ").partition("; ")[0]
+            raise self._damaged(file, ValueError(why)) from None
 
     def report(self) -> Page:
         """``report.html``; a notebook shows it. ``qcq.report.write_page(run)`` writes it again.
@@ -445,6 +452,8 @@ class Run:
         """
         try:
             return read_npz(self.path / name)
+        except FileNotFoundError:
+            raise self._damaged(self.path / name, ValueError("it is missing")) from None
         except ValueError as error:
             raise self._damaged(self.path / name, error) from None
 
@@ -462,5 +471,7 @@ class Run:
             if missing := set(COLUMNS[name]) - set(frame.columns):
                 raise pl.exceptions.ColumnNotFoundError(f"no column {min(missing)!r}")
             return restored_frame(frame, *COLUMNS[name])
+        except FileNotFoundError:
+            raise self._damaged(self.path / name, ValueError("it is missing")) from None
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise self._damaged(self.path / name, error) from None

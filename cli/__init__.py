@@ -54,14 +54,17 @@ def main(args: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, SystemExit) as left:
         if isinstance(left, SystemExit) and left.code != INTERRUPTED:  # typer makes it of a KeyboardInterrupt
             raise
-        command = next((word for word in given if not word.startswith("-")), "")
-        resumed = command in RESUMED and not {"--redo", "--dry-run"} & set(given)
+        resumed = _command(given) in RESUMED and not {"--redo", "--dry-run"} & set(given)
         err.print(f"interrupted{'; the same command goes on where it was stopped' if resumed else ''}", markup=False)
         raise SystemExit(INTERRUPTED) from None
     except (QCQError, OSError, MemoryError) as error:
         if "--debug" in given:
             raise
-        err.print(f"error: {_reason(error)}", markup=False, style="red" if err.is_terminal else None)
+        err.print(
+            f"error: {_reason(error, _command(given) in RESUMED)}",
+            markup=False,
+            style="red" if err.is_terminal else None,
+        )
         raise SystemExit(2) from None
     finally:
         if before is not None:
@@ -77,11 +80,17 @@ def _refuse_undecodable(given: Sequence[str]) -> None:
             raise ConfigError(f"{word!r}: not UTF-8; rename the file, or write the word as UTF-8") from None
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
+def _command(given: Sequence[str]) -> str:
+    return next((word for word in given if not word.startswith("-")), "")
+
+
+def _reason(error: Exception, resumed: bool) -> str:
+    """What went wrong, in one line; and that work is kept, where the same command goes on with it."""
     if isinstance(error, QCQError):
         return str(error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
-        return f"{where}{error.strerror or error}; finished work is kept: the same command goes on with it"
-    return "not enough memory; finished work is kept. Take fewer --jobs, or a smaller dim or corpus"
+        kept = "; finished work is kept: the same command goes on with it" if resumed else ""
+        return f"{where}{error.strerror or error}{kept}"
+    kept = "; finished work is kept" if resumed else ""
+    return f"not enough memory{kept}. Take fewer --jobs, or a smaller dim or corpus"

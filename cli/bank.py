@@ -14,6 +14,7 @@ from qcq.cli.console import (
     DataOption,
     DebugOption,
     JsonOption,
+    OnData,
     QuietOption,
     SetOption,
     StrictOption,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from qcq.walks import WalkStrategy
 
 
-@app.command(rich_help_panel="Question banks")
+@app.command(cls=OnData, rich_help_panel="Question banks")
 def inspect(
     data: DataOption = "simulated",
     walk: Annotated[str, typer.Option("--walk", help="Walk strategy whose floors are computed.")] = "qcq",
@@ -304,7 +305,7 @@ def _more(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print_table(titles, rows, left=2)
 
 
-@app.command(rich_help_panel="Question banks")
+@app.command(cls=OnData, rich_help_panel="Question banks")
 def split(
     out_dir: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder for the files.")],
     data: DataOption = "simulated",
@@ -338,7 +339,7 @@ def split(
     )
 
 
-@app.command(rich_help_panel="Question banks")
+@app.command(cls=OnData, rich_help_panel="Question banks")
 def walk(
     data: DataOption = "simulated",
     walk: Annotated[str, typer.Option("--walk", help="Walk strategy.")] = "qcq",

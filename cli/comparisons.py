@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qcq.cli.console import (
+    UNGIVEN,
     AddressOption,
     DataOption,
     DebugOption,
@@ -30,7 +31,7 @@ from qcq.cli.console import (
     say_unused,
     terminal,
 )
-from qcq.errors import ConfigError
+from qcq.errors import ConfigError, EmbeddingError
 from qcq.support.memory import bound, set_bound
 from qcq.support.terminal import duration, size
 from qcq.support.threads import affordable_jobs
@@ -188,7 +189,13 @@ def score(
 
     experiment = Experiment(settled)
     folder = out_dir or Path("runs") / "-".join([experiment.data.name, *named])
-    todo = cluster or processes(jobs, experiment.plan)
+    try:
+        plan = experiment.plan
+    except EmbeddingError as error:
+        if data != "simulated" or not str(error).endswith(end := "(data set simulated)"):
+            raise
+        raise EmbeddingError(f"{str(error).removesuffix(end)}({UNGIVEN})") from None
+    todo = cluster or processes(jobs, plan)
     _tell(experiment.run(folder, jobs=todo, redo=redo, watch=terminal(quiet)))
 
 

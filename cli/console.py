@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from qcq.errors import ConfigError
 from qcq.support.terminal import Screen, Terminal, show
 from qcq.support.threads import affordable_jobs
 
 if TYPE_CHECKING:
+    from typer import Context
+
     from qcq.config import Config
     from qcq.engine import Plan, RayCluster
 
@@ -31,8 +34,20 @@ WORTH_PROCESSES = 200.0  # weight of a plan (:attr:`qcq.engine.Cell.weight`) fro
 DataOption = Annotated[
     str, typer.Option("--data", help="format:path, a bare path (recognised by its contents), or 'simulated'.")
 ]
+UNGIVEN = "data set simulated, taken where --data isn't given"
 OWN = {"walks": "--walk", "trainers": "--trainer"}  # options of commands that take one; the others are --KEY
 NOT_BY_SET = {"run": (), "score": ("data", "walks", "trainers", "vectors", "size")}  # others take only strict
+
+
+class OnData(TyperCommand):
+    """A command whose data are an option: it says so to a word without one."""
+
+    allow_extra_args = True
+
+    def invoke(self, ctx: Context) -> object:
+        if ctx.args:
+            raise ConfigError(f"{ctx.args[0]!r}: qcq {self.name} takes data as --data {ctx.args[0]}")
+        return super().invoke(ctx)
 
 
 def _read_here(ctx: typer.Context, given: list[str] | None) -> list[str] | None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from qcq.cli.console import (
+    UNGIVEN,
     DataOption,
     DebugOption,
     JsonOption,
     MemoryOption,
+    OnData,
     QuietOption,
     SetOption,
     StrictOption,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from qcq.run import Run
 
 
-@app.command(rich_help_panel="Vectors")
+@app.command(cls=OnData, rich_help_panel="Vectors")
 def embed(
     out_file: Annotated[
         Path, typer.Option("--out", dir_okay=False, help="The file of vectors; its ending gives the format.")
@@ -130,6 +132,7 @@ def embed(
         for line in _zeros(dataset, made):
             err.print(line, markup=False)
         whose = f"with answers of {inside:,} students inside" if inside else "without answers of students"
+        whose += f" ({UNGIVEN})" if data == "simulated" else ""
         out.print(f"{len(made):,} vectors of {made.dim} dimensions, {whose}: {file}", markup=False)
 
 
