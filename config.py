@@ -278,13 +278,23 @@ class Config:
         for key, value in sections.items():
             if not isinstance(value, Mapping):
                 known = [name for name in fields(cls) if name != "sections"]
-                raise UnknownNameError("setting", key, [*known, *(f"walk.{name}" for name in fields(WalkStrategy))])
+                known += [f"walk.{name}" for name in fields(WalkStrategy)]
+                raise UnknownNameError("setting", key, _with_section(key) or known)
         lists = {
             key: tuple(n.strip() for n in v.split(",")) if isinstance(v, str) else v
             for key, v in top.items()
             if key in _LISTS
         }
         return cls(**{**top, **lists}, sections=sections)
+
+
+def _with_section(key: str) -> list[str]:
+    """The settings SECTION.key that exist; of those that all walks have, that of all walks."""
+    if key in fields(WalkStrategy):
+        return [f"walk.{key}"]
+    tasks = {name: task.settings for name, task in TASKS.items() if task.settings}
+    parts: dict[str, type[Any]] = {**WALKS, **TRAINERS, **tasks, **DATASETS, "split": SplitSettings}
+    return [f"{section}.{key}" for section, part in parts.items() if key in fields(part)]
 
 
 _LISTS = ("walks", "trainers", "tasks")

@@ -22,6 +22,7 @@ from qcq.support.arrays import read_npy
 from qcq.support.files import from_json, whole, whole_path
 from qcq.support.folders import claim, refuse_newer
 from qcq.support.types import takes
+from qcq.support.words import in_short, several
 
 PAD = -1
 HIDDEN = -2  # replaces a masked token in the walks shown to a model
@@ -53,6 +54,10 @@ class Corpus:
     strategy: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        made = f"by {self.strategy['name']}" if "name" in self.strategy else ""
+        return in_short("Corpus", several(self.n_walks, "walk"), made, several(self.n_questions, "question"))
 
     @property
     def length(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.errors import EmbeddingError, UnknownNameError
+from qcq.errors import ArgumentError, EmbeddingError, UnknownNameError
 from qcq.support.files import from_json, whole_path
 from qcq.support.folders import MARK, claim
 from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
 from qcq.support.vectors import READERS, WRITERS, Vectors, as_names, by_ending, refuse_foreign
+from qcq.support.words import in_short, several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,9 @@ def opens(opener: Opener) -> Opener:
 
 def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.float32]:
     check("Embeddings", "ids" if kind == "question" else "concept_ids", names, "list")
+    if callable(detach := getattr(vectors, "detach", None)):  # torch's, which may be learning or on another device
+        tensor = detach().cpu()
+        vectors = tensor.float() if tensor.is_floating_point() else tensor
     try:
         if np.iscomplexobj(vectors):
             raise EmbeddingError(f"{kind} vectors of complex numbers; give real ones")
@@ -106,6 +110,11 @@ def _zeros(table: NDArray[np.float32], columns: Any = slice(None)) -> NDArray[np
     """The rows that are zeros."""
     strips = (table[at : at + _ROWS, columns] for at in range(0, len(table), _ROWS))
     return np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *(~strip.any(axis=1) for strip in strips)]))
+
+
+def _named(question: object) -> bool:
+    """Whether it can be the name of one question: text, or one number of an array."""
+    return isinstance(question, str | bytes) or getattr(question, "ndim", None) == 0
 
 
 def _text(question: object) -> str:
@@ -186,6 +195,11 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
 
     def _row(self, question: str) -> int:
         row = self.index.get(_text(question))
+        if row is None and (isinstance(question, slice) or (isinstance(question, Iterable) and not _named(question))):
+            raise ArgumentError(
+                f"Embeddings: a question's identifier is asked for, given {type(question).__name__}; "
+                "vectors has all rows, ids their order"
+            )
         if row is None:
             raise UnknownNameError("question", _text(question), self.ids)
         return row
@@ -272,6 +286,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         Raises
         ------
         UnknownNameError : no such question; the text has the nearest names.
+        ArgumentError : a list, a vector or a slice in the place of one question.
         EmbeddingError : ``where`` leaves no other question, ``k`` is less than 1, the question has a vector of zeros,
             or all questions have the same vector.
 
@@ -390,9 +405,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         EmbeddingError : there is none, it can't be read, or it belongs to another table.
         """
         if self.model is None:
-            raise EmbeddingError(
-                "the table has no model next to it; write it with qcq embed, or give the bank to qcq add"
-            )
+            raise EmbeddingError(f"the table has no model; {BESIDE}, or give the bank to qcq.recipes.add")
         if isinstance(self.model, Path):
             object.__setattr__(self, "model", _OPENERS[0](self.model, self))
         assert not isinstance(self.model, Path)
@@ -658,8 +671,12 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         frame.insert(0, "question", list(self.ids))
         return frame
 
+    def __repr__(self) -> str:
+        concepts = "" if self.concept_vectors is None else several(len(self.concept_ids), "concept")
+        return in_short("Embeddings", several(len(self), "question"), concepts, several(self.dim, "dimension"))
+
     def _repr_html_(self) -> str:
-        said = {key: self.provenance.get(key) for key in ("dataset", "walk", "trainer", "seed")}
+        said = {key: self.provenance.get(key) for key in ("dataset", "data", "recipe", "walk", "trainer", "seed")}
         said = {key: value.get("name") if isinstance(value, Mapping) else value for key, value in said.items()}
         origin = [f"{key} {value}" for key, value in said.items() if value is not None]
         rows = {"questions": f"{len(self):,}", "dimensions": f"{self.dim:,}"}
@@ -759,6 +776,7 @@ def _tables(model: Path) -> list[str] | None:
         return None  # a language model, say
 
 
+BESIDE = "qcq embed and save_model write it beside FILE as FILE.model: move the two together"
 ADDED = ("</s>", "<s>", "<unk>", "<pad>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # rows that tools add
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+NEAR = 0.6  # the least share of common letters of a name that was meant
+
 
 class QCQError(Exception):
     """Base of every error that qcq raises on purpose. Its text is one line."""
@@ -112,6 +114,17 @@ class ArgumentError(QCQError, TypeError):
     """An argument of another type than a function takes."""
 
 
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """At most three known names that are written nearly like ``name``, the nearest first.
+
+    Examples
+    --------
+    >>> nearest("fraction", ["fractions", "decimals"]), nearest("walk", ["akt"])
+    (['fractions'], [])
+    """
+    return difflib.get_close_matches(name, list(known), n=3, cutoff=NEAR)
+
+
 class UnknownNameError(ConfigError, KeyError):
     """A name that is in no registry. The text has the nearest valid names.
 
@@ -126,7 +139,7 @@ class UnknownNameError(ConfigError, KeyError):
         section, dot, _ = name.rpartition(".")
         shared = section + dot if all(each.startswith(section + dot) for each in known) else ""  # would all look alike
         keys = [each.removeprefix(shared) for each in known]
-        near = [shared + each for each in difflib.get_close_matches(name.removeprefix(shared), keys, n=3, cutoff=0.5)]
+        near = [shared + each for each in nearest(name.removeprefix(shared), keys)]
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         listed = f"known: {', '.join(known)}" if len(known) <= 30 else f"{len(known):,} are known"
         super().__init__(f"unknown {kind} {name!r}{hint} ({listed})")

@@ -179,6 +179,19 @@ class Experiment:
             raise ConfigError(f"setting fold: name one of the {self.config.folds} folds, or run them all by run_folds")
         return _run_all([self], [Path(out)], self.store(out), jobs, redo, watch or Watch(), tracker)[0]
 
+    def check(self, out: str | Path, *, redo: bool = False, watch: Watch | None = None) -> None:
+        """Refuse a folder that :meth:`run` would refuse; nothing is written.
+
+        Raises
+        ------
+        ConfigError : the folder isn't this run's.
+        """
+        run, store = Run(Path(out)), self.store(out)
+        for method in self.methods:
+            method.refuse_unusable(store, redo)
+        _refuse(run)
+        goes_on(run, self.config, self.methods, self.partition.data_digest, redo, watch)
+
     def begin(self, run: Run, watch: Watch) -> None:
         """Describe the run in its folder."""
         notes = [f"{name}: {note}" for name, (_, said) in self.matched.items() for note in said]
@@ -249,8 +262,7 @@ def _run_all(
     plan = Plan(cell for each in experiments for cell in each.plan.cells)
     made = {Run(folder): each for each, folder in zip(experiments, folders, strict=True)}
     for run in made:
-        refuse_foreign(run.path, "run")
-        refuse_links(run.path)
+        _refuse(run)
     with occupied(*(claim(run.path, "run") for run in made)):
         for run, each in made.items():
             goes_on(run, each.config, each.methods, each.partition.data_digest, redo, watch)
@@ -263,6 +275,12 @@ def _run_all(
             for run, each in made.items():
                 each.finish(run, outcome, watch)
     return list(made)
+
+
+def _refuse(run: Run) -> None:
+    """ConfigError for a folder in which no run can be."""
+    refuse_foreign(run.path, "run")
+    refuse_links(run.path)
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from qcq.data import Dataset, Interactions, TrainPart
 from qcq.data.assembly import several
 from qcq.data.checks import doubt, plain
-from qcq.embeddings import WEIGHTS, Embeddings
-from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError, WalkError
+from qcq.embeddings import BESIDE, WEIGHTS, Embeddings
+from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError, WalkError, nearest
 from qcq.evaluation.tracing.arrivals import NumberPart
 from qcq.evaluation.tracing.features import NUMBERS, Number
 from qcq.evaluation.tracing.tasks import principal
@@ -32,6 +32,7 @@ from qcq.support.registry import Registry
 from qcq.support.types import check, takes
 from qcq.walks import WALKS, Metapath, WalkStrategy
 
+SHOWN = 5  # names in a message
 WIDEST = 512  # concepts up to which the recipe for tracing has a dimension for each
 
 
@@ -272,7 +273,9 @@ def embed(
     # Who needs answers gets a graph of its own that holds them.
     reads = made.reads_answers if made is not None else bank.prepared(model, strategy) is not bank.graph
     if not (reads or numbers) and (fold is not None or students != "train"):
-        raise ConfigError(f"{name or trainer or walk} reads no answers, so it is the same for all students")
+        taken = "" if recipe or learnt else f" (taken because {default_recipe(data)[1] or 'the data have no answers'})"
+        what = f"{name or trainer or walk}{taken} reads no answers"
+        raise ConfigError(f"{what}, so it is the same for all students; leave out which students to read")
     table = made.make(bank) if made is not None else bank.fit(model, strategy)
     inside = max(earlier, 0 if train is None or not (reads or numbers) else len(train.students))
     provenance = {
@@ -504,7 +507,7 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset, responses: Any = 
         table.aligned(bank.questions)
     if model is None:
         if bank is None:
-            raise EmbeddingError("the table has no model next to it; give the bank that it was made from, --data BANK")
+            raise EmbeddingError(f"the table has no model; {BESIDE}, or give the bank that it was made from")
         model = InferenceModel(KnowledgeGraph.from_dataset(bank), ())
         notes.append("the table has no model next to it: new questions get the mean of old ones on their concepts")
     own = new.q_matrix
@@ -554,8 +557,11 @@ def _unknown(known: Sequence[str], new: Dataset) -> tuple[str, ...]:
     if not names:
         return ()
     bare = dict(zip(plain(pl.Series(list(known))), known, strict=True))
+    them, say = ("it", "it says") if len(names) == 1 else ("them", "they say")
     near = [(name, bare[other]) for name, other in zip(names, plain(pl.Series(names)), strict=True) if other in bare]
+    if not near:  # by their letters; comparing thousands takes its time
+        near = [(name, other) for name in names[:SHOWN] for other in nearest(name, known)[:1]]
     meant = f", {near[0][0]!r} may be {near[0][1]!r}" if near else ""
-    fix = f"write them as the bank does{meant}" if near else "leave them, or add questions on them to the bank"
-    what = f"{several(len(names), 'concept')} that the bank doesn't have, so they say nothing here"
-    return (doubt(what, file=new.name, value=names[:5], fix=fix),)
+    fix = f"write {them} as the bank does{meant}" if near else f"leave {them}, or add questions on {them} to the bank"
+    what = f"{several(len(names), 'concept')} that the bank doesn't have, so {say} nothing here"
+    return (doubt(what, file=new.name, value=names[:SHOWN], fix=fix),)

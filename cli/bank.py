@@ -24,7 +24,7 @@ from qcq.cli.console import (
     say_unused,
     terminal,
 )
-from qcq.errors import UnknownNameError
+from qcq.errors import ConfigError, UnknownNameError
 from qcq.support.memory import amount
 
 if TYPE_CHECKING:
@@ -241,6 +241,10 @@ def list_(
         for kind, registry in registries.items()
     }
     asked = {kind: parts for kind, parts in asked.items() if parts}
+    section, dot, _ = str(which).partition(".")
+    section = "walks" if section == "walk" else section
+    if dot and any(section in (kind, *registry) for kind, registry in registries.items()):
+        raise ConfigError(f"{which!r} is no kind or name, but perhaps a setting: 'qcq list {section}' shows settings")
     if not asked:
         raise UnknownNameError(
             "kind or name", str(which), [*registries, *(n for each in registries.values() for n in each)]

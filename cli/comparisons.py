@@ -93,7 +93,8 @@ def run(
     if dry_run:
         if not whole:
             raise ConfigError("--dry-run shows one fold; name it: --set fold=1")
-        _dry_run(experiment.plan, experiment.store(folder))
+        experiment.check(folder, redo=redo, watch=terminal(quiet))
+        _dry_run(experiment.plan, experiment.store(folder), redo)
         return
     if whole:
         todo = cluster or processes(jobs, experiment.plan)
@@ -118,11 +119,11 @@ def run(
         raise typer.Exit(1)
 
 
-def _dry_run(plan: Plan, store: Store) -> None:
+def _dry_run(plan: Plan, store: Store, redo: bool) -> None:
     """The cells of a plan, which of them are finished, and the expected cost of the others."""
     from qcq.engine.estimate import Rates
 
-    steps = plan.steps(store, Rates.of_machine())
+    steps = plan.steps(store, Rates.of_machine(), redo)
     rows = []
     for step in steps:
         e, state = step.estimate, {True: "finished", False: "to do", None: "waits for a choice"}[step.finished]
@@ -324,6 +325,7 @@ def verify(
     debug: DebugOption = False,
 ) -> None:
     """Compare every file of a run with the hash written with it: changed, cut short, missing, or not of the run."""
+    from qcq.data.assembly import several
     from qcq.engine.verify import FOREIGN, SETTINGS, discard
     from qcq.engine.verify import verify as compare
     from qcq.run import Run
@@ -336,7 +338,7 @@ def verify(
     else:
         for fault in faults:
             out.print(str(fault), markup=False)
-        out.print(f"{checked:,} files compared, {len(faults):,} faults", markup=False)
+        out.print(f"{several(checked, 'file')} compared, {several(len(faults), 'fault')}", markup=False)
     if faults and repair:
         from qcq.config import Config
         from qcq.pipeline import Experiment
@@ -351,7 +353,7 @@ def verify(
         experiment.run(folder, watch=terminal(quiet))
         faults, checked = compare(run)
         kept = [f for f in faults if f.what.startswith(FOREIGN)]
-        out.print(f"repaired; {checked:,} files compared, {len(faults):,} faults", markup=False)
+        out.print(f"repaired; {several(checked, 'file')} compared, {several(len(faults), 'fault')}", markup=False)
         for fault in kept:
             out.print(f"{fault.path}: left as it is, because the run did not write it", markup=False)
         for path in dropped:

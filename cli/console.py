@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -13,8 +13,6 @@ from qcq.support.terminal import Screen, Terminal, show
 from qcq.support.threads import affordable_jobs
 
 if TYPE_CHECKING:
-    from typer import Context
-
     from qcq.config import Config
     from qcq.engine import Plan, RayCluster
 
@@ -44,13 +42,13 @@ class OnData(TyperCommand):
 
     allow_extra_args = True
 
-    def invoke(self, ctx: Context) -> object:
+    def invoke(self, ctx: Any) -> Any:
         if ctx.args:
             raise ConfigError(f"{ctx.args[0]!r}: qcq {self.name} takes data as --data {ctx.args[0]}")
         return super().invoke(ctx)
 
 
-def _read_here(ctx: typer.Context, given: list[str] | None) -> list[str] | None:
+def read_here(ctx: typer.Context, given: list[str] | None) -> list[str] | None:
     """``--set`` as it was given. ConfigError for a key that the command wouldn't read from there."""
     from qcq.config import Config
     from qcq.support.settings import fields
@@ -74,7 +72,7 @@ def say_unused(settled: Config, given: list[str] | None) -> None:
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", callback=_read_here, help="A setting, for example walk.length=20."),
+    typer.Option("--set", metavar="KEY=VALUE", callback=read_here, help="A setting, for example walk.length=20."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
 StrictOption = Annotated[

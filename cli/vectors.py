@@ -17,12 +17,12 @@ from qcq.cli.console import (
     MemoryOption,
     OnData,
     QuietOption,
-    SetOption,
     StrictOption,
     app,
     err,
     out,
     print_table,
+    read_here,
     terminal,
 )
 from qcq.errors import ConfigError, EmbeddingError
@@ -72,7 +72,15 @@ def embed(
     ] = None,
     max_memory: MemoryOption = None,
     redo: Annotated[bool, typer.Option("--redo", help="Replace a file that is there already.")] = False,
-    set_: SetOption = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            callback=read_here,
+            help="A setting of the data, or with --walk or --trainer one of these: sgns.window=3.",
+        ),
+    ] = None,
     strict: StrictOption = None,
     quiet: QuietOption = False,
     debug: DebugOption = False,
@@ -234,6 +242,7 @@ def add(
     from qcq.data import load
     from qcq.data.assembly import several
     from qcq.data.checks import refuse_doubts
+    from qcq.embeddings import model_folder
     from qcq.recipes import add as extend
     from qcq.recipes import chosen
     from qcq.support.vectors import WRITERS, by_ending
@@ -244,7 +253,11 @@ def add(
     new = load(f"csv:{questions}", strict=bool(strict))
     old, bank = chosen(table, trainer, walk, seed)
     _refuse_unwritable(out_file, [*old.ids, *new.questions])
-    made = extend(old, bank if data is None else load(data), new, responses)
+    bank = bank if data is None else load(data)
+    if bank is None and old.model is None:
+        fix = "move the two together, or give the bank with --data BANK"
+        raise EmbeddingError(f"{table}: no model beside it ({model_folder(table)} is missing); {fix}")
+    made = extend(old, bank, new, responses)
     if strict:
         refuse_doubts(made.notes)
     for note in (*new.notes[1:], *made.notes):
@@ -418,8 +431,11 @@ def diff(
         out.print_json(json.dumps({"tables": named, **counts, **figures, "k": found.k, "moved": moved}))
         return
     out.print(f"A: {named[0]}; B: {named[1]}", markup=False)
-    rows = [[found.questions[i], f"{found.moved[i]:.4f}", why[i]] for i in most]
-    print_table(["question", "moved", "what changed"], rows, left=1)
+    rows = [[found.questions[i], far, why[i]] for i in most if (far := f"{found.moved[i]:.4f}") != "0.0000" or why[i]]
+    if rows:
+        print_table(["question", "moved", "what changed"], rows, left=1)
+    else:
+        out.print("no question moved", markup=False)
     out.print(
         f"{len(found.questions):,} questions in both, {found.only_first:,} in A only, {found.only_second:,} in B only; "
         f"mean 1 - cosine {found.moved.mean():.4f} after B is turned onto A, {found.before:.4f} before; "
@@ -494,7 +510,7 @@ def trace(
         Path | None, typer.Option(dir_okay=False, help="Draw it: .html, or .png, .svg, .pdf with the extra figures.")
     ] = None,
     trainer: Annotated[
-        str | None, typer.Option(help="Whose vectors.", show_default="the best one on walks, by validation")
+        str | None, typer.Option(help="Whose vectors.", show_default="the best one by validation, baselines included")
     ] = None,
     walk: Annotated[str | None, typer.Option(help="On which walk.")] = None,
     skip_unknown: Annotated[

@@ -9,17 +9,7 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import ArrayLike, NDArray
 
 from qcq.data.dataset import Interactions
-
-
-def several(n: int, one: str, many: str | None = None) -> str:
-    """A number with its noun.
-
-    Examples
-    --------
-    >>> several(1, "question"), several(51033, "repeated attempt"), several(2, "box", "boxes")
-    ('1 question', '51,033 repeated attempts', '2 boxes')
-    """
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+from qcq.support.words import several as several
 
 
 def q_matrix(

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from qcq.errors import DataError, LeakageError
 from qcq.support.notebook import first, html_table
 from qcq.support.seeds import generator
+from qcq.support.words import in_short, several
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,9 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.student)
+
+    def __repr__(self) -> str:
+        return in_short("Interactions", several(len(self), "response"), "" if self.ordered else "without an order")
 
     @classmethod
     def sorted(
@@ -117,6 +121,12 @@ class Dataset:
             )
         if len(self.questions) == 0:
             raise DataError("no questions in the data set", value=self.name, fix="give at least one question")
+
+    def __repr__(self) -> str:
+        seen, name = self.interactions, " ".join(self.name.split())
+        answers = () if seen is None else (several(len(self.students), "student"), several(len(seen), "response"))
+        bank = several(len(self.questions), "question"), several(len(self.concepts), "concept")
+        return in_short(f"Dataset {name}", *bank, *answers)
 
     def _repr_html_(self) -> str:
         seen = self.interactions
@@ -221,7 +231,7 @@ def _refuse_shares(name: str, fractions: Sequence[float], fold: Sequence[int] | 
         raise DataError(what, file=name, fix="give (k, n), the k-th (from 1) of n folds")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Part:
     """The students of one part of a split, and their responses only."""
 
@@ -229,8 +239,12 @@ class Part:
     students: NDArray[np.int32]
     interactions: Interactions
 
+    def __repr__(self) -> str:
+        kind = f"{type(self).__name__} of {self.dataset.name}"
+        return in_short(kind, several(len(self.students), "student"), several(len(self.interactions), "response"))
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainPart(Part):
     """The only part that anything may learn from. Code that derives something from responses takes this type only."""
 
@@ -263,12 +277,12 @@ class TrainPart(Part):
             return 1.0 - right / self.counts
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ValidationPart(Part):
     """Students used to choose settings."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TestPart(Part):
     """Students used once, at the end."""
 

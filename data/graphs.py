@@ -293,16 +293,20 @@ def _members(path: Path) -> list[str]:
 
 def _read_npz(path: Path) -> Content:
     try:
-        arrays = {name: array for name, array in read_npz(path).items() if name in _ARRAYS}
+        held = read_npz(path)
     except (OSError, ValueError) as error:
         raise DataError(f"not an archive of numpy arrays ({error})", file=path, fix=AGAIN) from None
+    arrays = {name: array for name, array in held.items() if name in _ARRAYS}
     missing = [name for name in (*MATRIX, "questions", "concepts") if name not in arrays]
+    if missing and path.with_name("config.toml").is_file() and {"indptr", "indices", "degree"} <= set(held):
+        fix = "it is a run's own file; give the data of the run, which its config.toml names"
+        raise DataError("these arrays of a graph are missing", file=path, value=missing, fix=fix)
     if missing and set(missing) <= {"questions", "concepts"}:
         fix = "add two arrays of text, or write KnowledgeGraph(questions, concepts, scipy.sparse.load_npz(path))"
         raise DataError("a matrix without the names of its rows and columns", file=path, value=missing, fix=fix)
     if missing:
         fix = "write it with KnowledgeGraph.save, or scipy.sparse.save_npz"
-        raise DataError("no sparse matrix of scipy", file=path, value=missing, fix=fix)
+        raise DataError("no sparse matrix of scipy, these arrays are missing", file=path, value=missing, fix=fix)
     questions, concepts = (_texts(path, arrays, name) for name in ("questions", "concepts"))
     try:
         loaded = read_sparse(path)

@@ -183,14 +183,14 @@ class Plan:
                 way[read] = max(way[read], way[cell])
         return {cell: (-way[cell], place) for place, cell in enumerate(self.cells)}
 
-    def steps(self, store: Store, rates: Rates) -> list[Step]:
-        """What a dry run shows: every cell, whether it is finished, and its expected cost."""
+    def steps(self, store: Store, rates: Rates, redo: bool = False) -> list[Step]:
+        """What a dry run shows: every cell, whether it is finished, and its expected cost; ``redo``: none is."""
         outcome = Outcome(store)
         undecided: set[Cell] = set()  # cells that depend on a choice that isn't made yet
         out = []
         for cell in self.cells:
-            if any(read in undecided or (read.decides and not store.finished(read)) for read in cell.inputs):
+            if any(read in undecided or (read.decides and (redo or not store.finished(read))) for read in cell.inputs):
                 undecided.add(cell)
-            finished = None if cell in undecided else store.finished(outcome.resolve(cell))
+            finished = None if cell in undecided else not redo and store.finished(outcome.resolve(cell))
             out.append(Step(cell, finished, None if finished else cell.estimate(store, rates)))
         return out

@@ -19,6 +19,7 @@ from qcq.errors import EvaluationError
 from qcq.graph import KnowledgeGraph
 from qcq.support.seeds import generator
 from qcq.support.types import takes
+from qcq.support.words import in_short, several
 
 Stage = Literal["validation", "test"]
 STAGES: tuple[Stage, Stage] = ("validation", "test")
@@ -35,6 +36,9 @@ class HeldOut:
 
     def __len__(self) -> int:
         return len(self.questions)
+
+    def __repr__(self) -> str:
+        return in_short("HeldOut", several(len(self), "edge"))
 
 
 @dataclass(frozen=True, eq=False)

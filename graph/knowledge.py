@@ -23,6 +23,7 @@ from qcq.errors import GraphError, LeakageError
 from qcq.graph import pyg
 from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
+from qcq.support.words import in_short, several
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -87,6 +88,10 @@ class KnowledgeGraph:
     @property
     def n_edges(self) -> int:
         return int(self.weights.nnz)
+
+    def __repr__(self) -> str:
+        bank = several(self.n_questions, "question"), several(self.n_concepts, "concept")
+        return in_short(type(self).__name__, *bank, several(self.n_edges, "edge"))
 
     def _repr_html_(self) -> str:
         return html_table(

@@ -34,7 +34,7 @@ EDGES = (("q", "c"), ("q", "s"), ("q", "s+"), ("q", "s-"), ("q", "d"), ("q", "q"
 LEAST = 5  # training responses that a question needs to be in a difficulty bin
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TypedGraph(KnowledgeGraph):
     """A :class:`KnowledgeGraph` that also knows the training students' responses. :meth:`of` makes one.
 

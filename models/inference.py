@@ -27,6 +27,7 @@ from qcq.models.weights import Weights
 from qcq.support.files import from_json, whole_path
 from qcq.support.types import check
 from qcq.support.vectors import as_names, is_missing
+from qcq.support.words import in_short, several
 from qcq.walks import WalkStrategy
 
 FORMAT = 2  # of the files of a model
@@ -133,6 +134,11 @@ class InferenceModel:
     parts: Sequence[Part]
     students: Students | None = None
     added: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        graph, parts = self.graph, [part.trainer[0] for part in self.parts]
+        bank = several(graph.n_questions, "question"), several(graph.n_concepts, "concept")
+        return in_short("InferenceModel", *bank, f"parts {' '.join(parts)}" if parts else "")
 
     @property
     def concepts(self) -> dict[str, tuple[str, ...]]:

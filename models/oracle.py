@@ -67,7 +67,7 @@ class Oracle(Trainer):
         return _Oracle(source.graph, chain, out[chain.classes].astype(np.float32))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Oracle(Model):
     graph: KnowledgeGraph
     chain: MarkovChain

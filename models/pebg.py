@@ -249,7 +249,7 @@ def _some(rng: np.random.Generator, n: int, most: int) -> NDArray[np.int64]:
     return np.arange(n) if n <= most else rng.choice(n, most, replace=False)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _PEBG(Model):
     graph: KnowledgeGraph
     made: Mapping[str, NDArray[np.float32]]

@@ -225,7 +225,7 @@ def loss(
     return binary_cross_entropy_with_logits(said, right) + decay * u.square().sum(dim=1).mean()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _SimQE(Model):
     graph: KnowledgeGraph
     made: Mapping[str, NDArray[np.float32]]

@@ -25,6 +25,7 @@ from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
 from qcq.support.types import check, takes
+from qcq.support.words import in_short, several
 from qcq.walks import QCQ, WalkStrategy
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class TrainingData:
                 f"this graph has {self.graph.digest[:12]}); sample it again"
             )
 
+    def __repr__(self) -> str:
+        bank = several(self.graph.n_questions, "question"), several(self.graph.n_concepts, "concept")
+        return in_short("TrainingData", *bank, f"walk {self.walk.name}", f"seed {self.seed}")
+
     @cached_property
     def corpus(self) -> Corpus:
         """The training walks: the same bytes for every trainer."""
@@ -99,6 +104,11 @@ class Model(ABC):
     objective: Objective | None = None
     tokens: int = 0
     history: Sequence[float] = ()
+
+    def __repr__(self) -> str:
+        graph = getattr(self, "graph", None)
+        bank = () if graph is None else (several(graph.n_questions, "question"), several(graph.n_concepts, "concept"))
+        return in_short(type(self).__name__, *bank, f"read-outs {' '.join(self.readouts)}")
 
     def frozen(self) -> Mapping[str, NDArray]:
         """What :meth:`Trainer.infer` needs beside graph and vectors, frozen; empty where it can't infer."""
@@ -281,7 +291,7 @@ def _refuse_beyond_bound(trainer: Trainer, source: TrainingData) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LookupModel(Model):
     """A look-up table without a likelihood: the result of baselines and closed forms."""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qcq.errors import ConfigError
 from qcq.support.files import from_json, whole_path
+from qcq.support.words import in_short, several
 
 WARM_STEPS = 0.25  # of a cold start's steps: what a warm one takes
 WARM_RATE = 0.05  # of a cold start's learning rates: new rows are learnt, and the old space stays
@@ -40,6 +41,9 @@ class Weights:
 
     def __len__(self) -> int:
         return len(self.questions) + len(self.concepts)
+
+    def __repr__(self) -> str:
+        return in_short("Weights", several(len(self), "row"), f"tables {' '.join(self.tables)}")
 
     @cached_property
     def digest(self) -> str:

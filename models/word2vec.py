@@ -79,7 +79,7 @@ def shuffled(
         yield walks
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PairModel(Model):
     """A look-up table with a second one for the predicted side: p(pair is real) = σ(input · output).
 
@@ -415,7 +415,7 @@ class FastText(_Gensim):
         return ConceptSubwords(graph, vectors, made.outputs, reached, tokens, concept_vectors=subwords)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ConceptSubwords(PairModel):
     """What ``fasttext`` gives: a :class:`PairModel` that can compose a question it never met."""
 

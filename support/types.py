@@ -60,15 +60,31 @@ def check(function: str, name: str, value: object, kind: str) -> None:
         raise ArgumentError(f"{function}: {name} takes {said}, given {given[:60]}{advice}")
 
 
+def _taken(signature: inspect.Signature, given: Mapping[str, Any]) -> str:
+    """What a function takes, for a call that names something else."""
+    names = [name for name in signature.parameters if name not in ("self", "cls")]
+    other = next((name for name in given if name not in signature.parameters), None)
+    if other is not None and "sections" in names:  # the settings of parts have a place of their own
+        part = next((given[key] for key in ("trainer", "walk") if given.get(key)), "NAME")
+        return f'a setting of {part} is given as sections={{"{part}": {{"{other}": {given[other]!r}}}}}'
+    return f"it takes {', '.join(names)}"
+
+
 def takes(**kinds: str) -> Callable[[F], F]:
-    """Check the named arguments of a public function by :func:`check`, where they are given."""
+    """Check the named arguments of a public function by :func:`check`, where they are given.
+
+    A call that the function can't take is an ArgumentError with its name.
+    """
 
     def wrap(function: F) -> F:
         signature = inspect.signature(function)
 
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            given = signature.bind(*args, **kwargs).arguments
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError as error:
+                raise ArgumentError(f"{function.__qualname__}: {error}; {_taken(signature, kwargs)}") from None
             for name, kind in kinds.items():
                 if name in given:
                     check(function.__qualname__, name, given[name], kind)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from qcq.errors import EmbeddingError
 from qcq.support.arrays import read_npz
 from qcq.support.files import from_json
 from qcq.support.formulas import guarded, restored
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 class Vectors(NamedTuple):
@@ -176,13 +179,45 @@ def _safetensors(path: Path) -> Vectors:
 
 
 def _npz(path: Path) -> Vectors:
-    held = read_npz(path)
+    try:
+        held = read_npz(path)
+    except ValueError as error:
+        if "array of objects" not in str(error):
+            raise
+        fix = "save ids as np.array(ids, dtype=str), and vectors as one table of numbers"
+        raise EmbeddingError(f"it holds an array of Python objects, in which code could be; {fix}") from None
     if not {"ids", "vectors"} <= held.keys():
         raise EmbeddingError(f"it holds {', '.join(held) or 'nothing'}; give arrays 'ids' and 'vectors'")
     ids, vectors = held["ids"], held["vectors"]
     if ids.ndim != 1 or vectors.ndim != 2:
         raise EmbeddingError(f"'ids' of shape {ids.shape} and 'vectors' of shape {vectors.shape}; give (n,) and (n, d)")
     return _rows(ids.tolist(), vectors)
+
+
+def _unnamed(column: str) -> bool:
+    """Whether it is what pandas writes of an index without a name."""
+    return not column.strip() or column.startswith(("Unnamed:", "__index_level_"))
+
+
+def _without_ids(columns: Sequence[str], named: str) -> EmbeddingError:
+    """No column of ids; ``named`` is how pandas writes an index with a name."""
+    shown = ", ".join(map(repr, columns[:8])) + (", …" if len(columns) > 8 else "")
+    index = f"; if a frame's index has the ids, write it by {named}" if any(map(_unnamed, columns)) else ""
+    return EmbeddingError(f"it has columns {shown}; name one 'question'{index}")
+
+
+def _no_numbers(frame: pl.DataFrame, wrong: Sequence[str]) -> str:
+    """What the first of the wrong columns holds instead of numbers, and what would be read without it."""
+    import polars as pl
+
+    kind, others = frame[wrong[0]].dtype, [column for column in frame.columns if column != wrong[0]]
+    if isinstance(kind, pl.Struct):
+        return "holds structs; write one list of numbers, or a column per dimension"
+    if kind.is_nested():
+        return f"holds lists, which are read where no other columns are; take out {', '.join(map(repr, others[:4]))}"
+    if not others:
+        return "doesn't hold numbers; give lists of numbers, or a column per dimension"
+    return "doesn't hold numbers; take it out"
 
 
 def _refuse_index(name: str, columns: Sequence[str]) -> None:
@@ -203,19 +238,17 @@ def _parquet(path: Path) -> Vectors:
     index = [column for column in frame.columns if column.startswith("__index_level_")]  # pandas' own
     named = [column for column in (*NAMED, *index) if column in frame.columns]
     if not named or (named[0] in index and frame[named[0]].dtype != pl.String):
-        raise EmbeddingError(f"it has columns {', '.join(frame.columns[:8])}; name one 'question'")
+        raise _without_ids(frame.columns, "frame.rename_axis('question')")
     name = named[0]
     rest = frame.drop(name, *(column for column in index if column != name))
     _refuse_index(name, rest.columns)
-    if rest.width == 1 and rest.dtypes[0].is_nested():
+    if rest.width == 1 and isinstance(rest.dtypes[0], pl.List | pl.Array):
         return _rows(frame[name].to_list(), rest.to_series().to_list())
+    if rest.width == 0:
+        raise EmbeddingError(f"there is no column except {name!r}; give numbers")
     wrong = [column for column, kind in zip(rest.columns, rest.dtypes, strict=True) if not kind.is_numeric()]
-    if wrong or rest.width == 0:
-        raise EmbeddingError(
-            f"column {wrong[0]!r} doesn't hold numbers; take it out"
-            if wrong
-            else f"there is no column except {name!r}; give numbers"
-        )
+    if wrong:
+        raise EmbeddingError(f"column {wrong[0]!r} {_no_numbers(rest, wrong)}")
     ids = frame[name].to_list()
     del frame
     return _rows(ids, rest.to_numpy(order="c"))  # an empty cell becomes NaN
@@ -234,8 +267,8 @@ def _csv(path: Path) -> Vectors:
     heading = rows[0][1]
     at = next((heading.index(name) for name in NAMED if name in heading), None)
     if at is None:
-        raise EmbeddingError(f"it has columns {', '.join(heading[:8])}; name one 'question'")
-    index = next((name for name in heading if not name.strip() or name.startswith("Unnamed:")), None)
+        raise _without_ids(heading, "to_csv(path, index_label='question')")
+    index = next(filter(_unnamed, heading), None)
     if index is not None:
         raise EmbeddingError(f"column {index!r} has no name, as a frame's index; write the file without (index=False)")
     if len(heading) == 1:
