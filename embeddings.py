@@ -405,7 +405,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         EmbeddingError : there is none, it can't be read, or it belongs to another table.
         """
         if self.model is None:
-            raise EmbeddingError(f"the table has no model; {BESIDE}, or give the bank to qcq.recipes.add")
+            raise EmbeddingError(f"the table has no model next to it; {BESIDE}, or give the bank to qcq.recipes.add")
         if isinstance(self.model, Path):
             object.__setattr__(self, "model", _OPENERS[0](self.model, self))
         assert not isinstance(self.model, Path)
@@ -776,7 +776,6 @@ def _tables(model: Path) -> list[str] | None:
         return None  # a language model, say
 
 
-BESIDE = "qcq embed and save_model write it beside FILE as FILE.model: move the two together"
 ADDED = ("</s>", "<s>", "<unk>", "<pad>", "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # rows that tools add
 
 

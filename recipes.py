@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qcq.data import Dataset, Interactions, TrainPart
 from qcq.data.assembly import several
 from qcq.data.checks import doubt, plain
-from qcq.embeddings import BESIDE, WEIGHTS, Embeddings
+from qcq.embeddings import WEIGHTS, Embeddings
 from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError, WalkError, nearest
 from qcq.evaluation.tracing.arrivals import NumberPart
 from qcq.evaluation.tracing.features import NUMBERS, Number
@@ -507,7 +507,10 @@ def add(table: Embeddings, bank: Dataset | None, new: Dataset, responses: Any = 
         table.aligned(bank.questions)
     if model is None:
         if bank is None:
-            raise EmbeddingError(f"the table has no model; {BESIDE}, or give the bank that it was made from")
+            raise EmbeddingError(
+                "the table has no model next to it; move FILE.model and FILE together, or give the bank that it was "
+                "made from"
+            )
         model = InferenceModel(KnowledgeGraph.from_dataset(bank), ())
         notes.append("the table has no model next to it: new questions get the mean of old ones on their concepts")
     own = new.q_matrix

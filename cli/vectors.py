@@ -256,7 +256,7 @@ def add(
     bank = bank if data is None else load(data)
     if bank is None and old.model is None:
         fix = "move the two together, or give the bank with --data BANK"
-        raise EmbeddingError(f"{table}: no model beside it ({model_folder(table)} is missing); {fix}")
+        raise EmbeddingError(f"{table}: no model next to it ({model_folder(table)} is missing); {fix}")
     made = extend(old, bank, new, responses)
     if strict:
         refuse_doubts(made.notes)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,10 +183,12 @@ def _npz(path: Path) -> Vectors:
     try:
         held = read_npz(path)
     except ValueError as error:
-        if "array of objects" not in str(error):
+        if "array of objects" not in str(error) or not is_zipfile(path):
             raise
-        fix = "save ids as np.array(ids, dtype=str), and vectors as one table of numbers"
-        raise EmbeddingError(f"it holds an array of Python objects, in which code could be; {fix}") from None
+        raise EmbeddingError(
+            "it holds an array of objects, which is never read; "
+            "save ids as np.array(ids, dtype=str), and vectors as one table of numbers"
+        ) from None
     if not {"ids", "vectors"} <= held.keys():
         raise EmbeddingError(f"it holds {', '.join(held) or 'nothing'}; give arrays 'ids' and 'vectors'")
     ids, vectors = held["ids"], held["vectors"]
@@ -206,18 +209,21 @@ def _without_ids(columns: Sequence[str], named: str) -> EmbeddingError:
     return EmbeddingError(f"it has columns {shown}; name one 'question'{index}")
 
 
-def _no_numbers(frame: pl.DataFrame, wrong: Sequence[str]) -> str:
-    """What the first of the wrong columns holds instead of numbers, and what would be read without it."""
+def _refuse_no_numbers(frame: pl.DataFrame, wrong: str) -> None:
+    """EmbeddingError for a column without numbers, which says how the vectors are read."""
     import polars as pl
 
-    kind, others = frame[wrong[0]].dtype, [column for column in frame.columns if column != wrong[0]]
+    kind, others = frame[wrong].dtype, [column for column in frame.columns if column != wrong]
     if isinstance(kind, pl.Struct):
-        return "holds structs; write one list of numbers, or a column per dimension"
+        raise EmbeddingError(f"column {wrong!r} holds structs; write one list of numbers, or a column per dimension")
     if kind.is_nested():
-        return f"holds lists, which are read where no other columns are; take out {', '.join(map(repr, others[:4]))}"
+        shown = ", ".join(map(repr, others[:4])) + (", …" if len(others) > 4 else "")
+        raise EmbeddingError(
+            f"column {wrong!r} holds lists, which are read where there is no other column; take out {shown}"
+        )
     if not others:
-        return "doesn't hold numbers; give lists of numbers, or a column per dimension"
-    return "doesn't hold numbers; take it out"
+        raise EmbeddingError(f"column {wrong!r} doesn't hold numbers; write lists of them, or a column per dimension")
+    raise EmbeddingError(f"column {wrong!r} doesn't hold numbers; take it out")
 
 
 def _refuse_index(name: str, columns: Sequence[str]) -> None:
@@ -248,7 +254,7 @@ def _parquet(path: Path) -> Vectors:
         raise EmbeddingError(f"there is no column except {name!r}; give numbers")
     wrong = [column for column, kind in zip(rest.columns, rest.dtypes, strict=True) if not kind.is_numeric()]
     if wrong:
-        raise EmbeddingError(f"column {wrong[0]!r} {_no_numbers(rest, wrong)}")
+        _refuse_no_numbers(rest, wrong[0])
     ids = frame[name].to_list()
     del frame
     return _rows(ids, rest.to_numpy(order="c"))  # an empty cell becomes NaN

@@ -90,8 +90,10 @@ def test_embeddings_are_a_mapping():
     assert np.array_equal(emb["q4"], VECTORS[3])
     assert emb.get("q2") is None
     assert len(emb) == len(dict(emb)) == 4
-    with pytest.raises(UnknownNameError, match="did you mean q4 or q1"):
-        emb["q2"]
+    with pytest.raises(UnknownNameError, match=r"unknown question 'q2' \(known: .*, q1, q4\)"):
+        emb["q2"]  # any other name of two letters is as near
+    with pytest.raises(UnknownNameError, match="did you mean fractions—½"):
+        emb["fractions-½"]
     assert emb == emb
 
 
@@ -215,9 +217,9 @@ BAD = [
     ("v.pkl", b"", "a pickle could run code; save .npz"),
     ("v.npy", b"", "it has no ids; give Embeddings(ids, np.load(path))"),
     ("v.csv", b"", "the file is empty; write the vectors again"),
-    ("v.csv", b"q,d0\na,1\n", "it has columns q, d0; name one 'question'"),
+    ("v.csv", b"q,d0\na,1\n", "it has columns 'q', 'd0'; name one 'question'"),
     ("v.csv", b"question\na\n", "there is no column except 'question'; give numbers, with commas between"),
-    ("v.csv", b"question;d0\na;1\n", "it has columns question;d0; name one 'question'"),
+    ("v.csv", b"question;d0\na;1\n", "it has columns 'question;d0'; name one 'question'"),
     ("v.csv", b"question,d0\n", "no vectors in it"),
     ("v.csv", b"question,d0,d1\na,1,2\nb,1\n", "row 3 has 2 cells, the heading 3"),
     ("v.csv", b"d0,id,d1\n1,a,2\n1,b,x\n", "row 3, column 'd1': 'x' is no number; write one"),
@@ -247,7 +249,7 @@ BAD = [
     ("v.npz", {"ids": np.array(IDS), "vectors": VECTORS[:, 0]}, "of shape (4,)"),
     ("v.npz", {"ids": np.array(["a", "b", "a", "b"]), "vectors": VECTORS}, "2 of 4 question ids occur more"),
     ("v.parquet", b"PAR1", "no readable embeddings"),
-    ("v.parquet", pl.DataFrame({"a": [1]}), "it has columns a; name one 'question'"),
+    ("v.parquet", pl.DataFrame({"a": [1]}), "it has columns 'a'; name one 'question'"),
     ("v.parquet", pl.DataFrame({"question": ["a"]}), "no column except 'question'"),
     ("v.parquet", pl.DataFrame({"question": ["a"], "x": ["b"]}), "column 'x' doesn't hold numbers"),
     ("v.parquet", pl.DataFrame({"id": ["a"], "x": [None]}, {"id": pl.String, "x": pl.Float64}), "has NaN"),

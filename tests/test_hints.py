@@ -160,7 +160,7 @@ def test_a_table_without_its_model_says_where_it_belongs(
     )
     assert f"{tmp_path / 'v.parquet.model'} is missing); move the two together, or give the bank with --data" in text
     for act in (lambda: add(TABLE, None, read([("n1", "fractions")])), lambda: TABLE.infer({"n1": ["fractions"]})):
-        with pytest.raises(EmbeddingError, match=r"FILE.model: move the two together, or give the bank") as caught:
+        with pytest.raises(EmbeddingError, match=r"move FILE.model and FILE together, or give the bank") as caught:
             act()
         assert "--" not in str(caught.value)
 
@@ -185,10 +185,13 @@ def test_vectors_without_ids(frame: dict, words: str, ending: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"vector": [[1.0, 2.0]], "level": [3]}, "'vector' holds lists, which are read where no other columns are; "),
+        (
+            {"vector": [[1.0, 2.0]], "level": [3]},
+            "'vector' holds lists, which are read where there is no other column; ",
+        ),
         ({"vector": [[1.0, 2.0]], "level": [3]}, "take out 'level'$"),
         ({"title": ["x"], "vector": [[1.0, 2.0]]}, "'title' doesn't hold numbers; take it out"),
-        ({"vector": ["[1, 2]"]}, "'vector' doesn't hold numbers; give lists of numbers, or a column per dimension"),
+        ({"vector": ["[1, 2]"]}, "'vector' doesn't hold numbers; write lists of them, or a column per dimension"),
         ({"vector": [{"x": 1.0}]}, "'vector' holds structs; write one list of numbers"),
     ],
 )

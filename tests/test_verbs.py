@@ -386,7 +386,7 @@ def test_what_can_not_be_added_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     said = capsys.readouterr()
     assert "1 new question without a concept that the bank knows: the mean of all, n2" in said.err
     assert "2 new vectors" in said.out
-    assert "1 concept that the bank doesn't have, so they say nothing here: ['c']" in said.err
+    assert "1 concept that the bank doesn't have, so it says nothing here: ['c']" in said.err
     assert len(Embeddings.load(out)) == 5
     (tmp_path / "new.csv").write_text("question,concept\nn1,A\n")
     assert call(*command[:-1], tmp_path / "strict.npz", "--strict") == 2
