@@ -405,7 +405,10 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         EmbeddingError : there is none, it can't be read, or it belongs to another table.
         """
         if self.model is None:
-            raise EmbeddingError(f"the table has no model next to it; {BESIDE}, or give the bank to qcq.recipes.add")
+            raise EmbeddingError(
+                "the table has no model next to it; move FILE.model and FILE together, or give the bank to "
+                "qcq.recipes.add"
+            )
         if isinstance(self.model, Path):
             object.__setattr__(self, "model", _OPENERS[0](self.model, self))
         assert not isinstance(self.model, Path)
@@ -512,7 +515,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         EmbeddingError : a question without a vector (and, where they are filled in, without a concept that has one), a
             row that is none of these, or equal vectors for all questions.
         """
-        notes, of = [], f" (data set {dataset.name})"
+        notes = []
+        of = f" (data set {dataset.name})"
         extra = [name for name in self.ids if name not in set(dataset.questions)]
         added = [name for name in extra if name in ADDED]
         concepts = [name for name in extra if name not in ADDED and name in set(dataset.concepts)]
