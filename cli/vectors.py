@@ -422,12 +422,7 @@ def diff(
     if as_json:
         moved = [{"question": found.questions[i], "moved": float(found.moved[i]), "why": why[i]} for i in most]
         counts = {"both": len(found.questions), "only_first": found.only_first, "only_second": found.only_second}
-        figures: dict[str, Any] = {
-            "tables": named,
-            "moved_mean": float(found.moved.mean()),
-            "before_turn": found.before,
-            "overlap": found.overlap,
-        }
+        figures = {"moved_mean": float(found.moved.mean()), "before_turn": found.before, "overlap": found.overlap}
         out.print_json(json.dumps({"tables": named, **counts, **figures, "k": found.k, "moved": moved}))
         return
     out.print(f"A: {named[0]}; B: {named[1]}", markup=False)
