@@ -62,7 +62,8 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
     check("Embeddings", "ids" if kind == "question" else "concept_ids", names, "list")
     if callable(detach := getattr(vectors, "detach", None)):  # torch's, which may be learning or on another device
         tensor = detach().cpu()
-        vectors = tensor.float() if tensor.is_floating_point() else tensor
+        # numpy has no bfloat16; float64 stays, to see what float32 would lose
+        vectors = tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor
     try:
         if np.iscomplexobj(vectors):
             raise EmbeddingError(f"{kind} vectors of complex numbers; give real ones")

@@ -326,7 +326,7 @@ def similar(
             err.print("this run isn't finished: the same command goes on with it", markup=False)
         try:
             dataset = partition_of(made).dataset
-        except (ConfigError, DataError) as error:
+        except DataError as error:
             if unseen_by is not None:
                 raise
             dataset = None

@@ -45,7 +45,8 @@ def goes_on(
     ------
     ConfigError : the folder holds results of another run, which would be replaced.
     """
-    rows = [] if redo else [row for row in run.rows("training") if "error" not in row]
+    there = run.path.is_dir() and not redo
+    rows = [row for row in run.rows("training") if "error" not in row] if there else []
     watch = watch or Watch()
     if not rows:
         return

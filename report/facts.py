@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qcq.config import Config
 from qcq.corpus import Corpus
 from qcq.data import Dataset, load
-from qcq.errors import ConfigError, CorpusError
+from qcq.errors import CorpusError, DataError
 from qcq.evaluation import TASKS, Partition
 from qcq.run import FILE, NO_WALK, Row, Run
 from qcq.support.registry import find
@@ -96,16 +96,14 @@ def partition_of(run: Run, data: Dataset | None = None) -> Partition:
 
     Raises
     ------
-    ConfigError : they have changed since the run was made.
+    DataError : they have changed since the run was made.
     """
     config = Config.load(run.path / "config.toml")
     made = config.partition(data or load(config.data, config.sections))
     wanted = run.read_json("about.json")["data_digest"]
     if made.data_digest != wanted:
-        raise ConfigError(
-            f"{run.path}: its data have changed since (digest {wanted[:12]}, now {made.data_digest[:12]}); make the "
-            "run anew"
-        )
+        what = f"its data have changed since (digest {wanted[:12]}, now {made.data_digest[:12]})"
+        raise DataError(what, file=run.path, fix="make the run anew")
     return made
 
 

@@ -739,7 +739,8 @@ def test_a_killed_export_leaves_no_files_of_two_tables(to: str, out: str, home: 
 def test_a_table_never_stands_beside_the_model_of_another(to: str | None, home: Path, capsys) -> None:
     room = "--set simulated.questions=60 --set simulated.students=40"
     assert call(f"qcq embed {room} --trainer sgns --walk qcq --dim 4 --out e.parquet --quiet") == 0
-    assert all_files("e.parquet.model") == {"model.safetensors", "weights.safetensors", "qcq.json"}
+    made = {"model.safetensors", "weights.safetensors", "students.safetensors", "qcq.json"}
+    assert all_files("e.parquet.model") == made
     table = Embeddings.load("e.parquet")
     Embeddings(list(table.ids), -table.vectors).save("n.npz")
     assert call("qcq export n.npz --out e.parquet") == 2

@@ -286,7 +286,7 @@ def test_a_concept_written_nearly_right_is_told(bank: Path) -> None:
 def test_equal_tables_moved_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("diff", run, run, "--trainer", "svd") == 0
     out = capsys.readouterr().out
-    assert out.startswith("no question moved\n")
+    assert out.startswith("A: svd; B: svd\nno question moved\n")
     assert "0.0000 |" not in out
 
 
