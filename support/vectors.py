@@ -416,11 +416,18 @@ def _is_text(data: bytes) -> bool:
         return False
 
 
+_DIGITS = 12  # of a number in a heading: no file holds more
+
+
 def _heading(line: str) -> tuple[int, int]:
     words = line.split()
-    if len(words) != 2 or not all(word.isdigit() for word in words) or int(words[1]) == 0:
+    if len(words) != 2 or not all(word.isdecimal() for word in words) or not words[1].strip("0"):
         raise EmbeddingError(
             f"its first line is {line.strip()[:40]!r}; word2vec's says how many vectors and dimensions"
+        )
+    if max(map(len, words)) > _DIGITS:
+        raise EmbeddingError(
+            f"its heading announces {words[0][:20]} vectors of {words[1][:30]} dimensions; correct the heading"
         )
     return int(words[0]), int(words[1])
 

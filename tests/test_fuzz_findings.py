@@ -147,6 +147,11 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a quote in an answer": data("ednet", EDNET),
     "vectors nested too deeply": vectors(".json", f'{{"q": {DEEP}'),
     "half a character in an id": vectors(".json", '{"\\ud800": [1, 2]}'),
+    **{
+        f"heading {heading[:12]!r} of {len(heading)} letters ({ending})": vectors(ending, f"{heading}\n".encode() + row)
+        for heading in (f"3 {10**25}", f"0 {10**25}", f"3 {LONG}", f"{LONG} 1", "² 1")
+        for ending, row in ((".txt", b"a 1\n"), (".vec", b"a 1\n"), (".bin", b"a \0\0\0\0"))
+    },
     "settings nested too deeply": settings(f"seeds = {DEEP}"),
     "a setting of thousands of digits": settings(f"seeds = {LONG}"),
     "an override of thousands of digits": lambda home: Config.load(overrides=[f"seeds={LONG}"]),

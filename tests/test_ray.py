@@ -8,7 +8,9 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -220,8 +222,8 @@ def test_the_main_job_has_the_bytes_of_one_process(cluster: RayCluster, one: Run
             assert all(stores[1].finished(cell) == stores[0].finished(cell) for store in stores)
 
 
-def workers_of(parent: int, labels: set[str]) -> list[int]:
-    """Process ids of the Ray workers below ``parent`` that run one of the cells; Ray names a process by its task."""
+def workers_of(parent: int, labels: set[str]) -> list[tuple[int, str]]:
+    """Ray workers below ``parent`` that run one of the cells: process id, label. Ray names a process by its task."""
     found, above, names = [], {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -234,8 +236,9 @@ def workers_of(parent: int, labels: set[str]) -> list[int]:
         at = pid
         while at in above and at != parent:
             at = above[at]
-        if at == parent and name.startswith("ray::") and name.strip("\0 ").removeprefix("ray::") in labels:
-            found.append(pid)
+        label = name.strip("\0 ").removeprefix("ray::")
+        if at == parent and name.startswith("ray::") and label in labels:
+            found.append((pid, label))
     return found
 
 
@@ -243,14 +246,18 @@ def workers_of(parent: int, labels: set[str]) -> list[int]:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds workers under /proc")
 def test_killed_workers_lose_nothing_and_change_no_byte(cluster: RayCluster, one: Run, tmp_path: Path) -> None:
     labels = {cell.label for cell in Experiment(FEW).plan.cells}
-    killed, ended = [], threading.Event()
+    killed: Counter[str] = Counter()
+    ended = threading.Event()
     rng = np.random.default_rng(0)
 
     def kill() -> None:
-        while not ended.wait(float(rng.uniform(0.1, 1.0))) and len(killed) < 5:
-            if running := workers_of(os.getpid(), labels):
-                os.kill(victim := running[int(rng.integers(len(running)))], signal.SIGKILL)
-                killed.append(victim)
+        # Each cell at most twice: one that dies four times has no result, and slow machines begin the first for long.
+        while not ended.wait(float(rng.uniform(0.1, 1.0))) and killed.total() < 8:
+            if running := [each for each in workers_of(os.getpid(), labels) if killed[each[1]] < 2]:
+                victim, label = running[int(rng.integers(len(running)))]
+                with suppress(ProcessLookupError):  # it has ended by itself
+                    os.kill(victim, signal.SIGKILL)
+                    killed[label] += 1
 
     heard = Heard()
     killer = threading.Thread(target=kill, daemon=True)
@@ -260,9 +267,10 @@ def test_killed_workers_lose_nothing_and_change_no_byte(cluster: RayCluster, one
     finally:
         ended.set()
         killer.join()
+    assert not [line for line in heard.lines if "4 times" in line]
     assert tree(other.path) == tree(one.path)
-    assert len(killed) >= 2
-    assert sum("is begun again" in line for line in heard.lines) <= len(killed)
+    assert killed.total() >= 2
+    assert sum("is begun again" in line for line in heard.lines) <= killed.total()
 
 
 PARTED = Config.load(overrides=[*SMALL, "dim=8", "seeds=1", "tune=false", "trainers=sgns", "tasks=retrieval"])
@@ -287,10 +295,11 @@ def test_parts_of_sgns_have_the_bytes_of_one_process_whoever_is_killed(
         killed, ended = [], threading.Event()
 
         def kill() -> None:
-            while not ended.wait(0.3) and len(killed) < 4:
-                for pid in workers_of(os.getpid(), {"sgns part"})[:1]:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
+            while not ended.wait(0.3) and len(killed) < 3:  # a part that dies four times is an error
+                for pid, _ in workers_of(os.getpid(), {"sgns part"})[:1]:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
 
         killer = threading.Thread(target=kill, daemon=True)
         killer.start()
