@@ -13,7 +13,6 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.data import Dataset, Interactions, TrainPart
-from qcq.data.assembly import several
 from qcq.data.checks import doubt, plain
 from qcq.embeddings import WEIGHTS, Embeddings
 from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError, WalkError, nearest
@@ -30,6 +29,7 @@ from qcq.support.folders import claim
 from qcq.support.progress import Progress, silent
 from qcq.support.registry import Registry
 from qcq.support.types import check, takes
+from qcq.support.words import several
 from qcq.walks import WALKS, Metapath, WalkStrategy
 
 SHOWN = 5  # names in a message

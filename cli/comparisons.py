@@ -325,10 +325,10 @@ def verify(
     debug: DebugOption = False,
 ) -> None:
     """Compare every file of a run with the hash written with it: changed, cut short, missing, or not of the run."""
-    from qcq.data.assembly import several
     from qcq.engine.verify import FOREIGN, SETTINGS, discard
     from qcq.engine.verify import verify as compare
     from qcq.run import Run
+    from qcq.support.words import several
 
     run = Run.open(folder)
     faults, checked = compare(run)

@@ -190,7 +190,7 @@ def _refuse_unwritable(file: Path, questions: Sequence[str]) -> None:
 
 def _zeros(data: Dataset, made: Embeddings) -> Iterator[str]:
     """What a table doesn't tell: questions that nothing sets apart, rows and columns of zeros."""
-    from qcq.data.assembly import several
+    from qcq.support.words import several
 
     w = data.q_matrix
     degree = w.indptr[1:] - w.indptr[:-1]
@@ -240,12 +240,12 @@ def add(
 ) -> None:
     """Give vectors to questions that came later, by the model beside the table. Old rows stay as they are."""
     from qcq.data import load
-    from qcq.data.assembly import several
     from qcq.data.checks import refuse_doubts
     from qcq.embeddings import model_folder
     from qcq.recipes import add as extend
     from qcq.recipes import chosen
     from qcq.support.vectors import WRITERS, by_ending
+    from qcq.support.words import several
 
     by_ending(out_file, WRITERS, "written as")
     if out_file.exists():
@@ -302,13 +302,13 @@ def similar(
     """The questions that are most like a question, with reasons; by the trainer on walks that is best on validation."""
     from dataclasses import asdict
 
-    from qcq.data.assembly import several
     from qcq.embeddings import Embeddings
     from qcq.errors import DataError
     from qcq.report.facts import partition_of
     from qcq.report.similar import FEW, similar_in
     from qcq.report.similar import similar as look
     from qcq.run import FILE, NO_WALK, Run
+    from qcq.support.words import several
 
     if easier and harder:
         raise ConfigError("--easier and --harder are given; give one of them")
@@ -517,10 +517,10 @@ def trace(
     debug: DebugOption = False,
 ) -> None:
     """A student's mastery of each concept over time, by the knowledge-tracing model of a run."""
-    from qcq.data.assembly import several
     from qcq.report.figures import mastery, refuse_undrawable, write_figure
     from qcq.report.trace import trace as follow
     from qcq.run import Run
+    from qcq.support.words import several
 
     if out_file is not None and out_file.suffix.lower() not in (".csv", ".parquet"):
         raise ConfigError(f"{out_file}: no frame is written as {out_file.suffix!r}; take .csv or .parquet")

@@ -8,13 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.assembly import interactions, q_matrix, remarks
 from qcq.data.blocks import are_triples, blocks
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
 from qcq.data.text import json_object
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 FOLDS = 5
 

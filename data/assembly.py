@@ -9,7 +9,7 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import ArrayLike, NDArray
 
 from qcq.data.dataset import Interactions
-from qcq.support.words import several as several
+from qcq.support.words import several
 
 
 def q_matrix(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.assembly import interactions, q_matrix, remarks
 from qcq.data.checks import EMPTY
 from qcq.data.dataset import Dataset
 from qcq.data.log import answers, from_log, moments
@@ -14,6 +14,7 @@ from qcq.data.table import RawTable, codes
 from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 COLUMNS = ("order_id", "user_id", "problem_id", "correct", "skill_id")
 SETS_ONLY = {"user_id", "log_id", "sequence_id", "correct"}  # 2015: sequence_id is the id of a problem set

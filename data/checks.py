@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.data.assembly import several
 from qcq.data.dataset import Interactions
 from qcq.errors import DataError
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

@@ -17,7 +17,7 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.data import checks
-from qcq.data.assembly import chronological, cycle, q_matrix, remarks, several
+from qcq.data.assembly import chronological, cycle, q_matrix, remarks
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.excel import first_row
 from qcq.data.reader import Reader
@@ -25,6 +25,7 @@ from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE, header
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

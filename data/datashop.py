@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from qcq.data.assembly import several
 from qcq.data.checks import EMPTY
 from qcq.data.dataset import Dataset
 from qcq.data.log import answers, from_log, moments
@@ -14,6 +13,7 @@ from qcq.data.table import RawTable
 from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

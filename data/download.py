@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qcq.data import DATASETS, Dataset, load
-from qcq.data.assembly import several
 from qcq.data.catalogue import Copy, Counts, Expected, PublicData
 from qcq.data.text import header
 from qcq.errors import DataError
+from qcq.support.words import several
 
 MISSING = "missing"  # what is found of a file that isn't there
 PARTS = ("students", "questions", "concepts", "responses")

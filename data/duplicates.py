@@ -13,9 +13,9 @@ import numpy as np
 import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
-from qcq.data.assembly import several
 from qcq.data.dataset import Dataset, Interactions
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 RAREST, MET = 5, 3  # a duplicate has answered at least MET of a student's RAREST rarest questions
 COMMON = 1_000  # students: a question answered by more doesn't tell students apart, and never counts as rare

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.data.assembly import q_matrix, remarks, several
+from qcq.data.assembly import q_matrix, remarks
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
 from qcq.data.table import RawTable
@@ -16,6 +16,7 @@ from qcq.data.text import read_text
 from qcq.errors import DataError
 from qcq.support.arrays import read_npy
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 RESPONSES, MATRIX = "data.txt", "Q_table.npy"
 REQUIRED = ("user_id", "seq_len", "question_seq", "correctness_seq")

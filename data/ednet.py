@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.assembly import interactions, q_matrix, remarks
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
 from qcq.data.sealed import Seal, with_seal
@@ -18,6 +18,7 @@ from qcq.data.text import header, read_bytes
 from qcq.errors import DataError
 from qcq.support.seeds import generator
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 QUESTIONS = ("contents/questions.csv", "EdNet-Contents/contents/questions.csv", "questions.csv")
 STUDENTS = ("KT1", "EdNet-KT1/KT1", ".")

@@ -8,13 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from qcq.data.assembly import interactions, remarks, several
+from qcq.data.assembly import interactions, remarks
 from qcq.data.blocks import triples
 from qcq.data.dataset import Dataset
 from qcq.data.icd import COLUMNS, ITEMS, read_items, triple_files
 from qcq.data.reader import Reader
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 PARTS = {"train": 0, "valid": 1, "validation": 1, "dev": 1, "test": 2}
 CALLED = ("train", "validation", "test")

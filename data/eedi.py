@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from qcq.data import neurips2020
-from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.assembly import interactions, q_matrix, remarks
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
 from qcq.data.table import RawTable, codes
 from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 QUESTIONS, SUBJECTS = "question_meta.csv", "subject_meta.csv"
 ANSWERS, UNLABELLED = ("train_data.csv", "valid_data.csv", "test_data.csv"), "private_test_data.csv"

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qcq.data.assembly import several
 from qcq.data.bipartite import refuse_bad_weights, two_sides
 from qcq.data.checks import SYNONYMS, known
 from qcq.data.csv import assemble, questions_columns
@@ -14,6 +13,7 @@ from qcq.data.dataset import Dataset
 from qcq.data.table import RawTable
 from qcq.data.text import missing, named
 from qcq.errors import DataError
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -19,7 +19,7 @@ import numpy as np
 import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
-from qcq.data.assembly import q_matrix, remarks, several
+from qcq.data.assembly import q_matrix, remarks
 from qcq.data.bipartite import refuse_bad_weights, two_sides
 from qcq.data.checks import alike, converted
 from qcq.data.csv import weighted
@@ -32,6 +32,7 @@ from qcq.support.arrays import read_npz, read_sparse
 from qcq.support.files import whole
 from qcq.support.formulas import guarded, restored_frame
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import networkx as nx

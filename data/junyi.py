@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from qcq.data.assembly import cycle, interactions, q_matrix, remarks, several
+from qcq.data.assembly import cycle, interactions, q_matrix, remarks
 from qcq.data.checks import EMPTY
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.log import ordered
@@ -19,6 +19,7 @@ from qcq.data.table import RawTable, codes
 from qcq.data.text import header
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

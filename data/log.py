@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qcq.data.assembly import chronological, q_matrix, remarks, several
+from qcq.data.assembly import chronological, q_matrix, remarks
 from qcq.data.checks import times
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.table import RawTable, codes
 from qcq.errors import DataError
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qcq.data.assembly import cycle, q_matrix, remarks, several
+from qcq.data.assembly import cycle, q_matrix, remarks
 from qcq.data.checks import EMPTY
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.log import moments, ordered
 from qcq.data.table import RawTable, codes
 from qcq.errors import DataError
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

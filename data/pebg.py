@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.assembly import interactions, q_matrix, remarks
 from qcq.data.blocks import blocks, python_list
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.reader import Reader
@@ -15,6 +15,7 @@ from qcq.data.text import literal, read_text
 from qcq.errors import DataError
 from qcq.support.arrays import read_sparse
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 QUESTIONS, SKILLS, LISTED = "pro_id_dict.txt", "skill_id_dict.txt", "pro_skill_dict.txt"
 MATRIX, RESPONSES = "pro_skill_sparse.npz", "data.txt"

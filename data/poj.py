@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from qcq.data.assembly import several
 from qcq.data.dataset import Dataset
 from qcq.data.log import from_log, moments
 from qcq.data.reader import Reader
@@ -13,6 +12,7 @@ from qcq.data.table import RawTable
 from qcq.data.text import OFFICE, header
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from qcq.data.assembly import several
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
 from qcq.data.sequences import ONE_RUN, Account, Sequences, accounts, by_concept_only, in_order, is_nearly, is_sequences
 from qcq.data.text import by_index, json_object, read_text
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,13 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from qcq.data.assembly import interactions, q_matrix, remarks, several
+from qcq.data.assembly import interactions, q_matrix, remarks
 from qcq.data.blocks import blocks
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
 from qcq.data.text import by_index, json_object
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 PARTS = ("train", "dev", "test")
 PROBLEMS, SKILLS = "problem_id_hashmap.json", "skill_id_hashmap.json"

@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.data.assembly import several
 from qcq.data.dataset import Dataset
 from qcq.errors import DataError
 from qcq.support.seeds import generator
+from qcq.support.words import several
 
 SALT = "qcq/sealed/ednet/1:"  # a new sealed test has a new number, so it seals other students
 SHARE = 0.05

@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.data.assembly import q_matrix, remarks, several
+from qcq.data.assembly import q_matrix, remarks
 from qcq.data.dataset import Dataset, Interactions
 from qcq.data.table import RawTable, codes
 from qcq.data.text import header
 from qcq.errors import DataError
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

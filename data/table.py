@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcq.data.assembly import several
 from qcq.data.checks import CONCEPTS, bare, doubt, meant, refuse_names, second_heading, unread
 from qcq.data.excel import sheet, sheets
 from qcq.data.text import exact, lone, named, read_text, records, scan_parquet, separator
 from qcq.errors import DataError
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

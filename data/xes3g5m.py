@@ -10,13 +10,14 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from qcq.data.assembly import q_matrix, remarks, several
+from qcq.data.assembly import q_matrix, remarks
 from qcq.data.dataset import Dataset
 from qcq.data.reader import Reader
 from qcq.data.sequences import Sequences, accounts, in_order
 from qcq.data.text import json_object
 from qcq.errors import DataError
 from qcq.support.settings import settings
+from qcq.support.words import several
 
 QUESTIONS, CONCEPTS = "metadata/questions.json", "metadata/kc_routes_map.json"
 LEVELS = {"question_level": "_quelevel", "kc_level": ""}

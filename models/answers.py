@@ -12,7 +12,7 @@ import numpy as np
 import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
-from qcq.data.assembly import chronological, several
+from qcq.data.assembly import chronological
 from qcq.data.checks import SYNONYMS, meant, times
 from qcq.data.csv import NO_NAMES
 from qcq.data.dataset import TrainPart
@@ -22,6 +22,7 @@ from qcq.data.text import OFFICE
 from qcq.embeddings import STUDENTS
 from qcq.errors import DataError
 from qcq.support.files import whole_path
+from qcq.support.words import several
 
 HALFWAY = 30.0  # training responses at which a question's own vector and its concepts' weigh the same
 COLUMNS, MORE = ("student", "question", "correct"), ("timestamp",)

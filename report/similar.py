@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.data import Dataset
-from qcq.data.assembly import several
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
 from qcq.models.inference import opened
 from qcq.run import Run
+from qcq.support.words import several
 
 FEW = 10  # answers where nobody says how many
 TIE = 1e-6  # cosines closer than this are equal but for rounding

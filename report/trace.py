@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from qcq.config import Config
 from qcq.data import Dataset
-from qcq.data.assembly import several
 from qcq.data.table import codes
 from qcq.embeddings import Embeddings
 from qcq.engine import Store, make_store
@@ -32,6 +31,7 @@ from qcq.support.cost import measured
 from qcq.support.files import from_json, link, sha256, write_text
 from qcq.support.lock import occupied
 from qcq.support.progress import Progress, silent
+from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl

@@ -199,6 +199,19 @@ def test_item_response_is_where_the_penalised_likelihood_is_highest(model, monke
         assert all(highest(slope + step * way, ease) < best for way in (ways if model == "2pl" else [np.ones(12)]))
 
 
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+def test_a_question_that_nobody_answered_is_as_easy_as_all_answers_together(model):
+    """The logit of the share of right answers, one of each kind added."""
+    world = Simulated(questions=12, concepts=3, students=30, responses=8, seed=1).read()
+    few = replace(world, interactions=world.interactions.where(world.interactions.question > 0))
+    attempts = Attempts(Partition.make(few, seed=0, hold_out_edges=False), "kt-baselines")
+    right = int(attempts.train.interactions.correct.sum())
+    wrong = len(attempts.train.interactions) - right
+    _, ease = BASELINES[model](attempts).parameters
+    assert attempts.train.counts[0] == 0
+    assert ease[0] == pytest.approx(np.log((right + 1) / (wrong + 1)), abs=1e-9)
+
+
 def test_a_very_long_history_is_as_exact_as_a_short_one(partition, monkeypatch):
     """4,000 answers of one student, whose likelihood is far below the smallest float at every ability."""
     attempts = Attempts(partition, "kt-baselines")

@@ -40,7 +40,7 @@ from qcq.evaluation.tracing.tasks import (
 )
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS
-from qcq.models.answers import Answers
+from qcq.models.answers import Answers, digests
 from qcq.pipeline import Experiment
 from qcq.report.comparison import comparison, paired_comparisons
 from qcq.walks import WALKS
@@ -414,11 +414,14 @@ def test_rasch_numbers_of_new_questions_are_the_most_probable_ones(partition, se
     from scipy.optimize import minimize_scalar
 
     train = partition.split.train
-    r = train.interactions if seen else train.interactions.where(np.zeros(len(train.interactions), dtype=bool))
+    digest = digests(partition.dataset.students)
+    low = digest < np.median(digest[train.students])  # so that some students come after the last known one
+    r = train.interactions.where(low[train.interactions.student] & seen)
     weights, frame, answers = new_questions(partition)
     part = NumberPart.made("rasch", replace(train, interactions=r), partition.graph)
     made = part.infer(partition.graph, noise(partition).vectors, weights)
     assert made.tolist() == [[0.0]] * 4
+    assert answers.who.max() > part.arrays["who"].max(initial=0)
     found, _ = part.answered(partition.graph, noise(partition).vectors, made, weights, answers)
     eases = Eases.of(r, partition.graph)
     able = dict(zip([train.dataset.students[i] for i in eases.student], eases.ability, strict=True))

@@ -9,11 +9,11 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.data import TrainPart
-from qcq.data.assembly import several
 from qcq.evaluation.tracing.features import AROUND, NUMBERS, PRIOR, REACH, ROUNDS, Eases, Number, share_wrong
 from qcq.graph import KnowledgeGraph
 from qcq.models.answers import Answers, digests
 from qcq.models.inference import Part
+from qcq.support.words import several
 
 
 class NumberPart(Part):
