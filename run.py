@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
 from qcq.support.arrays import read_npz
-from qcq.support.files import from_json
+from qcq.support.files import from_json, validated
 from qcq.support.folders import refuse_newer
 from qcq.support.formulas import restored_frame
 from qcq.support.notebook import first, html_table
@@ -110,16 +110,6 @@ class _Result(_Row):  # of results.jsonl
 
 HELD: Mapping[str, type[_Held]] = {"config.toml": _Settings, "about.json": _About}
 ROWS: Mapping[str, type[_Row]] = {"tuning": _Tuned, "training": _Trained, "curves": _Row, "results": _Result}
-
-
-def _refuse_other(held: Mapping[str, Any], kind: type[_Held], where: str = "") -> None:
-    """ValueError with the first key that is missing, or holds something else than it should."""
-    try:
-        kind.model_validate(held)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        key = ".".join(map(str, wrong["loc"]))
-        raise ValueError(f"{where}{key}: {wrong['msg'].lower()}") from None
 
 
 def filed(name: str) -> str:
@@ -252,7 +242,7 @@ class Run:
         try:
             held = parse(path.read_text(encoding="utf-8"))
             if (kind := HELD.get(str(name))) is not None:
-                _refuse_other(held, kind)  # type: ignore[arg-type]
+                validated(held, kind)
             return held
         except FileNotFoundError:
             raise self._damaged(path, ValueError("it is missing")) from None
@@ -286,7 +276,7 @@ class Run:
         def rows(text: str) -> list[dict[str, Any]]:
             found = [dict(from_json(line)) for line in text.splitlines()]
             for number, row in enumerate(found, start=1):
-                _refuse_other(row, _Failed if name == "training" and "error" in row else ROWS[name], f"row {number}, ")
+                validated(row, _Failed if name == "training" and "error" in row else ROWS[name], f"row {number}, ")
             return found
 
         return self._read(file, rows)

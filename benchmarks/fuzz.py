@@ -200,7 +200,7 @@ def targets() -> dict[str, Callable[[], Target]]:
             found[name] = partial(_dataset, name)
     found |= {f"graph {ending}": partial(_graph, ending) for ending in graphs.READERS}
     found |= {f"vectors {ending}": partial(_vectors, ending) for ending in vectors.READERS}
-    return found | {"settings": _settings, "run folder": _run, "walks": _walks, "model": _model}
+    return found | {"settings": _settings, "run folder": _run, "walks": _walks, "model": _model, "weights": _weights}
 
 
 def _dataset(name: str) -> Target:
@@ -309,8 +309,34 @@ def _model() -> Target:
         table = embed(_bank(), "concepts", dim=3)
         table.save(Path(home, "table.npz"))
         table.save_model(Path(home, "table.npz"))
+        _drop_digest(Path(home, "table.npz.model", "model.safetensors"))
         files = unpacked(Path(home))
     return files, lambda folder: Embeddings.load(folder / "table.npz").infer({"new": ["c1", "d0"]})
+
+
+def _drop_digest(file: Path) -> None:
+    """A model as earlier versions wrote it. With its digest every change would be noticed at once."""
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    with safe_open(str(file), framework="numpy") as held:
+        said = json.loads(held.metadata()["model"])
+        arrays = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118  (not a dict)
+    del said["digest"]
+    save_file(arrays, file, {"model": json.dumps(said)})
+
+
+def _weights() -> Target:
+    import numpy as np
+
+    from qcq.models.weights import Weights
+
+    with tempfile.TemporaryDirectory() as home:
+        rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+        made = Weights(["q1", "q2"], ["c1"], {"input": rows, "output": rows}, trainer={"name": "sgns", "dim": 2})
+        made.save(Path(home, "weights.safetensors"))
+        files = unpacked(Path(home))
+    return files, lambda folder: Weights.load(folder / "weights.safetensors").refuse_other("sgns", 2, 3)
 
 
 def _answered(step: Callable[[], object]) -> None:

@@ -95,7 +95,8 @@ class ConceptMean(Trainer):
 
     def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """The formula itself."""
-        return np.asarray(weights @ frozen.parts["concepts"]) / np.asarray(weights.sum(axis=1))[:, None]
+        concepts = frozen.part("concepts", weights.shape[1], self.dim)
+        return np.asarray(weights @ concepts) / np.asarray(weights.sum(axis=1))[:, None]
 
 
 @settings
@@ -214,13 +215,14 @@ def folded(frozen: Frozen, weights: scipy.sparse.csr_array, dim: int, power: flo
     Parts: ``v`` (concepts, rank) and ``s`` (rank,), the factors; ``degree`` of the concepts; ``added``, a number added
     to the degrees of questions and of concepts.
     """
-    v, s, added = frozen.parts["v"], frozen.parts["s"], frozen.parts["added"]
+    v, added = frozen.part("v", weights.shape[1], range(1, dim + 1)), frozen.part("added", 2)
+    s = frozen.part("s", v.shape[1])
 
     def scale(degree: NDArray[np.float64], more: float) -> scipy.sparse.dia_array:
         raised = np.asarray(degree) + more
         return scipy.sparse.diags_array(1 / np.sqrt(np.where(raised > 0, raised, 1)))
 
-    a = scale(weights.sum(axis=1), added[0]) @ weights @ scale(frozen.parts["degree"], added[1])
+    a = scale(weights.sum(axis=1), added[0]) @ weights @ scale(frozen.part("degree", weights.shape[1]), added[1])
     real = s > 1e-9 * max(float(s[0]), 1e-300)
     out = np.zeros((weights.shape[0], dim))
     out[:, : len(s)] = np.asarray(a @ v) * np.where(real, np.where(real, s, 1.0) ** (power - 1), 0.0)

@@ -270,7 +270,8 @@ class NetMF(Trainer):
         """
         quotient = Quotient(frozen.graph)
         ratio = LogRatio(quotient, self.window, self.negatives, frozen.walk.keep_concepts)
-        value, vector = frozen.parts["values"], frozen.parts["vectors"]
+        vector = frozen.part("vectors", len(ratio.gain), range(self.dim + 1))
+        value = frozen.part("values", vector.shape[1])
         rows = ratio.outside(weights)  # (new questions, nodes)
         real = np.abs(value) > 1e-9 * np.abs(value).max(initial=1e-300)
         out = np.zeros((weights.shape[0], self.dim))

@@ -6,25 +6,29 @@ vectors and their chain stay as they are; a new question only gets a first step 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from qcq.embeddings import MODEL, STUDENTS, WEIGHTS, Embeddings, identity, opens
-from qcq.errors import ArgumentError, ChainError, ConfigError, EmbeddingError, UnknownNameError, WalkError
+from qcq.errors import ArgumentError, ChainError, ConfigError, EmbeddingError, GraphError, UnknownNameError, WalkError
 from qcq.floors.markov import MarkovChain
 from qcq.graph import KnowledgeGraph
 from qcq.models.answers import Answers, Students, drawn
-from qcq.models.trainer import Frozen, Model, Trainer
+from qcq.models.trainer import Frozen, Model, Trainer, frozen_part
 from qcq.models.weights import Weights
-from qcq.support.files import from_json, whole_path
+from qcq.support.arrays import refuse_bad_indices
+from qcq.support.files import from_json, validated, whole_path
 from qcq.support.types import check
 from qcq.support.vectors import as_names, is_missing
 from qcq.support.words import in_short, several
@@ -73,7 +77,12 @@ class Part:
         return cls(*about) if model is None or not name else cls(*about, model.frozen(), model.weights())
 
     def infer(self, graph: KnowledgeGraph, vectors: NDArray, weights: scipy.sparse.csr_array) -> NDArray | None:
-        """The trainer's own vectors of new questions, float64 (new questions, dim); None where it has no way."""
+        """The trainer's own vectors of new questions, float64 (new questions, dim); None where it has no way.
+
+        Raises
+        ------
+        EmbeddingError : arrays or settings that don't fit the graph and the table.
+        """
         from qcq.models import TRAINERS
         from qcq.walks import WALKS
 
@@ -81,7 +90,13 @@ class Part:
             return None
         trainer: Trainer = TRAINERS[self.trainer[0]](**self.trainer[1])
         walk: WalkStrategy = WALKS[self.walk[0]](**self.walk[1])
-        return trainer.infer(Frozen(graph, walk, vectors, self.arrays, self.weights), weights)
+        made = trainer.infer(Frozen(graph, walk, vectors, self.arrays, self.weights), weights)
+        if made is not None and made.shape[1] != vectors.shape[1]:
+            raise EmbeddingError(
+                f"the settings of {self.trainer[0]} in the model give {made.shape[1]} columns, and the table has "
+                f"{vectors.shape[1]}; write the table again with qcq embed"
+            )
+        return made
 
     def answered(
         self,
@@ -273,6 +288,7 @@ class InferenceModel:
         arrays = {"graph.indptr": w.indptr, "graph.indices": w.indices, "graph.data": w.data}
         for i, part in enumerate(self.parts):
             arrays |= {f"{i}.{name}": array for name, array in part.arrays.items()}
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         kept = [part.weights for part in self.parts if part.weights is not None]
         assert len(kept) < 2
         said = {
@@ -293,6 +309,7 @@ class InferenceModel:
             ],
             "weights": kept[0].digest if kept else None,
         }
+        said["digest"] = _digest(said, arrays)
         for weights in kept:
             weights.save(folder / WEIGHTS)
         if not kept:
@@ -302,8 +319,7 @@ class InferenceModel:
         else:
             self.students.save(folder)
         with whole_path(folder / MODEL) as partial:
-            held = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            save_file(held, partial, metadata={"model": json.dumps(said, sort_keys=True)})
+            save_file(arrays, partial, metadata={"model": json.dumps(said, sort_keys=True)})
         return folder
 
     @classmethod
@@ -312,47 +328,82 @@ class InferenceModel:
 
         Raises
         ------
-        EmbeddingError : no readable model, or one that belongs to another table.
+        EmbeddingError : no readable model, a damaged one, or one that belongs to another table.
         """
         from safetensors import SafetensorError, safe_open
 
         file = folder / MODEL
         try:
             with safe_open(str(file), framework="numpy") as held:
-                said = from_json((held.metadata() or {})["model"])
+                read = from_json((held.metadata() or {})["model"])
                 arrays = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118  (not a dict)
-            if said["format"] != FORMAT:
-                raise ValueError(f"format {said['format']}, this version reads {FORMAT}")
-            weights = None if said["weights"] is None else Weights.load(folder / WEIGHTS)
-            if weights is not None and weights.digest != said["weights"]:
+            if read["format"] != FORMAT:
+                raise ValueError(f"format {read['format']}, this version reads {FORMAT}")
+            said = validated(read, _Said)
+            if said.digest not in (None, _digest(read, arrays)):
+                raise ValueError("it was changed or damaged since it was written")
+            if identity(table) not in said.tables or not table.index.keys() >= {*said.questions, *said.added}:
+                raise EmbeddingError(
+                    f"{folder}: the model of another table; write table and model again with qcq embed"
+                )
+            weights = None if said.weights is None else Weights.load(folder / WEIGHTS)
+            if weights is not None and weights.digest != said.weights:
                 raise ValueError(f"{WEIGHTS} is of another training")
-            shape = len(said["questions"]), len(said["concepts"])
-            w = scipy.sparse.csr_array(tuple(arrays[f"graph.{name}"] for name in ("data", "indices", "indptr")), shape)
-            w.check_format(full_check=True)
+            for names in (said.questions, said.concepts):
+                if again := [name for name, n in Counter(names).items() if n > 1]:
+                    raise ValueError(f"{again[0]!r} occurs twice")
+            data, *at = (frozen_part(arrays, f"graph.{name}", None) for name in ("data", "indices", "indptr"))
+            if any(array.dtype.kind != "i" for array in at):
+                raise ValueError("indices of its graph that are no whole numbers")
+            w = scipy.sparse.csr_array((data, *at), (len(said.questions), len(said.concepts)))
+            refuse_bad_indices(w)
+            graph = KnowledgeGraph(said.questions, said.concepts, w)
             parts = []
-            for i, part in enumerate(said["parts"]):
+            for i, part in enumerate(said.parts):
                 own = {n.partition(".")[2]: array for n, array in arrays.items() if n.startswith(f"{i}.")}
-                about = tuple(part["trainer"]), tuple(part["walk"]), part["dim"]
-                parts.append(Part.kinds[part["kind"]](*about, own, weights if part["weights"] else None))
+                about = part.trainer, part.walk, part.dim
+                parts.append(Part.kinds[part.kind](*about, own, weights if part.weights else None))
+            if sum(part.dim for part in parts) > table.dim:
+                raise ValueError(f"its parts have more columns than the {table.dim} of the table")
             students = Students.load(folder)
             if students is None and "students" in arrays:  # earlier versions wrote them into the same file
                 students = Students(arrays["students"], arrays["training"])
-            added = {str(question): tuple(map(str, own)) for question, own in said.get("added", {}).items()}
-        except (
-            OSError,
-            SafetensorError,
-            ConfigError,
-            KeyError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except (OSError, SafetensorError, ConfigError, GraphError, KeyError, ValueError, TypeError) as error:
             why = " ".join(str(error).split())
             raise EmbeddingError(f"{file}: no readable model ({why}); write the table again with qcq embed") from None
-        if identity(table) not in said["tables"]:
-            raise EmbeddingError(f"{folder}: the model of another table; write table and model again with qcq embed")
-        return cls(KnowledgeGraph(said["questions"], said["concepts"], w), parts, students, added)
+        return cls(graph, parts, students, {question: tuple(own) for question, own in said.added.items()})
+
+
+class _Strict(BaseModel):  # what a file must hold, and nothing else
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
+
+
+class _SaidPart(_Strict):
+    kind: str
+    trainer: Annotated[tuple[str, dict[str, Any]], Field(strict=False)]
+    walk: Annotated[tuple[str, dict[str, Any]], Field(strict=False)]
+    dim: Annotated[int, Field(ge=0)]
+    weights: bool
+
+
+class _Said(_Strict):
+    format: int
+    tables: list[str]
+    questions: list[str]
+    concepts: list[str]
+    added: dict[str, list[str]] = {}
+    parts: list[_SaidPart]
+    weights: str | None
+    digest: str | None = None  # earlier versions wrote none
+
+
+def _digest(said: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> str:
+    """SHA-256 of all that a file holds, but for the digest itself."""
+    h = hashlib.sha256(json.dumps({k: v for k, v in said.items() if k != "digest"}, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        h.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()
 
 
 def _lists(what: str, given: Mapping[Any, Any]) -> dict[str, list[str]]:

@@ -128,7 +128,7 @@ class FastRP(Trainer):
 
     def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """The formula's own row: the new question steps to its concepts, and the old bank's chain goes on there."""
-        return np.asarray(rows(weights) @ frozen.parts["concepts"])
+        return np.asarray(rows(weights) @ frozen.part("concepts", weights.shape[1], self.dim))
 
 
 def _blocks(n: int) -> list[slice]:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from qcq.corpus import Corpus
 from qcq.embeddings import Embeddings
-from qcq.errors import ConfigError, CorpusError, TrainingError
+from qcq.errors import ConfigError, CorpusError, EmbeddingError, TrainingError
 from qcq.floors.objectives import HeldOutBatch, Objective
 from qcq.graph import KnowledgeGraph
 from qcq.models.weights import Weights
@@ -138,6 +138,9 @@ class Model(ABC):
         raise ConfigError(f"{type(self).__name__} has no held-out loss")
 
 
+Length = int | range | None
+
+
 @dataclass(frozen=True, eq=False)
 class Frozen:
     """What is left of a training, for :meth:`Trainer.infer`.
@@ -155,6 +158,33 @@ class Frozen:
     vectors: NDArray[np.float64]
     parts: Mapping[str, NDArray]
     weights: Weights | None = None
+
+    def part(self, name: str, *shape: Length) -> NDArray:
+        """The part ``name``, as :func:`frozen_part` gives it."""
+        return frozen_part(self.parts, name, *shape)
+
+
+def frozen_part(parts: Mapping[str, NDArray], name: str, *shape: Length) -> NDArray:
+    """One of a model's frozen parts, of the given shape: a length, those that are possible, or None for any.
+
+    Raises
+    ------
+    EmbeddingError : the part is missing, has another shape, or holds something else than finite numbers.
+    """
+    found = parts.get(name)
+    if found is None:
+        raise EmbeddingError(f"the model lacks its part {name!r}; write the table again with qcq embed")
+    lengths = zip(shape, found.shape, strict=False)
+    if found.ndim != len(shape) or any(m not in n if isinstance(n, range) else n not in (None, m) for n, m in lengths):
+        raise EmbeddingError(
+            f"the model's part {name!r} of shape {found.shape} doesn't fit its graph and settings; "
+            "write the table again with qcq embed"
+        )
+    if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+        raise EmbeddingError(
+            f"the model's part {name!r} holds something else than finite numbers; write the table again with qcq embed"
+        )
+    return found
 
 
 @settings

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from qcq.errors import ConfigError
-from qcq.support.files import from_json, whole_path
+from qcq.support.files import from_json, validated, whole_path
 from qcq.support.words import in_short, several
 
 WARM_STEPS = 0.25  # of a cold start's steps: what a warm one takes
@@ -78,14 +79,14 @@ class Weights:
 
         try:
             with safe_open(str(path), framework="numpy") as file:
-                meta = from_json((file.metadata() or {})["weights"])
+                meta = validated(from_json((file.metadata() or {})["weights"]), _Said)
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
             tables = {name.removeprefix("table."): rows for name, rows in held.items() if name.startswith("table.")}
             body = {name.removeprefix("body."): rows for name, rows in held.items() if name.startswith("body.")}
-            made = cls(meta["questions"], meta["concepts"], tables, body, meta["trainer"])
-            if any(len(rows) != len(made) for rows in [tables["input"], *tables.values()]):
+            made = cls(meta.questions, meta.concepts, tables, body, meta.trainer)
+            if tables["input"].ndim != 2 or any(rows.shape[:1] != (len(made),) for rows in tables.values()):
                 raise ValueError("tables of other lengths than the names")
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             said = " ".join(str(error).split())
             raise ConfigError(
                 f"{path}: no readable weights ({said}); start from a table or run that qcq wrote"
@@ -104,3 +105,11 @@ class Weights:
                 f"a start with rows for {len(self):,} tokens, and the walks have {tokens:,}; take the walk it was "
                 "trained on"
             )
+
+
+class _Said(BaseModel):  # what is written beside the numbers
+    model_config = ConfigDict(strict=True, defer_build=True)
+
+    questions: list[str]
+    concepts: list[str]
+    trainer: dict[str, Any]

@@ -170,11 +170,15 @@ def inferred(
     law, classes = found
     n, size = frozen.graph.n_questions, law.shape[1]
     label = np.r_[classes, np.arange(classes.max() + 1, size)]  # of every token
-    if len(label) != len(frozen.parts["counts"]):
+    counts = frozen.part("counts", None)
+    if len(label) != len(counts):
         return None
-    noise = frozen.parts["counts"] ** 0.75
+    noise = counts**0.75
     merge = scipy.sparse.csr_array((np.ones(len(label)), (label, np.arange(len(label)))))
-    outputs = np.asarray(merge @ frozen.parts["outputs"].astype(np.float64)) / np.asarray(merge.sum(axis=1))[:, None]
+    outputs = (
+        np.asarray(merge @ frozen.part("outputs", len(label), frozen.vectors.shape[1]).astype(np.float64))
+        / np.asarray(merge.sum(axis=1))[:, None]
+    )
     start = by_concepts(frozen.graph.weights, frozen.vectors[:n], weights)
     return logistic_rows(start, outputs, law, negatives * np.asarray(merge @ noise) / noise.sum(), PRIOR)
 
@@ -385,7 +389,8 @@ class FastText(_Gensim):
     def infer(self, frozen: Frozen, weights: scipy.sparse.csr_array) -> NDArray[np.float64]:
         """The mean of its concepts' vectors: composed without a vector of its own."""
         tested = (weights > 0).astype(np.float64)
-        return np.asarray(tested @ frozen.parts["concepts"]) / np.asarray(tested.sum(axis=1))[:, None]
+        concepts = frozen.part("concepts", weights.shape[1], self.dim)
+        return np.asarray(tested @ concepts) / np.asarray(tested.sum(axis=1))[:, None]
 
     def _prepare(self, model: Word2Vec, graph: KnowledgeGraph, words: NDArray[np.int64]) -> None:
         own = np.split(graph.weights.indices.astype(np.uint32), graph.weights.indptr[1:-1])

@@ -61,14 +61,19 @@ def read_sparse(path: Path) -> Any:
         import scipy.sparse
 
         made = scipy.sparse.load_npz(path)
-        if hasattr(made, "check_format"):
-            made.check_format(full_check=True)
-        pointers = getattr(made, "indptr", np.zeros(1))
-        if (pointers[1:] < pointers[:-1]).any():
-            raise TypeError("row pointers that decrease")
+        refuse_bad_indices(made)
         return made
 
     return _careful(read)
+
+
+def refuse_bad_indices(matrix: Any) -> None:
+    """ValueError where a sparse matrix has indices that point nowhere, or row pointers that decrease."""
+    if hasattr(matrix, "check_format"):
+        matrix.check_format(full_check=True)
+    pointers = getattr(matrix, "indptr", np.zeros(1))
+    if (pointers[1:] < pointers[:-1]).any():
+        raise ValueError("row pointers that decrease")
 
 
 def _refuse_no_text(array: NDArray) -> None:

@@ -12,7 +12,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+Held = TypeVar("Held", bound=BaseModel)
 
 
 @contextmanager
@@ -62,6 +66,21 @@ def from_json(text: str | bytes, **options: Any) -> Any:
         return json.loads(text, **options)
     except RecursionError:
         raise ValueError("too many brackets inside each other") from None
+
+
+def validated(held: Any, kind: type[Held], where: str = "") -> Held:
+    """What was read from a file, as a pydantic model that says what must be in it; ``where`` begins the error.
+
+    Raises
+    ------
+    ValueError : the first key that is missing, or holds something else than it should.
+    """
+    try:
+        return kind.model_validate(held)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        key = ".".join(map(str, wrong["loc"]))
+        raise ValueError(where + ": ".join(filter(None, (key, wrong["msg"].lower())))) from None
 
 
 def make_folder(folder: Path) -> list[Path]:

@@ -9,10 +9,12 @@ import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
 from qcq.data import TrainPart
+from qcq.errors import EmbeddingError
 from qcq.evaluation.tracing.features import AROUND, NUMBERS, PRIOR, REACH, ROUNDS, Eases, Number, share_wrong
 from qcq.graph import KnowledgeGraph
 from qcq.models.answers import Answers, digests
 from qcq.models.inference import Part
+from qcq.models.trainer import frozen_part
 from qcq.support.words import several
 
 
@@ -47,7 +49,7 @@ class NumberPart(Part):
         n = weights.shape[0]
         if self.trainer[0] != "difficulty":
             return np.zeros((n, 1))
-        share = float(self.arrays["share"][0])
+        share = self._share
         return np.full((n, 1), np.log(share / (1 - share)))
 
     def answered(
@@ -67,8 +69,19 @@ class NumberPart(Part):
         right = np.bincount(answers.new[fresh], answers.correct[fresh], len(made))
         if name == "popularity":
             return np.log1p(n)[:, None], said
-        share = float(self.arrays["share"][0])
+        share = self._share
         return np.log((n - right + PRIOR * share) / (right + PRIOR * (1 - share)))[:, None], said
+
+    @property
+    def _share(self) -> float:
+        """The share of wrong answers in training."""
+        share = float(frozen_part(self.arrays, "share", 1)[0])
+        if not 0 < share < 1:
+            raise EmbeddingError(
+                f"the model's share of wrong answers is {share:g}, and not between 0 and 1; "
+                "write the table again with qcq embed"
+            )
+        return share
 
     def _rasch(
         self, made: NDArray[np.float64], weights: scipy.sparse.csr_array, answers: Answers
@@ -76,14 +89,16 @@ class NumberPart(Part):
         """By Newton steps on the new eases alone. Of a student without training answers the ability is 0."""
         fresh = answers.new >= 0
         question, right = answers.new[fresh], answers.correct[fresh].astype(np.float64)
-        order = np.argsort(self.arrays["who"])
-        place = np.searchsorted(self.arrays["who"][order], answers.who)
+        who, concept = frozen_part(self.arrays, "who", None), frozen_part(self.arrays, "concept", weights.shape[1])
+        able = frozen_part(self.arrays, "ability", len(who))
+        order = np.argsort(who)
+        place = np.searchsorted(who[order], answers.who)
         place = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(len(answers.who), dtype=np.int64)
-        known = np.isin(answers.who, self.arrays["who"])
-        ability = np.where(known, self.arrays["ability"][place] if len(order) else 0.0, 0.0)[answers.student[fresh]]
+        known = np.isin(answers.who, who)
+        ability = np.where(known, able[place] if len(order) else 0.0, 0.0)[answers.student[fresh]]
         tested = (weights > 0).astype(np.float64)
-        around = np.asarray(tested @ self.arrays["concept"]) / np.maximum(np.asarray(tested.sum(axis=1)), 1)
-        ease, middle = around.copy(), float(self.arrays["middle"][0])
+        around = np.asarray(tested @ concept) / np.maximum(np.asarray(tested.sum(axis=1)), 1)
+        ease, middle = around.copy(), float(frozen_part(self.arrays, "middle", 1)[0])
         for _ in range(ROUNDS):
             p = 1 / (1 + np.exp(-(middle + ability + ease[question])))
             up, bend = (np.bincount(question, x, len(made)) for x in (right - p, p * (1 - p)))
