@@ -150,13 +150,26 @@ SAID: dict[str, Callable[[dict[str, Any]], object]] = {
     "a part that is wider": lambda said: said["parts"][0].update(dim=99),
     "a part of negative width": lambda said: said["parts"][0].update(dim=-1),
     "parts that are none": lambda said: said.update(parts=3),
-    "weights of another training": lambda said: said.update(weights="0" * 64),
 }
 
 
 @pytest.mark.parametrize("change", SAID)
 def test_what_is_said_of_a_model_fits_its_table(change: str, saved: Path, tmp_path: Path) -> None:
     refused_or_harmless(without_digest(saved, tmp_path, lambda said, arrays: SAID[change](said)), saved)
+
+
+def test_weights_of_another_training_are_refused(saved: Path, tmp_path: Path) -> None:
+    made = without_digest(saved, tmp_path, lambda said, arrays: said.update(weights="0" * 64))
+    there = (tmp_path / f"{saved.name}.model" / WEIGHTS).exists()
+    refused(made, "is of another training" if there else "no readable weights")
+
+
+@pytest.mark.parametrize("name", ["graph.indices", "graph.indptr"])
+def test_indices_that_are_no_whole_numbers_are_refused(name: str, saved: Path, tmp_path: Path) -> None:
+    refused(
+        without_digest(saved, tmp_path, lambda said, arrays: arrays.update({name: arrays[name] + 0.5})),
+        "indices of its graph that are no whole numbers",
+    )
 
 
 @pytest.mark.parametrize("step", [-1, 1])
