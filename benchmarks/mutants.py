@@ -9,7 +9,8 @@ Mutants are drawn at random from all that can be made. The draw goes by a hash o
 leaves it as it is. Each runs the tests that reach the changed line, the fastest first, until one fails. A mutant that
 takes ten times as long as its tests do is killed too.
 
-``--again`` tries those survivors of a results file that have no reason yet, on the present code and tests.
+``--again`` tries those survivors of a results file that have no reason yet, on the present code and tests. What was
+killed without it stays in the file as "killed at first".
 
 Which test reaches which line is found by one run of the tests, kept in ``build/mutants``. Each mutant is a process
 forked from one that has imported the libraries but not qcq, so it starts in a second. Compiled loops are compiled anew
@@ -546,7 +547,8 @@ def figures(rows: list[dict[str, Any]], path: Path) -> tuple[list[dict[str, Any]
         mine = [row for row in rows if room == "all" or row["file"].startswith(room)]
         if mine:
             killed = sum(row["outcome"] in KILLED for row in mine)
-            table.append({"room": room, "made": len(mine), "killed": killed, "share": round(killed / len(mine), 3)})
+            row = {"room": room, "made": len(mine), "killed": killed, "share": round(killed / len(mine), 3)}
+            table.append(row | {"killed at first": killed})
     survivors = [
         {key: row[key] for key in ("file", "line", "function", "before", "after", "outcome")}
         | {"why": why.get(_what(row), "")}
@@ -557,14 +559,18 @@ def figures(rows: list[dict[str, Any]], path: Path) -> tuple[list[dict[str, Any]
 
 
 def written(path: Path, table: list[dict[str, Any]], survivors: list[dict[str, Any]], possible: int) -> None:
-    """Write a results file, by a process of its own: this one must not import qcq."""
+    """Write the results file."""
+    table[-1] |= {"possible": possible, "explained": sum(bool(one["why"]) for one in survivors)}
+    recorded(path, {"rows": table, "survivors": survivors})
+
+
+def recorded(path: Path, about: dict[str, Any]) -> None:
+    """Write results with their record, by a process of its own: this one must not import qcq."""
     pid = os.fork()
     if not pid:
         from record import made
 
-        table[-1] |= {"possible": possible, "explained": sum(bool(one["why"]) for one in survivors)}
-        about = {"rows": table, "survivors": survivors, "made": made()}
-        path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps({**about, "made": made()}, indent=1, ensure_ascii=False) + "\n")
         os._exit(0)
     if os.waitpid(pid, 0)[1]:
         raise SystemExit(f"{path}: not written")

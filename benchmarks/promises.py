@@ -140,18 +140,6 @@ def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"promise": "all promises", **sums, "not noticed": [one for each in rows for one in each["not noticed"]]}
 
 
-def written(path: Path, rows: list[dict[str, Any]]) -> None:
-    """The rows with the record, by a process of its own: this one must not import qcq."""
-    pid = os.fork()
-    if not pid:
-        from record import made
-
-        path.write_text(json.dumps({"rows": rows, "made": made()}, indent=1, ensure_ascii=False) + "\n")
-        os._exit(0)
-    if os.waitpid(pid, 0)[1]:
-        raise SystemExit(f"{path}: not written")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=list(PROMISES), metavar="PROMISE", help=", ".join(PROMISES))
@@ -173,7 +161,7 @@ def main() -> None:
     rows.append(together(rows))
     print(f"all: {rows[-1]['noticed']} of {rows[-1]['breakages']} breakages noticed")
     if target is not None:
-        written(target, rows)
+        mutants.recorded(target, {"rows": rows})
     sys.exit(int(rows[-1]["noticed"] < rows[-1]["breakages"]))
 
 
