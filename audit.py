@@ -257,7 +257,7 @@ class _Audit:
         return Check(about, True, f"{n} {'corpora' if n > 1 else 'corpus'} sampled again in both worlds: same digests")
 
     def difficulty(self) -> Check:
-        held = self.run.arrays("graph.npz")
+        held = self.run.edges()
         kept = {key: held[key] for key in ("responses", "difficulty") if key in held}
         for world, other in self.others.items():
             assert other.partition.split is not None

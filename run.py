@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
-from qcq.support.arrays import read_npz
+from qcq.support.arrays import read_npz, refuse_bad_indices
 from qcq.support.files import from_json, validated
 from qcq.support.folders import refuse_newer
 from qcq.support.formulas import restored_frame
@@ -245,11 +246,12 @@ class Run:
                 validated(held, kind)
             return held
         except FileNotFoundError:
-            raise self._damaged(path, ValueError("it is missing")) from None
+            raise self.damaged(path, ValueError("it is missing")) from None
         except (ValueError, TypeError, RecursionError) as error:
-            raise self._damaged(path, error) from None
+            raise self.damaged(path, error) from None
 
-    def _damaged(self, path: Path, error: BaseException) -> ConfigError:
+    def damaged(self, path: Path, error: BaseException) -> ConfigError:
+        """The error for a file of the run that holds something else than it should: why, and what makes it again."""
         said = " ".join(str(error).split())[:200]
         whole = (self.path / MANIFEST).is_file()  # of a finished run
         redo = "run the same command again"
@@ -408,7 +410,7 @@ class Run:
             return Embeddings.load(file)
         except EmbeddingError as error:
             why = "it is missing" if not file.is_file() else str(error).removeprefix(f"{file}: ").partition("; ")[0]
-            raise self._damaged(file, ValueError(why)) from None
+            raise self.damaged(file, ValueError(why)) from None
 
     def report(self) -> Page:
         """``report.html``; a notebook shows it. ``qcq.report.write_page(run)`` writes it again.
@@ -443,9 +445,35 @@ class Run:
         try:
             return read_npz(self.path / name)
         except FileNotFoundError:
-            raise self._damaged(self.path / name, ValueError("it is missing")) from None
+            raise self.damaged(self.path / name, ValueError("it is missing")) from None
         except ValueError as error:
-            raise self._damaged(self.path / name, error) from None
+            raise self.damaged(self.path / name, error) from None
+
+    def edges(self) -> dict[str, NDArray]:
+        """The arrays of ``graph.npz``: the concepts of each question as rows of a csr_array (``indptr``, ``indices``),
+        and figures of the questions (``degree``; ``responses`` and ``difficulty`` where students answered).
+
+        Raises
+        ------
+        ConfigError : the file is damaged, or is of other questions or concepts than ``questions.csv`` and
+            ``concepts.csv``.
+        """
+        held = self.arrays("graph.npz")
+        shape = len(self.table("questions.csv")), len(self.table("concepts.csv"))
+        try:
+            at = held["indices"], held["indptr"]
+            if any(array.ndim != 1 or array.dtype.kind != "i" for array in at):
+                raise ValueError("indices that are no whole numbers")
+            refuse_bad_indices(scipy.sparse.csr_array((np.ones(len(at[0])), *at), shape))
+            figures = [held["degree"], *(held[key] for key in ("responses", "difficulty") if key in held)]
+            if any(array.shape != shape[:1] or array.dtype.kind not in "fiu" for array in figures):
+                raise ValueError(f"figures of others than the {shape[0]} questions")
+        except KeyError as error:
+            raise self.damaged(self.path / "graph.npz", ValueError(f"without {error}")) from None
+        except ValueError as error:
+            said = ValueError(f"it doesn't fit questions.csv and concepts.csv: {error}")
+            raise self.damaged(self.path / "graph.npz", said) from None
+        return held
 
     def table(self, name: str) -> pl.DataFrame:
         """The rows of ``questions.csv`` or ``concepts.csv``, as text.
@@ -460,8 +488,11 @@ class Run:
             frame = pl.read_csv(self.path / name, infer_schema=False)
             if missing := set(COLUMNS[name]) - set(frame.columns):
                 raise pl.exceptions.ColumnNotFoundError(f"no column {min(missing)!r}")
+            ids = frame[COLUMNS[name][0]]
+            if twice := ids.filter(ids.is_duplicated()).to_list():
+                raise pl.exceptions.DuplicateError(f"{twice[0]!r} occurs twice")
             return restored_frame(frame, *COLUMNS[name])
         except FileNotFoundError:
-            raise self._damaged(self.path / name, ValueError("it is missing")) from None
+            raise self.damaged(self.path / name, ValueError("it is missing")) from None
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise self._damaged(self.path / name, error) from None
+            raise self.damaged(self.path / name, error) from None

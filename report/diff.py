@@ -125,7 +125,7 @@ def reasons(first: Run, second: Run, question: str) -> str:
         at = table["question"].index_of(question)
         cell = None if at is None else table["concepts"][at]
         sets.append(set((cell or "").split("; ")) - {""})
-        held = run.arrays("graph.npz")
+        held = run.edges()
         counts.append(int(held["responses"][at]) if at is not None and "responses" in held else 0)
     said = [f"+{name}" for name in sorted(sets[1] - sets[0])] + [f"-{name}" for name in sorted(sets[0] - sets[1])]
     if counts[1] != counts[0]:

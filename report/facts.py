@@ -76,7 +76,7 @@ class Bank:
         if not (run.path / "graph.npz").is_file() or not (run.path / "concepts.csv").is_file():
             return None
         frame, concepts = (run.table(f"{name}.csv").fill_null("") for name in ("questions", "concepts"))
-        arrays = run.arrays("graph.npz")
+        arrays = run.edges()
         shape = (len(frame), len(concepts))
         edges = (np.ones(len(arrays["indices"])), arrays["indices"], arrays["indptr"])
         return cls(
@@ -227,12 +227,27 @@ def traces(run: Run) -> list[Trace]:
     if best is None:
         return []
     _, task, row = best
-    arrays: dict[str, Any] = run.arrays(_traced(run, row, task).relative_to(run.path))
+    file = _traced(run, row, task)
+    arrays: dict[str, Any] = run.arrays(file.relative_to(run.path))
     label = row["trainer"] if row["walk"] in (NO_WALK, FILE) else f"{row['trainer']} on {row['walk']}"
     students = dict.fromkeys(key.partition("/")[0] for key in arrays)
     parts = ("question", "correct", "concepts", "mastery")
-    held: list[dict[str, Any]] = [{part: arrays[f"{s}/{part}"] for part in parts} for s in students]
-    return [Trace(task, label, int(s), **one) for s, one in zip(students, held, strict=True)]
+    sizes = len(run.table("questions.csv")), len(run.table("concepts.csv"))
+    try:
+        held: list[dict[str, Any]] = [{part: arrays[f"{s}/{part}"] for part in parts} for s in students]
+        for one in held:
+            for part, n in zip(("question", "concepts"), sizes, strict=True):
+                if one[part].dtype.kind not in "iu" or not ((one[part] >= 0) & (one[part] < n)).all():
+                    raise ValueError(f"{part} holds others than the {n} of the run")
+            if one["mastery"].shape != (len(one["question"]) + 1, len(one["concepts"])):
+                raise ValueError(f"mastery of shape {one['mastery'].shape}")
+            if one["correct"].shape != one["question"].shape:
+                raise ValueError(f"correct of shape {one['correct'].shape}")
+        return [Trace(task, label, int(s), **one) for s, one in zip(students, held, strict=True)]
+    except KeyError as error:
+        raise run.damaged(file, ValueError(f"without {error}")) from None
+    except ValueError as error:
+        raise run.damaged(file, error) from None
 
 
 def _traced(run: Run, row: Row, task: str) -> Path:

@@ -205,7 +205,7 @@ class _Bank:
     def read(cls, run: Run) -> _Bank:
 
         questions, concepts = run.table("questions.csv"), run.table("concepts.csv")
-        held = run.arrays("graph.npz")
+        held = run.edges()
         difficulty, indptr, indices = held.get("difficulty"), held["indptr"], held["indices"]
         ids = concepts["concept"].to_list()
         labels = [name or own for own, name in zip(ids, concepts["name"].to_list(), strict=True)]

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -255,3 +256,51 @@ def test_a_manifest_that_is_none_is_a_fault(content: str, tmp_path: Path) -> Non
     faults, _ = verify(Run.open(tmp_path))
     assert [fault.path.name for fault in faults] == ["row.json", "manifest.json"]
     assert {fault.what for fault in faults} == {"cannot be read"}
+
+
+EDGES = {
+    "indptr": np.array([0, 1, 2, 2, 3]),
+    "indices": np.array([0, 1, 2]),
+    "degree": np.ones(4, dtype=np.int64),
+    "difficulty": np.full(4, np.nan),
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"degree": None},
+        {"indices": None},
+        {"indptr": np.array([0, 1, 2, 3])},
+        {"indptr": np.array([0, 2, 1, 2, 3])},
+        {"indices": np.array([0, 1, 3])},
+        {"indices": np.array([0, 1, -1])},
+        {"indices": np.array([0.0, 1.0, 2.0])},
+        {"difficulty": np.zeros(3)},
+        {"degree": np.array(["a"] * 4)},
+    ],
+)
+def test_edges_that_do_not_fit_the_questions_are_named(change: Mapping[str, Any], tmp_path: Path) -> None:
+    tables = {
+        "questions.csv": "question,name,concepts\na,,\nb,,\nc,,\nd,,\n",
+        "concepts.csv": "concept,name\nx,\ny,\nz,\n",
+    }
+    folder(tmp_path, {"config.toml": "seeds = 1", "about.json": "{}", **tables})
+    held = {key: array for key, array in {**EDGES, **change}.items() if array is not None}
+    np.savez(tmp_path / "graph.npz", **held)
+    with pytest.raises(
+        QCQError, match=r"graph.npz: is damaged \(.*; remove it and run the same command again"
+    ) as caught:
+        Run.open(tmp_path).edges()
+    assert "\n" not in str(caught.value)
+    np.savez(tmp_path / "graph.npz", **EDGES)  # type: ignore[arg-type]
+    assert Run.open(tmp_path).edges().keys() == EDGES.keys()
+
+
+@pytest.mark.parametrize("name", ["questions.csv", "concepts.csv"])
+def test_an_id_that_occurs_twice_in_a_run_is_named(name: str, tmp_path: Path) -> None:
+    heading = "question,name,concepts" if name == "questions.csv" else "concept,name"
+    rows = [heading, *(each + "," * heading.count(",") for each in "aba")]
+    folder(tmp_path, {"config.toml": "seeds = 1", "about.json": "{}", name: "\n".join(rows) + "\n"})
+    with pytest.raises(QCQError, match=rf"{name}: is damaged \('a' occurs twice\); remove it and run"):
+        Run.open(tmp_path).table(name)

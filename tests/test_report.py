@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -25,7 +26,7 @@ from qcq.config import Config
 from qcq.data import Dataset
 from qcq.data.dataset import Interactions
 from qcq.embeddings import Embeddings
-from qcq.errors import TrainingError
+from qcq.errors import ConfigError, TrainingError
 from qcq.evaluation import Difference
 from qcq.pipeline import Experiment
 from qcq.report import comparison, maps, write_page
@@ -636,6 +637,27 @@ def test_the_mastery_of_students_is_drawn_as_it_was_kept(traced: Run) -> None:
     assert "Mastery over time" in text
     assert "Test student 7: 12 attempts, 50.0% right" in " ".join(text.split())
     assert "90.0%" in text
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("question", lambda array: array + 80, "question holds others than the 80 of the run"),
+        ("concepts", lambda array: array - 99, "concepts holds others than"),
+        ("question", lambda array: array + 0.5, "question holds others than"),
+        ("mastery", lambda array: array[1:], "mastery of shape"),
+        ("correct", lambda array: array[1:], "correct of shape"),
+        ("mastery", None, "without '7/mastery'"),
+    ],
+)
+def test_a_damaged_trace_is_named(part: str, change: Any, said: str, traced: Run) -> None:
+    for path in (traced.path / "traces").iterdir():
+        held = dict(np.load(path))
+        array = held.pop(f"7/{part}")
+        np.savez(path, **(held if change is None else {**held, f"7/{part}": change(array)}))
+    with pytest.raises(ConfigError, match=rf"traces/.*is damaged \({re.escape(said)}") as caught:
+        traces(traced)
+    assert "\n" not in str(caught.value)
 
 
 def test_without_a_traced_student_there_is_no_mastery(run: Run) -> None:
