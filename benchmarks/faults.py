@@ -1,8 +1,9 @@
-"""Kill commands at random moments, or make a call of theirs fail; run the same command again, and compare every byte.
+"""Kill commands at random moments, make a call of theirs fail, or damage a file of a run that they read.
 
     python benchmarks/faults.py kills --times 1000 --json FILE
     python benchmarks/faults.py kills --times 50 --of experiments/classroom.toml --jobs 2 --json FILE
     python benchmarks/faults.py injected --json FILE
+    python benchmarks/faults.py damaged --times 300 --json FILE
 
 ``kills`` stops a run once (SIGKILL, SIGTERM and SIGINT in turn) at a moment drawn uniformly over a whole run's time.
 ``injected`` counts the calls by which each command opens a file for writing, writes, flushes, renames, links or makes a
@@ -10,6 +11,9 @@ folder; then it repeats the command with a fault at one of these calls, until ev
 each kind of fault (``--every``: in all of them). What is asked of each fault: one line, no traceback, exit code 2 (1 if
 single cells of a run failed), nothing half-written under a final name; and that the same command then ends with the
 same bytes, in a folder where ``qcq verify`` finds no fault.
+
+``damaged`` changes, cuts, empties or removes one file of a finished run, drawn at random. Then ``qcq verify`` has to
+find it, and every command that reads runs has to do its work, or to end with exit code 2 and one line.
 
 Each command is run in a process forked from one that has imported everything. All files are compared, but for those
 that hold times or the command (environment.json, the reports, manifest.json) and the measured fields of rows.
@@ -38,10 +42,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fault_cases import ANSWERS, BANK, CALLS, CASES, SETTINGS, Case
+from fault_cases import ANSWERS, BANK, CALLS, CASES, SETTINGS, TRACED, Case
 from injection import FAULTS, Fault, Shim, sites
 
 KILLED = ["run", "--quiet", "--seeds", "2", "--trainers", "sgns,mlm,svd", *SETTINGS]
+FINISHED = [*KILLED, "--tasks", "edges,retrieval,kt-difficulty", *TRACED[2:]]
+USES = (  # verify first: others write a report again
+    "verify RUN",
+    "report RUN",
+    "similar RUN q1",
+    "similar RUN q1 --trainer mlm",
+    "trace RUN HOME/student.csv --trainer svd --quiet",
+    "export RUN --trainer svd --out HOME/table.npz",
+    "diff RUN/embeddings/none--svd--table--seed-0.safetensors RUN/embeddings/none--svd--table--seed-1.safetensors",
+    "add --to RUN --trainer svd --questions HOME/new.csv --out HOME/more.npz",
+    "audit RUN",
+)
 ALL = "all commands"
 KILLS = "all kills"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -51,6 +67,7 @@ MEASURED = (
     "manifest.json",
     ".owner.json",
 )  # and pages, with random names of their plots
+TOKENS = (b"null", b"1e999", b"[]", b"{}", b'"', b"NaN", b"-1", b"\xff", b"\0")
 TIMES = ("seconds", "peak_rss_mb", "fit_seconds", "tokens_per_second")
 
 
@@ -212,14 +229,19 @@ def command(words: list[str], shim: Shim | None = None, notes: Path | None = Non
     return work
 
 
-def prepared(case: Case, home: Path) -> None:
-    """The bank, and what the command needs."""
+def inputs(home: Path) -> None:
+    """Files that commands ask for."""
     (home / "bank").mkdir(parents=True)
     (home / "bank" / "questions.csv").write_text(BANK)
     (home / "bank" / "interactions.csv").write_text(ANSWERS)
     (home / "order.json").write_text(json.dumps({f"q{i}": 23 - i for i in range(24)}))
     (home / "student.csv").write_text("question,correct\nq1,1\nq2,0\nq3,1\nq8,0\n")
     (home / "new.csv").write_text("question,concepts\nn1,c1;d2\nn2,c3\n")
+
+
+def prepared(case: Case, home: Path) -> None:
+    """The inputs, and what the command needs."""
+    inputs(home)
     for words in case.before:
         made = [word.replace("HOME", str(home)) for word in words]
         if code := ended(forked(command(made), home / "before.log")):
@@ -383,6 +405,83 @@ def kills(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     }
 
 
+def harmed(held: bytes, rng: np.random.Generator) -> bytes:
+    """Other bytes: some changed, taken out or put in, or the rest is missing."""
+    at, n = int(rng.integers(len(held))), int(rng.integers(1, 20))
+    ways: list[Callable[[], bytes]] = [
+        lambda: held[:at] + bytes([held[at] ^ 1 << int(rng.integers(8))]) + held[at + 1 :],
+        lambda: held[:at],
+        lambda: b"",
+        lambda: held[:at] + held[at + n :],
+        lambda: held[:at] + held[at : at + n] + held[at:],
+        lambda: held[:at] + bytes(rng.integers(48, 58, size=1).tolist()) + held[at + 1 :],
+        lambda: held[:at] + TOKENS[int(rng.integers(len(TOKENS)))] + held[at + n :],
+    ]
+    made = held
+    while made == held:
+        made = ways[int(rng.integers(len(ways)))]()
+    return made
+
+
+def damaged(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A file of a finished run is changed or removed; then every command that reads runs is given it."""
+    rng = np.random.default_rng(given.seed)
+    findings: list[dict[str, str]] = []
+    found = uses = survived = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        home, log = Path(scratch), Path(scratch, "log")
+        whole, run = home / "whole", home / "run"
+        inputs(home)
+        warm([*FINISHED, "--out", str(whole)], home)
+
+        def use(words: str) -> tuple[int, str]:
+            for left in home.glob("*.npz*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            given = [word.replace("RUN", str(run)).replace("HOME", str(home)) for word in words.split()]
+            return ended(forked(command(given), log)), log.read_text(errors="replace")
+
+        shutil.copytree(whole, run)
+        for words in USES:
+            if (made := use(words))[0]:
+                sys.exit(f"{words} on a whole run ended with exit code {made[0]}: {made[1]}")
+        names = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and path.stat().st_size)
+        for i in range(given.times):
+            shutil.rmtree(run)
+            shutil.copytree(whole, run)
+            name = names[int(rng.integers(len(names)))]
+            if i % 10 == 9:
+                (run / name).unlink()
+            else:
+                (run / name).write_bytes(harmed((run / name).read_bytes(), rng))
+            wrong = []
+            for words in USES:
+                code, said = use(words)
+                uses += 1
+                if words == USES[0]:
+                    found += code != 0
+                    fine = code != 0
+                else:
+                    fine = code in (0, 1, 2)
+                errors = [line for line in said.splitlines() if line.startswith("error: ")]
+                if not fine or "Traceback" in said or (code == 2 and len(errors) != 1):
+                    wrong.append({"file": str(name), "command": words, "exit": str(code), "said": said[-400:]})
+            findings += wrong
+            survived += not wrong
+            if wrong or i % 20 == 19:
+                print(f"{i + 1}: {wrong or 'ok'}", flush=True)
+    yield {
+        "kind": "damaged",
+        "case": "a file of a finished run",
+        "tried": given.times,
+        "found by verify": found,
+        "files": len(names),
+        "commands run": uses,
+        "survived": survived,
+        "seed": given.seed,
+        "findings": findings,
+    }
+
+
 def _which(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["kind"], row["case"], row.get("jobs"), row.get("seed")
 
@@ -421,10 +520,13 @@ def main() -> None:
     two.add_argument("--step", type=int, default=1, help="every so many calls")
     two.add_argument("--first", type=int, default=0, help="from this call on")
     two.add_argument("--only", action="append", help="a command, by its name in the results; may be repeated")
-    for each in (one, two):
+    three = kinds.add_parser("damaged")
+    three.add_argument("--times", type=int, default=100)
+    three.add_argument("--seed", type=int, default=0, help="of files and damages")
+    for each in (one, two, three):
         each.add_argument("--json", type=Path)
     given = parser.parse_args()
-    rows = list({"kills": kills, "injected": all_injected}[given.kind](given))
+    rows = list({"kills": kills, "injected": all_injected, "damaged": damaged}[given.kind](given))
     for row in rows:
         print(f"{row['case']}: {row['survived']} of {row['tried']} survived")
     if given.json:
