@@ -173,9 +173,10 @@ def test_a_folder_whose_mark_was_being_written_is_claimed_again(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_command_survives_faults_and_kills(tmp_path: Path) -> None:
-    """Some of the faults of benchmarks/faults.py, on the shortest of its commands."""
-    command = [sys.executable, str(BENCHMARKS / "faults.py"), "injected", "--only", "split", "--step", "2"]
+@pytest.mark.parametrize("words", [("injected", "--only", "split", "--step", "2"), ("damaged", "--times", "3")])
+def test_faults_are_survived(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Some of the faults of benchmarks/faults.py: on the shortest of its commands, and on three files of a run."""
+    command = [sys.executable, str(BENCHMARKS / "faults.py"), *words]
     made = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
     assert made.returncode == 0, made.stdout + made.stderr
     assert "survived" in made.stdout
