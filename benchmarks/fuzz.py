@@ -475,7 +475,10 @@ def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
 
 def _stop(said: str) -> str:
     """How a process ended that could not say so itself, and the input that did it: one line."""
-    why = re.findall(r"^(?:SUMMARY: |memory allocation of ).*|panicked at .*", said, flags=re.MULTILINE)
+    # Most panics are exceptions that were caught; the last one counts, where no memory was refused after it.
+    memory, panics = "memory allocation" in said, re.findall(r"panicked at .*", said)
+    why = ["too much memory is asked for"] if memory else panics[-1:]
+    why += re.findall(r"^SUMMARY: .*", said, flags=re.MULTILINE)
     script = re.findall(r"^Base64: (\S+)", said, flags=re.MULTILINE)
     return "; ".join([*why, *(f"input {each} (Base64)" for each in script)]) or "the process ended without a word"
 
