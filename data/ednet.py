@@ -110,7 +110,7 @@ def _files(path: Path) -> list[Path]:
     for name in STUDENTS:
         folder = path / name
         if folder.is_dir():
-            found = [file for file in folder.glob("u*.csv") if file.stem[1:].isdigit()]
+            found = [file for file in folder.glob("u*.csv") if file.stem[1:].isdecimal()]
             if found:
                 return sorted(found, key=lambda file: int(file.stem[1:]))
     return []

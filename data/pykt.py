@@ -120,7 +120,7 @@ def students_of(file: Path) -> Account:
         if start + len(LINES) > len(lines):
             what = f"the last student has {len(lines) - start} of {len(LINES)} lines"
             raise DataError(what, file=file, row=row, value=lines[start], fix="the file is cut off; get it again")
-        heading = re.fullmatch(r"\(?'?([^,]+?)'?(?:,\))?,(\d+)", lines[start].strip())
+        heading = re.fullmatch(r"\(?'?([^,]+?)'?(?:,\))?,(\d{1,9})", lines[start].strip())
         if heading is None:
             raise DataError("not a student and a number", file=file, row=row, value=lines[start], fix="write uid,3")
         who, size = heading[1].strip(), int(heading[2])
@@ -187,7 +187,7 @@ def _has_six_lines(file: Path) -> bool:
             lines = [opened.readline(1 << 24).strip() for _ in LINES]
     except (OSError, ValueError):
         return False
-    heading = re.fullmatch(r"[^,]+(?:,\))?,(\d+)", lines[0])
+    heading = re.fullmatch(r"[^,]+(?:,\))?,(\d{1,9})", lines[0])
     if heading is None or not lines[-1]:
         return False
     size = int(heading[1])

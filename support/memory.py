@@ -77,6 +77,6 @@ def amount(text: str, name: str = "--max-memory") -> int:
     """
     unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 1)
     digits = text[:-1] if unit > 1 else text
-    if not digits.isdecimal() or int(digits) == 0:
+    if not digits.isdecimal() or len(digits) > 18 or int(digits) == 0:
         raise ConfigError(f"{name} {text!r}: write a number of bytes, or one with K, M or G, for example 2G")
     return int(digits) * unit

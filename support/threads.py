@@ -21,7 +21,7 @@ THREAD_VARIABLES = (
 def n_threads() -> int:
     """``NUMBA_NUM_THREADS`` if it is set, else one thread per core that this process may use."""
     given = os.environ.get("NUMBA_NUM_THREADS", "")
-    if given.isdecimal() and int(given) > 0:
+    if given.isdecimal() and len(given) < 9 and int(given) > 0:
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -25,6 +25,7 @@ from qcq.graph import KnowledgeGraph
 from qcq.run import Run
 from qcq.support.arrays import read_npy, read_npz, read_sparse
 from qcq.support.folders import write_mark
+from qcq.support.memory import amount
 from qcq.walks import WALKS
 
 DEEP = "[" * 5_000
@@ -154,6 +155,8 @@ CASES: dict[str, Callable[[Path], object]] = {
         for ending, row in ((".txt", b"a 1\n"), (".vec", b"a 1\n"), (".bin", b"a \0\0\0\0"))
     },
     "settings nested too deeply": settings(f"seeds = {DEEP}"),
+    "a student with thousands of digits": data("pykt", {"data.txt": f"s,{LONG}\na\nx\n1\n1\nNA\n"}),
+    "an amount of memory of thousands of digits": lambda home: amount(LONG),
     "a setting of thousands of digits": settings(f"seeds = {LONG}"),
     "an override of thousands of digits": lambda home: Config.load(overrides=[f"seeds={LONG}"]),
 }
