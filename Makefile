@@ -12,7 +12,8 @@ run: env
 	@$(BIN)/qcq run experiments/classroom.toml $(ARGS)
 
 test: env lint types
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow and not tools'
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		-m 'not slow and not tools'
 
 test-all: env lint types
 	@$(BIN)/python -m pytest
@@ -51,7 +52,7 @@ lint: env
 	@said=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$said"; exit 1; }
 
 types: env
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers auto
 
 # Is there a wheel of everything, for every Python that pyproject.toml names? Asked of what a user installs and of what
 # `env` installs; nothing is installed but uv, in a folder that goes again. A mirror is named by UV_DEFAULT_INDEX.

@@ -198,6 +198,7 @@ def targets() -> dict[str, Callable[[], Target]]:
     for name, kind in DATASETS.items():
         if kind.needs_path:
             found[name] = partial(_dataset, name)
+    found |= {f"csv {ending}": partial(_table, ending) for ending in (".parquet", ".xlsx")}
     found |= {f"graph {ending}": partial(_graph, ending) for ending in graphs.READERS}
     found |= {f"vectors {ending}": partial(_vectors, ending) for ending in vectors.READERS}
     return found | {"settings": _settings, "run folder": _run, "walks": _walks, "model": _model, "weights": _weights}
@@ -228,6 +229,37 @@ def _dataset(name: str) -> Target:
         return KnowledgeGraph.from_dataset(load(f"{name}:{path}")).digest
 
     return files, read
+
+
+def _table(ending: str) -> Target:
+    """A bank and its responses in files of another kind than text."""
+    import datetime
+
+    import polars as pl
+
+    from qcq.data import load
+    from qcq.graph import KnowledgeGraph
+
+    bank = {"question": ["q1", "q2", "q3"], "concepts": ["halves;thirds", "halves", "thirds"], "text": ["a", "b", None]}
+    when = [datetime.datetime(2020, 1, 1), datetime.datetime(2020, 1, 2)]
+    answers = {"student": [1, 1], "question": ["q1", "q2"], "correct": [1.0, 0.0], "timestamp": when}
+    with tempfile.TemporaryDirectory() as home:
+        for name, columns in (("questions", bank), ("interactions", answers)):
+            _write_table(pl.DataFrame(columns), Path(home, name + ending))
+        files = unpacked(Path(home))
+    return files, lambda folder: KnowledgeGraph.from_dataset(load(f"csv:{folder}")).digest
+
+
+def _write_table(frame: Any, file: Path) -> None:
+    if file.suffix == ".parquet":
+        frame.write_parquet(file)
+        return
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in (frame.columns, *frame.rows()):
+        book.active.append(row)
+    book.save(file)
 
 
 def _bank() -> Any:

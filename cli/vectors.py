@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -109,6 +110,7 @@ def embed(
     files: dict[tuple[int, int] | None, Path] = {None: out_file}
     if fold is not None:
         files = {(k, fold): out_file.with_stem(f"{out_file.stem}-fold-{k}") for k in range(1, fold + 1)}
+        _refuse_other_folds(out_file, fold)
     for file in files.values():
         if file.exists() and not redo:
             raise ConfigError(f"{file}: exists already; name another file, or replace it with --redo")
@@ -142,6 +144,15 @@ def embed(
         whose = f"with answers of {inside:,} students inside" if inside else "without answers of students"
         whose += f" ({UNGIVEN})" if data == "simulated" else ""
         out.print(f"{len(made):,} vectors of {made.dim} dimensions, {whose}: {file}", markup=False)
+
+
+def _refuse_other_folds(out_file: Path, folds: int) -> None:
+    """ConfigError for files of an output with more folds: next to the new ones, they would look like theirs."""
+    named = re.compile(re.escape(f"{out_file.stem}-fold-") + r"(\d+)" + re.escape(out_file.suffix))
+    for path in sorted(out_file.parent.glob("*")):
+        found = named.fullmatch(path.name)
+        if found and int(found[1]) > folds:
+            raise ConfigError(f"{path}: of an output with more than {folds} folds; move it away, or name another file")
 
 
 def _learns(trainer: str) -> bool:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcq.data.checks import CONCEPTS, bare, doubt, meant, refuse_names, second_heading, unread
 from qcq.data.excel import sheet, sheets
-from qcq.data.text import exact, lone, named, read_text, records, scan_parquet, separator
+from qcq.data.text import exact, lone, named, read_text, records, separator
 from qcq.errors import DataError
+from qcq.support.parquet import parquet_columns, read_parquet
 from qcq.support.words import several
 
 if TYPE_CHECKING:
     import polars as pl
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,7 +327,9 @@ class RawTable:
             broken quotes, no rows.
         """
         if path.suffix.lower() == ".parquet":
-            return cls.of_frame(scan_parquet(path), path, required, optional, also)
+            given = _parquet(path, parquet_columns)
+            take = partial(_parquet, path, read_parquet)
+            return cls._of(given, take, path, required, optional, also)
         if path.suffix.lower() == ".xlsx":
             return cls.parse(path, sheet(path), "utf-8", required, optional, also, sheets(path))
         return cls.parse(path, *read_text(path, encodings), required, optional, also)
@@ -391,7 +396,7 @@ class RawTable:
     @classmethod
     def of_frame(
         cls,
-        frame: pl.DataFrame | pl.LazyFrame,
+        frame: pl.DataFrame,
         source: Path | str,
         required: Sequence[str],
         optional: Sequence[str] = (),
@@ -399,24 +404,30 @@ class RawTable:
     ) -> RawTable:
         """The same columns of a polars frame; ``source`` names it in errors, whose rows count from 0.
 
-        Of a lazy frame nothing else is read.
-
         Raises
         ------
         DataError : missing columns, two headings for one column, no rows, cells that are no text, number, time or list;
             lists in another column than a question's concepts.
         """
+        return cls._of(frame.columns, frame.select, source, required, optional, also)
+
+    @classmethod
+    def _of(
+        cls,
+        given: Sequence[str],
+        take: Callable[[Sequence[str]], pl.DataFrame],
+        source: Path | str,
+        required: Sequence[str],
+        optional: Sequence[str],
+        also: Mapping[str, Sequence[str]],
+    ) -> RawTable:
+        """:meth:`of_frame` for columns of which only those that are wanted are taken."""
         import polars as pl
 
-        given = frame.collect_schema().names()
         names, called = headings(source, given, required, optional, also)
         wanted = [name for name in (*required, *optional) if name in names]
-        chosen = frame.lazy().rename(dict(zip(given, names, strict=True))).select(wanted)
-        try:
-            frame = chosen.collect()
-        except pl.exceptions.PolarsError as error:
-            said = " ".join(str(error).split())[:100]
-            raise DataError(f"damaged Parquet file ({said})", file=source, fix="write it again") from None
+        called_there = {given[names.index(name)]: name for name in wanted}
+        frame = take(list(called_there)).rename(called_there)
         if frame.height == 0:
             raise DataError("no rows", file=source, fix="give at least one")
 
@@ -470,6 +481,18 @@ class RawTable:
         left = tuple(name for name in names if name not in wanted)
         absent = tuple(name for name in optional if name not in names)
         return cls(source, pl.DataFrame(made), unread=left, absent=absent, called=called)
+
+
+def _parquet(path: Path, read: Callable[..., T], *columns: Sequence[str]) -> T:
+    """What is read from a Parquet file; DataError for one that can't be."""
+    try:
+        return read(path, *columns)
+    except FileNotFoundError:
+        raise DataError("no such file", file=path, fix="check the folder and the spelling of the name") from None
+    except OSError as error:
+        raise DataError(f"the file can't be read ({error.strerror})", file=path, fix="check its permissions") from None
+    except ValueError as error:
+        raise DataError(f"no readable Parquet file ({error})", file=path, fix="write it again") from None
 
 
 _SHORT = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{2}(\D|$)"

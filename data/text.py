@@ -12,14 +12,12 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from qcq.errors import DataError
-
-if TYPE_CHECKING:
-    import polars as pl
+from qcq.support.parquet import parquet_columns
 
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 GZIP = b"\x1f\x8b"
@@ -130,25 +128,6 @@ def exact(kind: Any) -> int:
     return 2 ** int(np.finfo(kind).nmant + 1)
 
 
-def scan_parquet(path: Path) -> pl.LazyFrame:
-    """The table in a Parquet file, of which only the heading is read.
-
-    Raises
-    ------
-    DataError : it is missing, or no such file.
-    """
-    import polars as pl
-
-    if not path.is_file():
-        raise DataError("no such file", file=path, fix="check the folder and the spelling of the name")
-    try:
-        frame = pl.scan_parquet(path, glob=False)
-        frame.collect_schema()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"no readable Parquet file ({type(error).__name__})", file=path, fix="write it anew") from None
-    return frame
-
-
 def separator(line: str) -> str:
     """What is between the columns of a heading: a comma, a semicolon or a tab, whichever occurs most.
 
@@ -167,11 +146,9 @@ def header(path: Path) -> list[str]:
     Reads the first line only: recognising a format must not read the whole file.
     """
     if path.suffix.lower() == ".parquet":
-        import polars as pl
-
         try:
-            return [name.strip().lower() for name in pl.read_parquet_schema(path)]
-        except (OSError, pl.exceptions.PolarsError):
+            return [name.strip().lower() for name in parquet_columns(path)]
+        except (OSError, ValueError):
             return []
     try:
         with path.open("rb") as file:

@@ -21,6 +21,7 @@ from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE
 from qcq.embeddings import STUDENTS
 from qcq.errors import DataError
+from qcq.support.arrays import digest
 from qcq.support.files import whole_path
 from qcq.support.words import several
 
@@ -54,17 +55,32 @@ class Students:
         from safetensors.numpy import save_file
 
         with whole_path(folder / STUDENTS) as partial:
-            save_file({"students": self.digests, "training": self.training}, partial)
+            arrays = {"students": self.digests, "training": self.training}
+            save_file(arrays, partial, {"digest": digest({}, arrays)})
         return folder / STUDENTS
 
     @classmethod
     def load(cls, folder: Path) -> Students | None:
-        """What :meth:`save` wrote; None where there is no file. ``safetensors`` raises what it raises."""
-        from safetensors.numpy import load_file
+        """What :meth:`save` wrote; None where there is no file.
+
+        Raises
+        ------
+        ValueError : it was changed since it was written: a student's mark could be another one.
+        SafetensorError, OSError : it can't be read.
+        """
+        from safetensors import safe_open
 
         if not (folder / STUDENTS).is_file():
             return None
-        held = load_file(folder / STUDENTS)
+        with safe_open(str(folder / STUDENTS), framework="numpy") as file:
+            said = (file.metadata() or {}).get("digest")
+            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        shapes = {array.shape for array in held.values()}
+        kinds = {name: array.dtype for name, array in held.items()}
+        if kinds != {"students": np.uint64, "training": np.bool_} or len(shapes) != 1 or held["students"].ndim != 1:
+            raise ValueError(f"{STUDENTS}: no students with their marks")
+        if said not in (None, digest({}, held)):  # earlier versions wrote none
+            raise ValueError(f"{STUDENTS} was changed or damaged since it was written")
         return cls(held["students"], held["training"])
 
 

@@ -6,7 +6,6 @@ vectors and their chain stay as they are; a new question only gets a first step 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections import Counter
@@ -27,7 +26,7 @@ from qcq.graph import KnowledgeGraph
 from qcq.models.answers import Answers, Students, drawn
 from qcq.models.trainer import Frozen, Model, Trainer, frozen_part
 from qcq.models.weights import Weights
-from qcq.support.arrays import refuse_bad_indices
+from qcq.support.arrays import digest, refuse_bad_indices
 from qcq.support.files import from_json, validated, whole_path
 from qcq.support.types import check
 from qcq.support.vectors import as_names, is_missing
@@ -309,7 +308,7 @@ class InferenceModel:
             ],
             "weights": kept[0].digest if kept else None,
         }
-        said["digest"] = _digest(said, arrays)
+        said["digest"] = digest(said, arrays)
         for weights in kept:
             weights.save(folder / WEIGHTS)
         if not kept:
@@ -340,7 +339,7 @@ class InferenceModel:
             if read["format"] != FORMAT:
                 raise ValueError(f"format {read['format']}, this version reads {FORMAT}")
             said = validated(read, _Said)
-            if said.digest not in (None, _digest(read, arrays)):
+            if said.digest not in (None, digest(read, arrays)):
                 raise ValueError("it was changed or damaged since it was written")
             if identity(table) not in said.tables or not table.index.keys() >= {*said.questions, *said.added}:
                 raise EmbeddingError(
@@ -395,15 +394,6 @@ class _Said(_Strict):
     parts: list[_SaidPart]
     weights: str | None
     digest: str | None = None  # earlier versions wrote none
-
-
-def _digest(said: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> str:
-    """SHA-256 of all that a file holds, but for the digest itself."""
-    h = hashlib.sha256(json.dumps({k: v for k, v in said.items() if k != "digest"}, sort_keys=True).encode())
-    for name, array in sorted(arrays.items()):
-        h.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        h.update(np.ascontiguousarray(array).tobytes())
-    return h.hexdigest()
 
 
 def _lists(what: str, given: Mapping[Any, Any]) -> dict[str, list[str]]:

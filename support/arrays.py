@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,3 +97,12 @@ def _careful(read: Callable[[], T]) -> T:
         if "allow_pickle" in str(error):  # numpy's way out is pickle, never ours
             raise ValueError("an array of objects, or no array; give text or numbers") from None
         raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from None
+
+
+def digest(said: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> str:
+    """SHA-256 of arrays by name and of what a file says of them, but for a ``digest`` among that."""
+    h = hashlib.sha256(json.dumps({k: v for k, v in said.items() if k != "digest"}, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        h.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    return h.hexdigest()

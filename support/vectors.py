@@ -18,6 +18,7 @@ from qcq.errors import EmbeddingError
 from qcq.support.arrays import read_npz
 from qcq.support.files import from_json
 from qcq.support.formulas import guarded, restored
+from qcq.support.parquet import read_parquet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -237,10 +238,9 @@ def _parquet(path: Path) -> Vectors:
     import polars as pl
 
     try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # a panic is polars' own bug
-        said = " ".join(str(error).split())[:200]
-        raise EmbeddingError(f"no readable embeddings ({said}); write the file again") from None
+        frame = read_parquet(path)
+    except ValueError as error:
+        raise EmbeddingError(f"no readable embeddings ({error}); write the file again") from None
     index = [column for column in frame.columns if column.startswith("__index_level_")]  # pandas' own
     named = [column for column in (*NAMED, *index) if column in frame.columns]
     if not named or (named[0] in index and frame[named[0]].dtype != pl.String):

@@ -58,7 +58,13 @@ ROOMS = {  # a classroom of its own for a task whose target is noisy
 }
 WALK = QCQ(length=15, per_question=8)
 CAN_LEARN = [  # the trainers; one whose library isn't installed is skipped, and says why
-    pytest.param(name, marks=pytest.mark.skipif(bool(cls.missing()), reason=cls.missing()))
+    pytest.param(
+        name,
+        marks=[
+            pytest.mark.skipif(bool(cls.missing()), reason=cls.missing()),
+            *([pytest.mark.slow] if name == "hf-bert" else []),
+        ],
+    )
     for name, cls in TRAINERS.items()
 ]
 CAN_ASK = [  # the same of the tasks

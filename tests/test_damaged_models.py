@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from qcq.data import Simulated
-from qcq.embeddings import MODEL, WEIGHTS, Embeddings
+from qcq.embeddings import MODEL, STUDENTS, WEIGHTS, Embeddings
 from qcq.errors import ConfigError, EmbeddingError, QCQError
 from qcq.models.weights import Weights
 from qcq.recipes import embed
@@ -198,3 +198,29 @@ def test_weights_that_are_none_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="no readable weights") as caught:
             Weights.load(tmp_path / WEIGHTS)
         assert "\n" not in str(caught.value)
+
+
+def test_a_changed_mark_of_a_student_is_noticed(tmp_path: Path) -> None:
+    """It would let answers be read that belong to validation or test."""
+    table = embed(ROOM, dim=4, trainer="svd", numbers=["difficulty"])
+    file = table.save(tmp_path / "v.npz")
+    table.save_model(file)
+    vectors = asked(file).vectors
+    students = tmp_path / "v.npz.model" / STUDENTS
+    whole = students.read_bytes()
+    noticed = 0
+    for at in range(len(whole)):
+        students.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            assert np.array_equal(asked(file).vectors, vectors)  # the word "digest" itself was hit
+        except QCQError:
+            noticed += 1
+    assert len(whole) - 6 <= noticed < len(whole)
+    students.write_bytes(whole)
+    with safe_open(str(students), framework="numpy") as opened:
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(arrays, students)  # as an earlier version wrote it
+    asked(file)
+    for bad in ({"students": arrays["students"]}, {**arrays, "training": arrays["training"][1:]}):
+        save_file(bad, students)
+        refused(file, STUDENTS)

@@ -101,6 +101,7 @@ def whole(home: str) -> None:
     train_share(trainer, made_source(), 0, {"about": "test"})
 
 
+@pytest.mark.slow
 def test_the_first_process_keeps_what_all_have_learnt(source: TrainingData, tmp_path: Path) -> None:
     spawn(in_group, (2, str(tmp_path / "group"), whole, str(tmp_path)), nprocs=2)
     trainer = MLM(**{**TINY, "steps": 40})

@@ -97,7 +97,9 @@ def _pykt(folder: Path) -> None:
     (folder / "data.txt").write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh.md", *TUTORIALS])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(pytest.param(page, marks=pytest.mark.slow) for page in ("README.zh.md", *TUTORIALS))]
+)
 def test_readme_commands(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +208,7 @@ def test_links_of_the_pages_lead_somewhere() -> None:
     assert not broken
 
 
+@pytest.mark.slow
 @needs_skipgram
 def test_notebook(tmp_path: Path) -> None:
     import nbformat
@@ -251,6 +254,7 @@ def test_recipes_run_by_name(recipes: ModuleType, tmp_path: Path) -> None:
     assert {(row["walk"], row["trainer"]) for row in found} >= {("rarer", "ppmi-svd"), ("none", "projected")}
 
 
+@pytest.mark.slow
 def test_recipes_keep_the_contracts(recipes: ModuleType, tmp_path: Path) -> None:
     """They pass the tests of every registered part, in a process of their own: parts are looked up before tests are."""
     tests = [str(ROOT / "tests" / "test_contracts.py"), "-k", " or ".join(ADDED)]

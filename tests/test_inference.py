@@ -141,7 +141,10 @@ def test_an_old_question_inferred_anew_is_near_its_own_row(trainer: str) -> None
     assert cosine.mean() > apart.mean() + 0.1
 
 
-@pytest.mark.parametrize("trainer", ["svd", "netmf", "spectral", *LEARNT, *LANGUAGE])
+@pytest.mark.parametrize(
+    "trainer",
+    ["svd", "netmf", "spectral", *LEARNT, "mlm", *(pytest.param(x, marks=pytest.mark.slow) for x in LANGUAGE[1:])],
+)
 def test_a_new_set_of_concepts_lands_among_questions_on_them(trainer: str) -> None:
     """No new question has a twin: the trainer itself must place it."""
     made = add(embed(BANK, walk="qcq", trainer=trainer, dim=8, sections=QUICK), None, NEW)

@@ -605,6 +605,7 @@ def test_the_better_way_to_use_a_table_is_chosen_on_validation(partition):
     assert found[task.score(noise(partition)).choices["way"]] == max(found.values())
 
 
+@pytest.mark.slow
 def test_a_run_keeps_what_kt_chose_and_its_sentences_go_by_kts_own_validation(tmp_path):
     config = Config(
         tasks=("kt-fast", "kt"),

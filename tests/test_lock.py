@@ -132,6 +132,7 @@ def test_of_two_at_once_one_works_and_the_other_is_told(tmp_path: Path) -> None:
     assert verify(Run.open(out))[0] == []
 
 
+@pytest.mark.slow
 def test_a_store_serves_several_runs_at_once(tmp_path: Path) -> None:
     store = tmp_path / "store"
     several = [python(RUN, tmp_path / f"b{i}", tmp_path / "none", *command(tmp_path / f"run{i}", "--store", str(store)))

@@ -92,7 +92,9 @@ def test_gensim_finds_the_planted_blocks(trainer, source):
     assert model.tokens == trainer.epochs * source.corpus.n_tokens
 
 
-@pytest.mark.parametrize("name", ["skipgram", "cbow", "fasttext"])
+@pytest.mark.parametrize(
+    "name", ["skipgram", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cbow", "fasttext"))]
+)
 @needs_gensim
 def test_same_seed_same_vectors_in_another_process(name):
     code = (

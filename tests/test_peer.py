@@ -295,6 +295,7 @@ def _benchmark(name, monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_the_fixed_comparison_is_computed_from_a_run_of_its_settings_alone(data, tmp_path, monkeypatch):
     monkeypatch.setattr(KTPeer, "missing", classmethod(lambda cls: ""))
     monkeypatch.setattr(KTPeer, "_fit", lambda self, vectors, moves, seed: Known(self.attempts, vectors, seed))

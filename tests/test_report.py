@@ -469,6 +469,7 @@ def test_browser_shows_awkward_names_as_text(chromium: Any, run: Run) -> None:
         assert page.locator("main bdi", has_text="concept 🙂🇪🇺 emoji").count() > 0
 
 
+@pytest.mark.slow
 def test_browser_phone_and_keyboard(chromium: Any, run: Run, bare: Run) -> None:
     with Visit(chromium, run, width=390, has_touch=True, is_mobile=True) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -502,6 +503,7 @@ def test_a_phone_shows_small_tables_whole_and_no_empty_panels(chromium: Any, run
         assert high <= 300 * drawn + 200
 
 
+@pytest.mark.slow
 def test_a_figure_as_a_page_follows_the_readers_colours(chromium: Any, bare: Run, tmp_path: Path) -> None:
     bank = Bank.of(bare)
     assert bank is not None
@@ -518,6 +520,7 @@ def test_a_figure_as_a_page_follows_the_readers_colours(chromium: Any, bare: Run
     assert seen == {"light": ("rgb(255, 255, 255)", "#1b2430"), "dark": ("rgb(23, 28, 36)", "#e6eaf0")}
 
 
+@pytest.mark.slow
 def test_figures_are_written_as_png_svg_and_pdf(chromium: Any, bare: Run, tmp_path: Path) -> None:
     bank = Bank.of(bare)
     assert bank is not None

@@ -132,6 +132,7 @@ def test_an_interrupted_run_is_closed_at_the_tracker(tmp_path: Path) -> None:
     assert [name for name, _ in fake.calls] == ["init", "finish"]
 
 
+@pytest.mark.slow
 def test_processes_report_to_the_tracker_too(plain: Run, tmp_path: Path) -> None:
     fake = Fake()
     same(plain, Experiment(config()).run(tmp_path / "run", tracker=fake, jobs=2))

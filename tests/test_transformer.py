@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import Any, get_args
 
 import numpy as np
@@ -507,6 +508,11 @@ def test_a_run_that_was_interrupted_continues_to_the_same_bytes(source, tmp_path
         assert resumed.embeddings(name).vectors.tobytes() == whole.embeddings(name).vectors.tobytes()
     with pytest.raises(TrainingError, match="another run"):
         MLM(**settings, checkpoint=str(file)).fit(source, 1)
+    data = bytearray(file.read_bytes())
+    for at in (len(data) - 1, len(data) // 2, int(re.search(rb"tokens|history|counters", data).start()) + 20):
+        file.write_bytes(bytes([*data[:at], data[at] ^ 1, *data[at + 1 :]]))
+        with pytest.raises(TrainingError, match=r"changed or damaged|no readable|another run"):
+            MLM(**settings, checkpoint=str(file)).fit(source)
     for metadata, why in (({"state": "{"}, "no readable"), ({"state": "[]"}, "another run"), (None, "another run")):
         save_file({"a": torch.zeros(1)}, file, metadata=metadata)
         with pytest.raises(TrainingError, match=why):

@@ -219,6 +219,12 @@ def test_embed_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     room = ["--data", "simulated", "--set", "simulated.questions=60", "--set", "simulated.students=40"]
     assert call("embed", *room, "--out", tmp_path / "f.npz", "--fold", "2", "--with", "difficulty", "--quiet") == 0
     assert {path.name for path in tmp_path.glob("f*.npz")} == {"f-fold-1.npz", "f-fold-2.npz"}
+    (tmp_path / "f-fold-5.npz").write_bytes(b"")
+    command = ["embed", *room, "--out", tmp_path / "f.npz", "--fold", "2", "--redo", "--with", "difficulty", "--quiet"]
+    assert call(*command) == 2
+    assert "f-fold-5.npz: of an output with more than 2 folds; move it away" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from qcq.errors import TrainingError
 from qcq.models.language.softmax import Loss
 from qcq.models.language.tables import SparseTable, Table
 from qcq.models.language.transformer import Encoder
+from qcq.support.arrays import digest
 from qcq.support.devices import guarded
 from qcq.support.files import from_json, whole_path
 from qcq.support.progress import Progress
@@ -322,16 +323,17 @@ class Checkpoint:
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{part}": t for part, t in state.items()}
         tensors = {name: t.detach().contiguous().cpu() for name, t in tensors.items()}
-        state = json.dumps({"about": self.about, "counters": counters}, default=float)
+        said = json.loads(json.dumps({"about": self.about, "counters": counters}, default=float))
+        said["digest"] = digest(said, {name: t.numpy() for name, t in tensors.items()})
         with whole_path(self.path) as partial:
-            save_file(tensors, partial, metadata={"state": state})  # one key: several come in any order
+            save_file(tensors, partial, metadata={"state": json.dumps(said)})  # one key: several come in any order
 
     def load(self) -> list[Any]:
         """Restore the saved state; returns the counters.
 
         Raises
         ------
-        TrainingError : the file is not a checkpoint, or one of another run.
+        TrainingError : the file is not a checkpoint, one of another run, or changed since it was written.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -341,11 +343,13 @@ class Checkpoint:
                 held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         except (OSError, ValueError, SafetensorError) as error:
             raise TrainingError(f"{self.path}: no readable checkpoint ({error}); remove it to start afresh") from None
-        if not isinstance(state, dict) or state.get("about") != self.about:
+        if not isinstance(state, dict) or state.get("about") != self.about or "digest" not in state:
             raise TrainingError(
                 f"{self.path}: this checkpoint is of another run (other settings, seed, corpus or version of qcq); "
                 "remove it or name another file"
             )
+        if state.get("digest") != digest(state, {name: t.numpy() for name, t in held.items()}):
+            raise TrainingError(f"{self.path}: changed or damaged since it was written; remove it to start afresh")
 
         def under(name: str) -> dict[str, Tensor]:
             return {key.removeprefix(f"{name}."): t for key, t in held.items() if key.startswith(f"{name}.")}
