@@ -122,7 +122,7 @@ def is_graph(source: object) -> bool:
 
 
 def _polars(frame: Any, what: str) -> pl.DataFrame:
-    """The frame in polars; pandas columns are passed as plain values, so that pyarrow isn't needed."""
+    """The frame in polars; a column of pandas is passed as plain values, which may be of several types."""
     import polars as pl
 
     if not is_frame(frame):

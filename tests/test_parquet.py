@@ -100,6 +100,19 @@ def test_text_that_is_none(tmp_path: Path) -> None:
         read(f"csv:{tmp_path / 'bank.parquet'}")
 
 
+def test_a_page_that_differs_from_its_checksum(tmp_path: Path) -> None:
+    file = tmp_path / "v.parquet"
+    table = pa.table({"question": ["q1", "q2"], "d0": [1.0, 2.0]})
+    pq.write_table(
+        table, file, write_page_checksum=True, write_statistics=False, use_dictionary=False, compression="none"
+    )
+    whole = file.read_bytes()
+    assert Embeddings.load(file).vectors[0, 0] == 1
+    file.write_bytes(whole.replace(np.float64(1).tobytes(), np.float64(3).tobytes(), 1))
+    with pytest.raises(QCQError, match="no readable embeddings"):
+        Embeddings.load(file)
+
+
 def test_two_columns_with_one_name(tmp_path: Path) -> None:
     table = pa.table([pa.array(["q1"]), pa.array([1.0]), pa.array([2.0])], names=["question", "d0", "d0"])
     pq.write_table(table, tmp_path / "v.parquet")

@@ -570,16 +570,6 @@ def test_pandas_frames_read_like_polars_frames() -> None:
     pd.testing.assert_frame_equal(before[1], answers)
 
 
-def test_pandas_frames_need_no_pyarrow() -> None:
-    code = (
-        "import sys; sys.modules['pyarrow'] = None\n"
-        "import pandas as pd, qcq.data\n"
-        "d = qcq.data.read(pd.DataFrame({'question': ['a', 'b'], 'concepts': ['x;y', None]}))\n"
-        "assert d.q_matrix.nnz == 2"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_networkx_there_and_back() -> None:
     graph = KnowledgeGraph.from_edges([("q1", "a"), ("q2", "a"), ("q2", "b")]).to_networkx()
     graph.add_node(("question", "alone"), bipartite=0)
