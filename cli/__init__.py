@@ -9,6 +9,9 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
+
+import typer
 
 from qcq.cli import bank, comparisons, console, vectors
 from qcq.cli.console import app, err
@@ -19,6 +22,7 @@ __all__ = ["app", "bank", "comparisons", "console", "main", "vectors"]
 
 
 INTERRUPTED = 130  # exit code, as of a shell's command
+MISUSED: Any = typer.BadParameter.__mro__[1]  # click's UsageError, wherever this version of typer has it
 RESUMED = ("run", "score", "study", "walk")  # they keep what is finished, and the same command goes on with it
 
 
@@ -50,25 +54,32 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         _refuse_undecodable(given)
         with scoped():
-            app(given)
-    except (KeyboardInterrupt, SystemExit) as left:
-        if isinstance(left, SystemExit) and left.code != INTERRUPTED:  # typer makes it of a KeyboardInterrupt
-            raise
+            code = app(given, standalone_mode=False)  # otherwise typer draws a box around its errors
+        if code == INTERRUPTED:  # typer makes it of a KeyboardInterrupt
+            raise KeyboardInterrupt
+        raise SystemExit(code or 0)
+    except MISUSED as error:
+        if said := error.format_message():
+            see = error.ctx.command_path if error.ctx else "qcq"
+            said = f"{said[0].lower()}{said[1:].rstrip('.?')}".replace(". Did you", "; did you")
+            _say(f"{said}; see {see} --help")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
         resumed = _command(given) in RESUMED and not {"--redo", "--dry-run"} & set(given)
         err.print(f"interrupted{'; the same command goes on where it was stopped' if resumed else ''}", markup=False)
         raise SystemExit(INTERRUPTED) from None
     except (QCQError, OSError, MemoryError) as error:
         if "--debug" in given:
             raise
-        err.print(
-            f"error: {_reason(error, _command(given) in RESUMED)}",
-            markup=False,
-            style="red" if err.is_terminal else None,
-        )
+        _say(_reason(error, _command(given) in RESUMED))
         raise SystemExit(2) from None
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _say(error: str) -> None:
+    err.print(f"error: {error}", markup=False, style="red" if err.is_terminal else None)
 
 
 def _refuse_undecodable(given: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -391,7 +392,7 @@ def test_pipeline_script_is_qcq_run(tmp_path: Path) -> None:
 def test_what_ends_a_command_is_one_line_and_an_exit_code(
     raised: BaseException, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def end(*_: object) -> None:
+    def end(*_: object, **__: object) -> None:
         raise raised
 
     monkeypatch.setattr(cli, "app", end)
@@ -406,7 +407,7 @@ def test_what_ends_a_command_is_one_line_and_an_exit_code(
 
 def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(cli, "app", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(cli, "app", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert call("run") == 130
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -463,3 +464,29 @@ def test_of_a_trainer_the_walk_that_is_best_on_validation_is_taken(tmp_path: Pat
         run.rows("reslts")
     with pytest.raises(ConfigError, match="no such folder"):
         Run(tmp_path / "none").frame()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("embed --dat x", r"error: no such option: --dat .*--data.*; see qcq embed --help"),
+        ("embd", r"error: no such command 'embd'; did you mean 'embed'; see qcq --help"),
+        ("similar", r"error: missing argument 'RUN-or-FILE'; see qcq similar --help"),
+        ("embed --dim x", r"error: invalid value for '--dim': .*; see qcq embed --help"),
+    ],
+)
+def test_a_misspelt_word_is_one_line(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(words.split())
+    assert left.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch(said.replace("qcq ", r"\S+ "), shown.err.strip())
+
+
+def test_no_word_at_all_is_asked_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([])
+    shown = capsys.readouterr()
+    assert "Usage:" in shown.out + shown.err
+    assert "error" not in shown.err
