@@ -73,6 +73,8 @@ class CSV(Reader):
         if file.suffix.lower() == ".xlsx":
             return True  # no other format is read from a workbook
         names = header(file)
+        if not names and file.suffix.lower() == ".parquet":
+            return True  # no other format is read from Parquet, and reading says what is wrong
         return _there("question", names, also) and bool(_concept_columns(names, also))
 
     @classmethod

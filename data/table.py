@@ -19,6 +19,7 @@ from qcq.data.excel import sheet, sheets
 from qcq.data.text import exact, lone, named, read_text, records, separator
 from qcq.errors import DataError
 from qcq.support.parquet import parquet_columns, read_parquet
+from qcq.support.times import refuse_far_times
 from qcq.support.words import several
 
 if TYPE_CHECKING:
@@ -433,6 +434,7 @@ class RawTable:
 
         def as_text(cells: pl.Series) -> pl.Series:
             kind = cells.dtype
+            refuse_far_times(cells)
             if isinstance(kind, pl.List | pl.Array):
                 if cells.name not in listed or isinstance(kind.inner, pl.List | pl.Array):
                     fix = "give each value a row of its own: one row per answer"
@@ -478,6 +480,8 @@ class RawTable:
                     value=kind,
                     fix="convert it to text",
                 ) from None
+            except ValueError as error:
+                raise DataError(str(error), file=source, column=name, fix="correct it or leave it out") from None
         left = tuple(name for name in names if name not in wanted)
         absent = tuple(name for name in optional if name not in names)
         return cls(source, pl.DataFrame(made), unread=left, absent=absent, called=called)
@@ -487,12 +491,12 @@ def _parquet(path: Path, read: Callable[..., T], *columns: Sequence[str]) -> T:
     """What is read from a Parquet file; DataError for one that can't be."""
     try:
         return read(path, *columns)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError("no such file", file=path, fix="check the folder and the spelling of the name") from None
     except OSError as error:
         raise DataError(f"the file can't be read ({error.strerror})", file=path, fix="check its permissions") from None
     except ValueError as error:
-        raise DataError(f"no readable Parquet file ({error})", file=path, fix="write it again") from None
+        raise DataError(f"no readable Parquet file ({error})", file=path, fix="write it again, or as CSV") from None
 
 
 _SHORT = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{2}(\D|$)"

@@ -21,7 +21,7 @@ from qcq.data.table import RawTable, codes
 from qcq.data.text import OFFICE
 from qcq.embeddings import STUDENTS
 from qcq.errors import DataError
-from qcq.support.arrays import digest
+from qcq.support.arrays import digest, read_safetensors
 from qcq.support.files import whole_path
 from qcq.support.words import several
 
@@ -65,21 +65,17 @@ class Students:
 
         Raises
         ------
-        ValueError : it was changed since it was written: a student's mark could be another one.
-        SafetensorError, OSError : it can't be read.
+        ValueError : it can't be read, or was changed since it was written: a student's mark could be another one.
+        OSError : it may not be read.
         """
-        from safetensors import safe_open
-
         if not (folder / STUDENTS).is_file():
             return None
-        with safe_open(str(folder / STUDENTS), framework="numpy") as file:
-            said = (file.metadata() or {}).get("digest")
-            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        meta, held = read_safetensors(folder / STUDENTS)
         shapes = {array.shape for array in held.values()}
         kinds = {name: array.dtype for name, array in held.items()}
         if kinds != {"students": np.uint64, "training": np.bool_} or len(shapes) != 1 or held["students"].ndim != 1:
             raise ValueError(f"{STUDENTS}: no students with their marks")
-        if said not in (None, digest({}, held)):  # earlier versions wrote none
+        if meta.get("digest") not in (None, digest({}, held)):  # earlier versions wrote none
             raise ValueError(f"{STUDENTS} was changed or damaged since it was written")
         return cls(held["students"], held["training"])
 

@@ -26,7 +26,7 @@ from qcq.graph import KnowledgeGraph
 from qcq.models.answers import Answers, Students, drawn
 from qcq.models.trainer import Frozen, Model, Trainer, frozen_part
 from qcq.models.weights import Weights
-from qcq.support.arrays import digest, refuse_bad_indices
+from qcq.support.arrays import digest, read_safetensors, refuse_bad_indices
 from qcq.support.files import from_json, validated, whole_path
 from qcq.support.types import check
 from qcq.support.vectors import as_names, is_missing
@@ -329,13 +329,10 @@ class InferenceModel:
         ------
         EmbeddingError : no readable model, a damaged one, or one that belongs to another table.
         """
-        from safetensors import SafetensorError, safe_open
-
         file = folder / MODEL
         try:
-            with safe_open(str(file), framework="numpy") as held:
-                read = from_json((held.metadata() or {})["model"])
-                arrays = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118  (not a dict)
+            meta, arrays = read_safetensors(file)
+            read = from_json(meta["model"])
             if read["format"] != FORMAT:
                 raise ValueError(f"format {read['format']}, this version reads {FORMAT}")
             said = validated(read, _Said)
@@ -367,7 +364,7 @@ class InferenceModel:
             students = Students.load(folder)
             if students is None and "students" in arrays:  # earlier versions wrote them into the same file
                 students = Students(arrays["students"], arrays["training"])
-        except (OSError, SafetensorError, ConfigError, GraphError, KeyError, ValueError, TypeError) as error:
+        except (OSError, ConfigError, GraphError, KeyError, ValueError, TypeError) as error:
             why = " ".join(str(error).split())
             raise EmbeddingError(f"{file}: no readable model ({why}); write the table again with qcq embed") from None
         return cls(graph, parts, students, {question: tuple(own) for question, own in said.added.items()})

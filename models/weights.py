@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from qcq.errors import ConfigError
+from qcq.support.arrays import read_safetensors
 from qcq.support.files import from_json, validated, whole_path
 from qcq.support.words import in_short, several
 
@@ -75,21 +76,18 @@ class Weights:
         ------
         ConfigError : the file holds none.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(str(path), framework="numpy") as file:
-                meta = validated(from_json((file.metadata() or {})["weights"]), _Said)
-                held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            said, held = read_safetensors(path)
+            meta = validated(from_json(said["weights"]), _Said)
             tables = {name.removeprefix("table."): rows for name, rows in held.items() if name.startswith("table.")}
             body = {name.removeprefix("body."): rows for name, rows in held.items() if name.startswith("body.")}
             made = cls(meta.questions, meta.concepts, tables, body, meta.trainer)
             if tables["input"].ndim != 2 or any(rows.shape[:1] != (len(made),) for rows in tables.values()):
                 raise ValueError("tables of other lengths than the names")
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-            said = " ".join(str(error).split())
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            why = " ".join(str(error).split())
             raise ConfigError(
-                f"{path}: no readable weights ({said}); start from a table or run that qcq wrote"
+                f"{path}: no readable weights ({why}); start from a table or run that qcq wrote"
             ) from None
         return made
 

@@ -69,6 +69,27 @@ def read_sparse(path: Path) -> Any:
     return _careful(read)
 
 
+def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray]]:
+    """The metadata and the arrays of a ``.safetensors`` file; types that numpy doesn't have become float32.
+
+    The same errors as :func:`read_npz`.
+    """
+    from safetensors import safe_open
+
+    def read() -> tuple[dict[str, str], dict[str, NDArray]]:
+        with safe_open(str(path), framework="numpy") as file:
+            said = file.metadata() or {}
+            kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118  (not a dict)
+            small = {key for key, kind in kinds.items() if kind.startswith(("BF", "F8"))}
+            held = {key: file.get_tensor(key) for key in kinds if key not in small}
+        if small:
+            with safe_open(str(path), framework="pt") as file:
+                held |= {key: file.get_tensor(key).float().numpy() for key in small}
+        return said, held
+
+    return _careful(read)
+
+
 def refuse_bad_indices(matrix: Any) -> None:
     """ValueError where a sparse matrix has indices that point nowhere, or row pointers that decrease."""
     if hasattr(matrix, "check_format"):

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qcq.errors import EmbeddingError
-from qcq.support.arrays import read_npz
+from qcq.support.arrays import read_npz, read_safetensors
 from qcq.support.files import from_json
 from qcq.support.formulas import guarded, restored
 from qcq.support.parquet import read_parquet
+from qcq.support.times import refuse_far_times
 
 if TYPE_CHECKING:
     import polars as pl
@@ -156,18 +157,9 @@ def _name(value: Any, row: int, kind: str) -> str:
 
 
 def _safetensors(path: Path) -> Vectors:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            meta = file.metadata() or {}
-            kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118  (not a dict)
-            small = {key for key, kind in kinds.items() if kind.startswith(("BF", "F8"))}  # numpy doesn't have them
-            held = {key: file.get_tensor(key) for key in kinds if key not in small}
-        if small:
-            with safe_open(str(path), framework="pt") as file:
-                held |= {key: file.get_tensor(key).float().numpy() for key in small}
-    except SafetensorError as error:
+        meta, held = read_safetensors(path)
+    except ValueError as error:
         raise EmbeddingError(f"no readable embeddings ({error}); write the file again") from None
     if "vectors" in held:
         if "ids" not in meta:
@@ -239,6 +231,8 @@ def _parquet(path: Path) -> Vectors:
 
     try:
         frame = read_parquet(path)
+        for column in frame:
+            refuse_far_times(column)
     except ValueError as error:
         raise EmbeddingError(f"no readable embeddings ({error}); write the file again") from None
     index = [column for column in frame.columns if column.startswith("__index_level_")]  # pandas' own

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
 
 from qcq.data import Simulated
 from qcq.embeddings import MODEL, STUDENTS, WEIGHTS, Embeddings
@@ -224,3 +227,18 @@ def test_a_changed_mark_of_a_student_is_noticed(tmp_path: Path) -> None:
     for bad in ({"students": arrays["students"]}, {**arrays, "training": arrays["training"][1:]}):
         save_file(bad, students)
         refused(file, STUDENTS)
+
+
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, STUDENTS])
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.bfloat16])
+def test_numbers_of_a_type_that_numpy_does_not_have(name: str, kind: torch.dtype, saved: Path, tmp_path: Path) -> None:
+    made = tmp_path / saved.name
+    folder = Path(shutil.copytree(saved.with_name(f"{saved.name}.model"), tmp_path / f"{saved.name}.model"))
+    shutil.copy(saved, made)
+    if not (folder / name).is_file():
+        pytest.skip("this trainer has no such file")
+    with safe_open(str(folder / name), framework="pt") as opened:
+        said = opened.metadata()
+        arrays = {key: opened.get_tensor(key).to(kind) for key in opened.keys()}  # noqa: SIM118
+    save_tensors(arrays, folder / name, said)
+    refused(made)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from qcq.data import read
+from qcq.data.table import RawTable
 from qcq.embeddings import Embeddings
 from qcq.errors import QCQError
 from qcq.support.parquet import parquet_columns, read_parquet
@@ -100,6 +103,94 @@ def test_text_that_is_none(tmp_path: Path) -> None:
         read(f"csv:{tmp_path / 'bank.parquet'}")
 
 
+def test_what_is_said_of_a_column_is_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """polars panics over anything else, and writes that on the terminal; a list of no length makes it panic too."""
+    bad: dict[Any, Any] = {b"\xff": b"x"}
+    inner = pa.list_(pa.field("item", pa.string(), metadata=bad))
+    for column, kind in (
+        (pa.array(["a"]), pa.field("concept", pa.string(), metadata=bad)),
+        (pa.array([["a"]], inner), pa.field("concept", inner)),
+        (pa.array([[]], pa.list_(pa.string(), 0)), pa.field("concept", pa.list_(pa.string(), 0))),
+    ):
+        table = pa.table([pa.array(["q"]), column], schema=pa.schema([pa.field("question", pa.string()), kind]))
+        pq.write_table(table, tmp_path / "bank.parquet")
+        with pytest.raises(QCQError, match="no readable Parquet file"):
+            read(f"csv:{tmp_path / 'bank.parquet'}")
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_said_of_the_whole_table_may_be_anything(tmp_path: Path) -> None:
+    table = pa.table({"question": ["q"], "concept": ["a"]}).replace_schema_metadata({b"\xff": b"\xfe"})
+    pq.write_table(table, tmp_path / "bank.parquet")
+    assert read(tmp_path / "bank.parquet").questions == ("q",)
+
+
+LOG = {"student": ["1", "1"], "question": ["a", "b"], "concept": ["x", "y"], "correct": [1, 0]}
+
+
+def test_times_of_earlier_sparks(tmp_path: Path) -> None:
+    """96 bits, which Arrow reads as nanoseconds by itself: the year 9999 would be another one."""
+    when = pa.array([datetime.datetime(2024, 1, 1), datetime.datetime(9999, 12, 31)], pa.timestamp("us"))
+    pq.write_table(pa.table({**LOG, "timestamp": when}), tmp_path / "log.parquet", use_deprecated_int96_timestamps=True)
+    found = read(f"csv:{tmp_path / 'log.parquet'}").interactions
+    assert found is not None
+    assert found.timestamp is not None
+    assert found.timestamp.tolist() == [1704067200, 253402214400]
+
+
+def test_a_period_is_no_number(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    when = pandas.period_range("2020-01-01", periods=2, freq="D")
+    pandas.DataFrame({**LOG, "timestamp": when}).to_parquet(tmp_path / "log.parquet")
+    with pytest.raises(QCQError, match=r"column timestamp: neither text, numbers, times nor lists"):
+        read(f"csv:{tmp_path / 'log.parquet'}")
+
+
+FAR = {
+    "a date": pa.array([2**31 - 1, 0], pa.int32()).cast(pa.date32()),
+    "a time": pa.array([2**63 - 1, 0], pa.timestamp("us")),
+    "a duration": pa.array([2**62, 0], pa.duration("ms")),
+    "dates": pa.array([[2**31 - 1], [0]], pa.list_(pa.int32())).cast(pa.list_(pa.date32())),
+}
+
+
+@pytest.mark.parametrize("kind", FAR)
+def test_times_that_no_calendar_reaches(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "far.parquet"
+    pq.write_table(pa.table({"question": FAR[kind], "d0": [1.0, 2.0]}), file)
+    with pytest.raises(QCQError, match=r"257,000 years|list"):
+        Embeddings.load(file)
+    pq.write_table(pa.table({"question": ["a", "b"], "concept": FAR[kind]}), file)
+    with pytest.raises(QCQError, match=r"column concept: (a time more than 257,000 years|a list in each cell)|years"):
+        read(f"csv:{file}")
+    if kind == "a time":
+        pq.write_table(pa.table({**LOG, "timestamp": FAR[kind]}), file)
+        with pytest.raises(QCQError, match="column timestamp: a time more than 257,000 years"):
+            read(f"csv:{file}")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_date_far_away_is_a_name(tmp_path: Path) -> None:
+    days = pa.array([94_000_000, -94_000_000], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"question": ["a", "b"], "concept": days}), tmp_path / "bank.parquet")
+    assert len(read(f"csv:{tmp_path / 'bank.parquet'}").concepts) == 2
+
+
+def test_decimals_of_256_bits(tmp_path: Path) -> None:
+    ids = pa.array([Decimal("1.0"), Decimal("22.0")], pa.decimal256(60, 1))
+    pq.write_table(pa.table({"question": ["a", "b"], "concept": ids}), tmp_path / "bank.parquet")
+    assert read(f"csv:{tmp_path / 'bank.parquet'}").concepts == ("1", "22")
+
+
+def test_the_reason_is_said_where_the_format_is_not_named(tmp_path: Path) -> None:
+    (tmp_path / "bank.parquet").write_bytes(b"PAR1 nothing PAR1")
+    with pytest.raises(QCQError, match=r"bank.parquet: no readable Parquet file \(.*write it again, or as CSV"):
+        read(tmp_path / "bank.parquet")
+    (tmp_path / "bank.parquet").rename(tmp_path / "file")
+    with pytest.raises(QCQError, match="no such file"):
+        RawTable.read(tmp_path / "file" / "bank.parquet", ["question"])
+
+
 def test_a_page_that_differs_from_its_checksum(tmp_path: Path) -> None:
     file = tmp_path / "v.parquet"
     table = pa.table({"question": ["q1", "q2"], "d0": [1.0, 2.0]})
@@ -116,7 +207,7 @@ def test_a_page_that_differs_from_its_checksum(tmp_path: Path) -> None:
 def test_two_columns_with_one_name(tmp_path: Path) -> None:
     table = pa.table([pa.array(["q1"]), pa.array([1.0]), pa.array([2.0])], names=["question", "d0", "d0"])
     pq.write_table(table, tmp_path / "v.parquet")
-    with pytest.raises(QCQError, match="2 columns 'd0'"):
+    with pytest.raises(QCQError, match="two columns 'd0'"):
         Embeddings.load(tmp_path / "v.parquet")
 
 

@@ -21,7 +21,7 @@ from qcq.errors import TrainingError
 from qcq.models.language.softmax import Loss
 from qcq.models.language.tables import SparseTable, Table
 from qcq.models.language.transformer import Encoder
-from qcq.support.arrays import digest
+from qcq.support.arrays import digest, read_safetensors
 from qcq.support.devices import guarded
 from qcq.support.files import from_json, whole_path
 from qcq.support.progress import Progress
@@ -335,21 +335,19 @@ class Checkpoint:
         ------
         TrainingError : the file is not a checkpoint, one of another run, or changed since it was written.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(str(self.path), framework="pt") as file:
-                state = from_json((file.metadata() or {}).get("state", "{}"))
-                held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        except (OSError, ValueError, SafetensorError) as error:
+            meta, arrays = read_safetensors(self.path)
+            state = from_json(meta.get("state", "{}"))
+        except (OSError, ValueError) as error:
             raise TrainingError(f"{self.path}: no readable checkpoint ({error}); remove it to start afresh") from None
         if not isinstance(state, dict) or state.get("about") != self.about or "digest" not in state:
             raise TrainingError(
                 f"{self.path}: this checkpoint is of another run (other settings, seed, corpus or version of qcq); "
                 "remove it or name another file"
             )
-        if state.get("digest") != digest(state, {name: t.numpy() for name, t in held.items()}):
+        if state["digest"] != digest(state, arrays):
             raise TrainingError(f"{self.path}: changed or damaged since it was written; remove it to start afresh")
+        held = {name: torch.from_numpy(array) for name, array in arrays.items()}
 
         def under(name: str) -> dict[str, Tensor]:
             return {key.removeprefix(f"{name}."): t for key, t in held.items() if key.startswith(f"{name}.")}
