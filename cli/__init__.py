@@ -58,28 +58,19 @@ def main(args: Sequence[str] | None = None) -> None:
         if code == INTERRUPTED:  # typer makes it of a KeyboardInterrupt
             raise KeyboardInterrupt
         raise SystemExit(code or 0)
-    except MISUSED as error:
-        if said := error.format_message():
-            see = error.ctx.command_path if error.ctx else "qcq"
-            said = f"{said[0].lower()}{said[1:].rstrip('.?')}".replace(". Did you", "; did you")
-            _say(f"{said}; see {see} --help")
-        raise SystemExit(2) from None
     except KeyboardInterrupt:
         resumed = _command(given) in RESUMED and not {"--redo", "--dry-run"} & set(given)
         err.print(f"interrupted{'; the same command goes on where it was stopped' if resumed else ''}", markup=False)
         raise SystemExit(INTERRUPTED) from None
-    except (QCQError, OSError, MemoryError) as error:
+    except (QCQError, OSError, MemoryError, MISUSED) as error:
         if "--debug" in given:
             raise
-        _say(_reason(error, _command(given) in RESUMED))
+        if said := _reason(error, _command(given) in RESUMED):
+            err.print(f"error: {said}", markup=False, style="red" if err.is_terminal else None)
         raise SystemExit(2) from None
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
-
-
-def _say(error: str) -> None:
-    err.print(f"error: {error}", markup=False, style="red" if err.is_terminal else None)
 
 
 def _refuse_undecodable(given: Sequence[str]) -> None:
@@ -99,6 +90,10 @@ def _reason(error: Exception, resumed: bool) -> str:
     """What went wrong, in one line; and that work is kept, where the same command goes on with it."""
     if isinstance(error, QCQError):
         return str(error)
+    if isinstance(error, MISUSED):
+        said = error.format_message().rstrip(".?").replace(". Did you", "; did you")
+        see = error.ctx.command_path if error.ctx else "qcq"
+        return said and f"{said[0].lower()}{said[1:]}; see {see} --help"  # nothing where no word is given: it is helped
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
         kept = "; finished work is kept: the same command goes on with it" if resumed else ""

@@ -405,6 +405,15 @@ def test_what_ends_a_command_is_one_line_and_an_exit_code(
     assert told.err.count("\n") == 1
 
 
+def test_the_code_that_typer_makes_of_ctrl_c_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code, said in ((130, "interrupted"), (1, ""), (None, "")):
+        monkeypatch.setattr(cli, "app", lambda *_, made=code, **__: made)
+        assert call("inspect") == (code or 0)
+        assert capsys.readouterr().err.strip() == said
+
+
 def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(cli, "app", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
