@@ -33,7 +33,7 @@ def read_npz(path: Path) -> dict[str, NDArray]:
         for name, array in made.items():
             if not isinstance(array, np.ndarray):
                 raise TypeError(f"{name!r} is no array")
-            _refuse_no_text(array)
+            _refuse_others(array)
         return made
 
     return _careful(read)
@@ -46,7 +46,7 @@ def read_npy(path: Path, *, mapped: bool = False) -> NDArray:
         made = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
         if not isinstance(made, np.ndarray):
             raise TypeError("an archive, not one array")
-        _refuse_no_text(made)
+        _refuse_others(made)
         return made
 
     return _careful(read)
@@ -99,8 +99,13 @@ def refuse_bad_indices(matrix: Any) -> None:
         raise ValueError("row pointers that decrease")
 
 
-def _refuse_no_text(array: NDArray) -> None:
-    """Numpy takes any four bytes for a character; Python and polars break on those that are none."""
+def _refuse_others(array: NDArray) -> None:
+    """TypeError for records, with which nothing is compared, and for text of bytes that are no characters.
+
+    Numpy takes any four bytes for a character; Python and polars break on those that are none.
+    """
+    if array.dtype.kind == "V":
+        raise TypeError("an array of records; give text or numbers")
     if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
         codes = np.ascontiguousarray(array).view(np.uint32 if array.dtype.isnative else array.dtype.byteorder + "u4")
         if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():

@@ -118,6 +118,35 @@ def test_row_pointers_that_decrease(pointers: list[int], tmp_path: Path) -> None
         read(f"graph:{path}")
 
 
+def workbook(change: Callable[[dict[str, bytes]], object]) -> Callable[[Path], object]:
+    """A bank in a workbook of which a member was changed."""
+
+    def act(home: Path) -> object:
+        openpyxl = pytest.importorskip("openpyxl")
+        book = openpyxl.Workbook()
+        for row in (["question", "concepts"], ["q1", "a"], ["q2", "b"]):
+            book.active.append(row)
+        book.save(home / "bank.xlsx")
+        with zipfile.ZipFile(home / "bank.xlsx") as held:
+            members = {name: held.read(name) for name in held.namelist()}
+        before = dict(members)
+        change(members)
+        assert members != before
+        with zipfile.ZipFile(home / "bank.xlsx", "w") as made:
+            for name, text in members.items():
+                made.writestr(name, text)
+        return read(f"csv:{home / 'bank.xlsx'}")
+
+    return act
+
+
+def replaced(member: str, old: bytes, new: bytes) -> Callable[[dict[str, bytes]], object]:
+    return lambda members: members.__setitem__(member, members[member].replace(old, new, 1))
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+
+
 def data(form: str, files: dict[str, str | bytes]) -> Callable[[Path], object]:
     return lambda home: read(f"{form}:{folder(home, files)}")
 
@@ -142,6 +171,24 @@ CASES: dict[str, Callable[[Path], object]] = {
         "edudata", {"item.csv": "item,knowledge\n1,2\n", "log.txt": f"{LONG}\n1\n0\n"}
     ),
     "minus signs alone": data("s2kt", {**S2KT, "train.txt": "1\n0\n0\n---1"}),
+    "a Q-matrix of records": data(
+        "edmine",
+        {
+            "data.txt": "user_id,seq_len;question_seq,correctness_seq\n0\n2\n0,1\n1,0\n",
+            "Q_table.npy": whole(np.zeros((2, 2), dtype=[("a", "i4")])),
+        },
+    ),
+    "a workbook without a sheet": workbook(
+        lambda members: members.update(
+            {"xl/workbook.xml": re.sub(rb"<sheets>.*</sheets>", b"<sheets/>", members["xl/workbook.xml"])}
+        )
+    ),
+    "a sheet that ends within a cell": workbook(replaced(SHEET, b"</sheetData>", b"<")),
+    "a sheet with an unknown word": workbook(replaced(SHEET, b"summaryBelow", b"summarySight")),
+    "a row that has no number": workbook(replaced(SHEET, b'r="2"', b'r="3inf"')),
+    "a row beyond every sheet": workbook(replaced(SHEET, b'r="2"', b'r="2000000"')),
+    "a row of 301 digits": workbook(replaced(SHEET, b'r="2"', b'r="1e300"')),
+    "a cell in no column": workbook(replaced(SHEET, b'"A2"', b'"A\xef\xbc\x912"')),
     "an answer of thousands of digits": data("s2kt", {**S2KT, "train.txt": "1\n0\n0\n" + LONG}),
     "an index of thousands of digits": data("s2kt", {**S2KT, "skill_id_hashmap.json": f'{{"a": {LONG}}}'}),
     "half a character in a map": data("s2kt", {**S2KT, "skill_id_hashmap.json": '{"\\ud800": 0, "10": 1}'}),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -275,3 +277,19 @@ def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "bank.parquet").write_bytes(b"no parquet")
     with pytest.raises(DataError, match="no readable Parquet file"):
         read(f"csv:{tmp_path / 'bank.parquet'}")
+
+
+@pytest.mark.parametrize("said", ["A1", "A1:A2", "A1:B2", "A1:ZZ99", ""])
+def test_all_rows_of_a_sheet_are_read_whatever_size_it_says(said: str, tmp_path: Path) -> None:
+    """Some programs write a size before they know it. Rows and columns beyond were left out without a word."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["question", "concepts", "name"], ["q1", "a", "one"], ["q2", "b"], ["q3", "c", "three"]):
+        book.active.append(row)
+    book.save(tmp_path / "whole.xlsx")
+    with zipfile.ZipFile(tmp_path / "whole.xlsx") as held, zipfile.ZipFile(tmp_path / "bank.xlsx", "w") as made:
+        for name in held.namelist():
+            size = f'<dimension ref="{said}" />'.encode() if said else b""
+            made.writestr(name, re.sub(rb"<dimension [^>]*/>", size, held.read(name)))
+    found = read(tmp_path / "bank.xlsx")
+    assert edges(found) == {("q1", "a"), ("q2", "b"), ("q3", "c")}
