@@ -54,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         _refuse_undecodable(given)
         with scoped():
-            code = app(given, standalone_mode=False)  # otherwise typer draws a box around its errors
+            code = app(given, prog_name="qcq", standalone_mode=False)  # otherwise typer draws a box around its errors
         if code == INTERRUPTED:  # typer makes it of a KeyboardInterrupt
             raise KeyboardInterrupt
         raise SystemExit(code or 0)
