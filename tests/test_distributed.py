@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,20 @@ def in_group(rank: int, n: int, file: str, work: Callable[..., None], *given: An
         work(*given)
     finally:
         distributed.destroy_process_group()
+    # A thread of the group that outlives it can abort the process at its end. The kernel lists it a moment longer.
+    until = time.monotonic() + 30
+    while group_threads():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def group_threads() -> list[str]:
+    """The names of gloo's threads in this process, where the system lists them."""
+    names = []
+    for task in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # it has ended
+            names.append(task.read_text())
+    return [name for name in names if "gloo" in name]
 
 
 def one_step(home: str) -> None:

@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+# Its functions have the group as a default, taken when they are imported, and an optimiser imports them. Of a group that
+# is older they would keep the threads, which can abort the process at its end (pytorch issue 190489).
+import torch.distributed.nn
 from torch import Tensor, distributed
 
 from qcq.errors import ConfigError, QCQError, TrainingError
