@@ -8,7 +8,8 @@ script: its bytes say which file of a small valid sample is changed, where and h
 file cut short or lost; members of zip archives are files too). So mutations reach the code behind the syntax. Files are
 in memory (``/dev/shm``, where there is one). A typed error or an OSError is an answer; anything else is a finding, and
 so is an input that takes 20 CPU-seconds. It goes on with its corpus, a folder for each reader, where the files of
-each finding and the counts so far are kept too.
+each finding and the counts so far are kept too. A new folder begins with the corpus in ``fuzz_corpus.json``, and
+``--keep`` writes the folder's corpus there: inputs as Base64, and the counts. ``tests/test_fuzz_corpus.py`` reads them.
 
 The report counts inputs, paths (inputs that reached new code), the paths that the last tenth of the inputs added, and
 findings, one for each kind of exception and line of the package. All are of every run on this corpus, together; with
@@ -18,6 +19,7 @@ findings, one for each kind of exception and line of the package. All are of eve
 from __future__ import annotations
 
 import argparse
+import base64
 import importlib.util
 import io
 import json
@@ -42,6 +44,7 @@ CODE = ["data", "support", "config", "run", "embeddings", "corpus", "graph", "re
 CODE += ["engine.verify", "engine.store", "models.inference", "models.weights"]
 MEMORY = 6 * 2**30  # bytes that a reader may ask for; a file that announces more is refused before, or MemoryError
 SLOW = 20  # CPU-seconds
+CORPUS = Path(__file__).with_name("fuzz_corpus.json")
 
 TOKENS = [
     *(b"", b"0", b"1", b"-1", b"2", b"0.5", b"1e309", b"-1e-320", b"nan", b"NULL", b"inf", b"True", b"null", b"[]"),
@@ -259,6 +262,8 @@ def _write_table(frame: Any, file: Path) -> None:
     book = openpyxl.Workbook()
     for row in (frame.columns, *frame.rows()):
         book.active.append(row)
+    if None in frame.row(-1):
+        book.active.merge_cells("C3:C4")
     book.save(file)
 
 
@@ -444,6 +449,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0, help="CPU-minutes for each reader")
     parser.add_argument("--only", action="append", metavar="READER", help="may be repeated; see --list")
     parser.add_argument("--corpus", type=Path, default=ROOT / "build" / "fuzz", help="a folder; it goes on with it")
+    parser.add_argument("--keep", action="store_true", help=f"write the corpus to {CORPUS.name} at the end")
     parser.add_argument("--list", action="store_true", help="name the readers and leave")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -461,7 +467,12 @@ def main() -> None:
         sys.exit(f"no reader {min(unknown)!r}; see --list")
     rows = []
     for name in given.only or names:
-        rows.append(reader(name, given.minutes, given.corpus / name.replace(" ", "-").replace(".", "")))
+        folder = given.corpus / name.replace(" ", "-").replace(".", "")
+        if not folder.exists():
+            unpack(name, folder)
+        rows.append(reader(name, given.minutes, folder))
+        if given.keep:
+            keep(name, folder)
         print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
         if given.json:
             written(given.json, rows)
@@ -469,11 +480,40 @@ def main() -> None:
         sys.exit(1)
 
 
+def kept() -> dict[str, dict[str, Any]]:
+    """The corpus in the repository: for each reader its counts and its inputs."""
+    return json.loads(CORPUS.read_text()) if CORPUS.is_file() else {}
+
+
+def unpack(name: str, folder: Path) -> None:
+    """Begin a folder with the inputs and counts in the repository."""
+    held = kept().get(name)
+    (folder / "inputs").mkdir(parents=True)
+    if held is None:
+        return
+    for at, script in enumerate(held["inputs"]):
+        (folder / "inputs" / f"{at:05}").write_bytes(base64.b64decode(script))
+    (folder / "counts.json").write_text(json.dumps(held["counts"]))
+
+
+def keep(name: str, folder: Path) -> None:
+    """Put a folder's inputs and counts into the repository."""
+    scripts = sorted({base64.b64encode(path.read_bytes()).decode() for path in (folder / "inputs").iterdir()})
+    every = {**kept(), name: {"counts": json.loads((folder / "counts.json").read_text()), "inputs": scripts}}
+    lines = (f"{json.dumps(reader)}: {_lines(held)}" for reader, held in sorted(every.items()))
+    CORPUS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def _lines(held: Mapping[str, Any]) -> str:
+    scripts = ",\n".join(map(json.dumps, held["inputs"]))
+    return f'{{"counts": {json.dumps(held["counts"])}, "inputs": [\n{scripts}\n]}}'
+
+
 def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
     """Fuzz a reader in a process of its own; one that stops (a hang, a crash of compiled code) is started again."""
     corpus.mkdir(parents=True, exist_ok=True)
     counts = corpus / "counts.json"  # of all runs on this corpus
-    before: dict[str, Any] = {"seconds": 0, "inputs": 0, "new": [], "ended": []}
+    before: dict[str, Any] = {"seconds": 0, "inputs": 0, "new": [], "ended": [], "found": []}
     if counts.is_file():
         before = json.loads(counts.read_text())
     inputs, new, stopped, used, stops = before["inputs"], before["new"], before["ended"], 0.0, 0
@@ -491,17 +531,18 @@ def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
             how, _, script = _stop(done.stderr).partition("; input ")
             if all(how != kind for kind, _ in stopped):  # one finding, however often it happens
                 stopped.append([how, script])
+        found = {json.loads(path.read_text())["finding"] for path in corpus.glob("findings/*.json")}
+        before["found"] = sorted({*before.get("found", ()), *found})
         held = {"seconds": before["seconds"] + used, "inputs": inputs, "new": new, "ended": stopped}
-        counts.write_text(json.dumps(held))
-    kept = [json.loads(path.read_text()) for path in sorted(corpus.glob("findings/*.json"))]
+        counts.write_text(json.dumps({**held, "found": before["found"]}))
     return {
         "reader": name,
         "CPU-minutes": round((before["seconds"] + used) / 60, 1),
         "inputs": inputs,
         "paths": len(new),
         "paths in the last tenth": sum(n > 0.9 * inputs for n in new),
-        "findings": len(kept) + len(stopped),
-        "found": [one["finding"] for one in kept] + [f"{how}; input {script}" for how, script in stopped],
+        "findings": len(before["found"]) + len(stopped),
+        "found": before["found"] + [f"{how}; input {script}" for how, script in stopped],
     }
 
 

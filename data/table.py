@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.data.checks import CONCEPTS, bare, doubt, meant, refuse_names, second_heading, unread
-from qcq.data.excel import sheet, sheets
+from qcq.data.excel import sheet
 from qcq.data.text import exact, lone, named, read_text, records, separator
 from qcq.errors import DataError
 from qcq.support.parquet import parquet_columns, read_parquet
@@ -44,7 +44,7 @@ class RawTable:
     unread, absent : its columns that weren't read, and the columns looked for that it lacks.
     sheets : the sheets of its workbook that weren't read.
     called : its headings that were read under the name of a column (heading, column).
-    trimmed : what was done to space around names, one line a column.
+    changed : what was done to cells, one line for each kind of it and each column.
     """
 
     source: Path | str
@@ -57,7 +57,7 @@ class RawTable:
     absent: tuple[str, ...] = ()
     sheets: tuple[str, ...] = ()
     called: tuple[tuple[str, str], ...] = ()
-    trimmed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.frame.height
@@ -91,7 +91,7 @@ class RawTable:
         """How the file was read, and what of it was not read."""
         name = Path(self.source).name
         names = [f"{name}: column {heading!r} read as {column}" for heading, column in self.called]
-        names += self.trimmed
+        names += self.changed
         if self.text is None:
             return [*names, *unread(self.source, "column", self.unread, self.absent)]
         assert isinstance(self.source, Path)
@@ -135,7 +135,7 @@ class RawTable:
                 said.append(f"{where} read without the space around the name, for example {example!r}")
             if n or split:
                 frame = frame.with_columns(bare.alias(column))
-        return replace(self, frame=frame, trimmed=(*self.trimmed, *said))
+        return replace(self, frame=frame, changed=(*self.changed, *said))
 
     def blank(self, column: str) -> pl.Series:
         """Where cells are empty or only space."""
@@ -332,7 +332,13 @@ class RawTable:
             take = partial(_parquet, path, read_parquet)
             return cls._of(given, take, path, required, optional, also)
         if path.suffix.lower() == ".xlsx":
-            return cls.parse(path, sheet(path), "utf-8", required, optional, also, sheets(path))
+            held = sheet(path)
+            made = cls.parse(path, held.text, "utf-8", required, optional, also, held.sheets)
+            if not held.filled:
+                return made
+            cells = several(len(held.filled), "cell")
+            note = f"{path.name}: {cells} read with the value of the merged cell above, for example {held.filled[0]}"
+            return replace(made, changed=(note,))
         return cls.parse(path, *read_text(path, encodings), required, optional, also)
 
     @classmethod

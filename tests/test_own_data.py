@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from qcq.data import Dataset, load, read
 from qcq.data.checks import Doubt
-from qcq.data.excel import sheets
+from qcq.data.excel import sheet
 from qcq.errors import DataError, GraphError
 from qcq.graph import KnowledgeGraph
 
@@ -289,7 +289,7 @@ def test_the_first_sheet_of_a_workbook_is_read(tmp_path: Path) -> None:
     book.save(tmp_path / "bank.xlsx")
     data = read(tmp_path / "bank.xlsx")
     assert edges(data) == {("1", "a"), ("2", "b"), ("q3", "a"), ("q4", "TRUE")}
-    assert sheets(tmp_path / "bank.xlsx")[1:] == ("answers",)
+    assert sheet(tmp_path / "bank.xlsx").sheets[1:] == ("answers",)
     assert any("sheets not read: 'answers'" in note for note in data.notes)
     (tmp_path / "bad.xlsx").write_bytes(b"PK no workbook")
     with pytest.raises(DataError, match="no readable workbook"):

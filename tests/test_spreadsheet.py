@@ -293,3 +293,56 @@ def test_all_rows_of_a_sheet_are_read_whatever_size_it_says(said: str, tmp_path:
             made.writestr(name, re.sub(rb"<dimension [^>]*/>", size, held.read(name)))
     found = read(tmp_path / "bank.xlsx")
     assert edges(found) == {("q1", "a"), ("q2", "b"), ("q3", "c")}
+
+
+def test_merged_cells_have_their_value_in_every_row(tmp_path: Path) -> None:
+    """The file of a merged cell has a value in its first row only; a teacher sees it in all."""
+    book = pytest.importorskip("openpyxl").Workbook()
+    rows = [["question", "concepts", "note"], ["q1", "a", "x"], ["q2", None], ["q3", None], ["q4", "b"], [None, "c"]]
+    for row in [*rows, [None, None], ["q5", "d"]]:
+        book.active.append(row)
+    for area in ("B2:B4", "A5:A6", "C2:D3", "A1:A1"):
+        book.active.merge_cells(area)
+    book.save(tmp_path / "bank.xlsx")
+    with pytest.raises(DataError, match="row 7: blank line"):
+        read(tmp_path / "bank.xlsx")
+    book.active.delete_rows(7)
+    book.save(tmp_path / "bank.xlsx")
+    data = read(tmp_path / "bank.xlsx")
+    assert edges(data) == {("q1", "a"), ("q2", "a"), ("q3", "a"), ("q4", "b"), ("q4", "c"), ("q5", "d")}
+    assert "bank.xlsx: 4 cells read with the value of the merged cell above, for example C3" in "\n".join(data.notes)
+
+
+def test_merged_cells_reach_no_blank_row_and_no_heading(tmp_path: Path) -> None:
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in (["question", "concepts"], ["q1", "a"], ["q2", "b"]):
+        book.active.append(row)
+    book.active.merge_cells("B3:B9")  # openpyxl writes the empty rows below the table
+    book.active.merge_cells("C1:C3")
+    book.save(tmp_path / "bank.xlsx")
+    data = read(tmp_path / "bank.xlsx")
+    assert edges(data) == {("q1", "a"), ("q2", "b")}
+    assert not any("merged" in note for note in data.notes)
+
+
+def test_a_formula_without_its_value_is_named(tmp_path: Path) -> None:
+    """Programs that don't compute write formulas alone. Their cells would be blank."""
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in (["question", "concepts"], ["q1", "a"], ["q2", '=IF(A3="q2","b","c")']):
+        book.active.append(row)
+    book.save(tmp_path / "made.xlsx")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "made.xlsx")
+    said = "made.xlsx, row 3, column B: a formula without its value; open the file in a spreadsheet program and save it"
+    assert str(caught.value).endswith(said)
+    for value, kind, concept in (("b", "str", "b"), ("", "str", None), ("5", "n", "5")):
+        with zipfile.ZipFile(tmp_path / "made.xlsx") as held, zipfile.ZipFile(tmp_path / "bank.xlsx", "w") as made:
+            for name in held.namelist():
+                data = re.sub(
+                    rb'<c r="B3"([^>]*)>(<f>.*?</f>)<v ?/>',
+                    rb'<c r="B3" t="%s">\2<v>%s</v>' % (kind.encode(), value.encode()),
+                    held.read(name),
+                )
+                made.writestr(name, data)
+        of_q2 = {("q2", concept)} if concept else set()
+        assert edges(read(tmp_path / "bank.xlsx")) == {("q1", "a"), *of_q2}

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-# Its functions have the group as a default, taken when they are imported, and an optimiser imports them. Of a group that
-# is older they would keep the threads, which can abort the process at its end (pytorch issue 190489).
+# Its functions take the group as a default when they are imported, and an optimiser imports them. A group that is older
+# than they would keep its threads, which can abort the process at its end (pytorch issue 190489).
 import torch.distributed.nn
 from torch import Tensor, distributed
 
