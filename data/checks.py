@@ -132,8 +132,9 @@ def meant(name: str, known: Sequence[str]) -> str | None:
     >>> meant("Timestamp ", ["student", "timestamp"]), meant("time", ["timestamp"]), meant("hints", ["timestamp"])
     ('timestamp', 'timestamp', None)
     """
+    plain = bare(name)
     for each in known:
-        if bare(name) in (each, *SYNONYMS.get(each, ()), *HINTS.get(each, ())):
+        if plain in (each, *SYNONYMS.get(each, ()), *HINTS.get(each, ())):
             return each
     plain = name.strip().lower().replace(" ", "_").replace("-", "_")
     near = difflib.get_close_matches(plain, known, n=1, cutoff=0.75)
@@ -345,8 +346,9 @@ def unread(source: str | Path, kind: str, names: Iterable[str], missing: Sequenc
     """Columns, files or sheets that were not read, each with the one that was probably meant."""
     said: list[str] = []
     others = []
+    nearest: dict[str, str | None] = {}
     for name in names:
-        near = meant(name, missing)
+        near = nearest[name] = nearest[name] if name in nearest else meant(name, missing)
         if near is None:
             others.append(name)
         else:

@@ -81,7 +81,7 @@ class CSV(Reader):
     def nearly(cls, path: Path) -> str:
         """Which columns of a table of questions to rename so that it is read; empty if it doesn't look like one."""
         file = _find(path, TABLES[0]) if path.is_dir() else path
-        names = header(file) if file is not None else []
+        names = dict.fromkeys(header(file)) if file is not None else {}
         known = {"question": ["question"], "concepts": ["concepts", "concept"]}
         found = {kind: next((n for n in names if checks.meant(n, words)), None) for kind, words in known.items()}
         if None in found.values():
@@ -264,7 +264,12 @@ def assemble(
 
 def _nearly_a_log(table: RawTable) -> list[str]:
     """A doubt about a table of questions that would be a log of answers too, if one heading were another."""
-    found = {each: name for each in ("student", "correct") for name in table.unread if checks.meant(name, [each])}
+    found = {
+        each: name
+        for each in ("student", "correct")
+        for name in dict.fromkeys(table.unread)
+        if checks.meant(name, [each])
+    }
     if len(found) < 2:
         return []
     wrong = [(name, each) for each, name in found.items() if not _there(each, [name.strip().lower()], checks.SYNONYMS)]

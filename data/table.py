@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -555,14 +556,14 @@ def headings(
     """
     wanted = (*required, *optional)
     plain = [name.strip().lower() for name in names]
-    exact = set(names)
+    exact, count = set(names), Counter(plain)
     made = [
-        low if low in wanted and low not in exact and plain.count(low) == 1 else name
+        low if low in wanted and low not in exact and count[low] == 1 else name
         for name, low in zip(names, plain, strict=True)
     ]
-    called = []
+    called, bared = [], [bare(name) for name in names]
     for column in (name for name in wanted if name not in made):
-        fits = [i for i, name in enumerate(made) if name not in wanted and bare(name) in also.get(column, ())]
+        fits = [i for i, name in enumerate(made) if name not in wanted and bared[i] in also.get(column, ())]
         if len(fits) > 1:
             both = ", ".join(repr(names[i]) for i in fits)
             what = f"{len(fits)} columns that may be {column}: {both}"
@@ -572,7 +573,7 @@ def headings(
             made[fits[0]] = column
     missing = [name for name in required if name not in made]
     if missing:
-        free = [name for name in made if name not in wanted]
+        free = [name for name in dict.fromkeys(made) if name not in wanted]
         near = {name: next((each for each in free if meant(each, [name]) == name), None) for name in missing}
         renames = [f"rename {heading!r} to {name!r}" for name, heading in near.items() if heading]
         if len(renames) < len(missing):
