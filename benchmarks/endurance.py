@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,10 @@ def measured(temporary: Path) -> dict[str, float]:
     gc.collect()
     here = Path("/proc/self")
     pages = int((here / "statm").read_text().split()[1])
-    children = [pid for task in (here / "task").iterdir() for pid in (task / "children").read_text().split()]
+    children: list[str] = []
+    for task in (here / "task").iterdir():
+        with suppress(OSError):  # a thread has ended
+            children += (task / "children").read_text().split()
     return {
         "memory, MiB": pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
         "threads": len(os.listdir(here / "task")),
@@ -134,6 +138,9 @@ def together(works: list[Callable[[], int]], home: Path) -> list[tuple[int, int,
 
 def at_once(times: int) -> Iterator[dict[str, Any]]:
     """Commands in folders of their own, and in one."""
+    from qcq.support import lock
+
+    lock.PATIENCE = 60.0  # the owner's name is looked for below, also where a disk is slow
     words = ["run", "--quiet", *(word for each in SETTINGS for word in ("--set", each)), "--out"]
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)

@@ -136,7 +136,9 @@ class Ray(Executor):
         cpus = [int(node.get("CPU", 0)) for node in nodes]
         self.slots = self.cluster.jobs or max(1, sum(cpus))
         self._cpus = max(1, min(sum(cpus) // self.slots, max(cpus)))
-        self._memory = int(max(node.get("memory", 0) for node in nodes))
+        self._memory = int(
+            max((node.get("memory", 0) for node in nodes if node.get("CPU", 0) >= self._cpus), default=0)
+        )
         self._gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
         shared = copy.copy(self.store)
         shared.path = self.store.path.resolve()

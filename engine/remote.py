@@ -129,7 +129,7 @@ class RemoteStore(Store):
                 (work / name).parent.mkdir(parents=True, exist_ok=True)
                 with self._reached("read"):
                     self._files.get_file(f"{there}/{name}", str(work / name))
-            if here.is_dir():  # it has lost a file
+            if here.is_dir() and not self._here(cell):  # it has lost a file
                 self._remove(cell)
             try:
                 work.rename(here)

@@ -131,8 +131,10 @@ class Store:
         if self._here(cell):
             return self.row(cell)
         made = self.path / cell.key
-        if made.is_dir():  # it was whole when it got its name, and has lost a file since
-            self._remove(cell)
+        if made.is_dir():
+            if self._here(cell):  # another process has just finished it
+                return self.row(cell)
+            self._remove(cell)  # it was whole when it got its name, and has lost a file since
         work = self._workspace(cell)
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)

@@ -69,6 +69,9 @@ def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> No
     there = sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", f"{MARK}.")))
     if not there:
         return
+    if (folder / MARK).is_file():  # another process has written it since
+        refuse_foreign(folder, kind, also=also)
+        return
     if {"config.toml", "about.json", "environment.json", "manifest.json"} <= set(there):
         raise ConfigError(f"{folder}: its mark {MARK} is missing; 'qcq verify {folder} --repair' writes it again")
     if {"config.toml", "about.json", "environment.json"} <= set(there):

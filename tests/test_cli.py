@@ -330,7 +330,7 @@ qcq.cli.main(sys.argv[2:])
 )
 def test_an_interruption_is_one_line_and_exit_130(name: str, args: list[str], more: str, tmp_path: Path) -> None:
     words = [sys.executable, "-c", INTERRUPT, name, *args]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=600)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", f"interrupted{more}\n")
 
 

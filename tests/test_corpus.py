@@ -68,7 +68,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
         "WALK.stream(GRAPH, sys.argv[1], 7, max_memory=least_memory(WALK), progress=watch)\n"
     )
     folder = tmp_path / "walks"
-    killed = subprocess.run([sys.executable, "-c", code, str(folder), str(Path(__file__).parent)], timeout=120)
+    killed = subprocess.run([sys.executable, "-c", code, str(folder), str(Path(__file__).parent)], timeout=600)
     assert killed.returncode == -signal.SIGKILL
     assert not (folder / "corpus.json").exists()
     with pytest.raises(CorpusError, match="interrupted"):

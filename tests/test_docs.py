@@ -216,7 +216,8 @@ def test_notebook(tmp_path: Path) -> None:
 
     for path in sorted((ROOT / "examples").glob("*.ipynb")):
         book = nbformat.read(path, as_version=4)
-        NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+        there = {"metadata": {"path": tmp_path}}
+        NotebookClient(book, timeout=600, startup_timeout=600, kernel_name="python3", resources=there).execute()
 
 
 ADDED = "rarer", "projected", "cohesion", "pairs"

@@ -68,4 +68,6 @@ def test_a_leak_is_noticed(leak: str, endurance: ModuleType, monkeypatch: pytest
     for each in kept:
         if leak == "open files":
             each.close()  # type: ignore[attr-defined]
+        elif leak == "threads":
+            each.join()  # type: ignore[attr-defined]
     assert found == ([leak] if leak != "left" else ["left-0", "left-1", "left-2"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from qcq.engine.verify import Fault, discard, verify
 from qcq.errors import ConfigError
 from qcq.pipeline import Experiment
 from qcq.run import Run
-from qcq.support.folders import claim
+from qcq.support.folders import MARK, claim, refuse_foreign, write_mark
 from qcq.support.lock import LOCK, OWNER, occupied
 
 SMALL = ["simulated.questions=60", "simulated.students=30", "simulated.responses=10", "walk.per_question=2", "dim=4"]
@@ -266,6 +267,43 @@ def test_two_may_claim_a_new_folder_and_drop_a_cell_at_once(tmp_path: Path) -> N
     left.mkdir()
     store.tidy()
     assert not left.exists()
+
+
+def test_a_folder_that_another_claims_at_this_moment_is_no_foreign_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark wasn't there, and is when the folder's files are listed."""
+    listed = Path.iterdir
+
+    def late(folder: Path) -> Iterator[Path]:
+        if folder == tmp_path and not (folder / MARK).exists():
+            write_mark(folder, "store")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    refuse_foreign(tmp_path, "store")
+    assert (tmp_path / MARK).is_file()
+    (tmp_path / MARK).unlink()
+    with pytest.raises(ConfigError, match="holds a store, not a run"):
+        refuse_foreign(tmp_path, "run")
+
+
+def test_a_cell_that_another_finishes_at_this_moment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It wasn't there, and is when its folder is looked for: it has lost no file."""
+    store, other, number = Store(tmp_path).open(), Store(tmp_path), Number(number=1)
+    here, looked = Store._here, []
+
+    def late(self: Store, cell: Cell) -> bool:
+        found = here(self, cell)
+        if self is store and not looked:
+            looked.append(cell)
+            other.perform(cell, lambda: {"number": 1})
+        return found
+
+    monkeypatch.setattr(Store, "_here", late)
+    monkeypatch.setattr(Store, "_remove", lambda *_: pytest.fail("removed what another has finished"))
+    assert store.perform(number, lambda: pytest.fail("done again")) == {"number": 1}
+    assert looked
 
 
 def test_a_lock_that_is_given_back_names_nobody(tmp_path: Path) -> None:

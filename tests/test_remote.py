@@ -68,6 +68,27 @@ def test_a_cell_without_its_row_is_not_finished_and_a_dropped_one_is_gone(addres
     assert not other("four").finished(cell)
 
 
+def test_two_may_fetch_a_cell_at_once(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one's folder of the cell isn't taken away when the first one comes later."""
+    experiment = Experiment(replace(FEW, store=address, trainers=("svd",)))
+    store = experiment.store(experiment.run(tmp_path / "run").path)
+    cell = next(cell for cell in experiment.plan.cells if isinstance(cell, Trained))
+    first, second = (make_store(address, tmp_path / "shared" / "cells", {}).open() for _ in range(2))
+    assert isinstance(first, RemoteStore)
+    get, begun = first._files.get_file, []
+
+    def late(there: str, here: str) -> None:
+        get(there, here)
+        if not begun:
+            begun.append(there)
+            second.row(cell)
+
+    monkeypatch.setattr(first._files, "get_file", late)
+    monkeypatch.setattr(first, "_remove", lambda *_: pytest.fail("removed what another has fetched"))
+    assert first.row(cell) == store.row(cell)
+    assert begun
+
+
 def test_a_machine_without_the_folder_takes_its_own(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -480,7 +480,7 @@ def test_browser_phone_and_keyboard(chromium: Any, run: Run, bare: Run) -> None:
         assert page.get_attribute("#comparison-table th:nth-child(2)", "aria-sort") == "ascending"
         page.focus("#search")
         page.keyboard.type("q7")
-        page.wait_for_selector("#search-results button")
+        page.wait_for_function("document.querySelector('#search-results button bdi')?.textContent === 'q7'")
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "question"
@@ -511,6 +511,7 @@ def test_a_figure_as_a_page_follows_the_readers_colours(chromium: Any, bare: Run
     seen = {}
     for scheme in ("light", "dark"):
         context = chromium.new_context(color_scheme=scheme)
+        context.set_default_timeout(120_000)
         page = context.new_page()
         page.goto(file.resolve().as_uri())
         page.wait_for_function("document.querySelector('.js-plotly-plot').layout.plot_bgcolor === 'rgba(0,0,0,0)'")

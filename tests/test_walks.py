@@ -404,7 +404,7 @@ def test_small_jobs_wait_for_no_compiler() -> None:
         "[WALKS[name]().sample(g) for name in sys.argv[1:]]\n"
         "assert not {'numba', 'torch', 'gensim'} & set(sys.modules), sys.modules.keys()"
     )
-    subprocess.run([sys.executable, "-c", code, *SIX], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, *SIX], check=True, timeout=600)
 
 
 @pytest.mark.parametrize(
