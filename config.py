@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from qcq.errors import ConfigError, UnknownNameError
 from qcq.evaluation import TASKS, Partition, Task, TaskSpec
 from qcq.models import TRAINERS, Trainer
 from qcq.run import filed
+from qcq.support.files import from_toml
 from qcq.support.registry import find
 from qcq.support.settings import fields, settings
 from qcq.support.types import check, takes
@@ -241,15 +241,15 @@ class Config:
         if path is not None:
             check("Config.load", "path", path, "path")
             try:
-                given = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+                given = from_toml(Path(path).read_text(encoding="utf-8-sig"))
             except OSError as error:
                 fix = f"; data are given as --data {path}" if Path(path).is_dir() else ""
                 raise ConfigError(f"{path}: can't be read ({error.strerror}); give a TOML file{fix}") from None
-            except (ValueError, RecursionError) as error:  # a number of too many digits, brackets too deep
+            except ValueError as error:
                 if str(path).lower().endswith((*ENDINGS, ".json", ".npz", ".graphml")):
                     what = "settings are a TOML file, and by its ending this is data"
                     raise ConfigError(f"{path}: {what}; give it as --data {path}") from None
-                raise ConfigError(f"{path}: not valid TOML: {error}") from None
+                raise ConfigError(f"{path}: {error}") from None
         pairs = {key.strip(): value.strip() for key, _, value in (o.partition("=") for o in overrides)}
         file, sizes = given, _sizes(given, path)
         size = options.get("size") or _value(pairs.get("size", "")) or given.get("size", "")
@@ -340,8 +340,8 @@ def _sized(given: Mapping[str, Any], sizes: Mapping[str, Any], size: object, pat
 def _value(text: str) -> Any:
     """A TOML value if the text is one, otherwise the text itself, so that ``data=path`` needs no quotes."""
     try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except (ValueError, RecursionError):
+        return from_toml(f"v = {text}")["v"]
+    except ValueError:
         return text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from qcq.embeddings import Embeddings
 from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
 from qcq.support.arrays import read_npz, refuse_bad_indices
-from qcq.support.files import from_json, validated
+from qcq.support.files import from_json, from_toml, validated
 from qcq.support.folders import refuse_newer
 from qcq.support.formulas import restored_frame
 from qcq.support.notebook import first, html_table
@@ -192,7 +191,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        return self._read("config.toml", tomllib.loads)
+        return self._read("config.toml", from_toml)
 
     def _repr_html_(self) -> str:
         if not (self.path / "about.json").is_file():

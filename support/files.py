@@ -9,12 +9,15 @@ import json
 import os
 import shutil
 import socket
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+CHARACTERS, POINTS = 100_000, 1_000  # characters of a file of settings, and points of a line of it, at most
 
 Held = TypeVar("Held", bound=BaseModel)
 
@@ -66,6 +69,31 @@ def from_json(text: str | bytes, **options: Any) -> Any:
         return json.loads(text, **options)
     except RecursionError:
         raise ValueError("too many brackets inside each other") from None
+
+
+def from_toml(text: str) -> dict[str, Any]:
+    """What a text of TOML holds. ValueError: no TOML, brackets inside each other that are too many to follow, more than
+    100,000 characters, or more than 1,000 points in a line: the time for a key grows with the square of its points.
+
+    Examples
+    --------
+    >>> from_toml("dim = 8")
+    {'dim': 8}
+    >>> from_toml("#" * 100_001)
+    Traceback (most recent call last):
+    ...
+    ValueError: 100,001 characters, where settings have at most 100,000
+    """
+    if len(text) > CHARACTERS:
+        raise ValueError(f"{len(text):,} characters, where settings have at most {CHARACTERS:,}")
+    if (most := max(line.count(".") for line in text.split("\n"))) > POINTS:
+        raise ValueError(f"a line with {most:,} points, where settings have at most {POINTS:,}")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("not valid TOML: too many brackets inside each other") from None
+    except ValueError as error:
+        raise ValueError(f"not valid TOML: {str(error)[:200]}") from None
 
 
 def validated(held: Any, kind: type[Held], where: str = "") -> Held:

@@ -204,6 +204,8 @@ CASES: dict[str, Callable[[Path], object]] = {
     "settings nested too deeply": settings(f"seeds = {DEEP}"),
     "a student with thousands of digits": data("pykt", {"data.txt": f"s,{LONG}\na\nx\n1\n1\nNA\n"}),
     "an amount of memory of thousands of digits": lambda home: amount(LONG),
+    "settings longer than any": settings("# a\n" * 30_000),
+    "a key with more points than any": settings("a" + ".a" * 40_000 + " = 1"),
     "a setting of thousands of digits": settings(f"seeds = {LONG}"),
     "an override of thousands of digits": lambda home: Config.load(overrides=[f"seeds={LONG}"]),
 }
