@@ -516,6 +516,7 @@ def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
     before: dict[str, Any] = {"seconds": 0, "inputs": 0, "new": [], "ended": [], "found": []}
     if counts.is_file():
         before = json.loads(counts.read_text())
+    found = {*before["found"]}
     inputs, new, stopped, used, stops = before["inputs"], before["new"], before["ended"], 0.0, 0
     while used < 60 * minutes and stops < 50:
         began = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -531,18 +532,17 @@ def reader(name: str, minutes: float, corpus: Path) -> dict[str, Any]:
             how, _, script = _stop(done.stderr).partition("; input ")
             if all(how != kind for kind, _ in stopped):  # one finding, however often it happens
                 stopped.append([how, script])
-        found = {json.loads(path.read_text())["finding"] for path in corpus.glob("findings/*.json")}
-        before["found"] = sorted({*before.get("found", ()), *found})
+        found |= {json.loads(path.read_text())["finding"] for path in corpus.glob("findings/*.json")}
         held = {"seconds": before["seconds"] + used, "inputs": inputs, "new": new, "ended": stopped}
-        counts.write_text(json.dumps({**held, "found": before["found"]}))
+        counts.write_text(json.dumps({**held, "found": sorted(found)}))
     return {
         "reader": name,
         "CPU-minutes": round((before["seconds"] + used) / 60, 1),
         "inputs": inputs,
         "paths": len(new),
         "paths in the last tenth": sum(n > 0.9 * inputs for n in new),
-        "findings": len(before["found"]) + len(stopped),
-        "found": before["found"] + [f"{how}; input {script}" for how, script in stopped],
+        "findings": len(found) + len(stopped),
+        "found": sorted(found) + [f"{how}; input {script}" for how, script in stopped],
     }
 
 

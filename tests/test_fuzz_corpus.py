@@ -27,13 +27,14 @@ FUZZ = _fuzz()
 CORPUS = FUZZ.kept()
 
 
-@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # doubtful files are what this is about
+@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("reader", sorted(CORPUS))
-def test_every_input_is_answered(reader: str, tmp_path: Path) -> None:
+def test_every_input_is_answered(reader: str, every: int, tmp_path: Path) -> None:
     sample, act = FUZZ.targets()[reader]()
     disk = FUZZ.Disk(tmp_path)
     act(disk.hold(sample))
-    for script in CORPUS[reader]["inputs"]:
+    for script in CORPUS[reader]["inputs"][::every]:
         folder = disk.hold(FUZZ.edited(sample, base64.b64decode(script)))
         said = ""
         try:
