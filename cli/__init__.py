@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import typer
@@ -36,6 +37,12 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("qcq-json", _escaped)
 
 
+@cache
+def _commands() -> Any:
+    """The commands as the parser knows them: made once, since that takes longer than many a command."""
+    return typer.main.get_command(app)
+
+
 def _terminated(number: int, frame: object) -> None:
     """SIGTERM ends a run as Ctrl-C does: processes are stopped, and finished cells stay."""
     raise KeyboardInterrupt
@@ -54,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         _refuse_undecodable(given)
         with scoped():
-            code = app(given, prog_name="qcq", standalone_mode=False)  # otherwise typer draws a box around its errors
+            code = _commands()(given, prog_name="qcq", standalone_mode=False)  # else typer draws a box around errors
         if code == INTERRUPTED:  # typer makes it of a KeyboardInterrupt
             raise KeyboardInterrupt
         raise SystemExit(code or 0)

@@ -211,16 +211,17 @@ def _plan(room: Simulated) -> _Room:
         near[c].append(a)
     # A set grows from a concept along prerequisite edges, so that consecutive concepts occur together in questions.
     grown: dict[tuple[int, ...], None] = {}
+    upto = np.cumsum(SIZES[1:]) / sum(SIZES[1:])
     for _ in range(20 * room.sets):
         if len(grown) == room.sets:
             break
-        size = int(rng.choice([2, 3, 4], p=np.array(SIZES[1:]) / sum(SIZES[1:])))
+        size = 2 + int(np.searchsorted(upto, rng.random(), side="right"))  # rng.choice, without its checks
         picked = [int(rng.integers(room.concepts))]
         while len(picked) < size:
             open_ = sorted({n for c in picked for n in near[c]} - set(picked))
             if not open_:
                 break
-            picked.append(int(rng.choice(open_)))
+            picked.append(open_[rng.integers(len(open_))])
         if len(picked) == size:
             grown[tuple(sorted(picked))] = None
     every = [(c,) for c in range(room.concepts)] + sorted(grown)

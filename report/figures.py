@@ -44,20 +44,22 @@ def plain(text: str, most: int = 48) -> str:
     return html.escape(text if len(text) <= most else text[: most - 1] + "…", quote=False)
 
 
+def _layout(height: int, **more: Any) -> dict[str, Any]:
+    return {
+        "height": height,
+        "margin": {"l": 60, "r": 16, "t": 24, "b": 52},
+        "template": "none",
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+        "legend": {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0},
+        "hoverlabel": {"align": "left"},
+        **more,
+    }
+
+
 def _figure(height: int, **layout: Any) -> Figure:
     from plotly.graph_objects import Figure
 
-    return Figure(
-        layout={
-            "height": height,
-            "margin": {"l": 60, "r": 16, "t": 24, "b": 52},
-            "template": "none",
-            "font": {"family": "system-ui, sans-serif", "size": 13},
-            "legend": {"orientation": "h", "y": 0, "yref": "container", "yanchor": "bottom", "x": 0},
-            "hoverlabel": {"align": "left"},
-            **layout,
-        }
-    )
+    return Figure(layout=_layout(height, **layout))
 
 
 def _look(i: int) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def cost(table: Comparison, stands: Sequence[Sequence[Standing]]) -> Figure | No
         vertical_spacing=0.28 / rows,
         horizontal_spacing=0.12,
     )
-    figure.update_layout(_figure(340 * rows + 70, margin={"l": 60, "r": 16, "t": 24, "b": 100}).layout, template="none")
+    figure.update_layout(_layout(340 * rows + 70, margin={"l": 60, "r": 16, "t": 24, "b": 100}))
     for at, (j, column) in enumerate(columns):
         row, col = at // 2 + 1, at % 2 + 1
         # A closed form may take no measurable time, which a logarithmic axis can't show.
@@ -158,9 +160,7 @@ def losses(run: Run) -> Figure | None:
         vertical_spacing=0.26 / lines,
         horizontal_spacing=0.09,
     )
-    figure.update_layout(
-        _figure(310 * lines + 90, margin={"l": 60, "r": 16, "t": 24, "b": 100}).layout, template="none"
-    )
+    figure.update_layout(_layout(310 * lines + 90, margin={"l": 60, "r": 16, "t": 24, "b": 100}))
     for at, model in enumerate(models):
         row, col = at // 3 + 1, at % 3 + 1
         mine = [r for r in rows if (r["walk"], r["trainer"]) == model]
@@ -321,8 +321,8 @@ def mastery(bank: Bank, traced: Sequence[Trace]) -> Figure | None:
         vertical_spacing=min(0.25, 110 / (sum(tall) + 110 * len(drawn))),
         subplot_titles=[_report_card(one) for one, _ in drawn],
     )
-    layout = _figure(sum(tall) + 110 * len(drawn) + 40, margin={"l": 12, "r": 8, "t": 34, "b": 90}).layout
-    figure.update_layout(layout, template="none", coloraxis=_MASTERY)
+    margin = {"l": 12, "r": 8, "t": 34, "b": 90}
+    figure.update_layout(_layout(sum(tall) + 110 * len(drawn) + 40, margin=margin, coloraxis=_MASTERY))
     for at, (one, rows) in enumerate(drawn, start=1):
         names = [plain(bank.label(int(c)), 34) + " " for c in one.concepts[rows]]
         long_names = [plain(bank.label(int(c)), 200) for c in one.concepts[rows]]
@@ -404,8 +404,8 @@ def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way:
         vertical_spacing=0.12 / lines,
     )
     margin = {"l": 8, "r": 8, "t": 36, "b": 96}
-    layout = _figure(340 * lines + 110, width=max(700, 340 * across), margin=margin).layout
-    figure.update_layout(layout, template="none", legend_itemsizing="constant")
+    figure.update_layout(_layout(340 * lines + 110, width=max(700, 340 * across), margin=margin))
+    figure.update_layout(legend_itemsizing="constant")
     n = len(have[0][2].shown)
     group = np.zeros(n, dtype=np.int64) if bank is None else bank.groups(GROUPS)[have[0][2].shown]
     for at, (_, places, _) in enumerate(have):
