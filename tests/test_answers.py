@@ -106,7 +106,9 @@ def test_rows_move_to_what_stands_beside_them() -> None:
     assert not found[1].any()
 
 
-@pytest.mark.parametrize("choice", [("session", "sgns"), ("metapath", "ppmi-svd")])
+@pytest.mark.parametrize(
+    "choice", [("metapath", "ppmi-svd"), pytest.param(("session", "sgns"), marks=pytest.mark.slow)]
+)
 def test_a_walk_over_answers_places_a_new_question_by_them(choice: tuple[str, str]) -> None:
     """Every student asks a new question right after one and the same old one, so it comes nearer to that one."""
     walk, trainer = choice

@@ -223,6 +223,7 @@ def test_without_students_there_is_nothing_to_leak(tmp_path, monkeypatch):
 KT_SMALL = {"epochs": 1, "hidden": 8, "tables": ("frozen",)}
 
 
+@pytest.mark.slow
 def test_a_costly_task_is_proved_by_training_again(tmp_path, monkeypatch):
     monkeypatch.setattr(KT, "baselines", ())
     sections = {**SMALL, "kt": KT_SMALL}

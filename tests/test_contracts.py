@@ -62,7 +62,8 @@ CAN_LEARN = [  # the trainers; one whose library isn't installed is skipped, and
         name,
         marks=[
             pytest.mark.skipif(bool(cls.missing()), reason=cls.missing()),
-            *([pytest.mark.slow] if name == "hf-bert" else []),
+            # Of the language models the first one is enough for the quick tests.
+            *([pytest.mark.slow] if issubclass(cls, LanguageTrainer) and name != "mlm" else []),
         ],
     )
     for name, cls in TRAINERS.items()

@@ -97,9 +97,8 @@ def _pykt(folder: Path) -> None:
     (folder / "data.txt").write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *(pytest.param(page, marks=pytest.mark.slow) for page in ("README.zh.md", *TUTORIALS))]
-)
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", *TUTORIALS])
+@pytest.mark.slow
 def test_readme_commands(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +157,7 @@ LONG = ("$QCQ_DATA", "DIR", ".toml", "qcq study")  # of commands on real data, o
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem == "report" else [])
+        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in ("report", "typed") else [])
         for page in sorted((ROOT / "docs").glob("*.md"))
     ],
 )

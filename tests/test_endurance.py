@@ -41,7 +41,13 @@ def test_some_runs_in_one_process_and_some_at_once(tmp_path: Path) -> None:
     assert rows["runs in one process"]["from run"] == 7
 
 
-@pytest.mark.parametrize("leak", ["open files", "threads", "memory, MiB", "temporary files", "left"])
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "open files",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("threads", "memory, MiB", "temporary files", "left")),
+    ],
+)
 def test_a_leak_is_noticed(leak: str, endurance: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     import tempfile
 

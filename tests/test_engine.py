@@ -226,6 +226,7 @@ def test_two_processes_make_the_bytes_of_one(serial, tmp_path):
     assert sum(name.startswith("embeddings/") for name in ours) >= 8
 
 
+@pytest.mark.slow
 def test_a_shared_store_is_used_by_both(serial, tmp_path):
     config = replace(FEW, store=str(tmp_path / "store"))
     runs = [Experiment(config).run(tmp_path / name) for name in ("one", "two")]

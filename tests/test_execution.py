@@ -240,7 +240,9 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", STATIC)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name != "mlm" else []) for name in STATIC]
+)
 def test_the_device_plan_repeats_and_continues_to_the_same_bytes(name, source, tmp_path):
     def stop(done, total, **figures):
         if done >= 25:
@@ -426,6 +428,7 @@ def test_a_missing_driver_is_one_line_and_auto_takes_what_is_there(source, monke
     assert MLM(**TINY, device="cpu").place == "cpu"
 
 
+@pytest.mark.slow
 def test_training_on_the_cpu_never_starts_cuda():
     code = (
         "import torch\n"

@@ -180,6 +180,7 @@ def test_the_recipe_for_tracing_infers_one_hot_concepts_and_the_order_of_its_con
     assert made["new"][8:] == pytest.approx(by_concepts(GRAPH.weights, table.vectors[:, 8:], weights)[0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_language_model_infers_with_concepts_as_tokens_and_for_every_read_out() -> None:
     walk = WALKS["qcq"](keep_concepts=True)
     graph = KnowledgeGraph.from_dataset(BANK)
@@ -350,6 +351,7 @@ def test_add_needs_no_bank_where_the_model_is_beside(tmp_path: Path, capsys: pyt
     assert "has no model next to it: new questions get the mean" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_holds_what_inference_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def call(*args: object) -> int:
         try:

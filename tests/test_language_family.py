@@ -232,7 +232,10 @@ REACHED = {
 }
 
 
-@pytest.mark.parametrize(("name", "encoder"), REACHED)
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [pytest.param(*key, marks=[pytest.mark.slow] if key != ("clm", "transformer") else []) for key in REACHED],
+)
 def test_on_the_classroom_it_comes_near_its_floor(name, encoder):
     settings: dict[str, Any] = {"dim": 32, "steps": 250, "negatives": 64, "lr": 3e-3}
     model = TRAINERS[name](**settings, **({"encoder": encoder} if encoder else {})).fit(classroom())
@@ -323,7 +326,12 @@ def test_gbce_with_t_1_and_uniform_negatives_has_probabilities_for_scores():
 
 @pytest.mark.parametrize(
     ("name", "softmax"),
-    [("mlm", "negative-sampling"), ("cloze", "gbce"), ("clm", "negative-sampling"), ("bilm", "gbce")],
+    [
+        ("mlm", "negative-sampling"),
+        ("cloze", "gbce"),
+        pytest.param("clm", "negative-sampling", marks=pytest.mark.slow),
+        pytest.param("bilm", "gbce", marks=pytest.mark.slow),
+    ],
 )
 def test_binary_losses_train_any_objective_out_of_the_trap(name, softmax, source):
     model = TRAINERS[name](**{**TINY, "steps": 160}, softmax=softmax).fit(source)
@@ -584,6 +592,7 @@ def test_folders_that_cannot_be_read_are_refused(source, tmp_path):
         load(tmp_path / "gpt", source)
 
 
+@pytest.mark.slow
 def test_bert_of_hugging_face_comes_near_the_floor_and_round_trips(tmp_path):
     pytest.importorskip("transformers", reason="needs the extra hf")
     from qcq.models.language.huggingface import load

@@ -111,6 +111,7 @@ def test_a_second_process_is_told_who_works_there_and_goes_on_after_a_kill(tmp_p
     assert tables(out) == tables(whole.path)
 
 
+@pytest.mark.slow
 def test_of_two_at_once_one_works_and_the_other_is_told(tmp_path: Path) -> None:
     """Both wait at the same gate, so that they ask for the lock at the same moment."""
     out = tmp_path / "run"
@@ -151,6 +152,7 @@ def test_a_store_serves_several_runs_at_once(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_who_writes_into_a_run_asks_for_it(tmp_path: Path, capsys) -> None:
     """run, report, verify --repair, folds and trace; readers don't."""
     made = Experiment(Config.load(overrides=SETTINGS)).run(tmp_path / "run")

@@ -92,6 +92,7 @@ def test_gensim_finds_the_planted_blocks(trainer, source):
     assert model.tokens == trainer.epochs * source.corpus.n_tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["skipgram", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cbow", "fasttext"))]
 )

@@ -83,6 +83,7 @@ def test_wheel_imports_from_a_clean_folder(wheel: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith(str(site))
 
 
+@pytest.mark.slow
 def test_the_sdist_makes_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:
     sdist = build("sdist", source, tmp_path / "sdist")
     name = f"qcq-{qcq.__version__}"

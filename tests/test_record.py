@@ -71,6 +71,7 @@ def test_uncommitted_code_and_unknown_revisions_count_as_other_code() -> None:
     assert module.changed("0" * 12)
 
 
+@pytest.mark.slow
 def test_what_a_command_prints_is_kept_with_the_digest_of_its_data(
     record: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

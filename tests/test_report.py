@@ -268,6 +268,7 @@ def test_degenerate_tables_have_maps_too(vectors: np.ndarray) -> None:
     assert len(made.tsne) == 0
 
 
+@pytest.mark.slow
 def test_a_large_bank_is_sampled_and_the_page_says_so(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,6 +409,7 @@ def ring(page: Any, m: int) -> tuple[float, float]:
     )
 
 
+@pytest.mark.slow
 def test_browser_table_search_hover_and_theme(chromium: Any, run: Run) -> None:
     with Visit(chromium, run, color_scheme="light") as page:
         assert serious(page) == []
@@ -450,6 +452,7 @@ def test_browser_table_search_hover_and_theme(chromium: Any, run: Run) -> None:
         )
 
 
+@pytest.mark.slow
 def test_browser_shows_awkward_names_as_text(chromium: Any, run: Run) -> None:
     with Visit(chromium, run) as page:
         for name in NASTY:

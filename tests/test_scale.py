@@ -242,7 +242,7 @@ def peak(work) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("questions", [20_000, 60_000])
+@pytest.mark.parametrize("questions", [20_000, pytest.param(60_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["svd", "spectral", "fastrp", "sgns", "concept-onehot", "netmf"])
 def test_a_trainer_knows_its_memory(name, questions):
     """Within a factor of 1.5 either way; netmf within 2.5, because its factorisations have buffers of their own."""
@@ -261,7 +261,9 @@ def test_a_trainer_knows_its_memory(name, questions):
     assert told / factor < found < told * factor, (told, found)
 
 
-@pytest.mark.parametrize("name", ["retrieval", "stability", "edges"])
+@pytest.mark.parametrize(
+    "name", ["edges", *(pytest.param(n, marks=pytest.mark.slow) for n in ("retrieval", "stability"))]
+)
 def test_a_task_knows_its_memory(name):
     """Within a factor of 2 either way."""
     partition = Partition.make(Simulated(questions=40_000, concepts=200, responses=0).read())

@@ -112,7 +112,11 @@ def loose(n: int, tokens: np.ndarray) -> TrainingData:
 
 @pytest.mark.parametrize(
     ("negatives", "team", "ordered"),
-    [(2, 1, False), (5, 1, False), (5, 3, False), (8, 2, False), (5, 1, True)],  # few, as many and more than a step's
+    [  # few, as many and more than a step's
+        (2, 1, False),
+        (5, 1, True),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((5, 1, False), (5, 3, False), (8, 2, False))),
+    ],
 )
 def test_the_kernel_is_the_slow_one(negatives, team, ordered, monkeypatch):
     monkeypatch.setattr(SGNS, "_sizes", lambda *_: (team, 0))

@@ -91,6 +91,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_dense_formulas() -> None:
         assert float((slope * torch.tensor(way)).sum()) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_knows_difficulty_and_concepts_and_reads_training_students_alone() -> None:
     data = Simulated(questions=150, concepts=8, students=300, responses=60, sets=12, seed=3).read()
     made, trainer = Partition.make(data), SimQE(dim=16, per_question=5)

@@ -227,7 +227,7 @@ class Storing(RuleBasedStateMachine):
 
 
 TestStoring = Storing.TestCase
-TestStoring.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestStoring.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 
 SMALL = ["simulated.questions=60", "simulated.students=30", "simulated.responses=10", "walk.per_question=2", "dim=4"]
 SETTINGS = [*SMALL, "tasks=retrieval", "tune=false"]
@@ -389,6 +389,15 @@ class Resuming(RuleBasedStateMachine):
             assert contents(self.folder) == undisturbed(*self.asked)
 
 
-TestResuming = Resuming.TestCase
-# Each step takes a while, so a failing case isn't made shorter.
-TestResuming.settings = settings(max_examples=12, stateful_step_count=12, deadline=None, phases=[Phase.generate])
+def resuming(examples: int) -> settings:
+    """Each step takes a while, so a failing case isn't made shorter."""
+    return settings(max_examples=examples, stateful_step_count=12, deadline=None, phases=[Phase.generate])
+
+
+class TestResuming(Resuming.TestCase):
+    settings = resuming(4)
+
+
+@pytest.mark.slow
+class TestResumingLonger(Resuming.TestCase):
+    settings = resuming(12)

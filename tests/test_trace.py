@@ -196,6 +196,7 @@ def test_trace_on_the_command_line(
     assert "did you mean sgns" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_without_kt_or_without_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without the task ``kt`` the run's best table is taken; without answers there is nothing to learn from."""
     room = Simulated(questions=60, concepts=4, students=60, responses=20)

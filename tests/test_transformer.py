@@ -430,7 +430,13 @@ def test_every_pair_of_choices_meets():
         assert met == set(itertools.product(FACTORS[a], FACTORS[b]))
 
 
-@pytest.mark.parametrize("choice", pairwise(), ids=lambda c: "-".join(map(str, c.values())))
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param(c, id="-".join(map(str, c.values())), marks=[pytest.mark.slow] if i % 4 else [])
+        for i, c in enumerate(pairwise())
+    ],
+)
 def test_every_combination_trains_out_of_the_trap_to_within_0_6_nats_of_its_floor(source, choice):
     """The unigram solution, where training starts, lies over 1.1 nats above the floor."""
     name, settings = ASKS[choice["asks"]]

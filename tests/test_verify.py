@@ -321,7 +321,7 @@ def test_names_that_can_not_be_those_of_files_are_refused(names: list[str], said
 
 
 @pytest.mark.parametrize("place", ["manifest", "views", "cells", "row"])
-@pytest.mark.parametrize("way", ["absolute", "upwards"])
+@pytest.mark.parametrize("way", [pytest.param("absolute", marks=pytest.mark.slow), "upwards"])
 def test_no_name_in_a_foreign_run_removes_a_file_elsewhere(run: Path, bank: Path, place: str, way: str) -> None:
     (run.parent / "mine").symlink_to(bank)
     mine = [run.parent / "mine", run.parent / "mine.txt"]
