@@ -451,7 +451,7 @@ def test_similar_looks_whether_the_data_are_those_of_the_run(
 def test_of_a_trainer_the_walk_that_is_best_on_validation_is_taken(tmp_path: Path, capsys) -> None:
     """The run's first walk was taken."""
     folder = tmp_path / "run"
-    words = ["--walks", "just,qcq,weighted", "--trainers", "svd", "--tasks", "edges", "--seeds", "1", "--quiet"]
+    words = ["--walks", "just,qcq,weighted", "--trainers", "ppmi-svd", "--tasks", "edges", "--seeds", "1", "--quiet"]
     assert call("run", *SMALL[: SMALL.index("--trainers")], *words, "--out", str(folder)) == 0
     run = Run.open(folder)
     score = {row["walk"]: row["score"] for row in run.rows("tuning") if row["chosen"]}
@@ -461,14 +461,14 @@ def test_of_a_trainer_the_walk_that_is_best_on_validation_is_taken(tmp_path: Pat
     (folder / "tuning.jsonl").write_text("".join(sorted(table, key=lambda row: json.loads(row)["walk"] == best)))
     training = (folder / "training.jsonl").read_text().splitlines(keepends=True)
     (folder / "training.jsonl").write_text("".join(sorted(training, key=lambda row: json.loads(row)["walk"] == best)))
-    assert run.best(trainer="svd") == ("svd", best)
-    assert run.trained("svd")["walk"] == best
-    assert run.trained("svd", walk=worst)["walk"] == worst
+    assert run.best(trainer="ppmi-svd") == ("ppmi-svd", best)
+    assert run.trained("ppmi-svd")["walk"] == best
+    assert run.trained("ppmi-svd", walk=worst)["walk"] == worst
     capsys.readouterr()
-    assert call("similar", str(folder), "q1", "--trainer", "svd") == 0
-    assert f"q1, vectors of svd on {best}" in capsys.readouterr().out
-    assert call("diff", str(folder), str(folder), "--trainer", "svd") == 0
-    assert f"A: svd on {best}; B: svd on {best}" in capsys.readouterr().out
+    assert call("similar", str(folder), "q1", "--trainer", "ppmi-svd") == 0
+    assert f"q1, vectors of ppmi-svd on {best}" in capsys.readouterr().out
+    assert call("diff", str(folder), str(folder), "--trainer", "ppmi-svd") == 0
+    assert f"A: ppmi-svd on {best}; B: ppmi-svd on {best}" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="unknown table 'reslts'; did you mean results"):
         run.rows("reslts")
     with pytest.raises(ConfigError, match="no such folder"):
