@@ -395,7 +395,7 @@ def test_what_ends_a_command_is_one_line_and_an_exit_code(
     def end(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(cli, "app", end)
+    monkeypatch.setattr(cli, "_commands", lambda: end)
     with pytest.raises((SystemExit, KeyboardInterrupt)) as stop:
         cli.main(["run"])
     assert repr(stop.value) == repr(SystemExit(code))
@@ -409,14 +409,14 @@ def test_the_code_that_typer_makes_of_ctrl_c_is_an_interruption(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for code, said in ((130, "interrupted"), (1, ""), (None, "")):
-        monkeypatch.setattr(cli, "app", lambda *_, made=code, **__: made)
+        monkeypatch.setattr(cli, "_commands", lambda made=code: lambda *_, **__: made)
         assert call("inspect") == (code or 0)
         assert capsys.readouterr().err.strip() == said
 
 
 def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(cli, "app", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(cli, "_commands", lambda: lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert call("run") == 130
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -451,7 +451,7 @@ def test_similar_looks_whether_the_data_are_those_of_the_run(
 def test_of_a_trainer_the_walk_that_is_best_on_validation_is_taken(tmp_path: Path, capsys) -> None:
     """The run's first walk was taken."""
     folder = tmp_path / "run"
-    words = ["--walks", "just,qcq,weighted", "--trainers", "ppmi-svd", "--tasks", "edges", "--seeds", "1", "--quiet"]
+    words = ["--walks", "just,qcq", "--trainers", "ppmi-svd", "--tasks", "edges", "--seeds", "1", "--quiet"]
     assert call("run", *SMALL[: SMALL.index("--trainers")], *words, "--out", str(folder)) == 0
     run = Run.open(folder)
     score = {row["walk"]: row["score"] for row in run.rows("tuning") if row["chosen"]}
