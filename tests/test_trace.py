@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             rows.append(f"s{s},{c}{rng.integers(N)},{int(rng.random() < (0.9 if able else 0.1))}\n")
     (folder / "room" / "interactions.csv").write_text("student,question,correct\n" + "".join(rows))
     quick = ["--trainers", "sgns,concept-onehot", "--seeds", "1", "--tasks", "retrieval,kt", "--quiet"]
-    quick += ["--set", "kt.epochs=16", "--set", 'kt.tables=["frozen"]', "--set", "sgns.dim=8"]
+    quick += ["--set", "kt.epochs=16", "--set", 'kt.tables=["frozen"]', "--set", "sgns.dim=8", "--set", "tune=false"]
     assert call("run", "--data", folder / "room", "--out", folder / "run", *quick) == 0
     return Run(folder / "run")
 
