@@ -389,15 +389,15 @@ class Resuming(RuleBasedStateMachine):
             assert contents(self.folder) == undisturbed(*self.asked)
 
 
-def resuming(examples: int) -> settings:
-    """Each step takes a while, so a failing case isn't made shorter."""
-    return settings(max_examples=examples, stateful_step_count=12, deadline=None, phases=[Phase.generate])
+# Each step takes a while, so a failing case isn't made shorter.
+FEW = settings(max_examples=4, stateful_step_count=12, deadline=None, phases=[Phase.generate])
 
 
-class TestResuming(Resuming.TestCase):
-    settings = resuming(4)
+class ResumingLonger(Resuming):
+    """The same at length."""
 
 
-@pytest.mark.slow
-class TestResumingLonger(Resuming.TestCase):
-    settings = resuming(12)
+TestResuming = Resuming.TestCase
+TestResuming.settings = FEW
+TestResumingLonger = pytest.mark.slow(ResumingLonger.TestCase)
+TestResumingLonger.settings = settings(FEW, max_examples=12)
