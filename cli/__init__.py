@@ -39,7 +39,7 @@ codecs.register_error("qcq-json", _escaped)
 
 @cache
 def _commands() -> Any:
-    """The commands as the parser knows them: made once, since that takes longer than many a command."""
+    """The commands as the parser knows them: made once in a process."""
     return typer.main.get_command(app)
 
 

@@ -14,6 +14,7 @@ from qcq.engine.cell import Cell
 from qcq.engine.store import Store
 from qcq.errors import EngineError, QCQError, TrainingError
 from qcq.support.progress import Progress, Watch
+from qcq.support.threads import one_blas_thread
 
 OFTEN = 0.2  # seconds between two progress messages of another process
 
@@ -62,11 +63,9 @@ class Executor(ABC):
 
 
 def work(cell: Cell, store: Store, progress: Progress, redo: bool = False) -> CellResult:
-    """Run one cell, on one BLAS thread: with more, the rounding of sums would differ between machines."""
-    from threadpoolctl import threadpool_limits
-
+    """Run one cell, on one BLAS thread."""
     try:
-        with threadpool_limits(1, "blas"):
+        with one_blas_thread():
             store.perform(cell, lambda: cell.run(store, progress), redo=redo)
     except QCQError as error:
         return CellResult(cell, error)

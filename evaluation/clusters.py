@@ -52,12 +52,14 @@ class Clusters(Task):
     def score(self, embeddings: Embeddings, stage: Stage = "test", others: Sequence[Embeddings] = ()) -> Score:
         from sklearn.cluster import KMeans
         from sklearn.metrics import v_measure_score
+        from threadpoolctl import threadpool_limits
 
         rows = unit(self.vectors(embeddings)[self._asked])
         distinct = len(np.unique(np.round(rows, 5), axis=0))
         seed = derive(self.partition.seed, "clusters", "k-means") % 2**31
         means = KMeans(min(self._n, distinct), n_init=1, max_iter=100, random_state=seed)
-        label = means.fit_predict(rows).astype(np.int64)
+        with threadpool_limits(1):  # its threads add up their parts in the order in which they end
+            label = means.fit_predict(rows).astype(np.int64)
         shape = (label.max() + 1, self._share.shape[0])
         held = scipy.sparse.coo_array((np.ones(len(label)), (label, self._set)), shape=shape).tocsr()
         both = (held @ self._share).toarray()[label, self._set]  # questions of its cluster that share a concept

@@ -24,6 +24,7 @@ from qcq.support.memory import bound, shown
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
+from qcq.support.threads import one_blas_thread
 from qcq.support.types import check, takes
 from qcq.support.words import in_short, several
 from qcq.walks import QCQ, WalkStrategy
@@ -114,6 +115,7 @@ class Model(ABC):
         """What :meth:`Trainer.infer` needs beside graph and vectors, frozen; empty where it can't infer."""
         return {}
 
+    @one_blas_thread()
     def embeddings(self, readout: str | None = None) -> Embeddings:
         """The vectors called ``readout`` (default: the first).
 
@@ -212,7 +214,8 @@ class Trainer(ABC):
 
     def __init_subclass__(cls) -> None:
         if "fit" in vars(cls):
-            cls.fit = takes(source="TrainingData", seed="int")(_begun(cls.fit))  # type: ignore[method-assign]
+            begun = one_blas_thread()(_begun(cls.fit))
+            cls.fit = takes(source="TrainingData", seed="int")(begun)  # type: ignore[method-assign]
 
     @abstractmethod
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:

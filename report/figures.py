@@ -404,8 +404,9 @@ def embedding_map(bank: Bank | None, drawn: Sequence[tuple[Pictured, Map]], way:
         vertical_spacing=0.12 / lines,
     )
     margin = {"l": 8, "r": 8, "t": 36, "b": 96}
-    figure.update_layout(_layout(340 * lines + 110, width=max(700, 340 * across), margin=margin))
-    figure.update_layout(legend_itemsizing="constant")
+    figure.update_layout(
+        _layout(340 * lines + 110, width=max(700, 340 * across), margin=margin), legend_itemsizing="constant"
+    )
     n = len(have[0][2].shown)
     group = np.zeros(n, dtype=np.int64) if bank is None else bank.groups(GROUPS)[have[0][2].shown]
     for at, (_, places, _) in enumerate(have):

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -187,14 +186,6 @@ def test_a_seed_is_the_same_number_everywhere():
     assert derive(0, "walks") == 6584138064701639465
     assert derive(0, "walks", "masks", 1) == 2011118124305216089
     assert derive(-1, "é") == 2278241453017025475
-
-
-def test_a_cell_runs_on_one_thread_of_blas(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr("threadpoolctl.threadpool_limits", lambda *given: asked.append(given) or nullcontext())
-    store = Store(tmp_path / "cells").open()
-    assert Plan([Number(number=1)]).execute(Serial(store), store).row(Number(number=1)) == {"number": 1}
-    assert asked == [(1, "blas")]
 
 
 def test_a_plan_waits_for_a_choice_and_trains_nothing_twice(tmp_path):

@@ -226,8 +226,14 @@ class Storing(RuleBasedStateMachine):
                 assert fresh.file(cell, name).read_text() == KEPT[name].format(number)
 
 
+class StoringLonger(Storing):
+    """The same at length."""
+
+
 TestStoring = Storing.TestCase
 TestStoring.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestStoringLonger = pytest.mark.slow(StoringLonger.TestCase)
+TestStoringLonger.settings = settings(TestStoring.settings, max_examples=40)
 
 SMALL = ["simulated.questions=60", "simulated.students=30", "simulated.responses=10", "walk.per_question=2", "dim=4"]
 SETTINGS = [*SMALL, "tasks=retrieval", "tune=false"]

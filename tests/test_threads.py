@@ -1,0 +1,179 @@
+"""BLAS has one thread wherever a result is made, so that no byte of it hangs on the number of cores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
+
+from qcq.data import Dataset, Simulated
+from qcq.embeddings import Embeddings
+from qcq.engine import Cell, Plan, Processes, Serial, Store
+from qcq.evaluation import TASKS, Partition, Score, Task
+from qcq.graph import KnowledgeGraph
+from qcq.models import TRAINERS, Trainer, TrainingData
+from qcq.models.trainer import LookupModel
+from qcq.recipes import embed
+from qcq.report.diff import difference
+from qcq.support.threads import one_blas_thread
+
+
+def most() -> int:
+    """The most threads that a BLAS library of this process may use."""
+    return max(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+
+
+@pytest.fixture(autouse=True)
+def two() -> Iterator[None]:
+    """Outside of qcq, BLAS has two threads, and has them again afterwards."""
+    import scipy.linalg  # noqa: F401
+
+    with threadpool_limits(2, "blas"):
+        yield
+        assert most() == 2
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Told(LookupModel):
+    """Adds the number of threads to its vectors when they are read."""
+
+    def _read(self, readout) -> Embeddings:
+        return replace(super()._read(readout), vectors=self.vectors + np.float32(10 * most()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Trainer):
+    """Its vectors are the number of threads."""
+
+    learns = False
+
+    def fit(self, source, seed=0, progress=None) -> LookupModel:
+        return Told(source.graph, np.full((source.graph.n_questions, self.dim), most(), dtype=np.float32))
+
+
+class Counted(Task):
+    """Its figure is the number of threads, here and when it was made."""
+
+    def __init__(self, partition) -> None:
+        super().__init__(partition)
+        self.before = most()
+
+    def score(self, embeddings, stage="test", others=()) -> Score:
+        return Score({"here": float(most()), "before": float(self.before)}, {})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loading(Cell):
+    """Loads the BLAS of scipy, as a closed form does; its figure is the number of threads."""
+
+    def run(self, store, progress):
+        import scipy.linalg  # noqa: F401
+
+        return {"threads": most()}
+
+
+@pytest.fixture(scope="module")
+def room() -> Dataset:
+    return Simulated(questions=1_200, concepts=50, students=200, responses=30).read()
+
+
+def test_any_trainer_and_any_task_has_one_thread(room: Dataset) -> None:
+    part = Partition.make(room)
+    assert most() == 2
+    made = Asked(dim=2).fit(TrainingData(part.graph)).embeddings()
+    assert set(made.vectors.ravel()) == {11.0}
+    assert Counted(part).score(made).metrics == {"here": 1.0, "before": 1.0}
+
+
+def test_new_questions_and_differences_have_one_thread(room: Dataset, monkeypatch) -> None:
+    import scipy.linalg
+
+    made = embed(room, trainer="svd", dim=8)
+    asked, infer, turned = [], TRAINERS["svd"].infer, scipy.linalg.orthogonal_procrustes
+    monkeypatch.setattr(TRAINERS["svd"], "infer", lambda *given: asked.append(most()) or infer(*given))
+    monkeypatch.setattr("scipy.linalg.orthogonal_procrustes", lambda *given: asked.append(most()) or turned(*given))
+    made.infer({"new": list(room.concepts[:7])})
+    difference(made, made)
+    assert asked == [1, 1]
+
+
+def test_libraries_are_looked_for_when_a_module_was_imported(monkeypatch) -> None:
+    looked = []
+
+    class Counting(ThreadpoolController):
+        def __init__(self) -> None:
+            looked.append(1)
+            super().__init__()
+
+    monkeypatch.setattr("threadpoolctl.ThreadpoolController", Counting)
+    monkeypatch.setitem(sys.modules, "one_more_than_before", sys)
+    for _ in range(3):
+        with one_blas_thread():
+            pass
+    monkeypatch.setitem(sys.modules, "and_another", sys)
+    with one_blas_thread():
+        pass
+    assert len(looked) == 2
+
+
+def test_blocks_that_overlap_end_with_the_threads_of_before() -> None:
+    """As those of two Python threads do: the first to begin ends first."""
+    first, second = one_blas_thread(), one_blas_thread()
+    for block in (first, second):
+        block.__enter__()
+        assert most() == 1
+    first.__exit__(None, None, None)
+    assert most() == 1
+    second.__exit__(None, None, None)
+    assert most() == 2
+
+
+def test_clusters_are_found_on_one_thread(room: Dataset, monkeypatch) -> None:
+    """Threads of k-means add up their parts in the order in which they end."""
+    from sklearn.cluster import KMeans
+
+    part, asked, fit = Partition.make(room), [], KMeans.fit_predict
+    table = TRAINERS["random"](dim=8).fit(TrainingData(part.graph)).embeddings()
+
+    def counted(*given):
+        asked.append({each["num_threads"] for each in threadpool_info()})
+        return fit(*given)
+
+    monkeypatch.setattr(KMeans, "fit_predict", counted)
+    with threadpool_limits(2):
+        TASKS["clusters"](part).score(table)
+    assert asked == [{1}]
+
+
+def test_a_cell_has_one_thread(tmp_path) -> None:
+    store = Store(tmp_path / "cells").open()
+    assert Plan([Loading()]).execute(Serial(store), store).row(Loading()) == {"threads": 1}
+
+
+def test_the_first_cell_of_a_process_has_one_thread_too(tmp_path, monkeypatch) -> None:
+    """It loads libraries, which the process did not have when the cell began."""
+    monkeypatch.setattr("qcq.engine.processes.os.cpu_count", lambda: 8)  # each process may use eight threads
+    store = Store(tmp_path / "cells").open()
+    with Processes(store, 1) as processes:
+        outcome = Plan([Loading()]).execute(processes, store)
+    assert outcome.row(Loading()) == {"threads": 1}
+
+
+@pytest.mark.parametrize("name", ["svd", "spectral", "ppmi-svd"])
+def test_closed_forms_are_the_same_bytes_on_any_number_of_threads(name: str, room: Dataset) -> None:
+    source = TrainingData(KnowledgeGraph.from_dataset(room))
+    many = TRAINERS[name](dim=64).fit(source).embeddings()
+    with threadpool_limits(1, "blas"):
+        one = TRAINERS[name](dim=64).fit(source).embeddings()
+    assert many.vectors.tobytes() == one.vectors.tobytes()
+
+
+def test_a_recipe_is_the_same_bytes_on_any_number_of_threads(room: Dataset) -> None:
+    many = embed(room, "tracing", dim=64)
+    with threadpool_limits(1, "blas"):
+        one = embed(room, "tracing", dim=64)
+    assert many.vectors.tobytes() == one.vectors.tobytes()
