@@ -58,11 +58,11 @@ class _Limited:
 
     def enter(self) -> None:
         with self.lock:
-            self.inside += 1
             found = _blas(len(sys.modules))
             if found not in self.libraries:
                 self.limits.enter_context(found.limit(limits=1))
                 self.libraries.append(found)
+            self.inside += 1
 
     def leave(self) -> None:
         with self.lock:
