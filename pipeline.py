@@ -22,6 +22,7 @@ from qcq.engine.earlier import goes_on
 from qcq.engine.folder import Tables, refuse_links, write_description, write_views
 from qcq.engine.kinds import Inspected, Walked
 from qcq.engine.plan import Outcome
+from qcq.engine.processes import end_imported
 from qcq.errors import ConfigError, DataError, TrainingError
 from qcq.evaluation import Partition, TaskSpec, unanswerable
 from qcq.graph import KnowledgeGraph
@@ -175,6 +176,7 @@ class Experiment:
         ------
         ConfigError : all folds are asked for, which :func:`run_folds` runs; or a folder that isn't this run's.
         """
+        end_imported()
         if self.config.folds > 1 and not self.config.fold:
             raise ConfigError(f"setting fold: name one of the {self.config.folds} folds, or run them all by run_folds")
         return _run_all([self], [Path(out)], self.store(out), jobs, redo, watch or Watch(), tracker)[0]
@@ -230,6 +232,7 @@ def run_folds(
     ConfigError : there are no folds to run.
     DataError : the data set has no students to divide.
     """
+    end_imported()
     if config.folds < 2:
         raise ConfigError(f"setting folds: {config.folds} is no number of folds; give 2 at least")
     data, out = Experiment(config, dataset).data, Path(out)

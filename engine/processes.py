@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,22 +15,27 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
+from typing import Any
 
 from qcq.engine.cell import Cell
 from qcq.engine.executor import CellResult, Executor, work_for
 from qcq.engine.store import Store
-from qcq.errors import EngineError
+from qcq.errors import EngineError, QCQError
 from qcq.support.progress import Progress, Watch
 from qcq.support.threads import THREAD_VARIABLES
 
 _CHECKED = 0.5  # seconds between two checks that the parent is alive
+_UNGUARDED = 75  # exit code of a worker whose script would have run again in it
 
 
 @dataclass(eq=False)
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    begun: bool = False
+    stored: bool = False  # it has the store
     cell: Cell | None = None
+    redo: bool = False
     drawn: ExitStack | None = None
     progress: Progress | None = None
 
@@ -57,18 +63,10 @@ class Processes(Executor):
         worker = next((w for w in self._workers if w.cell is None), None)
         if worker is None:
             worker = self._start()
-        worker.cell, worker.drawn = cell, ExitStack()
+        worker.cell, worker.redo, worker.drawn = cell, redo, ExitStack()
         worker.progress = worker.drawn.enter_context(self.watch.progress(cell.label))
-        try:
-            worker.pipe.send((cell, redo))
-        except (OSError, EOFError):
-            self._ready.append(self._buried(worker))
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            worker.cell = None
-            worker.drawn.close()
-            self._ready.append(
-                CellResult(cell, EngineError(f"{cell.label}: can't be sent to a process ({error}); jobs=1"))
-            )
+        if worker.begun:
+            self._give(worker)
 
     def wait(self) -> CellResult:
         while not self._ready:
@@ -79,26 +77,46 @@ class Processes(Executor):
                 try:
                     kind, content = pipe.recv()
                 except (EOFError, OSError):
-                    self._ready.append(self._buried(worker))
-                    continue
-                if kind == "progress":
-                    assert worker.progress is not None
-                    worker.progress(*content[:2], **content[2])
-                    continue
-                assert worker.cell is not None
-                assert worker.drawn is not None
-                worker.drawn.close()
-                done = CellResult(worker.cell, content)
-                worker.cell = None
-                if kind == "crashed":
-                    raise RuntimeError(f"{done.cell.label}: {content}")
-                self._ready.append(done)
+                    kind, content = "ended", None
+                if (result := self._heard(worker, kind, content)) is not None:
+                    self._ready.append(result)
         return self._ready.pop(0)
+
+    def _heard(self, worker: _Worker, kind: str, content: Any) -> CellResult | None:
+        """Take in what a worker said; its cell's result if it has one."""
+        cell = worker.cell
+        assert cell is not None
+        assert worker.progress is not None
+        match kind:
+            case "ended":
+                return self._buried(worker)
+            case "begun":
+                worker.begun = True
+                self._give(worker)
+                return None
+            case "progress":
+                worker.progress(*content[:2], **content[2])
+                return None
+            case "crashed":
+                raise RuntimeError(f"{cell.label}: {content}")
+            case "unread":
+                why = f"another process can't read it ({content}); define its classes in a module, or use jobs=1"
+                content = EngineError(f"{cell.label}: {why}")
+        return self._freed(worker, content)
+
+    def _freed(self, worker: _Worker, error: QCQError | None) -> CellResult:
+        """The result of a worker's cell; the worker may have another one."""
+        cell, worker.cell = worker.cell, None
+        assert cell is not None
+        assert worker.drawn is not None
+        worker.drawn.close()
+        return CellResult(cell, error)
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self.slots)
-        process = self._context.Process(target=_serve, args=(theirs, self.store, os.getpid()), daemon=True)
+        # The store isn't among the arguments: if a process ends before it has read long ones, start() waits for ever.
+        process = self._context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
         with _environment({name: str(threads) for name in THREAD_VARIABLES}):
             process.start()
         theirs.close()
@@ -106,18 +124,41 @@ class Processes(Executor):
         self._workers.append(worker)
         return worker
 
+    def _give(self, worker: _Worker) -> None:
+        """Send a worker its cell; the first time, the store before it."""
+        cell = worker.cell
+        assert cell is not None
+        try:
+            if not worker.stored:
+                worker.pipe.send(self.store)
+                worker.stored = True
+            worker.pipe.send((cell, worker.redo))
+        except OSError:  # it has ended; wait() finds that too
+            return
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            why = EngineError(f"{cell.label}: can't be sent to another process ({error}); use jobs=1")
+            self._ready.append(self._freed(worker, why))
+
     def _buried(self, worker: _Worker) -> CellResult:
-        """A worker died: only its current cell is lost."""
+        """A worker died: only its current cell is lost, if it had begun."""
         worker.process.join()
         self._workers.remove(worker)
         worker.pipe.close()
-        assert worker.cell is not None
-        assert worker.drawn is not None
-        worker.drawn.close()
+        cell = self._freed(worker, None).cell
         code = worker.process.exitcode or 0
+        if code == _UNGUARDED:
+            raise EngineError(
+                f"{_script()}: each process imports this script first, and would begin its work again; put that work "
+                "under if __name__ == '__main__':, or use jobs=1"
+            )
+        if code > 0 and not worker.begun:
+            raise EngineError(
+                f"a process ended before it began (exit code {code}); it imports {_script()}, and what it said then "
+                "is on the terminal; use jobs=1"
+            )
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         hint = "; not enough memory for so many jobs?" if code == -signal.SIGKILL else ""
-        return CellResult(worker.cell, EngineError(f"{worker.cell.label}: its process ended ({how}){hint}"))
+        return CellResult(cell, EngineError(f"{cell.label}: its process ended ({how}){hint}"))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for worker in self._workers:
@@ -145,21 +186,44 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Connection, store: Store, parent: int) -> None:
+def end_imported() -> None:
+    """End this process if it is a worker that imports the script of its parent, which would begin a run again."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # what multiprocessing itself looks at
+        raise SystemExit(_UNGUARDED)
+
+
+def _script() -> str:
+    """The script that this process runs."""
+    return os.path.basename(getattr(sys.modules["__main__"], "__file__", "") or "the main module")
+
+
+def _serve(pipe: Connection, parent: int) -> None:
     """The life of a worker: one cell after the other, until the pipe is closed or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_watch_over, args=(parent,), daemon=True).start()
-    while True:
-        try:
-            cell, redo = pipe.recv()
-        except (EOFError, OSError):
-            return
-        answer = work_for(cell, store, lambda progress: pipe.send(("progress", progress)), redo)
-        try:
-            pipe.send(answer)
-        except OSError:
-            return
+    try:
+        pipe.send(("begun", None))
+        store = _received(pipe)
+        while True:
+            given = _received(pipe)
+            if unread := next((each for each in (store, given) if isinstance(each, Exception)), None):
+                pipe.send(("unread", str(unread)))
+                continue
+            cell, redo = given
+            pipe.send(work_for(cell, store, lambda progress: pipe.send(("progress", progress)), redo))
+    except (EOFError, OSError):
+        return
+
+
+def _received(pipe: Connection) -> Any:
+    """What the parent sent, or why it can't be read: its class can't be imported here, as one of a notebook."""
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        raise
+    except Exception as error:
+        return error
 
 
 def _watch_over(parent: int) -> None:

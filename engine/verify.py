@@ -17,7 +17,7 @@ from qcq.engine.store import ROW, UNREADABLE, intact
 from qcq.errors import ConfigError
 from qcq.run import MANIFEST, cells_of
 from qcq.support.files import abandoned, from_json, sha256, within, write_text
-from qcq.support.folders import MARK, refuse_newer, write_mark
+from qcq.support.folders import MARK, as_written, refuse_newer, write_mark
 from qcq.support.lock import LOCK, OWNER, occupied
 
 if TYPE_CHECKING:
@@ -75,16 +75,22 @@ def add_to_manifest(run: Run, files: Iterable[Path]) -> None:
 def _write(run: Run, files: Iterable[Path], before: Mapping[str, str]) -> None:
     known: dict[tuple[int, int], str] = {}
     made = {path.relative_to(run.path).as_posix(): _hash(path, known) for path in files}
-    write_text(run.path / MANIFEST, json.dumps({"files": dict(sorted({**before, **made}.items()))}, indent=1) + "\n")
+    write_text(run.path / MANIFEST, _listed({**before, **made}))
+
+
+def _listed(hashes: Mapping[str, str]) -> str:
+    return json.dumps({"files": dict(sorted(hashes.items()))}, indent=1) + "\n"
 
 
 def _hashes(run: Run) -> dict[str, str] | None:
-    """The hashes written with a run's files; None if they can't be read."""
+    """The hashes written with a run's files; None if they are not as they were written."""
     try:
-        held = dict(from_json((run.path / MANIFEST).read_text(encoding="utf-8"))["files"])
+        text = (run.path / MANIFEST).read_text(encoding="utf-8")
+        held = dict(from_json(text)["files"])
+        whole = text == _listed(held)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return held if all(isinstance(digest, str) and within(name) for name, digest in held.items()) else None
+    return held if whole and all(isinstance(digest, str) and within(name) for name, digest in held.items()) else None
 
 
 def settled(run: Run) -> bool:
@@ -152,7 +158,7 @@ def verify(run: Run) -> tuple[list[Fault], int]:
 def _no_hashes(run: Run) -> str:
     """Why a run's list of hashes can't be read."""
     if (run.path / MANIFEST).is_file():
-        return "cannot be read"
+        return "changed since it was written"
     with suppress(ConfigError):  # what says that the run is finished may be lost too
         if run.finished:
             return "is missing, so the tables and views can't be compared; the run's command or --repair writes it"
@@ -165,6 +171,8 @@ def _marks(run: Run, store: Path) -> Iterator[Fault]:
         try:
             if folder.is_dir() and refuse_newer(folder) != kind:
                 yield Fault(folder / MARK, "is missing" if not (folder / MARK).exists() else f"is not that of a {kind}")
+            elif folder.is_dir() and not as_written(folder, kind):
+                yield Fault(folder / MARK, "changed since it was written")
         except ConfigError:
             yield Fault(folder / MARK, "cannot be read")
 

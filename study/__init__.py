@@ -13,6 +13,7 @@ import numpy as np
 from qcq.config import Config
 from qcq.engine import Cell, Outcome, Plan, RayCluster, Row, Store, make_executor, make_store
 from qcq.engine.plan import Groups
+from qcq.engine.processes import end_imported
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
 from qcq.pipeline import Experiment
 from qcq.study.cells import TASKS, StudyData, Trial, headline
@@ -69,6 +70,7 @@ class Study:
         """
         from qcq.study.page import write_study
 
+        end_imported()
         watch, out = watch or Watch(), Path(out)
         refuse_foreign(out, "study")
         size = self.size if isinstance(self.size, Size) else SIZES[self.size]

@@ -49,7 +49,16 @@ def claim(folder: str | Path, kind: str, *, also: tuple[str, ...] = ()) -> Path:
 
 def write_mark(folder: Path, kind: str) -> None:
     """Mark a folder as one of qcq's."""
-    write_text(folder / MARK, json.dumps({"kind": kind, "format": FORMAT}) + "\n")
+    write_text(folder / MARK, _mark(kind, FORMAT))
+
+
+def _mark(kind: str, number: int) -> str:
+    return json.dumps({"kind": kind, "format": number} if number > 1 else {"kind": kind}) + "\n"
+
+
+def as_written(folder: Path, kind: str) -> bool:
+    """Whether the mark of a folder of this kind is, byte by byte, one that this or an earlier qcq writes."""
+    return (folder / MARK).read_bytes() in {_mark(kind, number).encode() for number in range(1, FORMAT + 1)}
 
 
 def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> None:

@@ -58,7 +58,7 @@ class _Limited:
 
     def enter(self) -> None:
         with self.lock:
-            found = _blas(len(sys.modules))
+            found = _blas(len(sys.modules), next(reversed(sys.modules)))
             if found not in self.libraries:
                 self.limits.enter_context(found.limit(limits=1))
                 self.libraries.append(found)
@@ -88,8 +88,11 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _blas(modules: int) -> ThreadpoolController:
-    """The BLAS libraries of this process, looked for again when more ``modules`` are there: a module may bring one."""
+def _blas(modules: int, last: str) -> ThreadpoolController:
+    """The BLAS libraries of this process, looked for again when a module was imported: it may bring one.
+
+    Then there are more ``modules``, or another one is the ``last``, where one went in between.
+    """
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")

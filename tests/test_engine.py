@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.spawn
 import os
 import pickle
 import signal
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,8 +24,9 @@ from qcq.engine import Cell, Plan, Processes, Row, Serial, Store
 from qcq.engine.kinds import Chosen, Scored, Trained
 from qcq.engine.verify import _cell
 from qcq.errors import ConfigError, DataError, EngineError, QCQError, StoreError, TrainingError, UnknownNameError
-from qcq.pipeline import Experiment
+from qcq.pipeline import Experiment, run_folds
 from qcq.run import Run
+from qcq.study import Study
 from qcq.support.progress import Watch
 from qcq.support.seeds import derive
 
@@ -244,6 +248,95 @@ def test_a_dead_worker_is_the_error_of_its_cell(tmp_path):
     with pytest.raises(EngineError, match=r"deadly: its process ended \(killed by SIGKILL\)"):
         outcome.row(deadly)
     assert [outcome.row(other)["number"] for other in others] == [0, 1, 2, 3]
+
+
+def imported(monkeypatch, script):
+    """Each new process imports this script first, as it does that of its parent."""
+    made = multiprocessing.spawn.get_preparation_data
+
+    def changed(name):
+        found = made(name)
+        found.pop("init_main_from_name", None)
+        return {**found, "init_main_from_path": str(script)}
+
+    monkeypatch.setattr("multiprocessing.spawn.get_preparation_data", changed)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_script_that_would_begin_again_in_each_process_is_said(jobs, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("from qcq.engine.processes import end_imported\nend_imported()\n")
+    imported(monkeypatch, tmp_path / "mine.py")
+    store = Store(tmp_path / "cells", {"large": bytes(10**6)}).open()  # more than the pipe of a new process holds
+    with Processes(store, jobs) as workers, pytest.raises(EngineError, match="would begin its work again; put that"):
+        Plan([Number(number=n) for n in range(3)]).execute(workers, store)
+
+
+def test_processes_that_cannot_begin_end_the_run(tmp_path, monkeypatch, capfd):
+    (tmp_path / "mine.py").write_text("raise OSError('no such licence')\n")
+    imported(monkeypatch, tmp_path / "mine.py")
+    store = Store(tmp_path / "cells").open()
+    with (
+        Processes(store, 1) as workers,
+        pytest.raises(EngineError, match=r"before it began \(exit code 1\); it imports"),
+    ):
+        Plan([Number(number=n) for n in range(3)]).execute(workers, store)
+    assert capfd.readouterr().err.count("no such licence") == 2  # the line and the error of one traceback
+
+
+def test_whatever_begins_processes_ends_in_one_that_imports_its_script(tmp_path, monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    config = replace(FEW, folds=2)
+    for begin in (Experiment(FEW).run, partial(run_folds, config), Study("small").run):
+        with pytest.raises(SystemExit):
+            begin(tmp_path / "out", jobs=2)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_ends_with_one_error(tmp_path):
+    lines = ["from qcq.config import Config", "from qcq.pipeline import Experiment"]
+    lines += ["made = Experiment(Config.load(overrides=['trainers=svd', 'tasks=edges', 'seeds=1']))"]
+    lines += ["made.run('out', jobs=2)"]
+    (tmp_path / "mine.py").write_text("\n".join(lines))
+    done = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.splitlines()[-1].startswith("qcq.errors.EngineError: mine.py: each process imports this script")
+
+
+def test_a_cell_that_cannot_be_sent_or_read_is_the_only_one_that_fails(tmp_path, monkeypatch):
+    @dataclass(frozen=True, eq=False, kw_only=True)
+    class Local(Number):
+        """pickle finds no class in a function."""
+
+    @dataclass(frozen=True, eq=False, kw_only=True)
+    class Elsewhere(Number):
+        """Its module can be imported in this process alone, as that of a notebook."""
+
+    Elsewhere.__module__, Elsewhere.__qualname__ = "only_here", "Elsewhere"
+    monkeypatch.setitem(sys.modules, "only_here", SimpleNamespace(Elsewhere=Elsewhere))
+    for folder in (Path(__file__).parent.parent, Path(__file__).parent):
+        monkeypatch.syspath_prepend(str(folder))
+    store = Store(tmp_path / "cells").open()
+    cells = [Number(number=1), Local(number=2), Elsewhere(number=3), Number(number=4)]
+    with Processes(store, 1) as workers:
+        outcome = Plan(cells).execute(workers, store)
+    assert [outcome.row(cells[at])["number"] for at in (0, 3)] == [1, 4]
+    with pytest.raises(EngineError, match=r"can't be sent to another process \(.*Local.*; use jobs=1$"):
+        outcome.row(cells[1])
+    with pytest.raises(
+        EngineError, match=r"can't read it \(No module named 'only_here'\); define its classes in a mod"
+    ):
+        outcome.row(cells[2])
+
+
+def test_data_that_cannot_be_sent_are_the_error_of_every_cell(tmp_path):
+    store = Store(tmp_path / "cells", {"a": lambda: 1}).open()
+    with Processes(store, 1) as workers:
+        outcome = Plan(cells := [Number(number=n) for n in range(2)]).execute(workers, store)
+    for cell in cells:
+        with pytest.raises(EngineError, match=r"can't be sent to another process \(.*lambda.*\); use jobs=1$"):
+            outcome.row(cell)
 
 
 COMMAND = [

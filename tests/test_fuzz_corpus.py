@@ -5,25 +5,26 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import qcq
 from qcq.errors import QCQError
 
 
-def _fuzz() -> Any:
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "fuzz.py"
-    spec = importlib.util.spec_from_file_location("fuzz", path)
+def _benchmark(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(qcq.__file__).parent / "benchmarks" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
+    sys.modules[name] = found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
 
 
-FUZZ = _fuzz()
+INPUTS, TARGETS, FUZZ = map(_benchmark, ("fuzz_inputs", "fuzz_targets", "fuzz"))  # each imports those before it
 CORPUS = FUZZ.kept()
 
 
@@ -31,11 +32,11 @@ CORPUS = FUZZ.kept()
 @pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("reader", sorted(CORPUS))
 def test_every_input_is_answered(reader: str, every: int, tmp_path: Path) -> None:
-    sample, act = FUZZ.targets()[reader]()
-    disk = FUZZ.Disk(tmp_path)
+    sample, act = TARGETS.targets()[reader]()
+    disk = INPUTS.Disk(tmp_path)
     act(disk.hold(sample))
     for script in CORPUS[reader]["inputs"][::every]:
-        folder = disk.hold(FUZZ.edited(sample, base64.b64decode(script)))
+        folder = disk.hold(INPUTS.edited(sample, base64.b64decode(script)))
         said = ""
         try:
             act(folder)
@@ -69,4 +70,4 @@ def test_a_corpus_goes_into_the_repository_and_comes_back(tmp_path: Path, monkey
 
 
 def test_the_readers_of_the_corpus_are_those_that_are_fuzzed() -> None:
-    assert set(CORPUS) == set(FUZZ.targets())
+    assert set(CORPUS) == set(TARGETS.targets())

@@ -114,10 +114,16 @@ def test_libraries_are_looked_for_when_a_module_was_imported(monkeypatch) -> Non
     for _ in range(3):
         with one_blas_thread():
             pass
+    assert len(looked) == 1
     monkeypatch.setitem(sys.modules, "and_another", sys)
     with one_blas_thread():
         pass
     assert len(looked) == 2
+    monkeypatch.delitem(sys.modules, "and_another")
+    monkeypatch.setitem(sys.modules, "one_in_its_place", sys)  # as many as before
+    with one_blas_thread():
+        pass
+    assert len(looked) == 3
 
 
 def test_blocks_that_overlap_end_with_the_threads_of_before() -> None:

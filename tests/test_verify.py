@@ -46,8 +46,12 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 def files(run: Path) -> list[Path]:
     """Every file that has a hash: the mark of the folder, that of its store, and the hashes themselves have none."""
-    without = {run / "qcq.json", run / "cells" / "qcq.json", run / MANIFEST, run / ".lock"}
-    return sorted(path for path in run.rglob("*") if path.is_file() and path not in without)
+    return sorted(path for path in run.rglob("*") if path.is_file() and path not in {*known(run), run / ".lock"})
+
+
+def known(run: Path) -> list[Path]:
+    """Files without a hash, of which it is known what they say."""
+    return [run / "qcq.json", run / "cells" / "qcq.json", run / MANIFEST]
 
 
 def test_a_run_as_it_was_written_has_no_fault(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,8 +68,8 @@ def test_any_flipped_bit_cut_or_lost_file_is_found(
     finished: Path, tmp_path_factory: pytest.TempPathFactory, data
 ) -> None:
     run = Path(shutil.copytree(finished, tmp_path_factory.mktemp("one") / "run"))
-    path = data.draw(st.sampled_from(files(run)))
-    way = data.draw(st.sampled_from(["flip", "cut", "lose", "add"]))
+    path = data.draw(st.sampled_from([*known(run), *files(run)]))
+    way = data.draw(st.sampled_from(["flip", "cut", "lose", "add", "double"]))
     held = bytearray(path.read_bytes())
     if way == "flip" and held:
         at = data.draw(st.integers(0, len(held) - 1))
@@ -73,13 +77,32 @@ def test_any_flipped_bit_cut_or_lost_file_is_found(
         path.write_bytes(bytes(held))
     elif way == "cut" and held:
         path.write_bytes(bytes(held[: data.draw(st.integers(0, len(held) - 1))]))
+    elif way == "double" and held:
+        at = data.draw(st.integers(0, len(held) - 1))
+        path.write_bytes(bytes(held[:at] + held[at : at + 1] + held[at:]))
     elif way == "lose":
         path.unlink()
     else:
         (path.parent / "stranger").write_text("hello")
-    faults, _ = verify(Run.open(run)) if (run / "config.toml").is_file() else (["config.toml is missing"], 0)
+    faults, _ = verify(Run(run))
     assert faults
     shutil.rmtree(run)
+
+
+def test_any_changed_byte_of_a_mark_or_of_the_hashes_is_found(run: Path) -> None:
+    """Also where they say the same: a blank more, or another number of the format."""
+    for path in known(run):
+        held = path.read_bytes()
+        for at in range(0, min(len(held), 40), 3):
+            for other in (
+                held[:at] + held[at : at + 1] + held[at:],
+                held[:at] + bytes([held[at] ^ 1]) + held[at + 1 :],
+            ):
+                path.write_bytes(other)
+                assert verify(Run(run))[0], other
+        path.write_bytes(held)
+    (run / "qcq.json").write_text('{"kind": "run"}\n')  # as qcq 0.1 wrote it
+    assert verify(Run(run))[0] == []
 
 
 def test_a_fault_names_its_cell_and_is_repaired_to_the_same_bytes(
