@@ -163,7 +163,8 @@ class Experiment:
         Parameters
         ----------
         out : the run folder; created only after data and settings are checked.
-        jobs : how many processes, or a Ray cluster; doesn't change the results.
+        jobs : how many processes, or a Ray cluster; doesn't change the results. With more than one, a script puts its
+            work under ``if __name__ == "__main__":``, because each process imports the script.
         redo : run finished cells again.
         watch : receives the progress.
         tracker : wandb, trackio, or an object with their ``init``, ``log`` and ``finish``.

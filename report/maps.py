@@ -185,7 +185,18 @@ def draw(
     ----------
     van der Maaten & Hinton 2008, Visualizing data using t-SNE.
     """
-    unit = embeddings.unit[shown]  # (n, dim)
+    import sklearn.manifold
+    import sklearn.neighbors  # noqa: F401  (what isn't loaded yet isn't limited)
+    from threadpoolctl import threadpool_limits
+
+    # Of rows equally near, the threads of a search choose by chance; those of t-SNE busy-wait for one another.
+    with threadpool_limits(1):
+        return _map(embeddings.unit[shown], shown, answered, seed)
+
+
+def _map(
+    unit: NDArray[np.float32], shown: NDArray[np.int64], answered: scipy.sparse.csr_array | None, seed: int
+) -> Map:
     _, first, which = np.unique(np.round(unit, 4) + 0.0, axis=0, return_index=True, return_inverse=True)
     which = which.ravel()
     size = np.bincount(which)
@@ -236,7 +247,6 @@ class _Arranged:
             return cls(np.zeros((0, 2), dtype=np.float32), 0)
         from sklearn.manifold import TSNE
         from sklearn.neighbors import KNeighborsRegressor
-        from threadpoolctl import threadpool_limits
 
         rng = np.random.default_rng(seed)
         chosen = np.arange(len(distinct))
@@ -248,8 +258,7 @@ class _Arranged:
             max_iter=ITERATIONS,
             random_state=seed,
         )
-        with threadpool_limits(1):  # its threads busy-wait for one another: more threads take longer
-            places = tsne.fit_transform(distinct[chosen]).astype(np.float32)
+        places = tsne.fit_transform(distinct[chosen]).astype(np.float32)
         if len(chosen) < len(distinct):
             by = KNeighborsRegressor(_PLACED_BY, weights="distance", algorithm="brute").fit(distinct[chosen], places)
             others = np.setdiff1d(np.arange(len(distinct)), chosen)

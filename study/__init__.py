@@ -61,7 +61,8 @@ class Study:
         Parameters
         ----------
         out : folder of the study; finished cells in it are skipped.
-        jobs : how many processes, or a Ray cluster; doesn't change the results.
+        jobs : how many processes, or a Ray cluster; doesn't change the results. With more than one, a script puts its
+            work under ``if __name__ == "__main__":``, because each process imports the script.
         watch : receives the progress.
 
         Returns

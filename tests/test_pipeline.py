@@ -124,7 +124,8 @@ def test_rerun_skips_finished_cells_and_redo_does_not(run: Run, config: Config, 
     assert (run.path / "training.jsonl").read_bytes().count(b"random") == before.count(b"random")
 
 
-def test_same_seed_same_bytes(config: Config, tmp_path: Path) -> None:
+def test_same_seed_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcq.pipeline.write_page", lambda *_: None)
     few = Config.load(overrides=[*SMALL, "dim=16", "seeds=1", f"trainers={FIRST},svd,mlm", "tune=false"])
     a, b = (Experiment(few).run(tmp_path / name) for name in "ab")
     assert a.rows("results") == b.rows("results")

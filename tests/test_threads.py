@@ -14,11 +14,13 @@ from qcq.data import Dataset, Simulated
 from qcq.embeddings import Embeddings
 from qcq.engine import Cell, Plan, Processes, Serial, Store
 from qcq.evaluation import TASKS, Partition, Score, Task
+from qcq.floors.losses import measure
 from qcq.graph import KnowledgeGraph
 from qcq.models import TRAINERS, Trainer, TrainingData
 from qcq.models.trainer import LookupModel
 from qcq.recipes import embed
 from qcq.report.diff import difference
+from qcq.report.maps import draw
 from qcq.support.threads import one_blas_thread
 
 
@@ -101,6 +103,15 @@ def test_new_questions_and_differences_have_one_thread(room: Dataset, monkeypatc
     assert asked == [1, 1]
 
 
+def test_held_out_losses_have_one_thread(room: Dataset, monkeypatch) -> None:
+    source = TrainingData(KnowledgeGraph.from_dataset(room))
+    model, asked = TRAINERS["oracle"](dim=2).fit(source), []
+    losses = type(model).losses
+    monkeypatch.setattr(type(model), "losses", lambda *given: asked.append(most()) or losses(*given))
+    measure(model, source)
+    assert asked == [1]
+
+
 def test_libraries_are_looked_for_when_a_module_was_imported(monkeypatch) -> None:
     looked = []
 
@@ -153,6 +164,33 @@ def test_clusters_are_found_on_one_thread(room: Dataset, monkeypatch) -> None:
     with threadpool_limits(2):
         TASKS["clusters"](part).score(table)
     assert asked == [{1}]
+
+
+def test_a_map_is_the_same_on_any_number_of_threads() -> None:
+    """Threads of a search for neighbours choose among rows that are equally near; here each is one of a hundred."""
+    import sklearn.neighbors  # noqa: F401  (its library must be there to be given two threads)
+
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((15, 8))[rng.integers(15, size=1_500)]
+    table = Embeddings([f"q{i}" for i in range(1_500)], rows)
+    with threadpool_limits(2):
+        many = draw(table, np.arange(1_500))
+    with threadpool_limits(1):
+        one = draw(table, np.arange(1_500))
+    for name, value in vars(one).items():
+        assert np.array_equal(getattr(many, name), value), name
+
+
+def test_kt_fast_scores_the_same_on_any_number_of_threads(room: Dataset) -> None:
+    part = Partition.make(room)
+    table = TRAINERS["random"](dim=64).fit(TrainingData(part.graph)).embeddings()
+    many = TASKS["kt-fast"](part).score(table)
+    with threadpool_limits(1, "blas"):
+        one = TASKS["kt-fast"](part).score(table)
+    assert many.metrics == one.metrics
+    assert {name: each.tobytes() for name, each in many.units.items()} == {
+        name: each.tobytes() for name, each in one.units.items()
+    }
 
 
 def test_a_cell_has_one_thread(tmp_path) -> None:
