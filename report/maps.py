@@ -138,6 +138,7 @@ class Mapped(OnData):
     seed : of the sample and of t-SNE.
     """
 
+    revision = 2
     code = ("qcq.report.maps", "qcq.embeddings", "qcq.data", "qcq.support.seeds")
 
     trained: Trained

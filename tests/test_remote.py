@@ -130,8 +130,8 @@ def failing(error: Exception) -> Callable[..., Any]:
     "error",
     [
         PermissionError("AccessDenied\nwhen calling PutObject"),
-        ClientError("503 slow down"),
-        OSError(28, "No space left on device"),
+        pytest.param(ClientError("503 slow down"), marks=pytest.mark.slow),
+        pytest.param(OSError(28, "No space left on device"), marks=pytest.mark.slow),
     ],
 )
 def test_what_could_not_be_copied_is_copied_by_the_next_run(

@@ -107,7 +107,7 @@ def test_a_tracker_gets_losses_floors_figures_and_the_report_and_changes_nothing
     assert {type(value) for each in (*steps, table) for value in each.values()} <= {int, float}
 
 
-@pytest.mark.parametrize("fails", ["init", "log", "finish"])
+@pytest.mark.parametrize("fails", ["log", *(pytest.param(name, marks=pytest.mark.slow) for name in ("init", "finish"))])
 def test_a_tracker_that_fails_is_one_line_and_loses_nothing(fails: str, plain: Run, tmp_path: Path) -> None:
     fake, heard = Fake(fails), Heard()
     run = Experiment(config()).run(tmp_path / "run", tracker=fake, watch=heard)
