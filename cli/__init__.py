@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import os
 import signal
 import sys
 import threading
@@ -51,6 +52,8 @@ def _terminated(number: int, frame: object) -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point: one-line errors, exit code 2; ``--debug`` shows their traceback."""
     given = list(sys.argv[1:] if args is None else args)
+    if not os.environ.get("COLUMNS", "1").strip("0"):  # the help would be cut off
+        del os.environ["COLUMNS"]
     before = None
     if threading.current_thread() is threading.main_thread():
         before = signal.signal(signal.SIGTERM, _terminated)

@@ -14,7 +14,7 @@ from qcq.engine.cell import Cell
 from qcq.engine.store import Store
 from qcq.errors import EngineError, QCQError, TrainingError
 from qcq.support.progress import Progress, Watch
-from qcq.support.threads import one_blas_thread
+from qcq.support.reproducible import reproducible
 
 OFTEN = 0.2  # seconds between two progress messages of another process
 
@@ -65,7 +65,7 @@ class Executor(ABC):
 def work(cell: Cell, store: Store, progress: Progress, redo: bool = False) -> CellResult:
     """Run one cell, on one BLAS thread."""
     try:
-        with one_blas_thread():
+        with reproducible():
             store.perform(cell, lambda: cell.run(store, progress), redo=redo)
     except QCQError as error:
         return CellResult(cell, error)

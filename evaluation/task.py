@@ -17,8 +17,8 @@ from qcq.data import Dataset, Split
 from qcq.embeddings import Embeddings
 from qcq.errors import EvaluationError
 from qcq.graph import KnowledgeGraph
+from qcq.support.reproducible import reproducible
 from qcq.support.seeds import generator
-from qcq.support.threads import one_blas_thread
 from qcq.support.types import takes
 from qcq.support.words import in_short, several
 
@@ -213,9 +213,9 @@ class Task(ABC):
 
     def __init_subclass__(cls) -> None:
         if "score" in vars(cls):
-            cls.score = takes(embeddings="Embeddings")(one_blas_thread()(cls.score))  # type: ignore[method-assign]
+            cls.score = takes(embeddings="Embeddings")(reproducible()(cls.score))  # type: ignore[method-assign]
         if "__init__" in vars(cls):
-            made = one_blas_thread()(cls.__init__)
+            made = reproducible()(cls.__init__)
             cls.__init__ = takes(partition="Partition")(made)  # type: ignore[method-assign]
 
     @takes(partition="Partition")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcq.errors import ChainError, ConfigError
-from qcq.support.threads import one_blas_thread
+from qcq.support.reproducible import reproducible
 
 if TYPE_CHECKING:
     from qcq.floors.objectives import HeldOutBatch
@@ -200,7 +200,7 @@ class HeldOutLoss:
         return LossReport(name, len(losses), loss, floor, excess, se, self.unigram, word)
 
 
-@one_blas_thread()
+@reproducible()
 def measure(model: Model, source: TrainingData, seed: int = 0, history: Sequence[float] = ()) -> LossReport:
     """A trained model's held-out loss against its floor, on ``source.heldout``.
 

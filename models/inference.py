@@ -28,7 +28,7 @@ from qcq.models.trainer import Frozen, Model, Trainer, frozen_part
 from qcq.models.weights import Weights
 from qcq.support.arrays import digest, read_safetensors, refuse_bad_indices
 from qcq.support.files import from_json, validated, whole_path
-from qcq.support.threads import one_blas_thread
+from qcq.support.reproducible import reproducible
 from qcq.support.types import check
 from qcq.support.vectors import as_names, is_missing
 from qcq.support.words import in_short, several
@@ -163,7 +163,7 @@ class InferenceModel:
         known = {q: tuple(self.graph.concepts[c] for c in w.indices[a:b]) for q, a, b in spans}
         return known | {q: tuple(each) for q, each in self.added.items()}
 
-    @one_blas_thread()
+    @reproducible()
     def infer(
         self,
         table: Embeddings,

@@ -22,9 +22,9 @@ from qcq.graph import KnowledgeGraph
 from qcq.models.weights import Weights
 from qcq.support.memory import bound, shown
 from qcq.support.progress import Progress, silent
+from qcq.support.reproducible import reproducible
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
-from qcq.support.threads import one_blas_thread
 from qcq.support.types import check, takes
 from qcq.support.words import in_short, several
 from qcq.walks import QCQ, WalkStrategy
@@ -106,6 +106,10 @@ class Model(ABC):
     tokens: int = 0
     history: Sequence[float] = ()
 
+    def __init_subclass__(cls) -> None:
+        for name in {"embeddings", "losses"} & vars(cls).keys():
+            setattr(cls, name, reproducible()(vars(cls)[name]))
+
     def __repr__(self) -> str:
         graph = getattr(self, "graph", None)
         bank = () if graph is None else (several(graph.n_questions, "question"), several(graph.n_concepts, "concept"))
@@ -115,7 +119,7 @@ class Model(ABC):
         """What :meth:`Trainer.infer` needs beside graph and vectors, frozen; empty where it can't infer."""
         return {}
 
-    @one_blas_thread()
+    @reproducible()
     def embeddings(self, readout: str | None = None) -> Embeddings:
         """The vectors called ``readout`` (default: the first).
 
@@ -214,7 +218,7 @@ class Trainer(ABC):
 
     def __init_subclass__(cls) -> None:
         if "fit" in vars(cls):
-            begun = one_blas_thread()(_begun(cls.fit))
+            begun = reproducible()(_begun(cls.fit))
             cls.fit = takes(source="TrainingData", seed="int")(begun)  # type: ignore[method-assign]
 
     @abstractmethod

@@ -12,8 +12,8 @@ from qcq.embeddings import Embeddings
 from qcq.errors import EmbeddingError
 from qcq.evaluation.ranking import membership
 from qcq.run import Run
+from qcq.support.reproducible import reproducible
 from qcq.support.seeds import generator
-from qcq.support.threads import one_blas_thread
 from qcq.support.types import takes
 
 QUERIES = 1_000  # questions whose neighbours are compared, at most
@@ -47,7 +47,7 @@ class TableDifference:
 
 
 @takes(first="Embeddings", second="Embeddings", k="int")
-@one_blas_thread()
+@reproducible()
 def difference(first: Embeddings, second: Embeddings, k: int = 10) -> TableDifference:
     """Turn the second table onto the first: the rotation or reflection R minimises |B R - A|, rows at length 1.
 

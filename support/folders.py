@@ -63,6 +63,8 @@ def as_written(folder: Path, kind: str) -> bool:
 
 def refuse_foreign(folder: Path, kind: str, *, also: tuple[str, ...] = ()) -> None:
     """The check of :func:`claim` alone: the same errors, and nothing is created."""
+    if folder.is_symlink() and not folder.exists():
+        raise ConfigError(f"{folder}: is a link to nothing; name another folder")
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -23,6 +23,11 @@ SHARE, SECONDS = 0.1, 60.0  # a log line is written after this share of the work
 
 class Screen(Console):
     """A console that shows control characters of names and files as JSON writes them: a terminal would obey them."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        if self.width < 1:  # COLUMNS=0; everything would be cut off
+            self.width = 80
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for text, style, control in super().render(renderable, options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from qcq.pipeline import Experiment
 from qcq.report.similar import similar
 from qcq.run import Run
 from qcq.support.progress import Watch
+from qcq.support.terminal import Screen
 
 SMALL = [
     "--set",
@@ -368,6 +370,16 @@ def test_inspect_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("inspect", "--set", "simulated.questions=120", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["floors"]["stationary"]["next_question"] <= found["ln_q"]
+
+
+def test_a_width_of_nothing_hides_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """COLUMNS=0, as some systems set it where there is no terminal."""
+    monkeypatch.setenv("COLUMNS", "0")
+    written = io.StringIO()
+    Screen(soft_wrap=True, file=written).print("every word")
+    assert written.getvalue() == "every word\n"
+    assert call("--help") == 0
+    assert "similar" in capsys.readouterr().out
 
 
 def test_pipeline_script_is_qcq_run(tmp_path: Path) -> None:

@@ -104,3 +104,9 @@ def test_an_older_run_says_that_it_is_one(tmp_path):
         (tmp_path / name).write_text("")
     with pytest.raises(ConfigError, match=r"a run of qcq 0\.1"):
         claim(tmp_path, "run")
+
+
+def test_a_link_to_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigError, match="run: is a link to nothing; name another folder"):
+        claim(tmp_path / "run", "run")

@@ -1,4 +1,4 @@
-"""BLAS has one thread wherever a result is made, so that no byte of it hangs on the number of cores."""
+"""What the process has set has no say in a result: the number of threads, torch's default type and device."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from qcq.data import Dataset, Simulated
 from qcq.embeddings import Embeddings
 from qcq.engine import Cell, Plan, Processes, Serial, Store
-from qcq.evaluation import TASKS, Partition, Score, Task
+from qcq.evaluation import KT, TASKS, Partition, Score, Task
+from qcq.evaluation.tracing.tasks import KTSettings
 from qcq.floors.losses import measure
 from qcq.graph import KnowledgeGraph
-from qcq.models import TRAINERS, Trainer, TrainingData
+from qcq.models import MLM, TRAINERS, Trainer, TrainingData
 from qcq.models.trainer import LookupModel
 from qcq.recipes import embed
 from qcq.report.diff import difference
 from qcq.report.maps import draw
-from qcq.support.threads import one_blas_thread
+from qcq.support.reproducible import reproducible
 
 
 def most() -> int:
@@ -123,23 +125,23 @@ def test_libraries_are_looked_for_when_a_module_was_imported(monkeypatch) -> Non
     monkeypatch.setattr("threadpoolctl.ThreadpoolController", Counting)
     monkeypatch.setitem(sys.modules, "one_more_than_before", sys)
     for _ in range(3):
-        with one_blas_thread():
+        with reproducible():
             pass
     assert len(looked) == 1
     monkeypatch.setitem(sys.modules, "and_another", sys)
-    with one_blas_thread():
+    with reproducible():
         pass
     assert len(looked) == 2
     monkeypatch.delitem(sys.modules, "and_another")
     monkeypatch.setitem(sys.modules, "one_in_its_place", sys)  # as many as before
-    with one_blas_thread():
+    with reproducible():
         pass
     assert len(looked) == 3
 
 
 def test_blocks_that_overlap_end_with_the_threads_of_before() -> None:
     """As those of two Python threads do: the first to begin ends first."""
-    first, second = one_blas_thread(), one_blas_thread()
+    first, second = reproducible(), reproducible()
     for block in (first, second):
         block.__enter__()
         assert most() == 1
@@ -205,6 +207,32 @@ def test_the_first_cell_of_a_process_has_one_thread_too(tmp_path, monkeypatch) -
     with Processes(store, 1) as processes:
         outcome = Plan([Loading()]).execute(processes, store)
     assert outcome.row(Loading()) == {"threads": 1}
+
+
+@pytest.mark.parametrize("default", ["float64", "meta"])
+def test_torchs_defaults_have_no_say(default: str, room: Dataset) -> None:
+    """A type or a device that a notebook has set for its own models."""
+    part = Partition.make(room)
+    source, task = TrainingData(part.graph), KT(part, KTSettings(epochs=1, hidden=4, tables=("frozen",)))
+
+    def made() -> list[object]:
+        model = MLM(dim=8, steps=2).fit(source)
+        table = TRAINERS["random"](dim=8).fit(source).embeddings()
+        vectors = [model.embeddings(name).vectors.tobytes() for name in model.readouts]
+        return [*vectors, measure(model, source), task.score(table).metrics]
+
+    alone = made()
+    if default == "float64":
+        torch.set_default_dtype(torch.float64)
+    else:
+        torch.set_default_device(default)
+    try:
+        assert made() == alone
+        assert torch.get_default_dtype() is (torch.float64 if default == "float64" else torch.float32)
+        assert torch.get_default_device().type == ("meta" if default == "meta" else "cpu")
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
 
 
 @pytest.mark.parametrize("name", ["svd", "spectral", "ppmi-svd"])

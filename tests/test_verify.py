@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from qcq import Run, cli
 from qcq.config import Config
 from qcq.engine.store import sealed
-from qcq.engine.verify import discard, verify
+from qcq.engine.verify import _listed, discard, verify
 from qcq.errors import ConfigError
 from qcq.run import MANIFEST
 from qcq.support.folders import refuse_foreign
@@ -352,7 +352,7 @@ def test_no_name_in_a_foreign_run_removes_a_file_elsewhere(run: Path, bank: Path
     names = [str(each) if way == "absolute" else os.path.relpath(each, run) for each in mine]
     if place == "manifest":
         held = json.loads((run / MANIFEST).read_text())["files"]
-        (run / MANIFEST).write_text(json.dumps({"files": {**held, **dict.fromkeys(names, "0" * 64)}}))
+        (run / MANIFEST).write_text(_listed({**held, **dict.fromkeys(names, "0" * 64)}))
     elif place == "views":
         up = names if way == "absolute" else [f"scores/../{name}" for name in names]
         (run / ".views.json").write_text(json.dumps(up))

@@ -25,6 +25,7 @@ from qcq.models.language.transformer import Bias
 from qcq.support.devices import guarded, place, refuse_unusable
 from qcq.support.files import from_json, whole_path
 from qcq.support.progress import Progress, silent
+from qcq.support.reproducible import reproducible
 from qcq.support.seeds import derive, generator
 from qcq.support.threads import one_thread
 
@@ -304,6 +305,7 @@ class Tracer:
         self.history: list[float] = []
 
     @one_thread()
+    @reproducible()
     def fit(self, train: Sequences, validation: Sequences, progress: Progress = silent) -> Tracer:
         """Learn from ``train``; use the epoch with the highest AUC on ``validation``.
 
@@ -383,6 +385,7 @@ class Tracer:
             yield chunk, logits
 
     @one_thread()
+    @reproducible()
     def predict(self, part: Sequences, ahead: int = 1) -> NDArray[np.float64]:
         """Probability that each response is right: float64 (responses,).
 
@@ -402,6 +405,7 @@ class Tracer:
         self.model.train(training)
         return out
 
+    @reproducible()
     def mastery(self, question: NDArray, correct: NDArray, asked: NDArray) -> NDArray[np.float32]:
         """Probability that a student would answer each of ``asked`` right, before the first attempt and after each.
 
@@ -447,6 +451,7 @@ class Tracer:
         return path
 
     @classmethod
+    @reproducible()
     def load(cls, path: Path) -> Tracer:
         """A model that :meth:`save` wrote.
 
