@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -70,13 +71,17 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(code or 0)
     except KeyboardInterrupt:
         resumed = _command(given) in RESUMED and not {"--redo", "--dry-run"} & set(given)
-        err.print(f"interrupted{'; the same command goes on where it was stopped' if resumed else ''}", markup=False)
+        with suppress(OSError):  # the exit code says it, where the stream is full or gone
+            err.print(
+                f"interrupted{'; the same command goes on where it was stopped' if resumed else ''}", markup=False
+            )
         raise SystemExit(INTERRUPTED) from None
     except (QCQError, OSError, MemoryError, MISUSED) as error:
         if "--debug" in given:
             raise
         if said := _reason(error, _command(given) in RESUMED):
-            err.print(f"error: {said}", markup=False, style="red" if err.is_terminal else None)
+            with suppress(OSError):
+                err.print(f"error: {said}", markup=False, style="red" if err.is_terminal else None)
         raise SystemExit(2) from None
     finally:
         if before is not None:

@@ -372,6 +372,14 @@ def test_inspect_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["floors"]["stationary"]["next_question"] <= found["ln_q"]
 
 
+def test_the_exit_code_stays_where_the_error_can_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli.err, "print", full)
+    assert call("list", "nothing-of-this-name") == 2
+
+
 def test_a_width_of_nothing_hides_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """COLUMNS=0, as some systems set it where there is no terminal."""
     monkeypatch.setenv("COLUMNS", "0")
