@@ -470,7 +470,7 @@ def _write_pt(held: Vectors, path: Path) -> None:
 
     # Into an open file: given a path, torch writes its name into the file, and the same vectors would be other bytes.
     with path.open("wb") as file:
-        torch.save({"ids": list(map(str, held.ids)), "vectors": torch.tensor(held.vectors)}, file)
+        torch.save({"ids": list(map(str, held.ids)), "vectors": torch.tensor(held.vectors, device="cpu")}, file)
 
 
 def _write_json(held: Vectors, path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from qcq.evaluation.tracing.tasks import KTSettings
 from qcq.floors.losses import measure
 from qcq.graph import KnowledgeGraph
 from qcq.models import MLM, TRAINERS, Trainer, TrainingData
+from qcq.models.language.huggingface import export, load
 from qcq.models.trainer import LookupModel
 from qcq.recipes import embed
 from qcq.report.diff import difference
@@ -210,7 +213,7 @@ def test_the_first_cell_of_a_process_has_one_thread_too(tmp_path, monkeypatch) -
 
 
 @pytest.mark.parametrize("default", ["float64", "meta"])
-def test_torchs_defaults_have_no_say(default: str, room: Dataset) -> None:
+def test_torchs_defaults_have_no_say(default: str, room: Dataset, tmp_path: Path) -> None:
     """A type or a device that a notebook has set for its own models."""
     part = Partition.make(room)
     source, task = TrainingData(part.graph), KT(part, KTSettings(epochs=1, hidden=4, tables=("frozen",)))
@@ -219,20 +222,40 @@ def test_torchs_defaults_have_no_say(default: str, room: Dataset) -> None:
         model = MLM(dim=8, steps=2).fit(source)
         table = TRAINERS["random"](dim=8).fit(source).embeddings()
         vectors = [model.embeddings(name).vectors.tobytes() for name in model.readouts]
+        vectors.append(table.save(tmp_path / "table.pt").read_bytes())
         return [*vectors, measure(model, source), task.score(table).metrics]
 
     alone = made()
-    if default == "float64":
-        torch.set_default_dtype(torch.float64)
-    else:
-        torch.set_default_device(default)
-    try:
+    with torchs_default(default):
         assert made() == alone
         assert torch.get_default_dtype() is (torch.float64 if default == "float64" else torch.float32)
         assert torch.get_default_device().type == ("meta" if default == "meta" else "cpu")
+
+
+@contextmanager
+def torchs_default(name: str) -> Iterator[None]:
+    if name == "float64":
+        torch.set_default_dtype(torch.float64)
+    else:
+        torch.set_default_device(name)
+    try:
+        yield
     finally:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("default", ["float64", "meta"])
+def test_a_bert_is_exported_and_read_whatever_torchs_defaults_are(default: str, room: Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    source = TrainingData(KnowledgeGraph.from_dataset(room))
+    model = MLM(dim=8, steps=2, layout="bert", norm="post", position="absolute", heads=4).fit(source)
+    whole = export(model, tmp_path / "alone") / "model.safetensors"
+    with torchs_default(default):
+        assert (export(model, tmp_path / "other") / "model.safetensors").read_bytes() == whole.read_bytes()
+        read = load(tmp_path / "other", source).embeddings()
+    assert np.array_equal(read.vectors, load(tmp_path / "alone", source).embeddings().vectors)
 
 
 @pytest.mark.parametrize("name", ["svd", "spectral", "ppmi-svd"])

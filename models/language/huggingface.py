@@ -28,6 +28,7 @@ from qcq.models.trainer import Trainer, TrainingData
 from qcq.models.word2vec import token_counts
 from qcq.support.folders import claim
 from qcq.support.progress import Progress, silent
+from qcq.support.reproducible import reproducible
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
 
@@ -247,6 +248,7 @@ def _parts(layers: int) -> dict[str, str]:
     return {**weights, "bert.embeddings.position_embeddings.weight": "position.table"}
 
 
+@reproducible()
 def export(model: LanguageModel, folder: str | Path) -> Path:
     """Write a BERT-compatible model so that transformers loads it offline, without code from this package.
 
@@ -333,6 +335,7 @@ def _differences(learner: Learner) -> list[str]:
     return [reason for reason, fine in checks.items() if not fine]
 
 
+@reproducible()
 def load(folder: str | Path, source: TrainingData) -> LanguageModel:
     """Read a BertForMaskedLM whose vocabulary has the source's questions by name, as :func:`export` writes it.
 
