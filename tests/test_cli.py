@@ -376,7 +376,7 @@ def test_the_exit_code_stays_where_the_error_can_not_be_written(monkeypatch: pyt
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli.err, "print", full)
+    monkeypatch.setattr("qcq.cli.err.print", full)
     assert call("list", "nothing-of-this-name") == 2
 
 
