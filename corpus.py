@@ -21,6 +21,7 @@ from qcq.errors import CorpusError
 from qcq.support.arrays import read_npy
 from qcq.support.files import from_json, whole, whole_path
 from qcq.support.folders import claim, refuse_newer
+from qcq.support.forked import refuse_forked
 from qcq.support.types import takes
 from qcq.support.words import in_short, several
 
@@ -245,6 +246,7 @@ class Corpus:
         """
         import polars as pl
 
+        refuse_forked()
         names = pl.Series([name.decode() for name in self._words(ids)], dtype=pl.String)
         folder = Path(folder)
         _clear_table(folder)

@@ -95,7 +95,7 @@ class StoreError(QCQError):
 
 
 class EngineError(QCQError):
-    """A cell that failed for an external reason: its process died, or the cell could not be sent to it."""
+    """What a process can't do: a cell whose process died or didn't get it, data in a process forked too late."""
 
 
 class EvaluationError(QCQError):

@@ -18,6 +18,7 @@ from qcq.errors import ConfigError, EmbeddingError, UnknownNameError
 from qcq.support.arrays import read_npz, refuse_bad_indices
 from qcq.support.files import from_json, from_toml, validated
 from qcq.support.folders import refuse_newer
+from qcq.support.forked import refuse_forked
 from qcq.support.formulas import restored_frame
 from qcq.support.notebook import first, html_table
 from qcq.support.types import takes
@@ -483,6 +484,7 @@ class Run:
         """
         import polars as pl
 
+        refuse_forked()
         try:
             frame = pl.read_csv(self.path / name, infer_schema=False)
             if missing := set(COLUMNS[name]) - set(frame.columns):

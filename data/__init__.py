@@ -33,6 +33,7 @@ from qcq.data.s2kt import S2KT
 from qcq.data.simulated import Simulated
 from qcq.data.xes3g5m import XES3G5M
 from qcq.errors import DataError, UnknownNameError
+from qcq.support.forked import refuse_forked
 from qcq.support.registry import Registry, find
 
 DATASETS: Registry[type[Reader]] = Registry(
@@ -128,6 +129,7 @@ def read(
 def load(source: str, settings: Mapping[str, Mapping[str, Any]] | None = None, *, strict: bool = False) -> Dataset:
     """What :func:`read` does with text; ``settings`` are by format (``{"simulated": {"students": 50}}``), and those of
     the split (:class:`SplitSettings`)."""
+    refuse_forked()
     split = SplitSettings(**(settings or {}).get("split", {}))
     name, where = _parts(source)
     if name is not None:

@@ -19,6 +19,7 @@ from qcq.data.checks import CONCEPTS, bare, doubt, meant, refuse_names, second_h
 from qcq.data.excel import sheet
 from qcq.data.text import exact, lone, named, read_text, records, separator
 from qcq.errors import DataError
+from qcq.support.forked import refuse_forked
 from qcq.support.parquet import parquet_columns, read_parquet
 from qcq.support.times import refuse_far_times
 from qcq.support.words import several
@@ -356,6 +357,7 @@ class RawTable:
         """:meth:`read` for a text that is known already; ``book`` has the sheets of its workbook."""
         import polars as pl
 
+        refuse_forked()
         row = 1
         if text[:4].lower() == "sep=":  # a line that spreadsheet programs write for themselves
             text, row = text.partition("\n")[2], 2
@@ -432,6 +434,7 @@ class RawTable:
         """:meth:`of_frame` for columns of which only those that are wanted are taken."""
         import polars as pl
 
+        refuse_forked()
         names, called = headings(source, given, required, optional, also)
         wanted = [name for name in (*required, *optional) if name in names]
         called_there = {given[names.index(name)]: name for name in wanted}

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
 import numpy as np
 import scipy  # its submodules load when they are first used
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from qcq.corpus import Corpus
+from qcq.support.threads import n_threads
 
 _CHUNKS = 64  # parts of the vocabulary for the threads; each has one row of scratch space
 
@@ -35,50 +40,43 @@ def _occurrences(tokens, n_tokens, size):
     return start, where
 
 
-@njit(cache=True, parallel=True)
-def _row_sizes(tokens, start, where, bounds, window):
+@njit(cache=True, nogil=True)
+def _row_sizes(tokens, start, where, begin, end, window, sizes):
+    """Different neighbours of each token from ``begin`` to ``end``, into ``sizes``."""
     length = tokens.shape[1]
-    size = len(start) - 1
-    sizes = np.zeros(size, dtype=np.int64)
-    for chunk in prange(len(bounds) - 1):
-        stamp = np.full(size, -1, dtype=np.int32)
-        for x in range(bounds[chunk], bounds[chunk + 1]):
-            for o in range(start[x], start[x + 1]):
-                i, t = divmod(where[o], length)
-                for s in range(max(0, t - window), min(length, t + window + 1)):
-                    y = tokens[i, s]
-                    if s != t and y >= 0 and stamp[y] != x:
-                        stamp[y] = x
-                        sizes[x] += 1
-    return sizes
+    stamp = np.full(len(sizes), -1, dtype=np.int32)
+    for x in range(begin, end):
+        for o in range(start[x], start[x + 1]):
+            i, t = divmod(where[o], length)
+            for s in range(max(0, t - window), min(length, t + window + 1)):
+                y = tokens[i, s]
+                if s != t and y >= 0 and stamp[y] != x:
+                    stamp[y] = x
+                    sizes[x] += 1
 
 
-@njit(cache=True, parallel=True)
-def _fill(tokens, start, where, bounds, decay, indptr):
+@njit(cache=True, nogil=True)
+def _fill(tokens, start, where, begin, end, decay, indptr, indices, data):
+    """The rows of the tokens from ``begin`` to ``end``, into ``indices`` and ``data``."""
     length = tokens.shape[1]
-    size = len(start) - 1
     window = len(decay)
-    indices = np.empty(indptr[-1], dtype=np.int32)
-    data = np.empty(indptr[-1], dtype=np.float32)
-    for chunk in prange(len(bounds) - 1):
-        total = np.zeros(size, dtype=np.float64)
-        for x in range(bounds[chunk], bounds[chunk + 1]):
-            at = indptr[x]
-            for o in range(start[x], start[x + 1]):
-                i, t = divmod(where[o], length)
-                for s in range(max(0, t - window), min(length, t + window + 1)):
-                    y = tokens[i, s]
-                    if s != t and y >= 0:
-                        if total[y] == 0:
-                            indices[at] = y
-                            at += 1
-                        total[y] += decay[abs(s - t) - 1]
-            row = indices[indptr[x] : at]
-            row.sort()
-            for j in range(len(row)):
-                data[indptr[x] + j] = total[row[j]]
-                total[row[j]] = 0
-    return indices, data
+    total = np.zeros(len(indptr) - 1, dtype=np.float64)
+    for x in range(begin, end):
+        at = indptr[x]
+        for o in range(start[x], start[x + 1]):
+            i, t = divmod(where[o], length)
+            for s in range(max(0, t - window), min(length, t + window + 1)):
+                y = tokens[i, s]
+                if s != t and y >= 0:
+                    if total[y] == 0:
+                        indices[at] = y
+                        at += 1
+                    total[y] += decay[abs(s - t) - 1]
+        row = indices[indptr[x] : at]
+        row.sort()
+        for j in range(len(row)):
+            data[indptr[x] + j] = total[row[j]]
+            total[row[j]] = 0
 
 
 def cooccurrence(corpus: Corpus, decay: NDArray[np.float64], size: int) -> scipy.sparse.csr_array:
@@ -102,9 +100,19 @@ def cooccurrence(corpus: Corpus, decay: NDArray[np.float64], size: int) -> scipy
     start, where = _occurrences(tokens, corpus.n_tokens, size)
     share = np.linspace(0, start[-1], _CHUNKS + 1)[1:-1]  # equal numbers of occurrences per chunk
     bounds = np.concatenate([[0], np.searchsorted(start[1:], share), [size]])
-    sizes = _row_sizes(tokens, start, where, bounds, len(decay))
-    indptr = np.concatenate([[0], np.cumsum(sizes)])
-    indices, data = _fill(tokens, start, where, bounds, np.ascontiguousarray(decay, dtype=np.float64), indptr)
+    weights = np.ascontiguousarray(decay, dtype=np.float64)
+    sizes = np.zeros(size, dtype=np.int64)
+    # Threads of Python, not numba's: a process that is forked later can't have those.
+    with ThreadPoolExecutor(n_threads()) as pool:
+
+        def each(work: Callable[[int, int], None]) -> None:
+            for _ in pool.map(work, *zip(*pairwise(bounds.tolist()), strict=True)):
+                pass
+
+        each(lambda begin, end: _row_sizes(tokens, start, where, begin, end, len(weights), sizes))
+        indptr = np.concatenate([[0], np.cumsum(sizes)])
+        indices, data = np.empty(indptr[-1], dtype=np.int32), np.empty(indptr[-1], dtype=np.float32)
+        each(lambda begin, end: _fill(tokens, start, where, begin, end, weights, indptr, indices, data))
     return scipy.sparse.csr_array((data, indices, indptr), shape=(size, size))
 
 

@@ -25,6 +25,7 @@ from qcq.report.maps import Map
 from qcq.run import Row, Run
 from qcq.support.files import from_json, whole_path
 from qcq.support.folders import claim, refuse_foreign
+from qcq.support.forked import refuse_forked
 from qcq.support.types import takes
 from qcq.support.vectors import WRITERS, Vectors
 
@@ -228,6 +229,7 @@ def _write_atlas(table: Table, path: Path) -> None:
     """
     import polars as pl
 
+    refuse_forked()
     emb, bank, drawn = table.embeddings, table.bank, table.map
     columns: dict[str, pl.Series] = {
         "id": pl.Series(list(emb.ids), dtype=pl.String),

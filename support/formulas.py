@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from qcq.support.forked import refuse_forked
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -45,6 +47,7 @@ def guarded_frame(frame: pl.DataFrame) -> pl.DataFrame:
     """A frame with all its text, and its headings, guarded."""
     import polars as pl
 
+    refuse_forked()
     text = [pl.col(name).map_elements(guarded, pl.String) for name, kind in frame.schema.items() if kind == pl.String]
     return frame.with_columns(text).rename(guarded)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from qcq.support.forked import refuse_forked
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -64,6 +66,7 @@ def _read(path: Path, take: Callable[[Any], T]) -> T:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    refuse_forked()
     try:
         # Opened here: then an OSError with a number is one of the file, and Arrow's own are about what is in it.
         with path.open("rb") as file:

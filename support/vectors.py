@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qcq.errors import EmbeddingError
 from qcq.support.arrays import read_npz, read_safetensors
 from qcq.support.files import from_json
+from qcq.support.forked import refuse_forked
 from qcq.support.formulas import guarded, restored
 from qcq.support.parquet import read_parquet
 from qcq.support.times import refuse_far_times
@@ -453,6 +454,7 @@ def _write_npz(held: Vectors, path: Path) -> None:
 def _write_parquet(held: Vectors, path: Path) -> None:
     import polars as pl
 
+    refuse_forked()
     columns = {"question": list(held.ids), **{f"d{j}": held.vectors[:, j] for j in range(held.vectors.shape[1])}}
     pl.DataFrame(columns).write_parquet(path)
 
