@@ -25,7 +25,7 @@ PAIRS = [("q1", "a"), ("q2", "a"), ("q3", "b")]
 
 
 def _in_fork(work: Callable[[], object]) -> str:
-    """What a forked process answers within a minute: the name and the text of its error, or ``done``."""
+    """What a forked process answers within 30 seconds: the name and the text of its error, or ``done``."""
     FRAME.group_by("concept").agg(pl.len())  # polars has its threads now
     here, there = multiprocessing.Pipe()
     with warnings.catch_warnings():
@@ -33,7 +33,7 @@ def _in_fork(work: Callable[[], object]) -> str:
         process = multiprocessing.get_context("fork").Process(target=_answer, args=(there, work))
         process.start()
     try:
-        return here.recv() if here.poll(60) else "waits"
+        return here.recv() if here.poll(30) else "waits"
     finally:
         process.kill()
         process.join()
