@@ -19,7 +19,7 @@ from qcq.models.trainer import Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
-from qcq.support.threads import one_thread
+from qcq.support.threads import torch_alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,7 @@ class PEBG(Trainer):
     def prepare(self, graph: KnowledgeGraph, train: TrainPart | None) -> KnowledgeGraph:
         return graph if train is None else TypedGraph.of(graph, train)
 
-    @one_thread()
+    @torch_alone()
     def fit(self, source: TrainingData, seed: int = 0, progress: Progress = silent) -> Model:
         import torch
 

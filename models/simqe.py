@@ -20,7 +20,7 @@ from qcq.models.trainer import Model, Trainer, TrainingData
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
-from qcq.support.threads import one_thread
+from qcq.support.threads import torch_alone
 from qcq.walks import Weighted
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class SimQE(Trainer):
             made = {"fused": self._fused(graph, train, list(made.values()), has, seed, progress), **made}
         return _SimQE(graph, made, tokens)
 
-    @one_thread()
+    @torch_alone()
     def _fused(
         self,
         graph: KnowledgeGraph,

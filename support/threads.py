@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 
 # The variables that numba, OpenMP and the usual BLAS libraries read when they are loaded.
 THREAD_VARIABLES = (
@@ -26,18 +27,26 @@ def n_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_TURN = RLock()
+
+
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on one thread: where a step is so small that threads mostly busy-wait. With another job on the machine, two
-    threads are ten times slower than one. One thread also gives the same figures on any number of cores."""
+def torch_alone(threads: int = 1) -> Iterator[None]:
+    """torch for one Python thread at a time, with so many threads of its own: it has one random state, and one number
+    of threads, for the whole process.
+
+    Most steps are so small that threads mostly busy-wait. With another job on the machine, two threads are ten times
+    slower than one. One thread also gives the same figures on any number of cores.
+    """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _TURN:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 ROOM = 1.5 * 2**30  # bytes that a process needs with torch, numba and a medium data set loaded

@@ -1,12 +1,16 @@
-"""What the process has set has no say in a result: the number of threads, torch's default type and device."""
+"""What the process has set has no say in a result: the number of threads, and what torch was told."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -212,47 +216,169 @@ def test_the_first_cell_of_a_process_has_one_thread_too(tmp_path, monkeypatch) -
     assert outcome.row(Loading()) == {"threads": 1}
 
 
-@pytest.mark.parametrize("default", ["float64", "meta"])
-def test_torchs_defaults_have_no_say(default: str, room: Dataset, tmp_path: Path) -> None:
-    """A type or a device that a notebook has set for its own models."""
-    part = Partition.make(room)
-    source, task = TrainingData(part.graph), KT(part, KTSettings(epochs=1, hidden=4, tables=("frozen",)))
-
-    def made() -> list[object]:
-        model = MLM(dim=8, steps=2).fit(source)
-        table = TRAINERS["random"](dim=8).fit(source).embeddings()
-        vectors = [model.embeddings(name).vectors.tobytes() for name in model.readouts]
-        vectors.append(table.save(tmp_path / "table.pt").read_bytes())
-        return [*vectors, measure(model, source), task.score(table).metrics]
-
-    alone = made()
-    with torchs_default(default):
-        assert made() == alone
-        assert torch.get_default_dtype() is (torch.float64 if default == "float64" else torch.float32)
-        assert torch.get_default_device().type == ("meta" if default == "meta" else "cpu")
+@contextmanager
+def default_type() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+        assert torch.get_default_dtype() is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @contextmanager
-def torchs_default(name: str) -> Iterator[None]:
-    if name == "float64":
-        torch.set_default_dtype(torch.float64)
-    else:
-        torch.set_default_device(name)
+def default_device() -> Iterator[None]:
+    torch.set_default_device("meta")
     try:
         yield
+        assert torch.get_default_device().type == "meta"
     finally:
-        torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
 
 
+@contextmanager
+def short_products() -> Iterator[None]:
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert not hasattr(torch.backends, "fp32_precision") or torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@contextmanager
+def short_everything() -> Iterator[None]:
+    torch.backends.fp32_precision = "bf16"
+    try:
+        yield
+        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
+    finally:
+        torch.backends.fp32_precision = "none"
+        assert torch.backends.mkldnn.conv.fp32_precision == "none"  # it still follows
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    torch.backends.mkldnn.set_flags(False)
+    try:
+        yield
+        assert not torch.backends.mkldnn.enabled
+    finally:
+        torch.backends.mkldnn.set_flags(True)
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+        assert torch.is_inference_mode_enabled()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+        assert not torch.is_grad_enabled()
+
+
+@contextmanager
+def autocast() -> Iterator[None]:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        yield
+        assert torch.is_autocast_enabled("cpu")
+
+
+# What a notebook sets for its own models.
+SETS = [default_type, default_device, short_products, without_onednn, inference, no_grad, autocast]
+SETS += [short_everything] if hasattr(torch.backends, "fp32_precision") else []
+
+
+@dataclass(frozen=True)
+class Everything:
+    """Bytes and figures of a training, its read-outs and losses, a file, and a task."""
+
+    source: TrainingData
+    task: Task
+    folder: Path
+
+    def __call__(self) -> list[object]:
+        model = MLM(dim=8, steps=10).fit(self.source)
+        vectors = [model.embeddings(name).vectors.tobytes() for name in model.readouts]
+        vectors.append(TRAINERS["pebg"](dim=8, epochs=2).fit(self.source).embeddings().vectors.tobytes())
+        table = TRAINERS["random"](dim=8).fit(self.source).embeddings()
+        with TemporaryDirectory(dir=self.folder) as folder:
+            vectors.append(table.save(Path(folder, "table.pt")).read_bytes())
+        return [*vectors, measure(model, self.source), self.task.score(table).metrics]
+
+
+@pytest.fixture(scope="module")
+def everything(room: Dataset, tmp_path_factory) -> Everything:
+    part = Partition.make(room)
+    task = KT(part, KTSettings(epochs=1, hidden=4, tables=("frozen",)))
+    return Everything(TrainingData(part.graph), task, tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def alone(everything: Everything) -> list[object]:
+    return everything()
+
+
+@pytest.mark.parametrize("set_", SETS)
+def test_what_torch_was_told_has_no_say(set_, everything: Everything, alone: list[object]) -> None:
+    with set_():
+        assert everything() == alone
+
+
+def test_products_are_those_of_float32() -> None:
+    """Not all machines have shorter ones, so this looks at what is set."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("torch before 2.9 has one setting")
+    one = torch.backends.mkldnn
+    for set_ in (short_products, short_everything):
+        with set_(), reproducible():
+            for each in (one.matmul, one.conv, one.rnn, torch.backends.cuda.matmul):
+                assert each.fp32_precision in ("none", "ieee")
+
+
+def test_threads_that_train_at_once_make_the_same_bytes() -> None:
+    """torch has one random state for all of them."""
+    trainer, often = MLM(dim=8, steps=20, dropout=0.3), sys.getswitchinterval()
+    source = TrainingData(KnowledgeGraph.from_dataset(Simulated(questions=60, concepts=6).read()))
+
+    def made(seed: int) -> bytes:
+        slow = lambda *given, **figures: time.sleep(0.01)  # noqa: E731  (another thread goes on here)
+        return trainer.fit(source, seed, slow).embeddings().vectors.tobytes()
+
+    one_by_one = [made(seed) for seed in range(3)]
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(made, range(3))) == one_by_one
+    finally:
+        sys.setswitchinterval(often)
+
+
+def test_a_torch_that_another_thread_is_loading_is_waited_for(tmp_path) -> None:
+    (tmp_path / "torch.py").write_text("import time\ntime.sleep(1)\nwhole = True\n")
+    code = (
+        f"import sys, threading, time; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from qcq.support.reproducible import _torch\n"
+        "threading.Thread(target=lambda: __import__('torch')).start()\n"
+        "while 'torch' not in sys.modules: time.sleep(0.01)\n"
+        "assert _torch().whole"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("default", ["float64", "meta"])
-def test_a_bert_is_exported_and_read_whatever_torchs_defaults_are(default: str, room: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("set_", SETS)
+def test_a_bert_is_exported_and_read_whatever_torch_was_told(set_, room: Dataset, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     source = TrainingData(KnowledgeGraph.from_dataset(room))
     model = MLM(dim=8, steps=2, layout="bert", norm="post", position="absolute", heads=4).fit(source)
     whole = export(model, tmp_path / "alone") / "model.safetensors"
-    with torchs_default(default):
+    with set_():
         assert (export(model, tmp_path / "other") / "model.safetensors").read_bytes() == whole.read_bytes()
         read = load(tmp_path / "other", source).embeddings()
     assert np.array_equal(read.vectors, load(tmp_path / "alone", source).embeddings().vectors)

@@ -27,7 +27,7 @@ from qcq.support.files import from_json, whole_path
 from qcq.support.progress import Progress, silent
 from qcq.support.reproducible import reproducible
 from qcq.support.seeds import derive, generator
-from qcq.support.threads import one_thread
+from qcq.support.threads import torch_alone
 
 if TYPE_CHECKING:
     from qcq.evaluation.tracing.tasks import KTSettings
@@ -293,7 +293,7 @@ class Tracer:
     def __init__(
         self, vectors: NDArray[np.float32], features: NDArray[np.float32], moves: bool, plan: KTSettings, seed: int
     ) -> None:
-        with torch.random.fork_rng(devices=[]):
+        with torch_alone(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "kt", "weights"))
             self.table = QuestionInput(vectors, features, moves)
             self.model = MODELS[plan.model](self.table.dim, plan.hidden, plan.dropout)
@@ -304,7 +304,7 @@ class Tracer:
         self.plan, self.seed, self.last = plan, seed, len(features) - 1
         self.history: list[float] = []
 
-    @one_thread()
+    @torch_alone()
     @reproducible()
     def fit(self, train: Sequences, validation: Sequences, progress: Progress = silent) -> Tracer:
         """Learn from ``train``; use the epoch with the highest AUC on ``validation``.
@@ -384,7 +384,7 @@ class Tracer:
             logits, state = self.model(before, sign[..., None], asked, state)
             yield chunk, logits
 
-    @one_thread()
+    @torch_alone()
     @reproducible()
     def predict(self, part: Sequences, ahead: int = 1) -> NDArray[np.float64]:
         """Probability that each response is right: float64 (responses,).

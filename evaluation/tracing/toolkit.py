@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from qcq.evaluation.tracing.models import auc
 from qcq.graph import KnowledgeGraph
 from qcq.support.devices import guarded, place, refuse_unusable
 from qcq.support.seeds import derive, generator
-from qcq.support.threads import one_thread
+from qcq.support.threads import torch_alone
 
 if TYPE_CHECKING:
     from qcq.evaluation.tracing.peer import KTPeerSettings, Published
@@ -266,10 +266,9 @@ class Peer:
     def _random(self, *stream: str) -> Iterator[None]:
         """torch's random numbers from a stream of their own, on one thread of the CPU."""
         cuda = self.device == "cuda"
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
+        with torch_alone(), torch.random.fork_rng(devices=[torch.cuda.current_device()] if cuda else []):
             torch.manual_seed(derive(self.seed, "kt-peer", *stream))
-            with nullcontext() if cuda else one_thread():
-                yield
+            yield
 
     def _guarded(self, step: Callable[[], str]) -> AbstractContextManager[None]:
         """Turns what a device can do to a model into one line."""

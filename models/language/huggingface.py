@@ -31,6 +31,7 @@ from qcq.support.progress import Progress, silent
 from qcq.support.reproducible import reproducible
 from qcq.support.seeds import derive, generator
 from qcq.support.settings import settings
+from qcq.support.threads import torch_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,13 +141,8 @@ class HFBert(Trainer):
         transformers = _extra("transformers")
         import torch
 
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            with torch.random.fork_rng(devices=[]), _quiet(transformers):
-                return self._train(transformers, source, seed, progress)
-        finally:
-            torch.set_num_threads(before)
+        with torch_alone(self.threads), torch.random.fork_rng(devices=[]), _quiet(transformers):
+            return self._train(transformers, source, seed, progress)
 
     def _train(self, transformers: Any, source: TrainingData, seed: int, progress: Progress) -> LanguageModel:
         import torch

@@ -34,6 +34,7 @@ from qcq.support import devices
 from qcq.support.progress import Progress, silent
 from qcq.support.seeds import derive
 from qcq.support.settings import settings
+from qcq.support.threads import torch_alone
 
 if TYPE_CHECKING:
     import torch
@@ -224,7 +225,6 @@ class LanguageTrainer(Trainer):
         ConfigError : a missing device, or a read-out that this model lacks.
         TrainingError : training diverged; the text says at which step and learning rate.
         """
-        import torch
 
         from qcq.models.language.execution import execution
         from qcq.models.language.training import train
@@ -235,9 +235,8 @@ class LanguageTrainer(Trainer):
             steps = max(1, math.ceil(WARM_STEPS * self.steps))
             plan = replace(self, steps=steps, lr=WARM_RATE * self.lr, table_lr=WARM_RATE * self.table_lr)
             began = {"start": source.start.digest}
-        corpus, before = source.corpus, torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
+        corpus = source.corpus
+        with torch_alone(self.threads):
             with devices.guarded(self.place, lambda: "while its tables were made", lambda: "lower dim or layers"):
                 learner, counts = self.learner(source, seed)
             model = self.model(source, learner)
@@ -252,8 +251,6 @@ class LanguageTrainer(Trainer):
                 with devices.deterministic(self.deterministic):
                     model.tokens, model.history = train(learner, plan, corpus, ask, seed, progress, monitor, about, how)
             model.trainer = {"name": type(self).__name__.lower(), **self.config}
-        finally:
-            torch.set_num_threads(before)
         return model
 
     def asker(self, corpus: Corpus) -> Callable[[NDArray[np.int32], np.random.Generator], TrainingBatch]:
@@ -321,7 +318,7 @@ class LanguageTrainer(Trainer):
         from qcq.models.language.training import Learner
 
         length = 2 * walk.length - 1 if walk.keep_concepts else walk.length
-        with torch.random.fork_rng(devices=[]):
+        with torch_alone(), torch.random.fork_rng(devices=[]):
             encoder = self._encoder(length, 2 if weights.concepts else 1)
         encoder.load_state_dict({name: torch.from_numpy(rows.copy()) for name, rows in weights.body.items()})
         held = {name: SparseTable(torch.from_numpy(rows.copy())) for name, rows in weights.tables.items()}
