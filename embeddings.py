@@ -58,12 +58,60 @@ def opens(opener: Opener) -> Opener:
     return opener
 
 
+def _plain(numbers: Any, what: str) -> Any:
+    """Numbers without what numpy would lose or can't take: torch's tensors, and masks.
+
+    Raises
+    ------
+    EmbeddingError : a masked number, or a tensor without numbers in it.
+    """
+    if isinstance(numbers, list | tuple) and any(hasattr(each, "detach") for each in numbers):
+        return [_plain(each, what) for each in numbers]
+    if callable(detach := getattr(numbers, "detach", None)):  # it may be learning, or on another device
+        tensor = detach()
+        if tensor.device.type == "meta":
+            raise EmbeddingError(f"{what} on torch's device 'meta', which holds no numbers; make them on another one")
+        tensor = tensor.cpu()
+        # numpy has no bfloat16; float64 stays, to see what float32 would lose
+        return tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor
+    if np.ma.is_masked(numbers):
+        raise EmbeddingError(f"{what} have masked numbers; fill them in, or leave these rows out")
+    return numbers
+
+
+def _in_order(given: Any, ids: Sequence[str], what: str) -> Any:
+    """What pandas has labelled with questions, in the order of ``ids``; everything else as it is.
+
+    Raises
+    ------
+    EmbeddingError : other labels than the questions; by their places they could belong to other questions.
+    """
+    index: Any = getattr(given, "index", None)
+    if not hasattr(given, "iloc") or type(index).__name__ == "RangeIndex":
+        return given
+    names = as_names(list(index))
+    if len(names) != len(ids) or set(names) != set(ids):
+        raise EmbeddingError(
+            f"{what} has an index that isn't the questions; give what .reindex(table.ids) has, or .to_numpy() if the "
+            "order is the table's"
+        )
+    at = {name: row for row, name in enumerate(names)}
+    return given.iloc[[at[name] for name in ids]]
+
+
+def _truths(where: Any) -> NDArray[np.bool_]:
+    """A new array of truth values. EmbeddingError for anything else: names and "False" would be true."""
+    given = np.asarray(where)
+    if given.dtype == object and all(isinstance(each, bool | np.bool_) for each in given.ravel()):
+        given = given.astype(bool)  # pandas' own type, without missing values
+    if given.dtype != bool:
+        raise EmbeddingError(f"where holds {given.dtype}, not truth values; give one True or False per question")
+    return given.copy()
+
+
 def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.float32]:
     check("Embeddings", "ids" if kind == "question" else "concept_ids", names, "list")
-    if callable(detach := getattr(vectors, "detach", None)):  # torch's, which may be learning or on another device
-        tensor = detach().cpu()
-        # numpy has no bfloat16; float64 stays, to see what float32 would lose
-        vectors = tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor
+    vectors = _plain(vectors, f"{kind} vectors")
     try:
         if np.iscomplexobj(vectors):
             raise EmbeddingError(f"{kind} vectors of complex numbers; give real ones")
@@ -119,8 +167,13 @@ def _named(question: object) -> bool:
 
 
 def _text(question: object) -> str:
-    """How a question is called in a table; as text, and nothing for what has no name."""
-    return question if isinstance(question, str) else as_names([question])[0]
+    """How a question is called in a table, as text; for what is no name, a text that calls none."""
+    if isinstance(question, str):
+        return question
+    try:
+        return as_names([question])[0]
+    except EmbeddingError:
+        return f"{type(question).__name__} {str(question)[:60]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,7 +353,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         if k < 1:
             raise EmbeddingError(f"k is {k}; ask for 1 neighbour or more")
         i = self._row(question)
-        allowed = np.ones(len(self), dtype=bool) if where is None else np.array(where, dtype=bool)
+        allowed = np.ones(len(self), dtype=bool) if where is None else _truths(_in_order(where, self.ids, "where"))
         if allowed.shape != (len(self),):
             raise EmbeddingError(f"where has shape {allowed.shape}; one truth value per question")
         allowed[i] = False
@@ -516,6 +569,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
         EmbeddingError : a question without a vector (and, where they are filled in, without a concept that has one), a
             row that is none of these, or equal vectors for all questions.
         """
+        if missing not in ("refuse", "mean-of-concepts"):
+            raise ArgumentError(f"matched: missing takes 'refuse' or 'mean-of-concepts', given {missing!r}")
         notes = []
         of = f" (data set {dataset.name})"
         extra = [name for name in self.ids if name not in set(dataset.questions)]
@@ -589,8 +644,8 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
                 parts[key] = given.aligned(self.ids)
                 continue
             try:
-                numbers = np.asarray(given)
-            except ValueError:
+                numbers = np.asarray(_plain(_in_order(given, self.ids, repr(key)), repr(key)))
+            except (TypeError, ValueError, RuntimeError):
                 raise EmbeddingError(f"{key!r} has rows of different lengths; give all as many numbers") from None
             if numbers.ndim not in (1, 2) or len(numbers) != len(self):
                 raise EmbeddingError(
@@ -600,20 +655,33 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
                 parts[key] = Embeddings(self.ids, numbers[:, None] if numbers.ndim == 1 else numbers)
             except EmbeddingError as error:
                 raise EmbeddingError(f"{key!r}: {error}") from None
-        listed, at = [], 0
+        listed, numbers_in, at = [], [], 0
         for key, part in parts.items():
-            listed.append({**part.provenance, "name": key, "columns": [at, at + part.dim]})
+            about = {name: value for name, value in part.provenance.items() if name not in ("parts", "numbers")}
+            whole_part: Mapping[str, Any] = {"name": key, "columns": (0, part.dim)}
+            for each in part.provenance.get("parts") or (whole_part,):  # a part that has parts keeps their names
+                begin, end = each["columns"]
+                listed.append({**about, **each, "columns": [at + begin, at + end]})
+            numbers_in += part.provenance.get("numbers", ())
             at += part.dim
+        names = [each["name"] for each in listed]
+        if again := [each for at, each in enumerate(names) if each in names[:at]]:
+            raise EmbeddingError(f"two parts are called {again[0]!r}; give one of them another name")
         concepts = [part.concept_vectors for part in parts.values() if list(part.concept_ids) == list(self.concept_ids)]
         held = [each for each in concepts if each is not None]
         whole = len(held) == len(parts)
-        return Embeddings(
+        made = Embeddings(
             self.ids,
             np.concatenate([part.vectors for part in parts.values()], axis=1),
             self.concept_ids if whole else (),
             np.concatenate(held, axis=1) if whole else None,
-            {"parts": listed},
+            {"parts": listed, **({"numbers": numbers_in} if numbers_in else {})},
         )
+        columns = made.columns
+        if len(set(columns)) < len(columns):
+            again = [each for at, each in enumerate(columns) if each in columns[:at]]
+            raise EmbeddingError(f"two columns would be called {again[0]!r}; give a part another name")
+        return made
 
     @property
     def columns(self) -> list[str]:

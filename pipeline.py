@@ -16,7 +16,7 @@ from qcq import data as _data
 from qcq.config import Config
 from qcq.data import Dataset
 from qcq.embeddings import Embeddings, load_matched
-from qcq.engine import Cell, Plan, RayCluster, Store, make_executor, make_store
+from qcq.engine import Cell, Plan, RayCluster, Store, check_jobs, make_executor, make_store
 from qcq.engine.comparison import Method
 from qcq.engine.earlier import goes_on
 from qcq.engine.folder import Tables, refuse_links, write_description, write_views
@@ -178,6 +178,7 @@ class Experiment:
         ConfigError : all folds are asked for, which :func:`run_folds` runs; or a folder that isn't this run's.
         """
         end_imported()
+        check_jobs(jobs)
         if self.config.folds > 1 and not self.config.fold:
             raise ConfigError(f"setting fold: name one of the {self.config.folds} folds, or run them all by run_folds")
         return _run_all([self], [Path(out)], self.store(out), jobs, redo, watch or Watch(), tracker)[0]
@@ -234,6 +235,7 @@ def run_folds(
     DataError : the data set has no students to divide.
     """
     end_imported()
+    check_jobs(jobs)
     if config.folds < 2:
         raise ConfigError(f"setting folds: {config.folds} is no number of folds; give 2 at least")
     data, out = Experiment(config, dataset).data, Path(out)

@@ -12,7 +12,7 @@ import numpy as np
 import scipy  # its submodules load when they are first used
 from numpy.typing import NDArray
 
-from qcq.data import Dataset, Interactions, TrainPart
+from qcq.data import DATASETS, Dataset, Interactions, TrainPart
 from qcq.data.checks import doubt, plain
 from qcq.embeddings import WEIGHTS, Embeddings
 from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, UnknownNameError, WalkError, nearest
@@ -199,7 +199,7 @@ def embed(
     walk, trainer : instead of a recipe: names from the registries; the walk is ``qcq`` if only a trainer is named.
     dim : dimensions (the recipe ``tracing`` adds one per concept).
     seed : of walks, training and the split of the students.
-    sections : settings of walk and trainer by name, as in a configuration.
+    sections : settings of walk and trainer by name, as in a configuration; those of others change nothing.
     students : whose answers may be read: those of the training part of the split, all, or those with these identifiers.
     fold : (k, n): the training students of the k-th of n folds.
     numbers : columns that are added to the vectors: ``difficulty``, ``popularity``, ``rasch``, from the same students.
@@ -216,7 +216,8 @@ def embed(
     Raises
     ------
     ArgumentError : an argument of another type, such as the name of one student where a list of them belongs.
-    ConfigError : an unknown name, both a recipe and a trainer, or answers where the data have none.
+    ConfigError : an unknown name, both a recipe and a trainer, settings beside a recipe, or answers where the data have
+        none.
     UnknownNameError : no such recipe or number.
     DataError : an unknown student.
     EmbeddingError : ``start`` is a table of another bank.
@@ -247,6 +248,9 @@ def embed(
         raise ConfigError(f"a number is given twice ({', '.join(numbers)}); name each once")
     learnt = bool(walk or trainer)
     name = "" if learnt else recipe or default_recipe(data)[0]
+    if not learnt and (idle := [section for section in sections if section not in (*DATASETS, "split")]):
+        fix = "name a walk or a trainer instead of it"
+        raise ConfigError(f"sections: {idle[0]}: the recipe {name} has settings of its own; {fix}")
     made = RECIPES[name] if name else None
     train = None if data.interactions is None else _training(data, students, fold, seed)
     config = Config(
@@ -281,7 +285,7 @@ def embed(
     provenance = {
         "data": data.name,
         "graph": bank.graph.digest,
-        "dim": dim,
+        "dim": model.dim if learnt else dim,
         "seed": seed,
         "students": inside,
         **about,

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy  # its submodules load when they are first used
 
-from qcq.data.text import named
 from qcq.errors import GraphError
+from qcq.support.names import named
 
 if TYPE_CHECKING:
     import networkx as nx
 
 
 def two_sides(
-    graph: nx.Graph, attribute: str = "bipartite", question: Any = 0
+    graph: nx.Graph, attribute: str = "bipartite", question: Any = 0, name: str = ""
 ) -> tuple[tuple[str, ...], tuple[str, ...], scipy.sparse.csr_array]:
     """Questions, concepts and the weights between them.
 
@@ -25,6 +25,7 @@ def two_sides(
         multigraph, counts once.
     attribute : the node attribute that tells the sides apart (networkx's own convention is ``bipartite``).
     question : its value on question nodes; a node with any other value is a concept.
+    name : the node attribute that holds the identifiers; empty where the nodes themselves do.
 
     Returns
     -------
@@ -48,9 +49,12 @@ def two_sides(
             "it on the questions, or name the value of questions in KnowledgeGraph.from_networkx(graph, question=...)"
         )
 
-    def label(node: Any) -> str:  # KnowledgeGraph names nodes ("question", id) so that one id may be both
-        name = node[1] if isinstance(node, tuple) and len(node) == 2 else node
-        return named(name) or str(name)
+    def label(node: Any) -> str:
+        if name:
+            return named(graph.nodes[node][name]) or ""
+        if isinstance(node, tuple) and len(node) == 2 and node[0] in ("question", "concept"):
+            node = node[1]  # KnowledgeGraph names nodes so, that one id may be both
+        return named(node) or ""
 
     questions = {node: i for i, node in enumerate(n for n in side if side[n])}
     concepts = {node: i for i, node in enumerate(n for n in side if not side[n])}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from qcq.data.text import named
 from qcq.errors import DataError
+from qcq.support.names import named
 
 ROWS = 2**20  # that a sheet has at most (Microsoft, "Excel specifications and limits")
 PART = 2**20  # bytes of a sheet that are searched at once; a cell has far fewer

@@ -11,8 +11,8 @@ from qcq.data.checks import SYNONYMS, known
 from qcq.data.csv import assemble, questions_columns
 from qcq.data.dataset import Dataset
 from qcq.data.table import RawTable
-from qcq.data.text import missing, named
 from qcq.errors import DataError
+from qcq.support.names import missing, named
 from qcq.support.words import several
 
 if TYPE_CHECKING:

@@ -35,7 +35,6 @@ from qcq.support.settings import settings
 from qcq.support.words import several
 
 if TYPE_CHECKING:
-    import networkx as nx
     import polars as pl
 
 SIDES = ("question", "concept")
@@ -192,17 +191,10 @@ def _read_graphml(path: Path) -> Content:
         what = f"{len(graph) - len(named):,} of {len(graph):,} nodes without the attribute {NAME!r}"
         raise DataError(what, file=path, value=node, fix="give it to all nodes or to none")
     try:
-        questions, concepts, weights = two_sides(_named(graph) if named else graph, SIDE)
+        questions, concepts, weights = two_sides(graph, SIDE, name=NAME if named else "")
     except GraphError as error:
         raise _in_file(error, path) from None
     return Content(questions, concepts, weights, graph.number_of_edges() - weights.nnz)
-
-
-def _named(graph: nx.Graph) -> nx.Graph:
-    """The graph with nodes (id, identifier), of which :func:`two_sides` takes the second."""
-    import networkx as nx
-
-    return nx.relabel_nodes(graph, {node: (node, graph.nodes[node][NAME]) for node in graph})
 
 
 def _write_graphml(path: Path, graph: Content) -> None:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from qcq.data.checks import CONCEPTS, bare, doubt, meant, refuse_names, second_heading, unread
 from qcq.data.excel import sheet
-from qcq.data.text import exact, lone, named, read_text, records, separator
+from qcq.data.text import lone, read_text, records, separator
 from qcq.errors import DataError
 from qcq.support.forked import refuse_forked
+from qcq.support.names import exact, named
 from qcq.support.parquet import parquet_columns, read_parquet
 from qcq.support.times import refuse_far_times
 from qcq.support.words import several

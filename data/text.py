@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qcq.errors import DataError
 from qcq.support.parquet import parquet_columns
 
@@ -92,40 +90,6 @@ def lone(text: str) -> bool:
     runs = re.findall(r"[^\x00-\x7f]+", text)
     beside = re.search(r"[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z]", text)
     return beside is not None and len(runs) <= 20 and max(map(len, runs)) == 1
-
-
-def named(value: Any) -> str | None:
-    """A cell of any type as a name or as the text of a number; None for a missing value.
-
-    Whole floats are written without ``.0``. Floats too large for single steps have lost digits: they keep an exponent,
-    by which :func:`qcq.data.checks.converted` knows them.
-
-    Examples
-    --------
-    >>> named(7.0), named(2.5), named(True), named(float("nan")), named(2.0**53)
-    ('7', '2.5', '1', None, '9.007199254740992e+15')
-    """
-    if isinstance(value, str):
-        return str(value)
-    if missing(value):
-        return None
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    if isinstance(value, float | np.floating) and abs(float(value)) >= exact(value):
-        return np.format_float_scientific(value, trim="-")
-    return value.isoformat() if hasattr(value, "isoformat") else re.sub(r"\.0+$", "", str(value))
-
-
-def missing(value: Any) -> bool:
-    """Whether a cell is None, NaN, NaT or pandas' NA."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return getattr(value, "ndim", 0) == 0 and bool(value != value)
-
-
-def exact(kind: Any) -> int:
-    """The whole number from which on floats of a type, or of a value's type, skip some: 2^53 for 64 bits."""
-    return 2 ** int(np.finfo(kind).nmant + 1)
 
 
 def separator(line: str) -> str:

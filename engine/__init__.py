@@ -9,7 +9,15 @@ from qcq.engine.processes import Processes
 from qcq.engine.ray import Ray, RayCluster
 from qcq.engine.remote import make_store
 from qcq.engine.store import Store
+from qcq.errors import ArgumentError
 from qcq.support.progress import Watch
+
+
+def check_jobs(jobs: object) -> None:
+    """ArgumentError for what is neither a number of processes nor a Ray cluster."""
+    if not isinstance(jobs, RayCluster) and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
+        what = f"jobs takes a number of processes from 1 on, or a RayCluster, given {type(jobs).__name__} {jobs!r}"
+        raise ArgumentError(f"{what}; for all cores give os.cpu_count()")
 
 
 def make_executor(store: Store, jobs: int | RayCluster = 1, watch: Watch | None = None) -> Executor:
@@ -32,6 +40,7 @@ __all__ = [
     "Serial",
     "Step",
     "Store",
+    "check_jobs",
     "make_executor",
     "make_store",
 ]

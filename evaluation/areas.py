@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qcq.errors import EvaluationError
+from qcq.evaluation.statistics import answers, check_draws
 from qcq.support.seeds import generator
 
 
@@ -64,7 +65,7 @@ class Pairs:
         >>> Pairs.of([1, 0, 1, 0], [0.9, 0.4, 0.6, 0.6], strata=["a", "a", "b", "b"]).area
         0.75
         """
-        right, score = np.asarray(truth) > 0, np.asarray(scores, dtype=np.float64)
+        right, score = answers(truth), np.asarray(scores, dtype=np.float64)
         n = len(right)
         stratum = np.zeros(n, dtype=np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
         weight = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -224,8 +225,9 @@ def bootstrap_decomposition(
     Efron & Tibshirani 1993, An introduction to the bootstrap, ch. 13; Field & Welsh 2007, Bootstrapping clustered data
     (JRSS B 69), for drawing whole clusters.
     """
+    check_draws(level, draws)
     decompose(truth, scores, groups)  # says what is wrong
-    right, score = np.asarray(truth) > 0, np.asarray(scores, dtype=np.float64)
+    right, score = answers(truth), np.asarray(scores, dtype=np.float64)
     label = np.unique(groups, return_inverse=True)[1]
     n = int(label.max()) + 1
     inside = Pairs.of(truth, scores, groups)
@@ -262,7 +264,7 @@ def balanced(truth: ArrayLike, questions: ArrayLike) -> NDArray[np.float64]:
     ``allow_replace=False`` draws this sample once; with replacement it takes (right + wrong) // 2 of each kind, which
     weighs easy and hard questions more than this does.
     """
-    right = np.asarray(truth) > 0
+    right = answers(truth)
     label = np.unique(questions, return_inverse=True)[1]
     good, bad = np.bincount(label, right), np.bincount(label, ~right)
     least = np.minimum(good, bad)

@@ -79,6 +79,7 @@ def paired_bootstrap(
     ----------
     Efron & Tibshirani 1993, An introduction to the bootstrap, ch. 13 (percentile intervals).
     """
+    check_draws(level, draws)
     a, b = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
         raise EvaluationError(f"paired figures of shapes {a.shape} and {b.shape}; give two equally long lists")
@@ -173,6 +174,8 @@ def simultaneous(
     step this is (max-T); Dudoit & van der Laan 2008, Multiple testing procedures, ch. 4.
     """
     from scipy.stats import norm
+
+    check_draws(level, draws)
     from scipy.stats import t as student
 
     asked = sum(len(contest.pairs) for contest in contests)
@@ -207,6 +210,30 @@ def simultaneous(
     return [[made(*each) for each in mine] for mine in found]
 
 
+def answers(truth: ArrayLike) -> NDArray[np.bool_]:
+    """Which answers are right, bool.
+
+    Raises
+    ------
+    EvaluationError : something else than 0 and 1, such as a missing answer.
+    """
+    try:
+        given = np.asarray(truth, dtype=np.float64)
+    except (TypeError, ValueError):  # None, pandas' NA, text
+        given = np.full(1, np.nan)
+    if odd := given[(given != 0) & (given != 1)].tolist():
+        raise EvaluationError(f"truth holds {odd[0]}, which is neither 0 nor 1; leave missing answers out")
+    return given == 1
+
+
+def check_draws(level: float, draws: int) -> None:
+    """EvaluationError for intervals that there are none of."""
+    if not 0 < level < 1:
+        raise EvaluationError(f"level is {level}; give a share between 0 and 1, such as 0.95")
+    if draws < 2:
+        raise EvaluationError(f"draws is {draws}; give 2 at least")
+
+
 def auc_units(truth: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.float64]:
     """One figure per cluster (a student) whose mean is the area under the ROC curve: float64 (clusters,), by label.
 
@@ -237,7 +264,7 @@ def auc_units(truth: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = No
     """
     from scipy.stats import rankdata
 
-    right, score = np.asarray(truth) > 0, np.asarray(scores, dtype=np.float64)
+    right, score = answers(truth), np.asarray(scores, dtype=np.float64)
     n, p = len(right), int(right.sum())
     if p in (0, n):
         raise EvaluationError(f"all {n} responses are {'right' if p else 'wrong'}; there is no area under a curve")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from qcq.data import Dataset, Split
 from qcq.embeddings import Embeddings
-from qcq.errors import EvaluationError
+from qcq.errors import ArgumentError, EvaluationError
 from qcq.graph import KnowledgeGraph
 from qcq.support.reproducible import reproducible
 from qcq.support.seeds import generator
@@ -175,6 +176,18 @@ class Score:
         return cls({name: float(values.mean()) for name, values in units.items()} | more, units)
 
 
+def _staged(score: Callable[..., Score]) -> Callable[..., Score]:
+    """``score``, with an error for a stage that is none: test figures belong to nothing else."""
+
+    @functools.wraps(score)
+    def checked(self: Task, embeddings: Embeddings, stage: Stage = "test", *given: Any, **more: Any) -> Score:
+        if stage not in STAGES:
+            raise ArgumentError(f"{type(self).__name__}.score: stage takes 'validation' or 'test', given {stage!r}")
+        return score(self, embeddings, stage, *given, **more)
+
+    return checked
+
+
 class Task(ABC):
     """One evaluation of embeddings. Made once for a partition, then used for every embedding.
 
@@ -213,7 +226,7 @@ class Task(ABC):
 
     def __init_subclass__(cls) -> None:
         if "score" in vars(cls):
-            cls.score = takes(embeddings="Embeddings")(reproducible()(cls.score))  # type: ignore[method-assign]
+            cls.score = takes(embeddings="Embeddings")(reproducible()(_staged(cls.score)))  # type: ignore[method-assign]
         if "__init__" in vars(cls):
             made = reproducible()(cls.__init__)
             cls.__init__ = takes(partition="Partition")(made)  # type: ignore[method-assign]
@@ -222,6 +235,20 @@ class Task(ABC):
     def __init__(self, partition: Partition) -> None:
         """Raises EvaluationError where the data set lacks what this task needs; the text says what is missing."""
         self.partition = partition
+
+    def settled(self, given: Any) -> Any:
+        """The settings that were given, or the defaults.
+
+        Raises
+        ------
+        ArgumentError : settings of another task, which would make another model.
+        """
+        kind = type(self).settings
+        assert kind is not None
+        if given is not None and type(given) is not kind:
+            what = f"{type(self).__name__} takes {kind.__name__}, given {type(given).__name__}"
+            raise ArgumentError(f"{what}; write {type(self).__name__}(partition, {kind.__name__}(...))")
+        return kind() if given is None else given
 
     @classmethod
     def missing(cls) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,8 +20,9 @@ from qcq.data.checks import Doubt
 from qcq.data.dataset import TrainPart
 from qcq.data.frames import from_edges
 from qcq.data.graphs import Content, GraphFile, save_graph
-from qcq.errors import GraphError, LeakageError
+from qcq.errors import DataError, GraphError, LeakageError
 from qcq.graph import pyg
+from qcq.support.names import named
 from qcq.support.notebook import first, html_table
 from qcq.support.types import check, takes
 from qcq.support.words import in_short, several
@@ -74,6 +76,8 @@ class KnowledgeGraph:
             w.sum_duplicates()
         if not w.has_sorted_indices:
             w = w.sorted_indices()
+        for side in ("questions", "concepts"):
+            object.__setattr__(self, side, _names(getattr(self, side), side[:-1]))
         refuse_bad_weights(self.questions, self.concepts, w)
         object.__setattr__(self, "weights", w)
 
@@ -347,3 +351,26 @@ class KnowledgeGraph:
 def _warn(lines: Iterable[str]) -> None:
     for line in lines:
         warnings.warn(line, stacklevel=4)
+
+
+def _names(given: Sequence[Any], kind: str) -> Sequence[str]:
+    """The identifiers of one side as text; text is passed on as it is.
+
+    Raises
+    ------
+    GraphError : one that is no name, occurs twice, or has half a character.
+    """
+    names = given
+    if not (isinstance(given, list | tuple) and set(map(type, given)) <= {str}):  # millions of texts are usual
+        try:
+            names = tuple(named(each) or "" for each in given)
+        except DataError as error:
+            raise GraphError(f"{kind}s: {error}") from None
+    if len(set(names)) < len(names):
+        again = next(name for name, n in Counter(names).items() if n > 1)
+        raise GraphError(f"two {kind}s are called {again!r}; give each a name of its own")
+    try:
+        "\n".join(names).encode()
+    except UnicodeEncodeError:
+        raise GraphError(f"a {kind} has a name with half a character, which no file can hold; write it anew") from None
+    return names

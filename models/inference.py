@@ -28,9 +28,10 @@ from qcq.models.trainer import Frozen, Model, Trainer, frozen_part
 from qcq.models.weights import Weights
 from qcq.support.arrays import digest, read_safetensors, refuse_bad_indices
 from qcq.support.files import from_json, validated, whole_path
+from qcq.support.names import missing
 from qcq.support.reproducible import reproducible
 from qcq.support.types import check
-from qcq.support.vectors import as_names, is_missing
+from qcq.support.vectors import as_names
 from qcq.support.words import in_short, several
 from qcq.walks import WalkStrategy
 
@@ -411,7 +412,7 @@ def _lists(what: str, given: Mapping[Any, Any]) -> dict[str, list[str]]:
             fix = f"[{names!r}]" if isinstance(names, str | int) else "['name', …], or [] for none"
             raise ArgumentError(f"{where} are a list of names, {shown}; give a list: {fix}")
         names = list(names)
-        if any(map(is_missing, names)):
+        if any(map(missing, names)):
             shown = repr(names)[:80]
             raise ArgumentError(f"{where}: a missing value among {shown}; leave it out")
         if question in made:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from qcq.config import Config
-from qcq.engine import Cell, Outcome, Plan, RayCluster, Row, Store, make_executor, make_store
+from qcq.engine import Cell, Outcome, Plan, RayCluster, Row, Store, check_jobs, make_executor, make_store
 from qcq.engine.plan import Groups
 from qcq.engine.processes import end_imported
 from qcq.errors import ConfigError, EvaluationError, UnknownNameError
@@ -72,6 +72,7 @@ class Study:
         from qcq.study.page import write_study
 
         end_imported()
+        check_jobs(jobs)
         watch, out = watch or Watch(), Path(out)
         refuse_foreign(out, "study")
         size = self.size if isinstance(self.size, Size) else SIZES[self.size]

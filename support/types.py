@@ -49,7 +49,7 @@ def check(function: str, name: str, value: object, kind: str) -> None:
     """
     if kind in PLAIN:
         types, said = PLAIN[kind]
-        fits = isinstance(value, types) and not (kind == "list" and isinstance(value, str))
+        fits = isinstance(value, types) and not isinstance(value, {"list": str, "int": bool}.get(kind, ()))
     else:
         said = f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
         fits = any(each.__name__ == kind for each in type(value).__mro__)
@@ -71,7 +71,7 @@ def _taken(signature: inspect.Signature, given: Mapping[str, Any]) -> str:
 
 
 def takes(**kinds: str) -> Callable[[F], F]:
-    """Check the named arguments of a public function by :func:`check`, where they are given.
+    """Check the named arguments of a public function by :func:`check`, where they are given; whole numbers become int.
 
     A call that the function can't take is an ArgumentError with its name.
     """
@@ -82,13 +82,16 @@ def takes(**kinds: str) -> Callable[[F], F]:
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
             try:
-                given = signature.bind(*args, **kwargs).arguments
+                bound = signature.bind(*args, **kwargs)
             except TypeError as error:
                 raise ArgumentError(f"{function.__qualname__}: {error}; {_taken(signature, kwargs)}") from None
+            given = bound.arguments
             for name, kind in kinds.items():
                 if name in given:
                     check(function.__qualname__, name, given[name], kind)
-            return function(*args, **kwargs)
+                    if kind == "int":
+                        given[name] = int(given[name])  # numpy's whole numbers are in no JSON
+            return function(*bound.args, **bound.kwargs)
 
         checked.takes = kinds  # type: ignore[attr-defined]
         return checked  # type: ignore[return-value]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from zipfile import is_zipfile
@@ -14,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qcq.errors import EmbeddingError
+from qcq.errors import DataError, EmbeddingError
 from qcq.support.arrays import read_npz, read_safetensors
 from qcq.support.files import from_json
 from qcq.support.forked import refuse_forked
 from qcq.support.formulas import guarded, restored
+from qcq.support.names import named
 from qcq.support.parquet import read_parquet
 from qcq.support.times import refuse_far_times
 
@@ -140,21 +140,14 @@ def _rows(ids: Iterable[Any], rows: Sequence[Any] | NDArray) -> Vectors:
     return Vectors(names, np.stack(made))
 
 
-def is_missing(value: Any) -> bool:
-    """Whether it is what tables have in an empty cell."""
-    nothing = value is None or type(value).__name__ in ("NAType", "NaTType")
-    return nothing or (isinstance(value, float | np.floating) and isnan(value))
-
-
 def _name(value: Any, row: int, kind: str) -> str:
-    if is_missing(value):
+    try:
+        name = named(value)
+    except DataError as error:
+        raise EmbeddingError(f"row {row} has a {kind} id that is none: {error}") from None
+    if name is None:
         raise EmbeddingError(f"row {row} has no {kind} id ({value!r}); give every row one")
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            raise EmbeddingError(f"row {row} has the {kind} id {value!r}, which isn't UTF-8; give text") from None
-    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
+    return name
 
 
 def _safetensors(path: Path) -> Vectors:

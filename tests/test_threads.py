@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,13 +25,15 @@ from qcq.evaluation import KT, TASKS, Partition, Score, Task
 from qcq.evaluation.tracing.tasks import KTSettings
 from qcq.floors.losses import measure
 from qcq.graph import KnowledgeGraph
-from qcq.models import MLM, TRAINERS, Trainer, TrainingData
+from qcq.models import MLM, PEBG, TRAINERS, Trainer, TrainingData
 from qcq.models.language.huggingface import export, load
 from qcq.models.trainer import LookupModel
 from qcq.recipes import embed
 from qcq.report.diff import difference
 from qcq.report.maps import draw
 from qcq.support.reproducible import reproducible
+
+BACKENDS: Any = torch.backends  # their settings have no types
 
 
 def most() -> int:
@@ -242,30 +245,30 @@ def short_products() -> Iterator[None]:
     try:
         yield
         assert torch.get_float32_matmul_precision() == "medium"
-        assert not hasattr(torch.backends, "fp32_precision") or torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        assert not hasattr(BACKENDS, "fp32_precision") or BACKENDS.mkldnn.matmul.fp32_precision == "bf16"
     finally:
         torch.set_float32_matmul_precision("highest")
 
 
 @contextmanager
 def short_everything() -> Iterator[None]:
-    torch.backends.fp32_precision = "bf16"
+    BACKENDS.fp32_precision = "bf16"
     try:
         yield
-        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"
+        assert BACKENDS.mkldnn.conv.fp32_precision == "bf16"
     finally:
-        torch.backends.fp32_precision = "none"
-        assert torch.backends.mkldnn.conv.fp32_precision == "none"  # it still follows
+        BACKENDS.fp32_precision = "none"
+        assert BACKENDS.mkldnn.conv.fp32_precision == "none"  # it still follows
 
 
 @contextmanager
 def without_onednn() -> Iterator[None]:
-    torch.backends.mkldnn.set_flags(False)
+    BACKENDS.mkldnn.set_flags(False)
     try:
         yield
-        assert not torch.backends.mkldnn.enabled
+        assert not BACKENDS.mkldnn.enabled
     finally:
-        torch.backends.mkldnn.set_flags(True)
+        BACKENDS.mkldnn.set_flags(True)
 
 
 @contextmanager
@@ -291,7 +294,7 @@ def autocast() -> Iterator[None]:
 
 # What a notebook sets for its own models.
 SETS = [default_type, default_device, short_products, without_onednn, inference, no_grad, autocast]
-SETS += [short_everything] if hasattr(torch.backends, "fp32_precision") else []
+SETS += [short_everything] if hasattr(BACKENDS, "fp32_precision") else []
 
 
 @dataclass(frozen=True)
@@ -305,7 +308,7 @@ class Everything:
     def __call__(self) -> list[object]:
         model = MLM(dim=8, steps=10).fit(self.source)
         vectors = [model.embeddings(name).vectors.tobytes() for name in model.readouts]
-        vectors.append(TRAINERS["pebg"](dim=8, epochs=2).fit(self.source).embeddings().vectors.tobytes())
+        vectors.append(PEBG(dim=8, epochs=2).fit(self.source).embeddings().vectors.tobytes())
         table = TRAINERS["random"](dim=8).fit(self.source).embeddings()
         with TemporaryDirectory(dir=self.folder) as folder:
             vectors.append(table.save(Path(folder, "table.pt")).read_bytes())
@@ -332,12 +335,12 @@ def test_what_torch_was_told_has_no_say(set_, everything: Everything, alone: lis
 
 def test_products_are_those_of_float32() -> None:
     """Not all machines have shorter ones, so this looks at what is set."""
-    if not hasattr(torch.backends, "fp32_precision"):
+    if not hasattr(BACKENDS, "fp32_precision"):
         pytest.skip("torch before 2.9 has one setting")
-    one = torch.backends.mkldnn
+    one = BACKENDS.mkldnn
     for set_ in (short_products, short_everything):
         with set_(), reproducible():
-            for each in (one.matmul, one.conv, one.rnn, torch.backends.cuda.matmul):
+            for each in (one.matmul, one.conv, one.rnn, BACKENDS.cuda.matmul):
                 assert each.fp32_precision in ("none", "ieee")
 
 

@@ -581,7 +581,7 @@ class KTBaselines(Task):
 
     def __init__(self, partition: Partition, plan: KTBaselinesSettings | None = None) -> None:
         super().__init__(partition)
-        plan = plan or KTBaselinesSettings()
+        plan = self.settled(plan)
         self.attempts = Attempts(partition, "kt-baselines")
         self.models: dict[str, Baseline] = {name: BASELINES[name](self.attempts) for name in plan.models}
         self._found: dict[Stage, dict[str, Score]] = {}

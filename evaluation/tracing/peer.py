@@ -235,7 +235,7 @@ class KTPeer(Task):
 
     def __init__(self, partition: Partition, plan: KTPeerSettings | None = None) -> None:
         super().__init__(partition)
-        self.plan = plan or KTPeerSettings()
+        self.plan: KTPeerSettings = self.settled(plan)
         self.attempts = Attempts(partition, "kt-peer")
         if why := self.missing():
             raise ConfigError(why)

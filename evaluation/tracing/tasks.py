@@ -133,7 +133,7 @@ class KT(Task):
 
     def __init__(self, partition: Partition, plan: KTSettings | None = None) -> None:
         super().__init__(partition)
-        self.plan: KTSettings = plan or type(self).settings()
+        self.plan: KTSettings = self.settled(plan)
         self.attempts = Attempts(partition, self.title)
         self._kept: dict[str, tuple[str, Tracer]] = {}
 
