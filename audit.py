@@ -30,6 +30,7 @@ from qcq.pipeline import Experiment
 from qcq.run import FILE, NO_WALK, Run
 from qcq.support.progress import Watch
 from qcq.support.seeds import generator
+from qcq.support.types import takes
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Check:
     found: str
 
 
+@takes(run="Run")
 def audit(
     run: Run, dataset: Dataset | None = None, *, retrain: bool = False, watch: Watch | None = None
 ) -> list[Check]:

@@ -117,6 +117,8 @@ def _checked(vectors: NDArray, names: Sequence[str], kind: str) -> NDArray[np.fl
             raise EmbeddingError(f"{kind} vectors of complex numbers; give real ones")
         with np.errstate(over="ignore", under="ignore"):  # what becomes infinity or zero is reported below
             out = np.ascontiguousarray(vectors, dtype=np.float32)
+    except OverflowError:  # a whole number of hundreds of digits
+        raise EmbeddingError(f"{kind} vectors have a number that is too large; give finite numbers") from None
     except (TypeError, ValueError):
         what = type(vectors).__name__
         raise EmbeddingError(
@@ -427,7 +429,7 @@ class Embeddings(Mapping[str, NDArray[np.float32]]):
             raise EmbeddingError(f"{file}: no such file; check the spelling and the current folder")
         read = by_ending(file, READERS, "read from")
         try:
-            beside = model_folder(file)
+            beside = model_folder(file.absolute())  # it is read later, maybe from another folder
             made = cls(*read(file))
             return replace(made, model=beside) if (beside / MODEL).is_file() else made
         except EmbeddingError as error:

@@ -54,6 +54,8 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check("Experiment", "config", self.config, "Config")
+        if self.dataset is not None:
+            check("Experiment", "dataset", self.dataset, "Dataset")
 
     @cached_property
     def data(self) -> Dataset:

@@ -65,7 +65,7 @@ def two_sides(
             raise GraphError(f"edge {a!r} – {b!r} joins two {kind}; only question–concept edges are allowed")
         try:
             weight = float(given)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise GraphError(f"the weight of edge {a!r} – {b!r} is {given!r}; give a positive number") from None
         q, c = (a, b) if side[a] else (b, a)
         known = edges.setdefault((questions[q], concepts[c]), weight)

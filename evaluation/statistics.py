@@ -219,7 +219,7 @@ def answers(truth: ArrayLike) -> NDArray[np.bool_]:
     """
     try:
         given = np.asarray(truth, dtype=np.float64)
-    except (TypeError, ValueError):  # None, pandas' NA, text
+    except (TypeError, ValueError, OverflowError):  # None, pandas' NA, text
         given = np.full(1, np.nan)
     if odd := given[(given != 0) & (given != 1)].tolist():
         raise EvaluationError(f"truth holds {odd[0]}, which is neither 0 nor 1; leave missing answers out")

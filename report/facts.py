@@ -18,6 +18,7 @@ from qcq.errors import CorpusError, DataError
 from qcq.evaluation import TASKS, Partition
 from qcq.run import FILE, NO_WALK, Row, Run
 from qcq.support.registry import find
+from qcq.support.types import check
 
 WALKS = 50_000  # walks used, evenly spaced over the corpus
 
@@ -98,6 +99,8 @@ def partition_of(run: Run, data: Dataset | None = None) -> Partition:
     ------
     DataError : they have changed since the run was made.
     """
+    if data is not None:
+        check("partition_of", "data", data, "Dataset")
     config = Config.load(run.path / "config.toml")
     made = config.partition(data or load(config.data, config.sections))
     wanted = run.read_json("about.json")["data_digest"]

@@ -31,6 +31,7 @@ from qcq.support.cost import measured
 from qcq.support.files import from_json, link, sha256, write_text
 from qcq.support.lock import occupied
 from qcq.support.progress import Progress, silent
+from qcq.support.types import takes
 from qcq.support.words import several
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class StudentState:
         )
 
 
+@takes(run="Run")
 def trace(
     run: Run,
     student: Path | str | Any,

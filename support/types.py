@@ -28,6 +28,7 @@ ADVICE = {
     "Embeddings": "load some with Embeddings.load(path)",
     "KeyedVectors": "give gensim's, for example model.wv",
     "Partition": "make one with Partition.make(data)",
+    "Run": "open one with Run.open(path)",
     "Config": "write Config(data=...), or Config.load(path)",
     "WalkStrategy": 'take one from the registry, as WALKS["qcq"]()',
     "Graph": "give a networkx graph",

@@ -131,6 +131,10 @@ def _rows(ids: Iterable[Any], rows: Sequence[Any] | NDArray) -> Vectors:
             raise EmbeddingError(
                 f"the vector of question {name!r} isn't a list of numbers; write [number, …]"
             ) from None
+        except OverflowError:  # a whole number of hundreds of digits
+            raise EmbeddingError(
+                f"the vector of question {name!r} has a number that is too large; give finite numbers"
+            ) from None
         if made[-1].ndim != 1 or made[-1].shape != made[0].shape or len(made[0]) == 0:
             shape = "×".join(map(str, made[-1].shape)) or "a single number"
             raise EmbeddingError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -14,6 +15,7 @@ import scipy.sparse
 import torch
 
 from qcq import Embeddings, KnowledgeGraph, embed, read
+from qcq.audit import audit
 from qcq.config import Config
 from qcq.data import Dataset, Simulated
 from qcq.errors import ArgumentError, ConfigError, DataError, EmbeddingError, EvaluationError, GraphError
@@ -23,6 +25,7 @@ from qcq.evaluation.statistics import Contest, auc_units, paired_bootstrap, simu
 from qcq.evaluation.tracing.tasks import KTSettings
 from qcq.models import TRAINERS, TrainingData
 from qcq.pipeline import Experiment
+from qcq.report.trace import trace
 from qcq.support.names import named
 from qcq.support.seeds import derive
 from qcq.walks import WALKS
@@ -222,3 +225,40 @@ def test_intervals_that_there_are_none_of() -> None:
 
 def test_a_frame_of_bytes_is_text() -> None:
     assert read(pl.DataFrame({"question": [b"q1", b"q2"], "concept": ["a", "b"]})).questions == ("q1", "q2")
+
+
+def test_what_belongs_elsewhere_is_said(room: Dataset, part: Partition, table: Embeddings, tmp_path) -> None:
+    with pytest.raises(ArgumentError, match="dataset takes a Dataset, given DataFrame; read one with"):
+        Experiment(Config(), pl.DataFrame({"question": ["a"], "concept": ["b"]}))  # type: ignore[arg-type]
+    for work in (lambda: audit(tmp_path), lambda: trace(str(tmp_path), [])):  # type: ignore[arg-type]
+        with pytest.raises(ArgumentError, match=r"run takes a Run, given \w+.*; open one with Run.open"):
+            work()
+    with pytest.raises(ArgumentError, match="student takes a whole number, given str 's3'"):
+        KT(part).mastery(table, "s3")  # type: ignore[arg-type]
+
+
+def test_a_table_finds_its_model_from_another_folder(room: Dataset, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = embed(room, "concepts", dim=2)
+    made.save_model(Path("vectors.npz"))
+    made.save("vectors.npz")
+    read_back = Embeddings.load("vectors.npz")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    new = {"new": [room.concepts[0]]}
+    assert np.array_equal(read_back.infer(new).vectors, made.infer(new).vectors)
+
+
+def test_whole_numbers_that_no_float_holds() -> None:
+    huge = 10**400
+    with pytest.raises(EmbeddingError, match="number that is too large"):
+        Embeddings(["a"], [[huge]])  # type: ignore[arg-type]
+    with pytest.raises(EmbeddingError, match="'x': question vectors have a number that is too large"):
+        Embeddings(["a"], [[1.0]]).concatenate({"x": [huge]})
+    with pytest.raises(EvaluationError, match="neither 0 nor 1"):
+        auc_units([0, huge], [0.1, 0.2])
+    graph = nx.Graph()
+    graph.add_nodes_from([("q", {"bipartite": 0}), ("c", {"bipartite": 1})])
+    graph.add_edge("q", "c", weight=huge)
+    with pytest.raises(GraphError, match="give a positive number"):
+        KnowledgeGraph.from_networkx(graph)

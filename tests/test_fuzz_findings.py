@@ -195,6 +195,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a heading of a byte order mark alone": data("icd", {"item.csv": b"\xff\xfe"}),
     "a quote in an answer": data("ednet", EDNET),
     "vectors nested too deeply": vectors(".json", f'{{"q": {DEEP}'),
+    "a whole number that no float holds": vectors(".json", '{"q": [1' + 400 * "0" + "]}"),
     "half a character in an id": vectors(".json", '{"\\ud800": [1, 2]}'),
     **{
         f"heading {heading[:12]!r} of {len(heading)} letters ({ending})": vectors(ending, f"{heading}\n".encode() + row)

@@ -19,6 +19,7 @@ from qcq.evaluation.task import Partition, Score, Stage, Task
 from qcq.evaluation.tracing.features import NUMBERS, Number
 from qcq.support.seeds import generator
 from qcq.support.settings import settings
+from qcq.support.types import takes
 
 if TYPE_CHECKING:
     from qcq.data.dataset import Interactions, Part
@@ -141,6 +142,7 @@ class KT(Task):
         """The trained model, which can also estimate a student's mastery (``Tracer.mastery``)."""
         return self._trained(principal(self.vectors(embeddings)), self._seed(embeddings))[1]
 
+    @takes(embeddings="Embeddings", student="int")
     def mastery(self, embeddings: Embeddings, student: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """A student's mastery of each concept that they met, before the first attempt and after each.
 
