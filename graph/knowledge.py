@@ -365,7 +365,7 @@ def _names(given: Sequence[Any], kind: str) -> Sequence[str]:
         try:
             names = tuple(named(each) or "" for each in given)
         except DataError as error:
-            raise GraphError(f"{kind}s: {error}") from None
+            raise GraphError(f"a {kind} has no name ({error}); give text or numbers") from None
     if len(set(names)) < len(names):
         again = next(name for name, n in Counter(names).items() if n > 1)
         raise GraphError(f"two {kind}s are called {again!r}; give each a name of its own")

@@ -148,7 +148,7 @@ def _name(value: Any, row: int, kind: str) -> str:
     try:
         name = named(value)
     except DataError as error:
-        raise EmbeddingError(f"row {row} has a {kind} id that is none: {error}") from None
+        raise EmbeddingError(f"row {row} has a {kind} id that is none ({error}); give text or numbers") from None
     if name is None:
         raise EmbeddingError(f"row {row} has no {kind} id ({value!r}); give every row one")
     return name
