@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import tomllib
@@ -55,8 +56,16 @@ def within(name: str) -> bool:
     return not Path(name).anchor and ".." not in Path(name).parts
 
 
+_HALF, _HALF_BYTES = re.compile(r"\\u[dD][89a-fA-F]"), re.compile(rb"\\u[dD][89a-fA-F]|\xed")
+
+
 def from_json(text: str | bytes, **options: Any) -> Any:
-    """What a text of JSON holds. ValueError: no JSON, or brackets inside each other that are too many to follow.
+    """What a text of JSON holds.
+
+    Raises
+    ------
+    ValueError : no JSON, brackets inside each other that are too many to follow, or half a character, which an escape
+        like ``\\ud800`` can name, and no file can hold.
 
     Examples
     --------
@@ -66,9 +75,14 @@ def from_json(text: str | bytes, **options: Any) -> Any:
     ValueError: too many brackets inside each other
     """
     try:
-        return json.loads(text, **options)
+        made = json.loads(text, **options)
+        if _HALF.search(text) if isinstance(text, str) else _HALF_BYTES.search(text):  # it may be one half of two
+            json.dumps(made, ensure_ascii=False, default=str).encode()
     except RecursionError:
         raise ValueError("too many brackets inside each other") from None
+    except UnicodeEncodeError:
+        raise ValueError("half a character") from None
+    return made
 
 
 def from_toml(text: str) -> dict[str, Any]:

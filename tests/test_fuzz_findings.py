@@ -246,6 +246,17 @@ def test_rows_without_a_trainer_are_no_rows(tmp_path: Path) -> None:
             act(Run.open(tmp_path))
 
 
+def test_half_a_character_in_a_row_of_a_run(tmp_path: Path) -> None:
+    row = {"dataset": "d", "walk": "none", "trainer": "svd", "readout": "table", "seed": 0, "task": "t", "value": 0.5}
+    for metric, whole in (("\ud800", False), ("\U0001f600", True)):
+        folder(tmp_path, {"config.toml": "seeds = 1", "results.jsonl": json.dumps({**row, "metric": metric}) + "\n"})
+        if whole:
+            assert Run.open(tmp_path).frame()["metric"].to_list() == [metric]
+            continue
+        with pytest.raises(QCQError, match=r"results.jsonl: is damaged \(half a character\)"):
+            Run.open(tmp_path).frame()
+
+
 ABOUT = {"dataset": "d", "notes": [], "graph_digest": "", "data_digest": "", "students": {}, "responses": 0}
 ABOUT |= {"graph": {"questions": 3, "concepts": 2, "edges": 3}, "skipped_tasks": {}, "finished": True}
 
