@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -19,12 +20,13 @@ def environment() -> dict[str, Any]:
     root = Path(__file__).resolve().parent.parent
     git = None
     if (root / ".git").exists():
-        found = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607  (the user's own)
-            capture_output=True,
-            text=True,
-        )
-        git = found.stdout.strip() or None
+        with suppress(OSError):  # no git on this machine
+            found = subprocess.run(
+                ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607  (the user's)
+                capture_output=True,
+                text=True,
+            )
+            git = found.stdout.strip() or None
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
